@@ -1,0 +1,110 @@
+//! Checks a payload or result without changing a byte of it.
+
+use serde::{Deserialize, de::IgnoredAny};
+
+/// What is wrong with a text that should be JSON.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum JsonError {
+    #[error("is {0} bytes; the limit is {1}")]
+    TooLarge(usize, usize),
+    #[error("is not JSON: {0}")]
+    Syntax(String),
+    #[error("nests {0} levels deep; the limit is {1}")]
+    TooDeep(usize, usize),
+}
+
+/// `text` is one JSON value of at most `max_bytes`, nested at most `max_depth` deep.
+pub fn check(text: &str, max_bytes: usize, max_depth: usize) -> Result<(), JsonError> {
+    if text.len() > max_bytes {
+        return Err(JsonError::TooLarge(text.len(), max_bytes));
+    }
+    // Depth first: the parser has a limit of its own and would call a deep text a syntax error.
+    let depth = depth(text);
+    if depth > max_depth {
+        return Err(JsonError::TooDeep(depth, max_depth));
+    }
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    Ok(())
+}
+
+/// The string under the top-level key `task`, if `text` is an object that has one.
+pub fn task(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Payload {
+        #[serde(default)]
+        task: Task,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(untagged)]
+    enum Task {
+        Named(String),
+        #[default]
+        Absent,
+        Other(IgnoredAny),
+    }
+    // serde would also read a struct from an array.
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    match serde_json::from_str::<Payload>(text).ok()?.task {
+        Task::Named(task) => Some(task),
+        Task::Absent | Task::Other(_) => None,
+    }
+}
+
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn accepts_every_kind_of_value_and_keeps_huge_numbers() {
+        for text in ["{}", "[]", "null", "\"x\"", " 1e999 ", r#"{"a":"[[[{{{"}"#, r#""\u0000""#] {
+            assert_eq!(check(text, 100, 2), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        assert_eq!(check("\"abc\"", 4, 2), Err(JsonError::TooLarge(5, 4)));
+        assert_eq!(check("[[[]]]", 100, 2), Err(JsonError::TooDeep(3, 2)));
+        for text in ["", "{", "{}{}", "nul", "{'a':1}", "\"\u{0}\"", "[1,]"] {
+            assert!(matches!(check(text, 100, 2), Err(JsonError::Syntax(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn finds_the_task_only_where_it_is_a_top_level_string() {
+        assert_eq!(task(r#"{"task":"email","to":1}"#).as_deref(), Some("email"));
+        for text in [r#"{"task":1}"#, r#"{"a":{"task":"x"}}"#, r#"["task"]"#, "{}", r#"{"task":null}"#, "7"] {
+            assert_eq!(task(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arrays_nest_to_the_limit_and_no_further(levels in 1_usize..200, limit in 1_usize..100) {
+            let text = "[".repeat(levels) + &"]".repeat(levels);
+            prop_assert_eq!(check(&text, 1_000, limit).is_ok(), levels <= limit);
+        }
+    }
+}

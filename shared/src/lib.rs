@@ -1,0 +1,32 @@
+//! What every part of jobqueue agrees on. No I/O; compiles to wasm32.
+//!
+//! Read in this order: [`proto`] is the API; [`limits`] what it accepts; [`state`] how a job moves;
+//! [`retry`] how long it waits between attempts; [`lease`] what lets a worker finish an attempt;
+//! [`json`] checks payloads; [`time`] and [`status`] convert.
+
+pub mod json;
+pub mod lease;
+pub mod limits;
+pub mod retry;
+pub mod state;
+pub mod status;
+pub mod time;
+
+/// The generated messages, clients and servers of `proto/jobqueue/v1`.
+pub mod proto {
+    #![allow(
+        clippy::all,
+        clippy::pedantic,
+        unreachable_pub,
+        missing_docs,
+        reason = "generated code is not ours to lint"
+    )]
+
+    /// Package `jobqueue.v1`.
+    pub mod v1 {
+        tonic::include_proto!("jobqueue.v1");
+    }
+
+    /// The compiled .proto files, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
