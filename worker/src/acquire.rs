@@ -1,0 +1,96 @@
+//! Asks for as many jobs as there are free slots, and starts them.
+
+use std::time::Duration;
+
+use jobqueue_shared::limits;
+use tokio::time::Instant;
+
+use crate::{
+    backoff::Backoff,
+    execute::Jobs,
+    new_job::duration,
+    proto::{AcquireJobsRequest, AcquireJobsResponse, LeasedJob},
+    runner::Core,
+    session::{self, Session},
+    slots::Taken,
+};
+
+/// How long the server holds a call that finds no job.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Until the session has ended or the worker is stopped.
+pub(crate) async fn run(core: &Core, session: &Session, jobs: &Jobs) {
+    // A server that is shutting down answers at once with nothing.
+    let mut pauses = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    for acquire_no in 1.. {
+        let slots = tokio::select! {
+            biased;
+            () = session.ended.cancelled() => return,
+            () = core.stopping.cancelled() => return,
+            slots = core.slots.take(limits::JOBS_PER_ACQUIRE as usize) => slots,
+        };
+        let asked_at = Instant::now();
+        let Some(reply) = ask(core, session, jobs, acquire_no, slots.count()).await else { return };
+        if !reply.jobs.is_empty() || asked_at.elapsed() >= WAIT / 2 {
+            pauses.reset();
+            start(jobs, slots, reply.jobs).await;
+        } else {
+            drop(slots);
+            tokio::select! {
+                () = core.stopping.cancelled() => return,
+                () = tokio::time::sleep(pauses.next()) => {}
+            }
+        }
+    }
+}
+
+/// The answer to call number `acquire_no`, which is repeated under that number until it has been received: the server
+/// may have handed out jobs whose leases got lost on the way. `None` when there is nothing more to do.
+async fn ask(core: &Core, session: &Session, jobs: &Jobs, acquire_no: i32, free: usize) -> Option<AcquireJobsResponse> {
+    let mut pauses = Backoff::for_lease(session.lease_time);
+    let request = |max_jobs: usize, wait| AcquireJobsRequest {
+        session_id: session.id.clone(),
+        max_jobs: max_jobs.try_into().unwrap_or(i32::MAX),
+        acquire_no,
+        wait: Some(duration(wait)),
+    };
+    loop {
+        let answer = tokio::select! {
+            biased;
+            () = session.ended.cancelled() => return None,
+            () = core.stopping.cancelled() => {
+                // The call just dropped may have been answered. Asking again shows what it got, and it goes back now
+                // instead of when the session ends. If it got nothing this finds at most one job.
+                if let Ok(reply) = core.acquire_jobs(request(1, Duration::ZERO), Duration::from_secs(2)).await {
+                    for job in reply.jobs {
+                        jobs.give_back(job.lease_id).await;
+                    }
+                }
+                return None;
+            }
+            answer = core.acquire_jobs(request(free, WAIT), WAIT + Duration::from_secs(10)) => answer,
+        };
+        match answer {
+            Ok(reply) => return Some(reply),
+            Err(status) if session::is_over(&status) => {
+                session.ended.cancel();
+                return None;
+            }
+            Err(_) => tokio::select! {
+                () = session.ended.cancelled() => {}
+                () = core.stopping.cancelled() => {}
+                () = tokio::time::sleep(pauses.next()) => {}
+            },
+        }
+    }
+}
+
+async fn start(jobs: &Jobs, mut slots: Taken, leased: Vec<LeasedJob>) {
+    for job in leased {
+        match slots.one() {
+            Some(slot) => jobs.start(job, slot),
+            // More than was asked for.
+            None => jobs.give_back(job.lease_id).await,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The command line, checked before anything starts.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
+use jobqueue_worker::Worker;
+
+use crate::{exec::Exec, http::Http, simulate::Simulate};
+
+/// Runs the jobs that are addressed to a worker id.
+///
+/// A job goes to the command or the URL that its task names. Jobs whose task has none go back, and wait for a worker
+/// that knows their task.
+#[derive(Debug, Parser)]
+#[command(name = "jobqueue-worker", version, after_help = AFTER)]
+pub(crate) struct Args {
+    /// Whose jobs to take: 1 to 100 bytes. Several workers may carry the same; they compete.
+    #[arg(long, env = "JOBQUEUE_WORKER_ID", value_name = "ID")]
+    worker_id: String,
+
+    /// The server's gRPC address.
+    #[arg(long, env = "JOBQUEUE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    server: String,
+
+    /// How many jobs run at once: 1 to 10000.
+    #[arg(long, env = "JOBQUEUE_CONCURRENCY", value_name = "JOBS", default_value_t = 10)]
+    concurrency: usize,
+
+    /// After how long a silence the server gives this worker's jobs to others: 5s to 12h.
+    #[arg(long, env = "JOBQUEUE_LEASE_TIME", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    lease_time: Duration,
+
+    /// How long running jobs may take to finish after SIGTERM. Then they are stopped and given back.
+    #[arg(long, env = "JOBQUEUE_GRACE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+
+    /// Run TASK with a shell command. May be given many times.
+    #[arg(long, value_name = "TASK=COMMAND", value_parser = pair)]
+    exec: Vec<(String, String)>,
+
+    /// Run TASK by posting the payload to a URL. May be given many times.
+    #[arg(long, value_name = "TASK=URL", value_parser = target)]
+    http: Vec<(String, reqwest::Url)>,
+
+    /// Run every other job with the built-in demonstration.
+    #[arg(long, env = "JOBQUEUE_SIMULATE", value_parser = clap::builder::FalseyValueParser::new())]
+    simulate: bool,
+
+    #[arg(
+        long,
+        help = "How to log to standard error; JOBQUEUE_LOG=debug logs more",
+        env = "JOBQUEUE_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+const AFTER: &str = "\
+Commands (--exec) run through `sh -c`, with the payload on standard input and the job's facts in JOBQUEUE_JOB_ID,
+JOBQUEUE_TASK, JOBQUEUE_WORKER_ID, JOBQUEUE_ATTEMPT, JOBQUEUE_MAX_RETRIES, JOBQUEUE_PRIORITY, JOBQUEUE_CREATED_AT and
+JOBQUEUE_DEADLINE. Exit status 0 is done, with standard output as the result (JSON, or wrapped as a string); 65 fails
+for good; any other is tried again. The end of standard error is the error's text. A job that is cancelled gets SIGTERM,
+5 s later SIGKILL.
+
+URLs (--http) get a POST with the payload as its body, the job's id as Idempotency-Key and its facts in Jobqueue-*
+headers. 2xx is done, with the body as the result; 408, 425, 429, 5xx and no answer are tried again, after the time in
+Retry-After if there is one; anything else fails for good. Redirects are not followed.
+
+The demonstration (--simulate) takes 100 ms and succeeds. Its payload may ask for \"sleep_ms\": 500, \"fail\": true,
+\"fail_times\": 2 or \"panic\": true.
+
+SIGTERM or SIGINT: take no more jobs, finish what runs, exit 0. Once more: exit at once.";
+
+impl Args {
+    /// Ends the process with a message when something is wrong with it.
+    pub(crate) fn from_command_line() -> Self {
+        let args = Self::parse();
+        if let Err(problem) = args.check() {
+            fail(&problem);
+        }
+        args
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut tasks = BTreeSet::new();
+        for task in self.exec.iter().map(|(task, _)| task).chain(self.http.iter().map(|(task, _)| task)) {
+            if !tasks.insert(task) {
+                return Err(format!("task {task:?} is given twice; one --exec or --http for each task"));
+            }
+        }
+        if tasks.is_empty() && !self.simulate {
+            return Err("there is nothing to run: give --exec, --http or --simulate".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Ends the process with a message when something is wrong with it.
+    pub(crate) fn worker(self) -> Worker {
+        self.build().unwrap_or_else(|error| fail(&format!("{error:#}")))
+    }
+
+    fn build(self) -> anyhow::Result<Worker> {
+        let mut worker = Worker::builder(self.server, self.worker_id)
+            .concurrency(self.concurrency)
+            .lease_time(self.lease_time)
+            .grace(self.grace);
+        for (task, command) in self.exec {
+            worker = worker.raw_handler(task, Exec::new(command));
+        }
+        for (task, url) in self.http {
+            worker = worker.raw_handler(task, Http::new(url)?);
+        }
+        if self.simulate {
+            worker = worker.fallback(Simulate);
+        }
+        Ok(worker.build()?)
+    }
+}
+
+fn fail(problem: &str) -> ! {
+    Args::command().error(ErrorKind::ValueValidation, problem).exit()
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the task before = is missing".to_owned()),
+        Some((_, value)) if value.trim().is_empty() => Err("there is nothing behind =".to_owned()),
+        Some((task, value)) => Ok((task.to_owned(), value.to_owned())),
+        None => Err("there is no =".to_owned()),
+    }
+}
+
+fn target(text: &str) -> Result<(String, reqwest::Url), String> {
+    let (task, url) = pair(text)?;
+    let url: reqwest::Url = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{url} is neither http:// nor https://"));
+    }
+    Ok((task, url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, String> {
+        let args = ["jobqueue-worker", "--worker-id", "worker-1a"].iter().chain(args);
+        let args = Args::try_parse_from(args).map_err(|error| error.to_string())?;
+        args.check().map(|()| args)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (args, problem) in [
+            (&[] as &[_], "nothing to run"),
+            (&["--exec", "email"], "there is no ="),
+            (&["--exec", "=true"], "the task before = is missing"),
+            (&["--exec", "email= "], "nothing behind ="),
+            (&["--exec", "email=a", "--http", "email=http://b"], "\"email\" is given twice"),
+            (&["--http", "email=b"], "is no URL"),
+            (&["--http", "email=ftp://b"], "neither http:// nor https://"),
+            (&["--simulate", "--lease-time", "30"], "time unit needed"),
+            (&["--simulate", "--concurrency", "x"], "invalid digit"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(problem), "{args:?}: {error}");
+        }
+        let build = |args: &[&str]| parse(args).unwrap().build().err().map(|error| error.to_string());
+        assert!(build(&["--simulate", "--server", "localhost:1"]).unwrap().contains("is no address of a server"));
+        assert!(build(&["--simulate", "--concurrency", "0"]).unwrap().contains("concurrency is 0"));
+        assert_eq!(build(&["--simulate"]), None);
+    }
+
+    #[test]
+    fn a_command_may_hold_equals_signs() {
+        let args = parse(&["--exec", "email=A=1 ./send --to=b", "--exec", "sms=./sms"]).unwrap();
+        assert_eq!(args.exec[0], ("email".to_owned(), "A=1 ./send --to=b".to_owned()));
+    }
+}

@@ -1,0 +1,219 @@
+//! Puts a worker together, and says what is wrong with it before it runs.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jobqueue_shared::limits;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    channel,
+    context::Context,
+    handler::{Handler, HandlerError, Typed},
+    runner::Worker,
+};
+
+/// Why a worker cannot be built.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BuildError {
+    /// The endpoint is not of the form `http://host:port`.
+    #[error("{0}")]
+    Address(String),
+    #[error("worker_id {0}")]
+    WorkerId(String),
+    #[error("task {0:?} {1}")]
+    Task(String, String),
+    #[error("task {0:?} has two handlers")]
+    DuplicateTask(String),
+    #[error("there is no handler, so there is nothing to run")]
+    NoHandler,
+    #[error("{0} tasks are more than the limit of {max}", max = limits::TASKS_PER_SESSION)]
+    TooManyTasks(usize),
+    #[error("concurrency is {0}; it must be from 1 to {max}", max = limits::JOBS_PER_SESSION)]
+    Concurrency(usize),
+    #[error("the lease time is {0:?}; it must be from 5 s to 12 h")]
+    LeaseTime(Duration),
+}
+
+/// See [`Worker::builder`].
+pub struct WorkerBuilder {
+    config: Config,
+    handlers: Handlers,
+    duplicate: Option<String>,
+}
+
+pub(crate) struct Config {
+    pub(crate) endpoint: String,
+    pub(crate) worker_id: String,
+    pub(crate) concurrency: usize,
+    pub(crate) lease_time: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) host: String,
+    pub(crate) version: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Handlers {
+    by_task: BTreeMap<String, Arc<dyn Handler>>,
+    fallback: Option<Arc<dyn Handler>>,
+}
+
+impl Handlers {
+    pub(crate) fn find(&self, task: &str) -> Option<Arc<dyn Handler>> {
+        self.by_task.get(task).or(self.fallback.as_ref()).cloned()
+    }
+
+    /// For people; `*` stands for the fallback.
+    pub(crate) fn tasks(&self) -> Vec<String> {
+        let any = self.fallback.iter().map(|_| "*".to_owned());
+        self.by_task.keys().cloned().chain(any).collect()
+    }
+}
+
+impl WorkerBuilder {
+    pub(crate) fn new(endpoint: String, worker_id: String) -> Self {
+        let config = Config {
+            endpoint,
+            worker_id,
+            concurrency: 10,
+            lease_time: Duration::from_millis(limits::LEASE_MS_DEFAULT as u64),
+            grace: Duration::from_secs(30),
+            host: limits::cut(&gethostname::gethostname().to_string_lossy(), limits::SESSION_TEXT).to_owned(),
+            version: concat!("jobqueue-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        Self { config, handlers: Handlers::default(), duplicate: None }
+    }
+
+    /// Runs the jobs of `task` with an async function of a context and a payload. A payload that does not deserialize
+    /// is a permanent failure; see [`Output::of`](crate::Output::of) for what becomes of the value that it returns.
+    pub fn handler<F, Fut, Payload, Value>(self, task: impl Into<String>, run: F) -> Self
+    where
+        F: Fn(Context, Payload) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Value, HandlerError>> + Send + 'static,
+        Payload: DeserializeOwned + Send + 'static,
+        Value: Serialize + Send + 'static,
+    {
+        self.raw_handler(task, Typed::new(run))
+    }
+
+    /// Runs the jobs of `task` with a [`Handler`].
+    pub fn raw_handler(mut self, task: impl Into<String>, handler: impl Handler) -> Self {
+        let task = task.into();
+        if self.handlers.by_task.insert(task.clone(), Arc::new(handler)).is_some() {
+            self.duplicate = Some(task);
+        }
+        self
+    }
+
+    /// Runs what no other handler is for. Without it such jobs go back and wait for a worker that knows their task.
+    pub fn fallback(mut self, handler: impl Handler) -> Self {
+        self.handlers.fallback = Some(Arc::new(handler));
+        self
+    }
+
+    /// How many jobs run at once, 1 to 10,000. Default: 10.
+    pub fn concurrency(mut self, jobs: usize) -> Self {
+        self.config.concurrency = jobs;
+        self
+    }
+
+    /// After how long a silence the server gives this worker's jobs to others: 5 s to 12 h. Default: 30 s.
+    pub fn lease_time(mut self, time: Duration) -> Self {
+        self.config.lease_time = time;
+        self
+    }
+
+    /// How long running jobs may take to finish once the worker is stopped. Then they are cancelled, dropped a few
+    /// seconds later, and go back. Default: 30 s.
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.config.grace = time;
+        self
+    }
+
+    /// Shown to people in the list of workers; cut to 255 bytes. Default: that of this crate.
+    pub fn version(mut self, version: impl AsRef<str>) -> Self {
+        limits::cut(version.as_ref(), limits::SESSION_TEXT).clone_into(&mut self.config.version);
+        self
+    }
+
+    /// # Errors
+    /// The first thing that is wrong; nothing is sent before [`Worker::run`].
+    pub fn build(self) -> Result<Worker, BuildError> {
+        let Self { config, handlers, duplicate } = self;
+        channel::check(&config.endpoint).map_err(|error| BuildError::Address(error.to_string()))?;
+        check_name(&config.worker_id, limits::WORKER_ID).map_err(BuildError::WorkerId)?;
+        if let Some(task) = duplicate {
+            return Err(BuildError::DuplicateTask(task));
+        }
+        for task in handlers.by_task.keys() {
+            check_name(task, limits::TASK).map_err(|problem| BuildError::Task(task.clone(), problem))?;
+        }
+        match handlers.by_task.len() {
+            0 if handlers.fallback.is_none() => return Err(BuildError::NoHandler),
+            tasks if tasks >= limits::TASKS_PER_SESSION => return Err(BuildError::TooManyTasks(tasks)),
+            _ => {}
+        }
+        if !(1..=limits::JOBS_PER_SESSION as usize).contains(&config.concurrency) {
+            return Err(BuildError::Concurrency(config.concurrency));
+        }
+        let leases =
+            Duration::from_millis(limits::LEASE_MS_MIN as u64)..=Duration::from_millis(limits::LEASE_MS_MAX as u64);
+        if !leases.contains(&config.lease_time) {
+            return Err(BuildError::LeaseTime(config.lease_time));
+        }
+        Ok(Worker::new(config, handlers))
+    }
+}
+
+fn check_name(name: &str, max: usize) -> Result<(), String> {
+    if name.is_empty() {
+        Err("is empty".to_owned())
+    } else if name.len() > max {
+        Err(format!("is {} bytes; the limit is {max}", name.len()))
+    } else if name.chars().any(char::is_control) {
+        Err("has control characters".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> WorkerBuilder {
+        Worker::builder("http://127.0.0.1:1", "worker-1a")
+    }
+
+    fn with_handler() -> WorkerBuilder {
+        builder().handler("email", |_, _: String| async { Ok(()) })
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_before_anything_runs() {
+        let problem = |builder: WorkerBuilder| builder.build().err().map(|error| error.to_string());
+        assert_eq!(problem(with_handler()), None);
+        assert_eq!(problem(builder()).unwrap(), "there is no handler, so there is nothing to run");
+        let twice = with_handler().handler("email", |_, _: u32| async { Ok(1) });
+        assert_eq!(problem(twice).unwrap(), "task \"email\" has two handlers");
+        assert_eq!(problem(with_handler().concurrency(0)).unwrap(), "concurrency is 0; it must be from 1 to 10000");
+        let short = with_handler().lease_time(Duration::from_secs(4));
+        assert_eq!(problem(short).unwrap(), "the lease time is 4s; it must be from 5 s to 12 h");
+        let named = |id: &str| problem(Worker::builder("http://h", id).handler("e", |_, _: u32| async { Ok(1) }));
+        assert_eq!(named("").unwrap(), "worker_id is empty");
+        assert_eq!(named(&"x".repeat(101)).unwrap(), "worker_id is 101 bytes; the limit is 100");
+        assert_eq!(named("a\nb").unwrap(), "worker_id has control characters");
+        let task = builder().handler("", |_, _: u32| async { Ok(1) });
+        assert_eq!(problem(task).unwrap(), "task \"\" is empty");
+        let address = Worker::builder("localhost", "w").handler("e", |_, _: u32| async { Ok(1) });
+        assert!(problem(address).unwrap().contains("http://127.0.0.1:50051"));
+    }
+
+    #[test]
+    fn the_fallback_runs_only_what_nothing_else_is_for() {
+        let worker = with_handler();
+        assert!(worker.handlers.find("email").is_some() && worker.handlers.find("sms").is_none());
+        let worker = worker.fallback(Typed::new(|_: Context, _: u32| async { Ok(()) }));
+        assert!(worker.handlers.find("sms").is_some() && worker.handlers.find("").is_some());
+        assert_eq!(worker.handlers.tasks(), ["email", "*"]);
+    }
+}

@@ -1,0 +1,265 @@
+//! Submits jobs, and reads and changes what became of them.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use tonic::{Response, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    backoff::Backoff,
+    channel,
+    error::Error,
+    job::{Job, JobExt as _, Status},
+    new_job::NewJob,
+    proto::{self, job_service_client::JobServiceClient},
+};
+
+/// A handle on a server's `JobService`. Cheap to clone; clones share one connection.
+///
+/// **Calls are repeated while the server is away**, with growing random pauses for about 30 s in all, so that a restart
+/// of the server is not an error of yours. Reading is always safe to repeat. A submit is made safe: its outcome is
+/// unknown when the connection breaks, so each job without an idempotency key is given a random one (`auto-…`) before
+/// it is first sent, and the server stores it once however often it arrives. Cancel, retry and delete are repeated only
+/// when nothing could be sent at all. [`Client::without_repeats`] turns all of it off, the made-up keys included.
+#[derive(Clone)]
+pub struct Client {
+    api: JobServiceClient<Channel>,
+    deadline: Duration,
+    repeats: bool,
+}
+
+/// What a submit answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    pub job_id: String,
+    /// The idempotency key had been used with the same request: this is that job.
+    pub deduplicated: bool,
+}
+
+/// One job and what happened to it.
+#[derive(Clone, Debug)]
+pub struct JobDetails {
+    pub job: Job,
+    /// What happened besides success, newest first, at most 100.
+    pub attempts: Vec<proto::Attempt>,
+}
+
+/// Which jobs to list; everything unless narrowed.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter(proto::ListJobsRequest);
+
+/// A part of a list. It may be short, even empty, and still have a next one.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub jobs: Vec<Job>,
+    /// For [`JobFilter::page_token`] with the same filter; `None` after the last page.
+    pub next_page_token: Option<String>,
+}
+
+impl JobFilter {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn worker_id(mut self, worker_id: impl Into<String>) -> Self {
+        self.0.worker_id = worker_id.into();
+        self
+    }
+
+    pub fn status(mut self, status: Status) -> Self {
+        self.0.set_status(status);
+        self
+    }
+
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.0.task = task.into();
+        self
+    }
+
+    /// 1 to 500. Default: 50.
+    pub fn page_size(mut self, jobs: u32) -> Self {
+        self.0.page_size = i32::try_from(jobs).unwrap_or(i32::MAX);
+        self
+    }
+
+    pub fn page_token(mut self, token: impl Into<String>) -> Self {
+        self.0.page_token = token.into();
+        self
+    }
+}
+
+/// When a call may be made again.
+#[derive(Clone, Copy)]
+enum Repeat {
+    /// While the server is away.
+    Safe,
+    /// Only when nothing was sent.
+    Unsent,
+}
+
+impl Client {
+    /// `endpoint` is `http://host:port`. Connects at the first call. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn connect(endpoint: impl AsRef<str>) -> Result<Self, Error> {
+        let channel = channel::lazy(endpoint.as_ref()).map_err(|error| Error::Address(error.to_string()))?;
+        let api = JobServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES);
+        Ok(Self { api, deadline: Duration::from_secs(10), repeats: true })
+    }
+
+    /// How long one try of a call may take. Default: 10 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Every call is made once, and jobs get no key of their own.
+    pub fn without_repeats(mut self) -> Self {
+        self.repeats = false;
+        self
+    }
+
+    /// Stores one job. It is on disk when this returns.
+    pub async fn submit(&self, job: NewJob) -> Result<Submitted, Error> {
+        let (request, own_key) = job.into_request(self.repeats)?;
+        let reply =
+            self.call(Repeat::Safe, request, |mut api, request| async move { api.submit_job(request).await }).await?;
+        Ok(submitted(reply, own_key))
+    }
+
+    /// Stores up to 500 jobs, all or none. One answer a job, in their order.
+    pub async fn submit_many(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Vec<Submitted>, Error> {
+        let mut own_keys = Vec::new();
+        let mut requests = Vec::new();
+        for job in jobs {
+            let (request, own_key) = job.into_request(self.repeats)?;
+            own_keys.push(own_key);
+            requests.push(request);
+        }
+        let request = proto::SubmitJobsRequest { jobs: requests };
+        let reply =
+            self.call(Repeat::Safe, request, |mut api, request| async move { api.submit_jobs(request).await }).await?;
+        if reply.jobs.len() != own_keys.len() {
+            return Err(Error::Incomplete("answer for each job"));
+        }
+        Ok(reply.jobs.into_iter().zip(own_keys).map(|(reply, own_key)| submitted(reply, own_key)).collect())
+    }
+
+    /// # Errors
+    /// [`Error::NotFound`], among others.
+    pub async fn get(&self, job_id: &str) -> Result<JobDetails, Error> {
+        let request = proto::GetJobRequest { job_id: job_id.to_owned() };
+        let reply =
+            self.call(Repeat::Safe, request, |mut api, request| async move { api.get_job(request).await }).await?;
+        Ok(JobDetails { job: present(reply.job)?, attempts: reply.attempts })
+    }
+
+    /// A page of jobs. Without a status newest first; the dead letters are those with [`Status::Failed`].
+    pub async fn list(&self, filter: JobFilter) -> Result<Page, Error> {
+        let reply =
+            self.call(Repeat::Safe, filter.0, |mut api, request| async move { api.list_jobs(request).await }).await?;
+        let next_page_token = Some(reply.next_page_token).filter(|token| !token.is_empty());
+        Ok(Page { jobs: reply.jobs, next_page_token })
+    }
+
+    /// Ends a pending or running job. The reason (at most 1 KiB) is kept as its note.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has finished.
+    pub async fn cancel(&self, job_id: &str, reason: &str) -> Result<Job, Error> {
+        let request = proto::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned() };
+        let reply =
+            self.call(Repeat::Unsent, request, |mut api, request| async move { api.cancel_job(request).await }).await?;
+        present(reply.job)
+    }
+
+    /// Puts a failed or cancelled job back to work, with a fresh budget of attempts.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it is in any other state.
+    pub async fn retry(&self, job_id: &str) -> Result<Job, Error> {
+        let request = proto::RetryJobRequest { job_id: job_id.to_owned() };
+        let reply =
+            self.call(Repeat::Unsent, request, |mut api, request| async move { api.retry_job(request).await }).await?;
+        present(reply.job)
+    }
+
+    /// Removes a finished job and all that is known of it.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has not finished.
+    pub async fn delete(&self, job_id: &str) -> Result<(), Error> {
+        let request = proto::DeleteJobRequest { job_id: job_id.to_owned() };
+        self.call(Repeat::Unsent, request, |mut api, request| async move { api.delete_job(request).await })
+            .await
+            .map(drop)
+    }
+
+    /// How many jobs are in which state, overall and per `worker_id`.
+    pub async fn metrics(&self) -> Result<proto::GetMetricsResponse, Error> {
+        let request = proto::GetMetricsRequest {};
+        self.call(Repeat::Safe, request, |mut api, request| async move { api.get_metrics(request).await }).await
+    }
+
+    /// Reads the job until it is done, failed or cancelled; at first every 50 ms, later every 2 s. Bound it with
+    /// `tokio::time::timeout`.
+    pub async fn wait_until_finished(&self, job_id: &str) -> Result<JobDetails, Error> {
+        let mut pauses = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            let details = self.get(job_id).await?;
+            if details.job.is_finished() {
+                return Ok(details);
+            }
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+
+    async fn call<Message, Reply, Fut>(
+        &self,
+        repeat: Repeat,
+        message: Message,
+        send: impl Fn(JobServiceClient<Channel>, tonic::Request<Message>) -> Fut,
+    ) -> Result<Reply, Error>
+    where
+        Message: Clone,
+        Fut: Future<Output = Result<Response<Reply>, tonic::Status>>,
+    {
+        let once = || {
+            let request = channel::request(message.clone(), self.deadline);
+            channel::answer(self.deadline, send(self.api.clone(), request))
+        };
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(2))
+            .with_jitter()
+            .without_max_times()
+            .with_total_delay(Some(Duration::from_secs(30)));
+        let again = |status: &tonic::Status| {
+            self.repeats
+                && match repeat {
+                    Repeat::Safe => channel::is_away(status),
+                    Repeat::Unsent => channel::is_unsent(status),
+                }
+        };
+        let reply = once
+            .retry(pauses)
+            .when(again)
+            .adjust(|status, pause| {
+                let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                pause.map(|pause| asked.map_or(pause, |asked| asked.clamp(pause, Duration::from_secs(30))))
+            })
+            .await?;
+        Ok(reply)
+    }
+}
+
+fn submitted(reply: proto::SubmitJobResponse, own_key: bool) -> Submitted {
+    // A key made up here can only have met an earlier try of the same call.
+    Submitted { job_id: reply.job_id, deduplicated: reply.deduplicated && !own_key }
+}
+
+fn present(job: Option<Job>) -> Result<Job, Error> {
+    job.ok_or(Error::Incomplete("job"))
+}

@@ -1,0 +1,169 @@
+//! What a handler knows of its job, and what it can do while it runs.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use prost_types::Timestamp;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{job::Job, progress::Progress, proto::LeasedJob};
+
+/// Handed to a handler with its job. Cheap to clone.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    lease_id: String,
+    job: Job,
+    deadline: Option<Timestamp>,
+    ends: Option<Instant>,
+    stop: Arc<Stop>,
+    progress: Progress,
+}
+
+/// Why a handler should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// A person cancelled the job.
+    Cancelled,
+    /// The attempt took longer than the job's `attempt_timeout`.
+    TimedOut,
+    /// The server has not been heard of for the lease time: it will give the job to somebody else.
+    LeaseLost,
+    /// The worker is shutting down and its grace is over. The job goes back unfinished.
+    ShuttingDown,
+}
+
+impl Context {
+    pub(crate) fn new(leased: LeasedJob, stop: Arc<Stop>, progress: Progress) -> Self {
+        let job = leased.job.unwrap_or_default();
+        // By this machine's own clock, from now: the server's may be set differently, and it is the judge.
+        let timeout = job.attempt_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+        let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Self(Arc::new(Inner { lease_id: leased.lease_id, job, deadline: leased.deadline, ends, stop, progress }))
+    }
+
+    /// A context that belongs to no worker, for testing a handler by itself. Progress goes nowhere.
+    pub fn detached(job: Job) -> Self {
+        let leased = LeasedJob { job: Some(job), ..LeasedJob::default() };
+        Self::new(leased, Arc::default(), Progress::default())
+    }
+
+    pub fn job(&self) -> &Job {
+        &self.0.job
+    }
+
+    pub fn job_id(&self) -> &str {
+        &self.0.job.id
+    }
+
+    pub fn worker_id(&self) -> &str {
+        &self.0.job.worker_id
+    }
+
+    /// "" = none.
+    pub fn task(&self) -> &str {
+        &self.0.job.task
+    }
+
+    /// As submitted, byte for byte.
+    pub fn payload_json(&self) -> &str {
+        &self.0.job.payload_json
+    }
+
+    /// Counts from 1, up to [`Context::max_retries`].
+    pub fn attempt(&self) -> u32 {
+        self.0.job.attempt_count.try_into().unwrap_or(1)
+    }
+
+    /// How many attempts the job has in all; 0 means one.
+    pub fn max_retries(&self) -> u32 {
+        self.0.job.max_retries.try_into().unwrap_or(0)
+    }
+
+    /// True when a failure now makes the job a dead letter.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempt() >= jobqueue_shared::state::attempts_allowed(self.max_retries())
+    }
+
+    /// When the server will time the attempt out, by the server's clock; `None` = never.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.0.deadline
+    }
+
+    /// How long the attempt may still take; `None` = as long as it likes.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.ends.map(|ends| ends.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tells people how far the job is: `fraction` from 0 to 1, `message` cut to 1 KiB. Returns at once; of reports that
+    /// come faster than one a second only the newest is sent, and one that cannot be sent is forgotten.
+    pub fn progress(&self, fraction: f64, message: impl Into<String>) {
+        self.0.progress.report(&self.0.lease_id, fraction, message.into());
+    }
+
+    /// Ends when the handler should stop. It then has a few seconds before it is dropped. What it returns after that
+    /// counts only as far as the server still accepts it.
+    pub async fn cancelled(&self) {
+        self.0.stop.token.cancelled().await;
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.0.stop.token.is_cancelled()
+    }
+
+    /// `None` until it is cancelled.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.0.stop.reason.get().copied()
+    }
+
+    /// To hand on to whatever takes a token; a child of the job's own, so cancelling it stops nothing else.
+    pub fn cancellation_token(&self) -> CancellationToken {
+        self.0.stop.token.child_token()
+    }
+
+    /// Cancels the job's token as the worker would, for testing a handler.
+    pub fn cancel(&self, reason: StopReason) {
+        self.0.stop.because(reason);
+    }
+
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.0.ends
+    }
+}
+
+/// The way to stop one running job.
+#[derive(Default)]
+pub(crate) struct Stop {
+    pub(crate) token: CancellationToken,
+    reason: OnceLock<StopReason>,
+    /// The server has said that the lease is over: whatever the handler returns would be refused.
+    void: AtomicBool,
+}
+
+impl Stop {
+    /// The first reason stays.
+    pub(crate) fn because(&self, reason: StopReason) {
+        let _ = self.reason.set(reason);
+        self.token.cancel();
+    }
+
+    pub(crate) fn by_server(&self, reason: StopReason) {
+        self.void.store(true, Ordering::Release);
+        self.because(reason);
+    }
+
+    pub(crate) fn reason(&self) -> Option<StopReason> {
+        self.reason.get().copied()
+    }
+
+    pub(crate) fn is_void(&self) -> bool {
+        self.void.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,135 @@
+//! What a [`Client`](crate::Client) can fail with. Each kind keeps the server's own status.
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::channel;
+
+/// Why a call of the client failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not of the form `http://host:port`.
+    #[error("{0}")]
+    Address(String),
+    /// The payload could not be written as JSON; nothing was sent.
+    #[error("the payload cannot be written as JSON")]
+    Payload(#[source] serde_json::Error),
+    /// `INVALID_ARGUMENT`: every field that is wrong is in [`Error::field_violations`].
+    #[error("{}", violations(.0))]
+    Invalid(#[source] Box<Status>),
+    /// `NOT_FOUND`: there is no such job.
+    #[error("{}", .0.message())]
+    NotFound(#[source] Box<Status>),
+    /// `ALREADY_EXISTS`: the idempotency key belongs to another request.
+    #[error("{}", status.message())]
+    KeyTaken {
+        /// The job that the key belongs to; "" when the server did not say.
+        existing_job_id: String,
+        #[source]
+        status: Box<Status>,
+    },
+    /// `FAILED_PRECONDITION`: the job is not in a state that allows it.
+    #[error("{}", .0.message())]
+    WrongState(#[source] Box<Status>),
+    /// The server or its storage is away, or did not answer in time. Whether the call was carried out is not known.
+    #[error("{}", channel::describe(.0))]
+    Unavailable(#[source] Box<Status>),
+    /// Any other status.
+    #[error("{}", channel::describe(.0))]
+    Other(#[source] Box<Status>),
+    /// The server's answer lacks something that it must have.
+    #[error("the server's answer has no {0}")]
+    Incomplete(&'static str),
+}
+
+/// One field that the server found wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// `payload_json`, or `jobs[17].payload_json` in a batch.
+    pub field: String,
+    /// What is wrong, and the limit.
+    pub description: String,
+}
+
+impl Error {
+    /// The server's status, if it was asked.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Address(_) | Self::Payload(_) | Self::Incomplete(_) => None,
+            Self::Invalid(status)
+            | Self::NotFound(status)
+            | Self::KeyTaken { status, .. }
+            | Self::WrongState(status)
+            | Self::Unavailable(status)
+            | Self::Other(status) => Some(status),
+        }
+    }
+
+    /// The fields that the server found wrong; empty for every other error.
+    pub fn field_violations(&self) -> Vec<FieldViolation> {
+        match self {
+            Self::Invalid(status) => fields(status),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let status = Box::new(status);
+        match status.code() {
+            Code::InvalidArgument => Self::Invalid(status),
+            Code::NotFound => Self::NotFound(status),
+            Code::AlreadyExists => {
+                let existing_job_id = status
+                    .get_details_error_info()
+                    .and_then(|info| info.metadata.get("job_id").cloned())
+                    .unwrap_or_default();
+                Self::KeyTaken { existing_job_id, status }
+            }
+            Code::FailedPrecondition => Self::WrongState(status),
+            Code::DeadlineExceeded => Self::Unavailable(status),
+            _ if channel::is_away(&status) => Self::Unavailable(status),
+            _ => Self::Other(status),
+        }
+    }
+}
+
+fn fields(status: &Status) -> Vec<FieldViolation> {
+    let details = status.get_details_bad_request();
+    let violations = details.into_iter().flat_map(|details| details.field_violations);
+    violations.map(|violation| FieldViolation { field: violation.field, description: violation.description }).collect()
+}
+
+fn violations(status: &Status) -> String {
+    let fields: Vec<_> = fields(status).iter().map(|it| format!("{} {}", it.field, it.description)).collect();
+    if fields.is_empty() { status.message().to_owned() } else { fields.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("worker_id", "is empty");
+        details.add_bad_request_violation("priority", "is 12; the limit is 9");
+        let error = Error::from(Status::with_error_details(Code::InvalidArgument, "2 fields are wrong", details));
+        assert_eq!(error.to_string(), "worker_id is empty; priority is 12; the limit is 9");
+        assert_eq!(error.field_violations()[1].field, "priority");
+        assert_eq!(error.status().unwrap().code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_taken_key_tells_whose_it_is() {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("KEY_TAKEN", "jobqueue", HashMap::from([("job_id".to_owned(), "42".to_owned())]));
+        let error = Error::from(Status::with_error_details(Code::AlreadyExists, "taken", details));
+        assert!(matches!(error, Error::KeyTaken { existing_job_id, .. } if existing_job_id == "42"));
+    }
+}

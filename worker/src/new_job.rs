@@ -1,0 +1,167 @@
+//! A job that is about to be submitted.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{error::Error, proto};
+
+/// What to submit with [`Client::submit`](crate::Client::submit). Only the `worker_id` and the payload are required;
+/// the server checks all of it and names every field that is wrong.
+#[derive(Debug)]
+pub struct NewJob {
+    request: proto::SubmitJobRequest,
+    payload: Result<(), serde_json::Error>,
+}
+
+impl NewJob {
+    /// A job for the workers called `worker_id` (1 to 100 bytes). A payload that cannot be written as JSON fails the
+    /// submit with [`Error::Payload`].
+    pub fn new(worker_id: impl Into<String>, payload: &impl Serialize) -> Self {
+        let (payload_json, payload) = match serde_json::to_string(payload) {
+            Ok(json) => (json, Ok(())),
+            Err(error) => (String::new(), Err(error)),
+        };
+        Self { payload, ..Self::from_json(worker_id, payload_json) }
+    }
+
+    /// A job whose payload is JSON already; it is stored byte for byte.
+    pub fn from_json(worker_id: impl Into<String>, payload_json: impl Into<String>) -> Self {
+        let request = proto::SubmitJobRequest {
+            worker_id: worker_id.into(),
+            payload_json: payload_json.into(),
+            ..proto::SubmitJobRequest::default()
+        };
+        Self { request, payload: Ok(()) }
+    }
+
+    /// The kind of work, which picks the handler; at most 100 bytes. Without it the payload's top-level string `task`.
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.request.task = task.into();
+        self
+    }
+
+    /// The same key with the same request gives the same job, until 24 h after it finished. At most 255 bytes.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.request.idempotency_key = key.into();
+        self
+    }
+
+    /// The number of attempts, 0 to 100; 0 means one. Without it: 3.
+    pub fn max_retries(mut self, attempts: u32) -> Self {
+        self.request.max_retries = Some(i32::try_from(attempts).unwrap_or(i32::MAX));
+        self
+    }
+
+    /// 0 to 9, lower first. Without it: 5.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.request.priority = Some(priority.into());
+        self
+    }
+
+    /// Not before this time, at most a year ahead. Takes the place of [`NewJob::delay`].
+    pub fn run_at(mut self, time: SystemTime) -> Self {
+        self.request.run_at = Some(time.into());
+        self.request.delay = None;
+        self
+    }
+
+    /// Not before this long from the moment it is stored, at most a year. Takes the place of [`NewJob::run_at`].
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.request.delay = Some(duration(delay));
+        self.request.run_at = None;
+        self
+    }
+
+    /// How the delay between attempts grows. Without it: 5 s, doubled each time, at most 1 h, varied by 20 %.
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.request.retry_policy = Some(policy.0);
+        self
+    }
+
+    /// How long one attempt may take, 1 ms to a year. Without it there is no limit.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.request.attempt_timeout = Some(duration(timeout));
+        self
+    }
+
+    /// The request, and whether its key was made up here because it had none and `keyed` asks for one.
+    pub(crate) fn into_request(self, keyed: bool) -> Result<(proto::SubmitJobRequest, bool), Error> {
+        self.payload.map_err(Error::Payload)?;
+        let mut request = self.request;
+        let own = keyed && request.idempotency_key.is_empty();
+        if own {
+            request.idempotency_key = format!("auto-{}", Uuid::new_v4());
+        }
+        Ok((request, own))
+    }
+}
+
+/// The delay before attempt n+1 is `initial × factor^(n−1)`, at most `max`, varied by ± `jitter`. What is not set takes
+/// the server's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RetryPolicy(proto::RetryPolicy);
+
+impl RetryPolicy {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// 0 to a year. Default: 5 s.
+    pub fn initial(mut self, delay: Duration) -> Self {
+        self.0.initial = Some(duration(delay));
+        self
+    }
+
+    /// 1 to 100. Default: 2.
+    pub fn factor(mut self, factor: f64) -> Self {
+        self.0.factor = Some(factor);
+        self
+    }
+
+    /// Up to a year, and not below `initial`. Default: 1 h.
+    pub fn max(mut self, delay: Duration) -> Self {
+        self.0.max = Some(duration(delay));
+        self
+    }
+
+    /// 0 to 1, the share of the delay by which it varies either way. Default: 0.2.
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.0.jitter = Some(share);
+        self
+    }
+}
+
+/// Saturates: the server refuses what is out of range, and says so better.
+pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_without_a_key_gets_one_only_when_asked_for() {
+        let (request, own) = NewJob::new("w", &1).into_request(true).unwrap();
+        assert!(own && request.idempotency_key.starts_with("auto-"));
+        let (request, own) = NewJob::new("w", &1).idempotency_key("k").into_request(true).unwrap();
+        assert_eq!((request.idempotency_key.as_str(), own), ("k", false));
+        let (request, own) = NewJob::new("w", &1).into_request(false).unwrap();
+        assert_eq!((request.idempotency_key.as_str(), own), ("", false));
+    }
+
+    #[test]
+    fn the_later_of_delay_and_run_at_counts() {
+        let job = NewJob::new("w", &1).run_at(SystemTime::now()).delay(Duration::from_millis(1_500));
+        let (request, _) = job.into_request(false).unwrap();
+        assert_eq!((request.run_at, request.delay.unwrap().nanos), (None, 500_000_000));
+    }
+
+    #[test]
+    fn a_payload_that_is_no_json_fails_the_submit() {
+        let map = std::collections::HashMap::from([((1, 2), 3)]);
+        assert!(matches!(NewJob::new("w", &map).into_request(true), Err(Error::Payload(_))));
+    }
+}

@@ -1,0 +1,237 @@
+//! A worker's life: a session after another until it is told to stop, then an orderly end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
+use tonic::{Status, transport::Channel};
+
+use crate::{
+    acquire,
+    builder::{Config, Handlers, WorkerBuilder},
+    channel,
+    context::StopReason,
+    execute::{Jobs, STOPPING},
+    heartbeat,
+    link::Link,
+    progress,
+    proto::{
+        AcquireJobsRequest, AcquireJobsResponse, EndSessionRequest, EndSessionResponse, HeartbeatRequest,
+        HeartbeatResponse, RegisterSessionRequest, RegisterSessionResponse, ReportProgressRequest,
+        ReportProgressResponse, SettleJobsRequest, SettleJobsResponse, worker_service_client::WorkerServiceClient,
+    },
+    session::Session,
+    settle,
+    slots::Slots,
+};
+
+/// How long a call may take that does not wait for anything but the server's disk.
+const CALL: Duration = Duration::from_secs(10);
+/// How long a stopping worker keeps trying to deliver outcomes, and then to say goodbye.
+const FLUSHING: Duration = Duration::from_secs(10);
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why [`Worker::run`] gave up. A server that is away is no reason: it is asked until it is back.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Address(String),
+    /// The server refuses this worker, and would again.
+    #[error("the server refuses this worker: {}", channel::describe(.0))]
+    Refused(#[source] Box<Status>),
+}
+
+/// Runs jobs. See [`Worker::builder`].
+pub struct Worker {
+    config: Config,
+    handlers: Handlers,
+}
+
+/// What every part of a running worker shares.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) handlers: Handlers,
+    pub(crate) slots: Slots,
+    /// Take no more jobs.
+    pub(crate) stopping: CancellationToken,
+    /// Drop everything now.
+    pub(crate) killed: CancellationToken,
+    api: WorkerServiceClient<Channel>,
+    link: Link,
+}
+
+/// How serving a session ended.
+enum Served {
+    /// The worker was told to stop.
+    Stopped,
+    /// The server ended it.
+    Ended,
+}
+
+impl Worker {
+    /// A worker that takes the jobs addressed to `worker_id` (1 to 100 bytes) from the server at `endpoint`
+    /// (`http://host:port`). Give it a handler for each task.
+    pub fn builder(endpoint: impl Into<String>, worker_id: impl Into<String>) -> WorkerBuilder {
+        WorkerBuilder::new(endpoint.into(), worker_id.into())
+    }
+
+    pub(crate) fn new(config: Config, handlers: Handlers) -> Self {
+        Self { config, handlers }
+    }
+
+    /// Runs jobs until `shutdown` ends. Then it takes no more, gives those that run their grace, cancels what is left
+    /// and gives it back, delivers all outcomes, and returns: at most the grace and 25 s later. Dropping it stops
+    /// everything at once; the server gives the jobs to others when the lease has run out.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let channel = channel::lazy(&self.config.endpoint).map_err(|error| RunError::Address(error.to_string()))?;
+        let core = Arc::new(Core {
+            slots: Slots::new(self.config.concurrency),
+            config: self.config,
+            handlers: self.handlers,
+            stopping: CancellationToken::new(),
+            killed: CancellationToken::new(),
+            api: WorkerServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
+            link: Link::default(),
+        });
+        let _killed_when_dropped = core.killed.clone().drop_guard();
+        let working = work(&core);
+        tokio::pin!(working);
+        tokio::select! {
+            result = &mut working => return result,
+            () = shutdown => core.stopping.cancel(),
+        }
+        working.await
+    }
+}
+
+async fn work(core: &Arc<Core>) -> Result<(), RunError> {
+    loop {
+        let Some(session) = Session::register(core).await? else { return Ok(()) };
+        tracing::info!(
+            server = core.config.endpoint,
+            worker_id = core.config.worker_id,
+            session_id = session.id,
+            slots = core.config.concurrency,
+            tasks = core.handlers.tasks().join(","),
+            "taking jobs"
+        );
+        if let Served::Stopped = serve(core, Arc::new(session)).await {
+            return Ok(());
+        }
+    }
+}
+
+async fn serve(core: &Arc<Core>, session: Arc<Session>) -> Served {
+    let (settling, outcomes) = settle::queue(core.config.concurrency);
+    let settled = AbortOnDropHandle::new(tokio::spawn(settle::run(Arc::clone(core), Arc::clone(&session), outcomes)));
+    let _heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat::run(Arc::clone(core), Arc::clone(&session))));
+    let _progress = AbortOnDropHandle::new(tokio::spawn(progress::run(Arc::clone(core), Arc::clone(&session))));
+    let jobs = Jobs { core: Arc::clone(core), session: Arc::clone(&session), settling, tracker: TaskTracker::new() };
+
+    acquire::run(core, &session, &jobs).await;
+    jobs.tracker.close();
+    if !session.ended.is_cancelled() {
+        drain(core, &session, &jobs.tracker).await;
+    }
+    if session.ended.is_cancelled() {
+        let stopped = session.abandon();
+        tracing::warn!(session_id = session.id, jobs = stopped, "the server has ended the session, stopping what runs");
+        core.link.forget();
+        if core.stopping.is_cancelled() {
+            let _ = tokio::time::timeout(STOPPING, jobs.tracker.wait()).await;
+            return Served::Stopped;
+        }
+        return Served::Ended;
+    }
+    drop(jobs);
+    if tokio::time::timeout(FLUSHING, settled).await.is_err() {
+        tracing::warn!("the server did not take all outcomes; the jobs run again when the lease has run out");
+    }
+    session.end(core, GOODBYE).await;
+    tracing::info!(session_id = session.id, "stopped");
+    Served::Stopped
+}
+
+/// Lets running jobs finish, then stops them.
+async fn drain(core: &Core, session: &Session, running: &TaskTracker) {
+    session.draining.send_replace(true);
+    let grace = core.config.grace;
+    tracing::info!(jobs = session.running(), ?grace, "stopping: finishing what runs");
+    tokio::select! {
+        () = session.ended.cancelled() => return,
+        () = running.wait() => return,
+        () = tokio::time::sleep(grace) => {}
+    }
+    let jobs = session.stop_all(StopReason::ShuttingDown);
+    tracing::warn!(jobs, "the grace is over, giving back what still runs");
+    tokio::select! {
+        () = session.ended.cancelled() => {}
+        () = running.wait() => {}
+        // A moment longer than each handler gets, so that all of them have been given back.
+        () = tokio::time::sleep(STOPPING + Duration::from_secs(1)) => {}
+    }
+}
+
+impl Core {
+    pub(crate) async fn register_session(
+        &self,
+        message: RegisterSessionRequest,
+    ) -> Result<RegisterSessionResponse, Status> {
+        let mut api = self.api.clone();
+        self.heard(
+            "RegisterSession",
+            channel::answer(CALL, api.register_session(channel::request(message, CALL))).await,
+        )
+    }
+
+    pub(crate) async fn acquire_jobs(
+        &self,
+        message: AcquireJobsRequest,
+        limit: Duration,
+    ) -> Result<AcquireJobsResponse, Status> {
+        let mut api = self.api.clone();
+        self.heard("AcquireJobs", channel::answer(limit, api.acquire_jobs(channel::request(message, limit))).await)
+    }
+
+    pub(crate) async fn heartbeat(
+        &self,
+        message: HeartbeatRequest,
+        limit: Duration,
+    ) -> Result<HeartbeatResponse, Status> {
+        let mut api = self.api.clone();
+        self.heard("Heartbeat", channel::answer(limit, api.heartbeat(channel::request(message, limit))).await)
+    }
+
+    pub(crate) async fn settle_jobs(&self, message: SettleJobsRequest) -> Result<SettleJobsResponse, Status> {
+        let mut api = self.api.clone();
+        self.heard("SettleJobs", channel::answer(CALL, api.settle_jobs(channel::request(message, CALL))).await)
+    }
+
+    /// Does not count for whether the server is away: it is not tried again.
+    pub(crate) async fn report_progress(
+        &self,
+        message: ReportProgressRequest,
+    ) -> Result<ReportProgressResponse, Status> {
+        let mut api = self.api.clone();
+        channel::answer(CALL, api.report_progress(channel::request(message, CALL))).await
+    }
+
+    pub(crate) async fn end_session(&self, message: EndSessionRequest) -> Result<EndSessionResponse, Status> {
+        let mut api = self.api.clone();
+        self.heard("EndSession", channel::answer(GOODBYE, api.end_session(channel::request(message, GOODBYE))).await)
+    }
+
+    /// What the server says about a session or a request is an answer, too.
+    fn heard<T>(&self, call: &'static str, answer: Result<T, Status>) -> Result<T, Status> {
+        use tonic::Code::{FailedPrecondition, InvalidArgument, NotFound, OutOfRange};
+        match &answer {
+            Err(status) if !matches!(status.code(), FailedPrecondition | InvalidArgument | NotFound | OutOfRange) => {
+                self.link.failed(call, status);
+            }
+            _ => self.link.answered(call),
+        }
+        answer
+    }
+}
