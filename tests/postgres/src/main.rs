@@ -1,0 +1,12 @@
+//! A throw-away PostgreSQL for trying things: prints its URL and lives until this program ends, however it ends.
+
+use jobqueue_test_postgres::{Cluster, Error};
+
+fn main() -> Result<(), Error> {
+    let cluster = Cluster::start()?;
+    println!("{}", cluster.url("postgres"));
+    println!("{}", cluster.folder()?.display());
+    loop {
+        std::thread::park();
+    }
+}

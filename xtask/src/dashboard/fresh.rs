@@ -1,0 +1,134 @@
+//! Tells whether dist/ was built from what is in the repository now.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use super::files;
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// Everything that the dashboard is made of.
+const SOURCES: [&str; 6] = ["frontend", "shared", "proto", "Cargo.lock", "Cargo.toml", "Trunk.toml"];
+/// Folders in there that are made and not written.
+const IGNORED: [&str; 3] = ["node_modules", "target", "dist"];
+
+/// What dist/ would be made of now, and what it holds now. Both go into the stamp: building by hand changes dist/ too.
+pub(crate) struct Fresh {
+    stamp: PathBuf,
+    content: String,
+}
+
+impl Fresh {
+    pub(crate) fn new(workspace: &Workspace) -> Result<Self> {
+        let mut hash = Sha256::new();
+        hash.update(setup::tool_versions(workspace)?);
+        hash.update([u8::from(setup::wasm_opt(workspace).is_some())]);
+        for source in SOURCES {
+            add(&mut hash, &workspace.root, Path::new(source))?;
+        }
+        let mut content = hex(hash);
+        content.push('\n');
+        content.push_str(&listing(&workspace.dist())?);
+        Ok(Self { stamp: workspace.target.join("dashboard.stamp"), content })
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        fs::read_to_string(&self.stamp).is_ok_and(|content| content == self.content)
+    }
+
+    pub(crate) fn write(&self) -> Result<()> {
+        fs::write(&self.stamp, &self.content).with_context(|| format!("cannot write {}", self.stamp.display()))
+    }
+}
+
+/// Adds a file, or all files of a folder, by name and content. One that is not there adds nothing.
+fn add(hash: &mut Sha256, root: &Path, relative: &Path) -> Result<()> {
+    let path = root.join(relative);
+    if path.is_dir() {
+        let mut names: Vec<_> = fs::read_dir(&path)?.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        for name in names {
+            if !IGNORED.iter().any(|ignored| name == OsStr::new(ignored)) {
+                add(hash, root, &relative.join(name))?;
+            }
+        }
+    } else if path.exists() {
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        hash.update(relative.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(bytes);
+    }
+    Ok(())
+}
+
+/// The built files with their sizes. Their names hold a hash of their content.
+fn listing(dist: &Path) -> Result<String> {
+    let mut text = String::new();
+    for file in files(dist)? {
+        let name = file.strip_prefix(dist).unwrap_or(&file).display().to_string();
+        let _ = writeln!(text, "{name} {}", file.metadata()?.len());
+    }
+    Ok(text)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(root: &Path) -> Workspace {
+        for (file, content) in [
+            ("Cargo.lock", "[[package]]\nname = \"wasm-bindgen\"\nversion = \"0.2.126\"\n"),
+            ("frontend/src/main.rs", "fn main() {}"),
+            ("frontend/node_modules/x.js", "1"),
+            ("shared/src/lib.rs", ""),
+            ("dist/index.html", "<html>"),
+        ] {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        fs::create_dir_all(root.join("target")).unwrap();
+        Workspace { root: root.to_owned(), target: root.join("target"), integration_tests: Vec::new() }
+    }
+
+    #[test]
+    fn dist_is_built_again_exactly_when_something_in_it_would_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let workspace = workspace(root);
+        let current = || Fresh::new(&workspace).is_ok_and(|fresh| fresh.is_current());
+        assert!(!current(), "never built");
+        Fresh::new(&workspace).unwrap().write().unwrap();
+        assert!(current());
+
+        fs::write(root.join("frontend/node_modules/x.js"), "2").unwrap();
+        fs::create_dir(root.join("server")).unwrap();
+        fs::write(root.join("server/main.rs"), "fn main() {}").unwrap();
+        assert!(current(), "neither is part of it");
+
+        for (file, content) in [
+            ("frontend/src/main.rs", "fn main() { }"),
+            ("proto/jobqueue/v1/job.proto", "syntax"),
+            ("Cargo.lock", "[[package]]\nname = \"wasm-bindgen\"\nversion = \"0.2.127\"\n"),
+            ("dist/index.html", "<html></html>"),
+        ] {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+            assert!(!current(), "{file}");
+            Fresh::new(&workspace).unwrap().write().unwrap();
+        }
+        fs::remove_dir_all(root.join("dist")).unwrap();
+        assert!(!current(), "dist/ is gone");
+    }
+}

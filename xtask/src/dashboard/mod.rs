@@ -1,0 +1,122 @@
+//! Builds the dashboard into dist/: trunk, then wasm-opt, then compressed copies beside the files.
+
+mod compress;
+mod fresh;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest as _, Sha384};
+
+use self::fresh::Fresh;
+use crate::process;
+use crate::progress::{Step, Task};
+use crate::setup::{self, Toolchain};
+use crate::workspace::Workspace;
+
+/// The task that builds dist/; none when nothing that goes into it has changed.
+pub(crate) fn task(workspace: &Workspace) -> Option<Task<'_>> {
+    if Fresh::new(workspace).is_ok_and(|fresh| fresh.is_current()) {
+        return None;
+    }
+    Some(Task::new("the dashboard (trunk)", "the server carries it inside", |step| build(workspace, step)))
+}
+
+/// A command that runs trunk with the tools of target/tools and without reaching for others on the net.
+pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
+    let toolchain = Toolchain::find(workspace)?.context("no compiler for wasm32-unknown-unknown")?;
+    let mut command = Command::new(workspace.tool("trunk"));
+    command.current_dir(&workspace.root);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(workspace.tools().join("bin")).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders)?).env("TRUNK_SKIP_VERSION_CHECK", "true");
+    // trunk refuses to start when NO_COLOR holds anything but `true` or `false`.
+    command.env_remove("NO_COLOR");
+    // Flags for the host's compiler, such as -D warnings, would be taken for the browser's.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    toolchain.apply(&mut command, workspace);
+    Ok(command)
+}
+
+fn build(workspace: &Workspace, step: &Step) -> Result<()> {
+    let log = workspace.log("dashboard");
+    let dist = workspace.dist();
+    let mut command = trunk(workspace)?;
+    command.args(["build", "--release", "--cargo-profile", "wasm-release", "--color", "never", "--dist"]).arg(&dist);
+    process::logged(&mut command, &log, step)?;
+    for file in files(&dist)? {
+        if file.extension().is_some_and(|extension| extension == "wasm") {
+            step.note("wasm-opt");
+            optimise(workspace, &file, &log, step)?;
+        }
+    }
+    step.note("compressing");
+    for file in files(&dist)? {
+        compress::beside(&file)?;
+    }
+    Fresh::new(workspace)?.write()
+}
+
+/// Shrinks a WebAssembly file in place, where wasm-opt is installed.
+fn optimise(workspace: &Workspace, wasm: &Path, log: &Path, step: &Step) -> Result<()> {
+    let Some(mut command) = setup::wasm_opt(workspace) else { return Ok(()) };
+    let before = fs::read(wasm)?;
+    let output = wasm.with_extension("optimised");
+    process::logged(command.args(["-Oz", "--all-features"]).arg(wasm).arg("-o").arg(&output), log, step)?;
+    fs::rename(&output, wasm)?;
+    // The page names the hash of the file as trunk wrote it; a browser refuses what does not match.
+    let page = workspace.dist().join("index.html");
+    let html = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    fs::write(&page, html.replace(&integrity(&before), &integrity(&fs::read(wasm)?)))?;
+    Ok(())
+}
+
+/// The subresource integrity value of some bytes, as trunk computes it.
+fn integrity(bytes: &[u8]) -> String {
+    format!("sha384-{}", BASE64_STANDARD.encode(Sha384::digest(bytes)))
+}
+
+/// All files below a folder, sorted.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integrity_is_what_browsers_compare() {
+        // The known value of an empty file.
+        let empty = "sha384-OLBgp1GsljhM2TJ+sbHjaiH9txEUvgdDTAzHv2P24donTt6/529l+9Ua0vFImLlb";
+        assert_eq!(integrity(b""), empty);
+    }
+
+    #[test]
+    fn files_are_found_at_every_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        for file in ["z", "a/b/c"] {
+            fs::write(folder.path().join(file), "").unwrap();
+        }
+        assert_eq!(files(folder.path()).unwrap(), ["a/b/c", "z"].map(|file| folder.path().join(file)));
+    }
+}

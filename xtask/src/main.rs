@@ -1,0 +1,66 @@
+//! The commands people run on this repository: `cargo xtask up`, `test`, `setup` and `build-dashboard`.
+//!
+//! Reading order: `workspace` (where things are), `progress` and `process` (how long work is shown and logged), `setup`
+//! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up` and `test`.
+
+mod dashboard;
+mod process;
+mod progress;
+mod setup;
+mod test;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::setup::Need;
+use crate::workspace::Workspace;
+
+/// Builds, runs and tests jobqueue; installs what is missing, into target/tools where it can.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds everything and runs server, dashboard and one worker until Ctrl-C
+    Up(up::Options),
+    /// Runs the tests, all or the named parts, on a PostgreSQL cluster of their own
+    Test(test::Options),
+    /// Only installs what the other commands need
+    Setup,
+    /// Only builds the dashboard into dist/
+    BuildDashboard,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = Workspace::load().and_then(|workspace| match arguments.command {
+        Command::Up(options) => up::run(&workspace, &options),
+        Command::Test(options) => test::run(&workspace, &options),
+        Command::Setup => setup::run(&workspace),
+        Command::BuildDashboard => build_dashboard(&workspace),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build_dashboard(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    let mut plan = setup::plan(workspace, &Need::DASHBOARD)?;
+    match dashboard::task(workspace) {
+        Some(build) => plan.push(build),
+        None => eprintln!("dist/ is up to date"),
+    }
+    plan.run()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,159 @@
+//! What each command needs, and the plan that installs what is missing of it.
+//!
+//! Nothing is installed twice and nothing of the user's is replaced: programs built here go under target/tools, and only
+//! Debian packages and the WebAssembly target go into the system.
+
+mod apt;
+mod cargo_tools;
+mod node;
+mod python;
+mod wasm;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use self::cargo_tools::versions as tool_versions;
+pub(crate) use self::node::{find as node, find_chromium as chromium, wasm_opt};
+pub(crate) use self::python::interpreter as python;
+pub(crate) use self::wasm::Toolchain;
+use crate::progress::{Plan, Task};
+use crate::workspace::Workspace;
+
+/// One thing that a command cannot do without. The order is the order of installing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    Postgres,
+    Chromium,
+    Node,
+    WasmTarget,
+    Trunk,
+    WasmBindgen,
+    WasmOpt,
+    CargoDeny,
+    BrowserTests,
+    NodeExample,
+    PythonExample,
+}
+
+impl Need {
+    /// What building the dashboard needs.
+    pub(crate) const DASHBOARD: [Self; 4] = [Self::WasmTarget, Self::Trunk, Self::WasmBindgen, Self::WasmOpt];
+    const ALL: [Self; 11] = [
+        Self::Postgres,
+        Self::Chromium,
+        Self::Node,
+        Self::WasmTarget,
+        Self::Trunk,
+        Self::WasmBindgen,
+        Self::WasmOpt,
+        Self::CargoDeny,
+        Self::BrowserTests,
+        Self::NodeExample,
+        Self::PythonExample,
+    ];
+}
+
+/// `cargo xtask setup`.
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let plan = plan(workspace, &Need::ALL)?;
+    plan.run()?;
+    eprintln!("everything is installed");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks at what is there and returns the tasks that install the rest; empty when nothing is missing.
+///
+/// # Errors
+/// When Debian packages are missing and cannot be installed from here; the message names them.
+pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<'a>> {
+    let needs: BTreeSet<Need> = needs.iter().copied().collect();
+    let mut packages = Vec::new();
+    let mut tools = Vec::new();
+    let mut tasks: Vec<Task<'a>> = Vec::new();
+    for need in needs {
+        match need {
+            Need::Postgres if jobqueue_test_postgres::check_installed().is_err() => {
+                packages.push(apt::Package { name: "postgresql", why: "tests run on a PostgreSQL of their own" });
+            }
+            Need::Chromium if node::find_chromium().is_none() => {
+                packages.push(apt::Package { name: "chromium", why: "the browser tests drive it" });
+            }
+            Need::Node => packages.extend(node::missing_packages()),
+            Need::WasmTarget => tasks.extend(wasm::task(workspace)?),
+            Need::Trunk | Need::WasmBindgen | Need::CargoDeny => tools.push(need),
+            Need::WasmOpt => tasks.extend(node::wasm_opt_task(workspace)),
+            Need::BrowserTests => tasks.extend(node::packages_task(workspace, "tests/browser", "the browser tests")?),
+            Need::NodeExample => tasks.extend(node::packages_task(workspace, "examples/node", "the Node example")?),
+            Need::PythonExample => {
+                packages.extend(python::missing_packages());
+                tasks.extend(python::task(workspace)?);
+            }
+            Need::Postgres | Need::Chromium => {}
+        }
+    }
+    let mut plan = Plan::default();
+    if let Some(task) = apt::task(workspace, packages)? {
+        plan.push(task);
+    }
+    for task in cargo_tools::tasks(workspace, tools.into_iter())?.into_iter().chain(tasks) {
+        plan.push(task);
+    }
+    if !plan.is_empty() {
+        eprintln!("Missing, and now to be installed (logs in {}):", workspace.target.join("log").display());
+        plan.list();
+    }
+    Ok(plan)
+}
+
+/// Remembers with which input something was installed, so that a change installs it again.
+struct Stamp {
+    file: PathBuf,
+    content: String,
+}
+
+impl Stamp {
+    fn new(workspace: &Workspace, name: &str, input: &[u8]) -> Self {
+        let digest = Sha256::digest(input);
+        let content = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        Self { file: workspace.tools().join("stamps").join(name), content }
+    }
+
+    fn is_current(&self) -> bool {
+        std::fs::read_to_string(&self.file).is_ok_and(|content| content == self.content)
+    }
+
+    fn write(&self) -> Result<()> {
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&self.file, &self.content))
+            .with_context(|| format!("cannot write {}", self.file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_current_for_its_input_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().to_owned();
+        let workspace = Workspace { root: target.clone(), target, integration_tests: Vec::new() };
+        let old = Stamp::new(&workspace, "npm", b"lock 1");
+        assert!(!old.is_current());
+        old.write().unwrap();
+        assert!(old.is_current());
+        assert!(!Stamp::new(&workspace, "npm", b"lock 2").is_current());
+        assert!(!Stamp::new(&workspace, "other", b"lock 1").is_current());
+    }
+
+    #[test]
+    fn everything_is_installed_once_and_in_order() {
+        assert!(Need::ALL.is_sorted());
+        assert!(Need::DASHBOARD.iter().all(|need| Need::ALL.contains(need)));
+    }
+}

@@ -1,0 +1,107 @@
+//! Node and what runs on it: wasm-opt, the browser tests and the Node example; and the browser itself.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Stamp;
+use super::apt::Package;
+use crate::process;
+use crate::progress::Task;
+use crate::workspace::Workspace;
+
+/// The oldest major version with a test runner.
+const NODE_MINIMUM: u32 = 18;
+
+/// npm's package of wasm-opt. Debian's is too old for what rustc emits.
+const BINARYEN: &str = "binaryen@132.0.0";
+
+/// The node on PATH, when it is new enough.
+pub(crate) fn find() -> Option<PathBuf> {
+    let node = process::which(&["node", "nodejs"])?;
+    let version = process::output(Command::new(&node).arg("--version")).ok()?;
+    process::version(&version).filter(|numbers| numbers[0] >= NODE_MINIMUM).map(|_| node)
+}
+
+/// The Debian packages that bring node and npm, where they are missing.
+pub(crate) fn missing_packages() -> Vec<Package> {
+    let mut packages = Vec::new();
+    if find().is_none() {
+        packages.push(Package { name: "nodejs", why: "browser tests and the Node example run on it" });
+    }
+    if process::which(&["npm"]).is_none() {
+        packages.push(Package { name: "npm", why: "installs what they import" });
+    }
+    packages
+}
+
+/// Chromium: what CHROMIUM names, else the first of its names on PATH.
+pub(crate) fn find_chromium() -> Option<PathBuf> {
+    match std::env::var_os("CHROMIUM") {
+        Some(path) if !path.is_empty() => Some(PathBuf::from(path)).filter(|path| path.exists()),
+        _ => process::which(&["chromium", "chromium-browser", "google-chrome"]),
+    }
+}
+
+/// wasm-opt as a command, where node and the package are there.
+pub(crate) fn wasm_opt(workspace: &Workspace) -> Option<Command> {
+    let script = wasm_opt_script(workspace);
+    if !script.exists() || !wasm_opt_stamp(workspace).is_current() {
+        return None;
+    }
+    let mut command = Command::new(find()?);
+    command.arg(script);
+    Some(command)
+}
+
+/// The task that installs wasm-opt; none when it is there, or when there is no node to run it: it only makes the
+/// dashboard smaller.
+pub(crate) fn wasm_opt_task(workspace: &Workspace) -> Option<Task<'_>> {
+    if wasm_opt(workspace).is_some() || find().is_none() || process::which(&["npm"]).is_none() {
+        return None;
+    }
+    let task = Task::new(format!("wasm-opt (npm {BINARYEN})"), "makes the dashboard smaller", |step| {
+        let folder = workspace.tools().join("npm");
+        std::fs::create_dir_all(&folder)?;
+        let mut npm = npm();
+        npm.args(["install", "--no-save", "--no-package-lock", "--prefix"]).arg(&folder).arg(BINARYEN);
+        process::logged(&mut npm, &workspace.log("npm"), step)?;
+        wasm_opt_stamp(workspace).write()
+    });
+    Some(task.optional("The dashboard will work, but be a third larger."))
+}
+
+/// The task that runs `npm ci` in a folder of the repository; none when it was run for this package-lock.json.
+pub(crate) fn packages_task<'a>(workspace: &'a Workspace, folder: &str, whose: &str) -> Result<Option<Task<'a>>> {
+    let path = workspace.root.join(folder);
+    if !path.join("package.json").exists() {
+        return Ok(None);
+    }
+    let lock = std::fs::read(path.join("package-lock.json"))
+        .with_context(|| format!("{folder} has a package.json but no package-lock.json"))?;
+    let stamp = Stamp::new(workspace, &format!("npm-{}", folder.replace('/', "-")), &lock);
+    if path.join("node_modules").exists() && stamp.is_current() {
+        return Ok(None);
+    }
+    Ok(Some(Task::new(format!("npm packages of {folder}"), format!("{whose} import them"), move |step| {
+        process::logged(npm().arg("ci").current_dir(&path), &workspace.log("npm"), step)?;
+        stamp.write()
+    })))
+}
+
+fn wasm_opt_script(workspace: &Workspace) -> PathBuf {
+    workspace.tools().join("npm/node_modules/binaryen/bin/wasm-opt")
+}
+
+fn wasm_opt_stamp(workspace: &Workspace) -> Stamp {
+    Stamp::new(workspace, "wasm-opt", BINARYEN.as_bytes())
+}
+
+fn npm() -> Command {
+    let mut command = Command::new("npm");
+    command.args(["--no-audit", "--no-fund", "--no-update-notifier"]);
+    // The tests drive the system's browser; none is to be downloaded.
+    command.env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1");
+    command
+}

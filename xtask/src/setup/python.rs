@@ -1,0 +1,61 @@
+//! A Python environment of its own under target/tools for the Python example.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Stamp;
+use super::apt::Package;
+use crate::process;
+use crate::progress::Task;
+use crate::workspace::Workspace;
+
+/// What the example imports when it has no requirements.txt of its own.
+const REQUIREMENTS: &str = "grpcio\ngrpcio-tools\n";
+
+/// The environment's Python; it exists once the task has run.
+pub(crate) fn interpreter(workspace: &Workspace) -> PathBuf {
+    workspace.tools().join("venv/bin/python")
+}
+
+/// The Debian packages that bring Python with `venv`, where no Python on this machine has it.
+pub(crate) fn missing_packages() -> Option<Package> {
+    base().is_none().then_some(Package { name: "python3-venv", why: "the Python example runs in an environment" })
+}
+
+/// The task that makes the environment; none when it is there with the wanted packages.
+pub(crate) fn task(workspace: &Workspace) -> Result<Option<Task<'_>>> {
+    let wanted = workspace.root.join("examples/python/requirements.txt");
+    let requirements = if wanted.exists() {
+        std::fs::read_to_string(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?
+    } else {
+        REQUIREMENTS.to_owned()
+    };
+    let stamp = Stamp::new(workspace, "venv", requirements.as_bytes());
+    if stamp.is_current() && process::output(Command::new(interpreter(workspace)).args(["-c", "import grpc"])).is_ok() {
+        return Ok(None);
+    }
+    Ok(Some(Task::new("Python packages for gRPC", "the Python example imports them", move |step| {
+        let log = workspace.log("python");
+        let venv = workspace.tools().join("venv");
+        // The apt task before this one may have brought it.
+        let python = base().context("no python3 with venv and ensurepip")?;
+        process::logged(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv), &log, step)?;
+        let list = workspace.tools().join("venv-requirements.txt");
+        std::fs::write(&list, &requirements)?;
+        let mut pip = Command::new(interpreter(workspace));
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--requirement"]);
+        process::logged(pip.arg(&list), &log, step)?;
+        stamp.write()
+    })))
+}
+
+/// A Python that can make environments: the one on PATH, else the system's.
+fn base() -> Option<PathBuf> {
+    let candidates = [process::which(&["python3"]), Some(PathBuf::from("/usr/bin/python3"))];
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|python| process::output(Command::new(python).args(["-c", "import venv, ensurepip"])).is_ok())
+}

@@ -1,0 +1,180 @@
+//! `cargo xtask test`: prepares what the chosen parts need, runs each part, and prints a table at the end.
+
+mod counts;
+mod parts;
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use jobqueue_test_postgres::{Cluster, URL_VARIABLE};
+
+use self::counts::Counts;
+use self::parts::Part;
+use crate::progress::{Task, duration};
+use crate::workspace::{Workspace, cargo};
+use crate::{dashboard, process, setup};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The parts to run; all of them when none is named
+    #[arg(value_enum, value_name = "PART")]
+    parts: Vec<Part>,
+    /// Handed to the test programs: a part of a test's name, for example
+    #[arg(last = true, value_name = "TEST OPTIONS")]
+    options: Vec<String>,
+}
+
+/// What became of one part.
+struct Finished {
+    part: Part,
+    ok: bool,
+    counts: Counts,
+    time: Duration,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let parts = Part::chosen(&options.parts);
+    prepare(workspace, &parts)?;
+
+    // Dropped at the end, and by its watchdog when we are killed before.
+    let cluster = match std::env::var_os(URL_VARIABLE) {
+        None if parts.iter().any(|part| part.needs_postgres()) => Some(Cluster::start()?),
+        _ => None,
+    };
+    let environment = environment(workspace, cluster.as_ref());
+
+    let mut finished = Vec::new();
+    for part in parts.iter().copied() {
+        let Some(mut command) = part.command(workspace, Part::any_needs_dashboard(&parts), &options.options) else {
+            continue;
+        };
+        eprintln!("\n== {} ==", part.name());
+        let started = Instant::now();
+        let (ok, counts) = run_part(command.envs(environment.iter().cloned()), &mut std::io::stdout())?;
+        // A part that finds no tests, where nobody asked for few, has lost them.
+        let ok = ok && (counts.ran() > 0 || part.may_be_empty() || !options.options.is_empty());
+        finished.push(Finished { part, ok, counts, time: started.elapsed() });
+    }
+    drop(cluster);
+    print!("\n{}", table(&finished));
+    Ok(if finished.iter().all(|part| part.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Installs and builds what the parts need.
+fn prepare(workspace: &Workspace, parts: &[Part]) -> Result<()> {
+    let needs: Vec<_> = parts.iter().flat_map(|part| part.needs()).collect();
+    let mut plan = setup::plan(workspace, &needs)?;
+    let with_dashboard = Part::any_needs_dashboard(parts);
+    if with_dashboard {
+        plan.extend(dashboard::task(workspace));
+    }
+    if parts.iter().any(|part| part.needs_binaries()) {
+        plan.push(Task::new("server and worker", "debug build; tests start them", move |step| {
+            let mut build = cargo();
+            build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
+            // The whole workspace, as for the tests, so that both agree on features and share their dependencies.
+            build.args(["build", "--workspace", "--bins"]).args(parts::features(with_dashboard));
+            process::logged(&mut build, &workspace.log("build"), step)
+        }));
+    }
+    plan.run()
+}
+
+/// Where the tests find what was prepared.
+fn environment(workspace: &Workspace, cluster: Option<&Cluster>) -> Vec<(&'static str, OsString)> {
+    let mut variables = vec![
+        ("JOBQUEUE_SERVER_BIN", workspace.binary("debug", "jobqueue-server").into()),
+        ("JOBQUEUE_WORKER_BIN", workspace.binary("debug", "jobqueue-worker").into()),
+        ("JOBQUEUE_TEST_PYTHON", setup::python(workspace).into()),
+    ];
+    variables.extend(cluster.map(|cluster| (URL_VARIABLE, cluster.url("postgres").into())));
+    variables.extend(setup::node().map(|node| ("JOBQUEUE_TEST_NODE", node.into())));
+    variables.extend(setup::chromium().map(|chromium| ("CHROMIUM", chromium.into())));
+    variables
+}
+
+/// Runs one part, copies what it prints to `screen`, and counts its tests.
+fn run_part(command: &mut Command, screen: &mut dyn Write) -> Result<(bool, Counts)> {
+    let program = command.get_program().to_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let mut counts = Counts::default();
+    let mut output = BufReader::new(child.stdout.take().context("no output")?);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line)? > 0 {
+        screen.write_all(&line)?;
+        counts.read(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    screen.flush()?;
+    Ok((child.wait()?.success(), counts))
+}
+
+/// Whether test programs should colour what they print, which they cannot tell because it passes through here.
+fn colour() -> &'static str {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { "always" } else { "never" }
+}
+
+fn table(finished: &[Finished]) -> String {
+    let mut text = format!("{:<10} {:<8} {:>7} {:>7} {:>8}  time\n", "part", "result", "passed", "failed", "skipped");
+    let mut total = Counts::default();
+    for Finished { part, ok, counts, time } in finished {
+        let result = match (ok, counts.ran()) {
+            (true, _) => "ok",
+            (false, 0) => "no test",
+            (false, _) => "FAILED",
+        };
+        let Counts { passed, failed, skipped } = counts;
+        let row =
+            format!("{:<10} {result:<8} {passed:>7} {failed:>7} {skipped:>8}  {}\n", part.name(), duration(*time));
+        text.push_str(&row);
+        total.add(*counts);
+    }
+    // A line of this form, alone, is what CI services look for.
+    let Counts { passed, failed, skipped } = total;
+    text + &format!("\ntests: {passed} passed, {failed} failed, {skipped} skipped\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_every_part_and_the_sum() {
+        let part = |part, ok, passed, failed| Finished {
+            part,
+            ok,
+            counts: Counts { passed, failed, skipped: 1 },
+            time: Duration::from_secs(75),
+        };
+        let text =
+            table(&[part(Part::Unit, true, 12, 0), part(Part::Store, false, 40, 2), part(Part::E2e, false, 0, 0)]);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1], ["unit", "ok", "12", "0", "1", "1", "min", "15", "s"]);
+        assert_eq!(lines[2], ["store", "FAILED", "40", "2", "1", "1", "min", "15", "s"]);
+        assert_eq!(lines[3][..3], ["e2e", "no", "test"]);
+        assert_eq!(text.lines().last().unwrap(), "tests: 52 passed, 2 failed, 3 skipped");
+    }
+
+    #[test]
+    fn output_is_counted_and_the_exit_status_decides() {
+        let script = |text: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", text]);
+            command
+        };
+        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out";
+        let mut screen = Vec::new();
+        let (ok, counts) = run_part(&mut script(&format!("echo '{line}'; exit 101")), &mut screen).unwrap();
+        assert!(!ok);
+        assert_eq!(counts, Counts { passed: 3, failed: 1, skipped: 2 });
+        assert_eq!(String::from_utf8(screen).unwrap().trim_end(), line);
+    }
+}

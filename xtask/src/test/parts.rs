@@ -1,0 +1,176 @@
+//! The parts of the test suite: what each needs and how it is run.
+
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use super::colour;
+use crate::setup::{self, Need};
+use crate::workspace::{Workspace, cargo};
+
+/// A part that can be run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Part {
+    /// The tests inside the crates; they need nothing installed
+    Unit,
+    /// The store's conformance suite, on SQLite and PostgreSQL
+    Store,
+    /// The real programs over real sockets, faults included
+    E2e,
+    /// The examples in Rust, Python and Node
+    Examples,
+    /// The integration tests that belong to no other part
+    Other,
+    /// The code in the documentation
+    Doc,
+    /// The dashboard in a real browser
+    Browser,
+}
+
+impl Part {
+    /// What the command line chose, each once and in the order of the parts; all when it named none.
+    pub(crate) fn chosen(named: &[Self]) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|part| named.is_empty() || named.contains(part)).collect()
+    }
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn needs(self) -> Vec<Need> {
+        let mut needs = match self {
+            Self::Unit | Self::Doc => vec![],
+            Self::Store | Self::E2e | Self::Other => vec![Need::Postgres],
+            Self::Examples => vec![Need::Node, Need::NodeExample, Need::PythonExample],
+            Self::Browser => vec![Need::Node, Need::Chromium, Need::BrowserTests],
+        };
+        if self.needs_dashboard() {
+            needs.extend(Need::DASHBOARD);
+        }
+        needs
+    }
+
+    pub(crate) fn needs_postgres(self) -> bool {
+        self.needs().contains(&Need::Postgres)
+    }
+
+    pub(crate) fn needs_binaries(self) -> bool {
+        matches!(self, Self::E2e | Self::Examples | Self::Other | Self::Browser)
+    }
+
+    pub(crate) fn any_needs_dashboard(parts: &[Self]) -> bool {
+        parts.iter().any(|part| part.needs_dashboard())
+    }
+
+    /// Whether having no test is fine: documentation need not hold code.
+    pub(crate) fn may_be_empty(self) -> bool {
+        self == Self::Doc
+    }
+
+    /// The command that runs it with `options` for the test programs; none when there is nothing in it.
+    pub(crate) fn command(self, workspace: &Workspace, with_dashboard: bool, options: &[String]) -> Option<Command> {
+        if self == Self::Browser {
+            let mut node = Command::new(setup::node().unwrap_or_else(|| "node".into()));
+            node.current_dir(workspace.root.join("tests/browser"))
+                .args(["--test", "--test-reporter=spec"])
+                .args(options);
+            return Some(node);
+        }
+        let targets = self.targets(&workspace.integration_tests);
+        if targets.is_empty() {
+            return None;
+        }
+        let mut command = cargo();
+        command.current_dir(&workspace.root).args(["test", "--workspace", "--no-fail-fast"]);
+        command.args(features(with_dashboard)).args(targets).args(["--", "--color", colour()]).args(options);
+        Some(command)
+    }
+
+    fn needs_dashboard(self) -> bool {
+        matches!(self, Self::E2e | Self::Browser)
+    }
+
+    /// What cargo is told to test.
+    fn targets(self, integration_tests: &[String]) -> Vec<String> {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        match (self, self.target()) {
+            (Self::Unit, _) => words(&["--lib", "--bins"]),
+            (Self::Doc, _) => words(&["--doc"]),
+            (Self::Other, _) => {
+                let taken: Vec<_> = Self::value_variants().iter().filter_map(|part| part.target()).collect();
+                let others = integration_tests.iter().filter(|name| !taken.contains(&name.as_str()));
+                others.flat_map(|name| ["--test".to_owned(), name.clone()]).collect()
+            }
+            (_, Some(target)) => words(&["--test", target]),
+            (_, None) => vec![],
+        }
+    }
+
+    /// The one integration test that a part consists of.
+    fn target(self) -> Option<&'static str> {
+        match self {
+            Self::Store => Some("conformance"),
+            Self::E2e => Some("e2e"),
+            Self::Examples => Some("examples"),
+            _ => None,
+        }
+    }
+}
+
+/// The features to build the workspace with. The dashboard is one because it must have been built before.
+pub(crate) fn features(with_dashboard: bool) -> &'static [&'static str] {
+    if with_dashboard { &["--features", "jobqueue-server/dashboard"] } else { &[] }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::Options;
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &[&str]) -> Result<Options, String> {
+        let words = std::iter::once("test").chain(line.iter().copied());
+        Line::try_parse_from(words).map(|line| line.options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn parts_run_in_their_order_once_and_all_when_none_is_named() {
+        let chosen = |line: &[&str]| Part::chosen(&parse(line).unwrap().parts);
+        assert_eq!(chosen(&["browser", "store", "store"]), [Part::Store, Part::Browser]);
+        assert_eq!(chosen(&[]), Part::value_variants());
+        let options = parse(&["store", "--", "settle", "--nocapture"]).unwrap();
+        assert_eq!((options.parts, options.options), (vec![Part::Store], vec!["settle".into(), "--nocapture".into()]));
+    }
+
+    #[test]
+    fn an_unknown_part_is_refused_with_the_known_ones() {
+        let error = parse(&["stores"]).err().unwrap();
+        assert!(error.contains("stores") && error.contains("conformance") | error.contains("store"), "{error}");
+        assert!(error.contains("browser"), "{error}");
+    }
+
+    #[test]
+    fn every_integration_test_belongs_to_a_part() {
+        let tests = ["cluster", "conformance", "e2e", "examples", "grpc"].map(str::to_owned);
+        let covered: Vec<String> = Part::value_variants().iter().flat_map(|part| part.targets(&tests)).collect();
+        assert!(tests.iter().all(|test| covered.iter().filter(|word| *word == test).count() == 1), "{covered:?}");
+        assert_eq!(Part::Other.targets(&tests), ["--test", "cluster", "--test", "grpc"]);
+        assert!(Part::Other.targets(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_part_asks_only_for_what_it_uses() {
+        assert!(Part::Unit.needs().is_empty());
+        assert_eq!(Part::Store.needs(), [Need::Postgres]);
+        assert!(!Part::Examples.needs().contains(&Need::Chromium));
+        assert!(Part::Browser.needs().contains(&Need::Trunk));
+    }
+}

@@ -1,0 +1,108 @@
+//! Where the repository, its build output and its test targets are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::process;
+
+/// The repository, as cargo sees it.
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    /// Cargo's output folder; everything that xtask makes or installs is below it, too.
+    pub(crate) target: PathBuf,
+    /// The names of all integration tests of all members, sorted.
+    pub(crate) integration_tests: Vec<String>,
+}
+
+impl Workspace {
+    pub(crate) fn load() -> Result<Self> {
+        let mut command = cargo();
+        command.args(["metadata", "--no-deps", "--format-version=1", "--manifest-path"]);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+        Self::parse(&process::output(&mut command)?)
+    }
+
+    fn parse(metadata: &str) -> Result<Self> {
+        let metadata: Value = serde_json::from_str(metadata).context("cargo metadata printed no JSON")?;
+        let path = |key: &str| metadata[key].as_str().map(PathBuf::from).with_context(|| format!("no {key}"));
+        let mut integration_tests: Vec<String> = list(&metadata["packages"])
+            .flat_map(|package| list(&package["targets"]))
+            .filter(|target| list(&target["kind"]).any(|kind| kind == "test"))
+            .filter_map(|target| target["name"].as_str().map(str::to_owned))
+            .collect();
+        integration_tests.sort();
+        integration_tests.dedup();
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")?, integration_tests })
+    }
+
+    /// What xtask installs for itself: binaries in `bin`, npm packages in `npm`, Python's in `venv`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        self.tools().join("bin").join(name)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.target.join("log").join(format!("{name}.log"))
+    }
+
+    /// The dashboard, built.
+    pub(crate) fn dist(&self) -> PathBuf {
+        self.root.join("dist")
+    }
+
+    /// A built program: `profile` is cargo's folder name, "debug" or "release".
+    pub(crate) fn binary(&self, profile: &str, name: &str) -> PathBuf {
+        self.target.join(profile).join(name)
+    }
+
+    /// The version of a crate in Cargo.lock.
+    pub(crate) fn locked_version(&self, name: &str) -> Result<String> {
+        let lock = std::fs::read_to_string(self.root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
+        locked_version(&lock, name).with_context(|| format!("{name} is not in Cargo.lock"))
+    }
+}
+
+/// The cargo that runs us, so that `cargo +toolchain xtask` stays with its toolchain.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn locked_version(lock: &str, name: &str) -> Option<String> {
+    let mut lines = lock.lines();
+    lines.find(|line| *line == format!("name = \"{name}\""))?;
+    let version = lines.next()?.strip_prefix("version = \"")?.strip_suffix('"')?;
+    Some(version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locked_version_is_that_of_exactly_the_named_crate() {
+        let lock = "[[package]]\nname = \"wasm-bindgen-macro\"\nversion = \"0.1.0\"\n\n\
+                    [[package]]\nname = \"wasm-bindgen\"\nversion = \"0.2.126\"\nsource = \"x\"\n";
+        assert_eq!(locked_version(lock, "wasm-bindgen").as_deref(), Some("0.2.126"));
+        assert_eq!(locked_version(lock, "wasm"), None);
+    }
+
+    #[test]
+    fn integration_tests_are_found_in_every_member() {
+        let metadata = r#"{"workspace_root": "/r", "target_directory": "/t", "packages": [
+            {"targets": [{"name": "a", "kind": ["lib"]}, {"name": "e2e", "kind": ["test"]}]},
+            {"targets": [{"name": "conformance", "kind": ["test"]}, {"name": "x", "kind": ["bin"]}]}]}"#;
+        let workspace = Workspace::parse(metadata).unwrap();
+        assert_eq!(workspace.integration_tests, ["conformance", "e2e"]);
+        assert_eq!(workspace.tools(), Path::new("/t/tools"));
+    }
+}
