@@ -1,0 +1,24 @@
+// Starts the dashboard: the chosen theme before the first paint, then the app that trunk named in the meta element.
+"use strict";
+
+try {
+  const theme = localStorage.getItem("theme");
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+} catch {
+  // Storage can be forbidden; the system's theme will do.
+}
+
+addEventListener("DOMContentLoaded", async () => {
+  const { js, wasm } = document.querySelector('meta[name="jobqueue-app"]').dataset;
+  try {
+    const app = await import(js);
+    await app.default({ module_or_path: wasm });
+  } catch (error) {
+    const boot = document.getElementById("boot");
+    if (boot) {
+      boot.setAttribute("role", "alert");
+      boot.textContent = "The dashboard could not be loaded. Reload the page to try again.";
+    }
+    throw error;
+  }
+});

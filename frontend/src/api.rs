@@ -1,0 +1,162 @@
+//! The server's calls by gRPC-web, each with a deadline that holds even when nobody answers.
+
+use std::{error::Error as _, future::Future, time::Duration};
+
+use futures::future::{Either, select};
+use gloo_timers::future::TimeoutFuture;
+use jobqueue_shared::proto::v1::{
+    CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResponse,
+    GetMetricsRequest, GetMetricsResponse, GetThroughputRequest, GetThroughputResponse, ListFailedJobsRequest,
+    ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListWorkersRequest, ListWorkersResponse,
+    RetryJobRequest, RetryJobResponse, SubmitJobRequest, SubmitJobResponse, admin_service_client::AdminServiceClient,
+    job_service_client::JobServiceClient,
+};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
+use tonic_web_wasm_client::Client;
+
+use crate::{dom, model::draft::Complaint};
+
+/// Reads are repeated anyway, so they give up early.
+const READ: Duration = Duration::from_secs(5);
+const WRITE: Duration = Duration::from_secs(15);
+
+/// Why a call did not do what it should.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub kind: Kind,
+    /// For people: a sentence without its full stop.
+    pub message: String,
+    /// By the field's name in the API.
+    pub fields: Vec<Complaint>,
+    /// The job that is in the way, where there is one.
+    pub job_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody answered, or not in time: what was asked may have been done.
+    Silent,
+    /// The server answered that it cannot work now; nothing was done.
+    Unavailable,
+    NotFound,
+    /// The job's state does not allow it.
+    Precondition,
+    Refused,
+}
+
+impl Failure {
+    /// True when it says something about the server and nothing about the request.
+    pub fn is_away(&self) -> bool {
+        matches!(self.kind, Kind::Silent | Kind::Unavailable)
+    }
+
+    /// True when the job is no longer there, or no longer in the state that it was shown in.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.kind, Kind::NotFound | Kind::Precondition)
+    }
+
+    fn silent(message: &str) -> Self {
+        Self { kind: Kind::Silent, message: message.into(), fields: vec![], job_id: None }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        // A status that was made on this side has a source; one that the server sent has none.
+        if status.source().is_some() {
+            return Self::silent("The server does not answer");
+        }
+        let kind = match status.code() {
+            Code::DeadlineExceeded => return Self::silent("The server did not answer in time"),
+            Code::Unavailable => Kind::Unavailable,
+            Code::NotFound => Kind::NotFound,
+            Code::FailedPrecondition => Kind::Precondition,
+            _ => Kind::Refused,
+        };
+        let details = status.get_error_details();
+        let fields = details.bad_request().map_or_else(Vec::new, |bad| {
+            bad.field_violations.iter().map(|it| (it.field.clone(), it.description.clone())).collect()
+        });
+        let job_id = details.error_info().and_then(|info| info.metadata.get("job_id").cloned());
+        let message = match status.message() {
+            "" => format!("The server answered {:?}", status.code()),
+            message => message.to_owned(),
+        };
+        Self { kind, message, fields, job_id }
+    }
+}
+
+async fn call<Q, R, F>(limit: Duration, message: Q, send: impl FnOnce(Request<Q>) -> F) -> Result<R, Failure>
+where
+    F: Future<Output = Result<Response<R>, Status>>,
+{
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    let answer = Box::pin(send(request));
+    // The server keeps the deadline too, and says so a little earlier than this.
+    let patience = TimeoutFuture::new(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).saturating_add(500));
+    match select(answer, patience).await {
+        Either::Left((answer, _)) => Ok(answer?.into_inner()),
+        Either::Right(_) => Err(Failure::silent("The server did not answer in time")),
+    }
+}
+
+macro_rules! calls {
+    ($($client:ident.$name:ident($request:ty) -> $response:ty, $limit:expr;)+) => {
+        $(pub async fn $name(request: $request) -> Result<$response, Failure> {
+            call($limit, request, |request| async move {
+                $client::new(Client::new(dom::origin())).$name(request).await
+            })
+            .await
+        })+
+    };
+}
+
+calls! {
+    JobServiceClient.submit_job(SubmitJobRequest) -> SubmitJobResponse, WRITE;
+    JobServiceClient.get_job(GetJobRequest) -> GetJobResponse, READ;
+    JobServiceClient.list_jobs(ListJobsRequest) -> ListJobsResponse, READ;
+    JobServiceClient.list_failed_jobs(ListFailedJobsRequest) -> ListFailedJobsResponse, READ;
+    JobServiceClient.cancel_job(CancelJobRequest) -> CancelJobResponse, WRITE;
+    JobServiceClient.retry_job(RetryJobRequest) -> RetryJobResponse, WRITE;
+    JobServiceClient.delete_job(DeleteJobRequest) -> DeleteJobResponse, WRITE;
+    JobServiceClient.get_metrics(GetMetricsRequest) -> GetMetricsResponse, READ;
+    JobServiceClient.get_throughput(GetThroughputRequest) -> GetThroughputResponse, READ;
+    AdminServiceClient.list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn the_fields_that_the_server_names_are_kept() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("worker_id", "is empty");
+        details.add_bad_request_violation("retry_policy.factor", "is 0.5; the least is 1");
+        let failure = Failure::from(Status::with_error_details(Code::InvalidArgument, "2 fields are wrong", details));
+        assert_eq!((failure.kind, failure.fields.len()), (Kind::Refused, 2));
+        assert_eq!(failure.fields[1], ("retry_policy.factor".into(), "is 0.5; the least is 1".into()));
+        assert!(!failure.is_away());
+    }
+
+    #[test]
+    fn the_job_in_the_way_is_kept() {
+        let metadata = [("job_id".to_owned(), "0192f5a6-1000-7000-8000-000000000000".to_owned())];
+        let details = ErrorDetails::with_error_info("IDEMPOTENCY_KEY_REUSED", "jobqueue", metadata);
+        let failure = Failure::from(Status::with_error_details(Code::AlreadyExists, "key is taken", details));
+        assert_eq!(failure.job_id.as_deref(), Some("0192f5a6-1000-7000-8000-000000000000"));
+    }
+
+    #[test]
+    fn silence_and_refusal_are_told_apart() {
+        let broken = Status::from_error(Box::new(std::io::Error::other("connection refused")));
+        assert_eq!(Failure::from(broken).kind, Kind::Silent);
+        assert_eq!(Failure::from(Status::unavailable("storage is away")).kind, Kind::Unavailable);
+        assert!(Failure::from(Status::not_found("no job")).is_gone());
+        assert_eq!(Failure::from(Status::internal("")).message, "The server answered Internal");
+    }
+}

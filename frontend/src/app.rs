@@ -1,0 +1,56 @@
+//! The frame around all pages, and which URL shows which page.
+
+use leptos::prelude::*;
+use leptos_router::{
+    components::{FlatRoutes, Route, Router},
+    path,
+};
+
+use crate::{
+    components::{
+        confirm::{Confirm, ConfirmDialog},
+        frame::{Metrics, Rail, TopBar, WorkerIdList},
+        heading::Place,
+        notice::AwayBanner,
+    },
+    live::Live,
+    pages::{
+        dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
+        workers::Workers,
+    },
+    toast::{ToastList, Toasts},
+};
+
+#[component]
+pub fn App() -> impl IntoView {
+    Live::provide();
+    Toasts::provide();
+    Place::provide();
+    Confirm::provide();
+    Metrics::provide();
+    view! {
+        <Router>
+            <a class="skip" href="#content">"Skip to content"</a>
+            <div class="frame">
+                <Rail />
+                <div class="stage">
+                    <TopBar />
+                    <AwayBanner />
+                    <main id="content" class="content" tabindex="-1">
+                        <FlatRoutes fallback=NotFound>
+                            <Route path=path!("/") view=Overview />
+                            <Route path=path!("/jobs") view=Jobs />
+                            <Route path=path!("/jobs/:id") view=JobPage />
+                            <Route path=path!("/dead-letters") view=DeadLetters />
+                            <Route path=path!("/workers") view=Workers />
+                            <Route path=path!("/submit") view=Submit />
+                        </FlatRoutes>
+                    </main>
+                </div>
+            </div>
+            <WorkerIdList />
+            <ToastList />
+            <ConfirmDialog />
+        </Router>
+    }
+}

@@ -1,0 +1,260 @@
+//! Throughput of the last hour: lines with their names at their ends, a crosshair, and the same numbers as a table.
+
+use jobqueue_shared::{proto::v1::get_throughput_response::Minute, time::timestamp_ms};
+use leptos::{ev, html, prelude::*};
+
+use super::icon::Icon;
+use crate::{
+    dom,
+    model::{
+        chart::{Frame, spread, ticks},
+        number,
+    },
+};
+
+const HEIGHT: f64 = 220.0;
+
+struct Series {
+    name: &'static str,
+    tone: &'static str,
+    value: fn(&Minute) -> i32,
+}
+
+/// In drawing order: what matters most lies on top.
+const SERIES: [Series; 4] = [
+    Series { name: "submitted", tone: "pending", value: |minute| minute.submitted },
+    Series { name: "done", tone: "done", value: |minute| minute.done },
+    Series { name: "retried", tone: "retrying", value: |minute| minute.retried },
+    Series { name: "failed", tone: "failed", value: |minute| minute.failed },
+];
+
+#[component]
+pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>) -> impl IntoView {
+    let table = RwSignal::new(false);
+    view! {
+        <section class="card chart-card">
+            <header class="card-head">
+                <h2>"Throughput"</h2>
+                <span class="muted">"jobs per minute, last hour"</span>
+                <div class="card-actions">
+                    <button
+                        type="button"
+                        class="button quiet"
+                        aria-pressed=move || table.get().to_string()
+                        on:click=move |_| table.update(|shown| *shown = !*shown)
+                    >
+                        <Icon name="table" />
+                        "Show as table"
+                    </button>
+                </div>
+            </header>
+            <Show when=move || table.get() fallback=move || view! { <Plot minutes /> }>
+                <MinuteTable minutes />
+            </Show>
+        </section>
+    }
+}
+
+#[component]
+fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
+    let plot = NodeRef::<html::Div>::new();
+    let width = RwSignal::new(640.0);
+    let measure = move || {
+        if let Some(plot) = plot.get_untracked() {
+            width.set(plot.get_bounding_client_rect().width().max(240.0));
+        }
+    };
+    Effect::new(move |_| {
+        plot.track();
+        measure();
+    });
+    let resize = window_event_listener(ev::resize, move |_| measure());
+    on_cleanup(move || resize.remove());
+
+    let frame = Memo::new(move |_| Frame { left: 40.0, right: width.get() - 84.0, top: 12.0, bottom: HEIGHT - 28.0 });
+    let count = Memo::new(move |_| minutes.with(Vec::len));
+    let scale = Memo::new(move |_| {
+        let most = minutes.with(|all| all.iter().flat_map(|it| SERIES.iter().map(|series| (series.value)(it))).max());
+        ticks(most.unwrap_or(0))
+    });
+    let top = Memo::new(move |_| scale.with(|ticks| ticks.last().copied().unwrap_or(1)));
+    // The minute pointed at; the last one speaks for the chart when none is.
+    let at = RwSignal::new(None::<usize>);
+    let shown = Memo::new(move |_| at.get().unwrap_or(usize::MAX).min(count.get().saturating_sub(1)));
+
+    let point = move |event: ev::PointerEvent| {
+        if let Some(plot) = plot.get_untracked() {
+            let x = f64::from(event.client_x()) - plot.get_bounding_client_rect().left();
+            at.set(Some(frame.get_untracked().nearest(x, count.get_untracked())));
+        }
+    };
+    let press = move |event: ev::KeyboardEvent| {
+        let (now, last) = (shown.get_untracked(), count.get_untracked().saturating_sub(1));
+        let to = match event.key().as_str() {
+            "ArrowLeft" | "ArrowDown" => now.saturating_sub(1),
+            "ArrowRight" | "ArrowUp" => (now + 1).min(last),
+            "PageUp" => (now + 10).min(last),
+            "PageDown" => now.saturating_sub(10),
+            "Home" => 0,
+            "End" => last,
+            "Escape" => return at.set(None),
+            _ => return,
+        };
+        event.prevent_default();
+        at.set(Some(to));
+    };
+    let words = Memo::new(move |_| minutes.with(|all| all.get(shown.get()).map(sentence)).unwrap_or_default());
+
+    view! {
+        <div
+            class="plot"
+            node_ref=plot
+            tabindex="0"
+            role="slider"
+            aria-label="Throughput by minute"
+            aria-orientation="horizontal"
+            aria-valuemin="0"
+            aria-valuemax=move || count.get().saturating_sub(1)
+            aria-valuenow=move || shown.get()
+            aria-valuetext=words
+            on:pointermove=point
+            on:pointerdown=point
+            on:pointerleave=move |_| at.set(None)
+            on:blur=move |_| at.set(None)
+            on:keydown=press
+        >
+            <svg width=move || width.get() height=HEIGHT aria-hidden="true">
+                {move || axes(frame.get(), &scale.get(), &minutes.get())}
+                {move || lines(frame.get(), top.get(), &minutes.get())}
+                {move || {
+                    let minute = minutes.with(|all| all.get(at.get()?).cloned())?;
+                    Some(crosshair(frame.get(), top.get(), shown.get(), count.get(), &minute))
+                }}
+            </svg>
+            {move || {
+                let minute = minutes.with(|all| all.get(at.get()?).cloned())?;
+                let left = frame.get().x(shown.get(), count.get()) > width.get() / 2.0;
+                Some(view! { <Readout minute left /> })
+            }}
+        </div>
+    }
+}
+
+fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<> {
+    let top = scale.last().copied().unwrap_or(1);
+    let levels = scale
+        .iter()
+        .map(|&value| {
+            let y = frame.y(value, top);
+            view! {
+                <line class="grid" x1=frame.left x2=frame.right y1=y y2=y />
+                <text class="tick" x=frame.left - 8.0 y=y + 4.0 text-anchor="end">
+                    {number::count(value)}
+                </text>
+            }
+        })
+        .collect_view();
+    // The narrow ones have room for three times, the others for five.
+    let every = if frame.right - frame.left < 360.0 { 30 } else { 15 };
+    let last = minutes.len().saturating_sub(1);
+    let times = minutes
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| (last - at) % every == 0)
+        .map(|(at, minute)| {
+            let x = frame.x(at, minutes.len());
+            let clock = minute.start.as_ref().map(|start| dom::local_clock(timestamp_ms(start)));
+            view! { <text class="tick" x=x y=frame.bottom + 20.0 text-anchor="middle">{clock}</text> }
+        })
+        .collect_view();
+    view! { <g>{levels} {times}</g> }
+}
+
+fn lines(frame: Frame, top: i32, minutes: &[Minute]) -> impl IntoView + use<> {
+    let values: Vec<Vec<i32>> = SERIES.iter().map(|series| minutes.iter().map(series.value).collect()).collect();
+    let ends: Vec<f64> = values.iter().map(|all| frame.y(all.last().copied().unwrap_or(0), top)).collect();
+    let ends = spread(&ends, 16.0, frame.top, frame.bottom);
+    let drawn = SERIES
+        .iter()
+        .zip(&values)
+        .zip(ends)
+        .map(|((series, values), end)| {
+            view! {
+                <g class=format!("series {}", series.tone)>
+                    {(series.name == "done").then(|| view! { <path class="area" d=frame.area(values, top) /> })}
+                    <path class="line" d=frame.line(values, top) />
+                    <text x=frame.right + 10.0 y=end + 4.0>
+                        {series.name}
+                    </text>
+                </g>
+            }
+        })
+        .collect_view();
+    view! { <g>{drawn}</g> }
+}
+
+fn crosshair(frame: Frame, top: i32, at: usize, count: usize, minute: &Minute) -> impl IntoView + use<> {
+    let x = frame.x(at, count);
+    let dots = SERIES
+        .iter()
+        .map(|series| {
+            let y = frame.y((series.value)(minute), top);
+            view! { <circle class=format!("dot {}", series.tone) cx=x cy=y r="3.5" /> }
+        })
+        .collect_view();
+    view! {
+        <g>
+            <line class="cross" x1=x x2=x y1=frame.top y2=frame.bottom />
+            {dots}
+        </g>
+    }
+}
+
+/// The values at the crosshair, at the side where it does not cover them.
+#[component]
+fn Readout(minute: Minute, left: bool) -> impl IntoView {
+    let rows = SERIES
+        .iter()
+        .map(|series| {
+            let value = number::count((series.value)(&minute));
+            view! { <div class=format!("readout-row {}", series.tone)><span>{series.name}</span><b>{value}</b></div> }
+        })
+        .collect_view();
+    view! {
+        <div class="readout" class:left=left aria-hidden="true">
+            <div class="muted">{clock(&minute)}</div>
+            {rows}
+        </div>
+    }
+}
+
+#[component]
+fn MinuteTable(minutes: Signal<Vec<Minute>>) -> impl IntoView {
+    let row = |minute: Minute| {
+        let cells = SERIES.iter().map(|series| view! { <td class="num">{number::count((series.value)(&minute))}</td> });
+        view! { <tr><th scope="row">{clock(&minute)}</th>{cells.collect_view()}</tr> }
+    };
+    view! {
+        <div class="scroll" tabindex="0" role="region" aria-label="Throughput by minute">
+            <table class="table">
+                <thead>
+                    <tr>
+                        <th scope="col">"Minute"</th>
+                        {SERIES.iter().map(|it| view! { <th scope="col" class="num">{it.name}</th> }).collect_view()}
+                    </tr>
+                </thead>
+                <tbody>{move || minutes.get().into_iter().rev().map(row).collect_view()}</tbody>
+            </table>
+        </div>
+    }
+}
+
+fn clock(minute: &Minute) -> String {
+    minute.start.as_ref().map(|start| dom::local_clock(timestamp_ms(start))).unwrap_or_default()
+}
+
+fn sentence(minute: &Minute) -> String {
+    let values: Vec<_> =
+        SERIES.iter().map(|series| format!("{} {}", number::count((series.value)(minute)), series.name)).collect();
+    format!("{}: {}", clock(minute), values.join(", "))
+}

@@ -1,0 +1,97 @@
+//! The one dialog: asks once before something is destroyed, or done to many.
+//!
+//! A native modal `<dialog>` keeps the focus inside and gives it back when it closes.
+
+use leptos::{html, prelude::*};
+
+#[derive(Clone)]
+pub struct Question {
+    /// "Delete this job?"
+    pub title: String,
+    /// What will happen.
+    pub text: String,
+    /// The button: "Delete job".
+    pub action: String,
+    pub destroys: bool,
+    /// The label of a text to be given with the answer; "" = none is asked for.
+    pub input: &'static str,
+    /// Gets the text.
+    pub then: Callback<String>,
+}
+
+#[derive(Clone, Copy)]
+pub struct Confirm(RwSignal<Option<Question>>);
+
+impl Confirm {
+    pub fn provide() {
+        provide_context(Self(RwSignal::new(None)));
+    }
+
+    pub fn get() -> Self {
+        expect_context()
+    }
+
+    pub fn ask(self, question: Question) {
+        self.0.set(Some(question));
+    }
+}
+
+#[component]
+pub fn ConfirmDialog() -> impl IntoView {
+    let Confirm(question) = Confirm::get();
+    let dialog = NodeRef::<html::Dialog>::new();
+    let input = NodeRef::<html::Input>::new();
+    Effect::new(move |_| {
+        let Some(dialog) = dialog.get() else { return };
+        if question.with(Option::is_some) && !dialog.open() {
+            let _ = dialog.show_modal();
+        }
+    });
+    let close = move || dialog.get_untracked().into_iter().for_each(|dialog| dialog.close());
+    let act = move |_| {
+        let Some(question) = question.get_untracked() else { return };
+        let text = input.get_untracked().map(|input| input.value()).unwrap_or_default();
+        // First closed, so that the focus is back before the page changes.
+        close();
+        question.then.run(text.trim().to_owned());
+    };
+    view! {
+        <dialog
+            class="dialog"
+            node_ref=dialog
+            aria-labelledby="dialog-title"
+            aria-describedby="dialog-text"
+            on:close=move |_| question.set(None)
+        >
+            {move || {
+                question
+                    .get()
+                    .map(|question| {
+                        view! {
+                            <h2 id="dialog-title">{question.title}</h2>
+                            <p id="dialog-text">{question.text}</p>
+                            {(!question.input.is_empty())
+                                .then(|| {
+                                    view! {
+                                        <div class="field">
+                                            <label for="dialog-input">{question.input}</label>
+                                            <input id="dialog-input" class="input" maxlength="1024" node_ref=input />
+                                        </div>
+                                    }
+                                })}
+                            <div class="dialog-actions">
+                                <button type="button" class="button" on:click=move |_| close()>"Keep as it is"</button>
+                                <button
+                                    type="button"
+                                    class=if question.destroys { "button danger" } else { "button primary" }
+                                    on:click=act
+                                >
+                                    {question.action}
+                                </button>
+                            </div>
+                        }
+                    })
+            }}
+        </dialog>
+    }
+}

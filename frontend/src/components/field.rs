@@ -1,0 +1,87 @@
+//! A labelled control: help below it, an error in its place, both tied to it for a screen reader.
+
+use leptos::prelude::*;
+
+use super::icon::Icon;
+use crate::model::draft::Complaint;
+
+/// What is wrong with the form, by the API's field names.
+#[derive(Clone, Copy)]
+pub struct Complaints(pub RwSignal<Vec<Complaint>>);
+
+impl Complaints {
+    pub fn of(self, name: &str) -> Option<String> {
+        let own: Vec<_> =
+            self.0.with(|all| all.iter().filter(|(field, _)| field == name).map(|(_, text)| text.clone()).collect());
+        (!own.is_empty()).then(|| own.join("; "))
+    }
+}
+
+/// The id of a field's control.
+pub fn control_id(name: &str) -> String {
+    format!("field-{}", name.replace('.', "-"))
+}
+
+/// Label above, help and error below, around a control.
+#[component]
+pub fn Field(
+    name: &'static str,
+    label: &'static str,
+    #[prop(optional)] help: &'static str,
+    #[prop(optional)] wide: bool,
+    children: Children,
+) -> impl IntoView {
+    let complaints = expect_context::<Complaints>();
+    let id = control_id(name);
+    let error_id = format!("{id}-error");
+    view! {
+        <div class="field" class:wide=wide class:wrong=move || complaints.of(name).is_some()>
+            <label for=id.clone()>{label}</label>
+            {children()}
+            {(!help.is_empty()).then(|| view! { <p class="help" id=format!("{id}-help")>{help}</p> })}
+            <p class="error" id=error_id>
+                {move || complaints.of(name).map(|text| view! { <Icon name="warning" />{text} })}
+            </p>
+        </div>
+    }
+}
+
+/// A field that holds a line of text.
+#[component]
+pub fn TextField(
+    name: &'static str,
+    label: &'static str,
+    #[prop(optional)] help: &'static str,
+    #[prop(optional)] placeholder: &'static str,
+    #[prop(optional)] list: &'static str,
+    #[prop(default = "text")] kind: &'static str,
+    #[prop(optional)] numeric: bool,
+    #[prop(into)] value: Signal<String>,
+    set: Callback<String>,
+) -> impl IntoView {
+    let complaints = expect_context::<Complaints>();
+    view! {
+        <Field name label help>
+            <input
+                id=control_id(name)
+                class="input"
+                type=kind
+                inputmode=numeric.then_some("decimal")
+                list=(!list.is_empty()).then_some(list)
+                placeholder=placeholder
+                autocomplete="off"
+                spellcheck="false"
+                aria-invalid=move || complaints.of(name).map(|_| "true")
+                aria-describedby=described_by(name, !help.is_empty())
+                prop:value=value
+                on:input=move |event| set.run(event_target_value(&event))
+            />
+        </Field>
+    }
+}
+
+/// The ids of what explains a control.
+pub fn described_by(name: &str, help: bool) -> String {
+    let id = control_id(name);
+    if help { format!("{id}-error {id}-help") } else { format!("{id}-error") }
+}

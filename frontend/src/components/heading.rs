@@ -1,0 +1,40 @@
+//! The one h1 of a page: names the tab and takes the focus on navigation.
+
+use leptos::{html, prelude::*};
+
+/// Where one is, for the top bar, and whether a first page was shown already.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub title: RwSignal<String>,
+    moved: StoredValue<bool>,
+}
+
+impl Place {
+    pub fn provide() -> Self {
+        let place = Self { title: RwSignal::new(String::new()), moved: StoredValue::new(false) };
+        provide_context(place);
+        place
+    }
+}
+
+#[component]
+pub fn Heading(
+    #[prop(into)] title: String,
+    /// An id rather than words.
+    #[prop(optional)]
+    mono: bool,
+) -> impl IntoView {
+    let place = expect_context::<Place>();
+    let h1 = NodeRef::<html::H1>::new();
+    document().set_title(&format!("{title} · jobqueue"));
+    place.title.set(title.clone());
+    Effect::new(move |_| {
+        let Some(h1) = h1.get() else { return };
+        // When the page is first opened, the focus belongs to the browser.
+        if place.moved.get_value() {
+            let _ = h1.focus();
+        }
+        place.moved.set_value(true);
+    });
+    view! { <h1 tabindex="-1" class:mono=mono node_ref=h1>{title}</h1> }
+}

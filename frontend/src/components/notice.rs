@@ -1,0 +1,86 @@
+//! What a page says when there is nothing to show, or nothing new.
+
+use leptos::prelude::*;
+
+use super::icon::Icon;
+use crate::{api::Failure, dom, live::Live};
+
+/// Nothing here: why, and what to do next.
+#[component]
+pub fn Empty(icon: &'static str, #[prop(into)] title: String, children: Children) -> impl IntoView {
+    view! {
+        <div class="empty">
+            <Icon name=icon />
+            <p class="empty-title">{title}</p>
+            <div class="muted">{children()}</div>
+        </div>
+    }
+}
+
+/// The error of one part of the page. The server's absence is told once, by [`AwayBanner`], as long as there is
+/// something to show.
+#[component]
+pub fn Trouble(
+    #[prop(into)] failure: Signal<Option<(i64, Failure)>>,
+    /// There are older data on the page.
+    #[prop(into)]
+    has_data: Signal<bool>,
+) -> impl IntoView {
+    let live = Live::get();
+    move || {
+        let (since, failure) = failure.get()?;
+        if failure.is_away() {
+            return (!has_data.get()).then(|| {
+                view! {
+                    <Empty icon="plugs" title="Nothing to show yet">
+                        <p>{failure.message}". It is asked again every 3 s."</p>
+                    </Empty>
+                }
+                .into_any()
+            });
+        }
+        let stale = if has_data.get() {
+            format!(" What is shown is from before {}.", dom::local_clock(since))
+        } else {
+            String::new()
+        };
+        Some(
+            view! {
+                <div class="notice bad" role="alert">
+                    <Icon name="warning" />
+                    <p>{failure.message}"."{stale}</p>
+                    <button type="button" class="button" on:click=move |_| live.refresh()>"Try again"</button>
+                </div>
+            }
+            .into_any(),
+        )
+    }
+}
+
+/// Under the top bar while the server is away.
+#[component]
+pub fn AwayBanner() -> impl IntoView {
+    let live = Live::get();
+    view! {
+        <div role="status" aria-live="polite">
+            {move || {
+                live.away
+                    .get()
+                    .map(|(since, failure)| {
+                        view! {
+                            <div class="notice warn banner">
+                                <Icon name="plugs" />
+                                <p>
+                                    <strong>{failure.message}" since "{dom::local_clock(since)}"."</strong>
+                                    " The page shows what was known then and goes on by itself when the server is back."
+                                </p>
+                                <button type="button" class="button" on:click=move |_| live.refresh()>
+                                    "Try now"
+                                </button>
+                            </div>
+                        }
+                    })
+            }}
+        </div>
+    }
+}

@@ -1,0 +1,22 @@
+//! The dashboard of jobqueue, in the browser.
+//!
+//! Read in this order: [`app`] is the frame and the routes; [`api`] calls the server; [`live`] keeps a page fresh;
+//! `pages` arrange `components`; [`model`] computes what they show, without a browser.
+
+#![expect(unreachable_pub, reason = "a binary exports nothing; pub here means: for the other modules")]
+
+mod api;
+mod app;
+mod components;
+mod dom;
+mod live;
+mod model;
+mod pages;
+mod theme;
+mod toast;
+
+fn main() {
+    std::panic::set_hook(Box::new(|panic| dom::crashed(&panic.to_string())));
+    leptos::mount::mount_to_body(app::App);
+    dom::started();
+}

@@ -1,0 +1,207 @@
+//! The submit form: what was typed, and the request that it makes.
+
+use jobqueue_shared::{
+    json, limits,
+    proto::v1::{RetryPolicy, SubmitJobRequest},
+    time::{duration, timestamp},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{number, span};
+
+/// When the job may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum When {
+    #[default]
+    Now,
+    Delay,
+    At,
+}
+
+/// As typed, so that nothing is lost. The field names are those of the API, which the server's complaints use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Draft {
+    pub worker_id: String,
+    pub task: String,
+    pub payload_json: String,
+    pub idempotency_key: String,
+    pub max_retries: String,
+    pub priority: String,
+    pub when: When,
+    pub delay: String,
+    pub run_at: String,
+    pub initial: String,
+    pub factor: String,
+    pub max: String,
+    pub jitter: String,
+    pub attempt_timeout: String,
+}
+
+/// A field by its name in the API, and what is wrong with it.
+pub type Complaint = (String, String);
+
+impl Draft {
+    /// The request, or what cannot be sent at all. What can be sent is the server's to judge.
+    /// `at_ms` reads the text of a local date and time.
+    pub fn request(&self, at_ms: impl Fn(&str) -> Option<i64>) -> Result<SubmitJobRequest, Vec<Complaint>> {
+        let mut wrong = vec![];
+        let mut time = |field: &str, text: &str| {
+            if text.trim().is_empty() {
+                return None;
+            }
+            let ms = span::parse(text);
+            if ms.is_none() {
+                wrong.push((field.to_owned(), "is no length of time; write it like 30s, 5m or 1h 30m".to_owned()));
+            }
+            ms.map(duration)
+        };
+        let attempt_timeout = time("attempt_timeout", &self.attempt_timeout);
+        let initial = time("retry_policy.initial", &self.initial);
+        let max = time("retry_policy.max", &self.max);
+        let delay = if self.when == When::Delay { time("delay", &self.delay) } else { None };
+        if self.when == When::Delay && self.delay.trim().is_empty() {
+            wrong.push(("delay".into(), "is empty; say how long to wait, or choose now".into()));
+        }
+        let run_at = if self.when == When::At { at_ms(&self.run_at) } else { None };
+        if self.when == When::At && run_at.is_none() {
+            wrong.push(("run_at".into(), "is no date and time".into()));
+        }
+        let max_retries = whole("max_retries", &self.max_retries, &mut wrong);
+        let priority = whole("priority", &self.priority, &mut wrong);
+        let factor = real("retry_policy.factor", &self.factor, &mut wrong);
+        let jitter = real("retry_policy.jitter", &self.jitter, &mut wrong);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let policy = RetryPolicy { initial, factor, max, jitter };
+        Ok(SubmitJobRequest {
+            worker_id: self.worker_id.clone(),
+            payload_json: self.payload_json.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+            max_retries,
+            task: self.task.clone(),
+            priority,
+            run_at: run_at.map(timestamp),
+            delay,
+            retry_policy: (policy != RetryPolicy::default()).then_some(policy),
+            attempt_timeout,
+        })
+    }
+}
+
+fn whole(field: &str, text: &str, wrong: &mut Vec<Complaint>) -> Option<i32> {
+    number_in(field, text, "is no whole number", wrong)
+}
+
+fn real(field: &str, text: &str, wrong: &mut Vec<Complaint>) -> Option<f64> {
+    number_in(field, text, "is no number", wrong)
+}
+
+fn number_in<T: std::str::FromStr>(field: &str, text: &str, problem: &str, wrong: &mut Vec<Complaint>) -> Option<T> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    let number = text.parse().ok();
+    if number.is_none() {
+        wrong.push((field.to_owned(), problem.to_owned()));
+    }
+    number
+}
+
+/// What the payload's check says while it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    Empty,
+    /// With its size, and the task that it names.
+    Valid(String),
+    Wrong(String),
+}
+
+/// Judges `payload` by the limits that a server has unless it is told otherwise.
+pub fn check(payload: &str) -> Check {
+    if payload.trim().is_empty() {
+        return Check::Empty;
+    }
+    match json::check(payload, limits::PAYLOAD_DEFAULT, limits::JSON_DEPTH) {
+        Ok(()) => {
+            let task = json::task(payload).map_or_else(String::new, |task| format!(", task {task}"));
+            Check::Valid(format!("Valid JSON, {}{task}", number::bytes(payload.len())))
+        }
+        Err(json::JsonError::TooLarge(size, limit)) => Check::Wrong(format!(
+            "is {} bytes; the limit is {}",
+            number::count(size as i64),
+            number::count(limit as i64)
+        )),
+        Err(error) => Check::Wrong(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Option<i64> {
+        (text == "2026-11-24T14:02").then_some(1_795_528_920_000)
+    }
+
+    #[test]
+    fn an_empty_option_is_not_sent() {
+        let draft = Draft { worker_id: "w".into(), payload_json: "{}".into(), ..Draft::default() };
+        let request = draft.request(at).unwrap();
+        assert_eq!(
+            request,
+            SubmitJobRequest { worker_id: "w".into(), payload_json: "{}".into(), ..SubmitJobRequest::default() }
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_named_all_at_once() {
+        let draft = Draft {
+            max_retries: "three".into(),
+            priority: "1.5".into(),
+            when: When::At,
+            run_at: "tomorrow".into(),
+            delay: "ignored".into(),
+            initial: "soon".into(),
+            factor: "two".into(),
+            attempt_timeout: "1 fortnight".into(),
+            ..Draft::default()
+        };
+        let mut fields: Vec<_> = draft.request(at).unwrap_err().into_iter().map(|(field, _)| field).collect();
+        fields.sort();
+        assert_eq!(
+            fields,
+            ["attempt_timeout", "max_retries", "priority", "retry_policy.factor", "retry_policy.initial", "run_at"]
+        );
+    }
+
+    #[test]
+    fn what_the_server_may_refuse_is_sent() {
+        let draft = Draft { max_retries: "-1".into(), priority: "10".into(), jitter: "7".into(), ..Draft::default() };
+        let request = draft.request(at).unwrap();
+        assert_eq!((request.max_retries, request.priority), (Some(-1), Some(10)));
+        assert_eq!(request.retry_policy.unwrap().jitter, Some(7.0));
+    }
+
+    #[test]
+    fn only_the_chosen_time_is_sent() {
+        let draft = Draft { delay: "90s".into(), run_at: "2026-11-24T14:02".into(), ..Draft::default() };
+        let of = |when| Draft { when, ..draft.clone() }.request(at).unwrap();
+        assert_eq!((of(When::Now).delay, of(When::Now).run_at), (None, None));
+        assert_eq!((of(When::Delay).delay, of(When::Delay).run_at), (Some(duration(90_000)), None));
+        assert_eq!((of(When::At).delay, of(When::At).run_at), (None, Some(timestamp(1_795_528_920_000))));
+    }
+
+    #[test]
+    fn payloads_are_judged_as_the_server_will() {
+        assert_eq!(check(" "), Check::Empty);
+        assert_eq!(check(r#"{"task":"email"}"#), Check::Valid("Valid JSON, 16 bytes, task email".into()));
+        let deep = "[".repeat(65) + &"]".repeat(65);
+        assert_eq!(check(&deep), Check::Wrong("nests 65 levels deep; the limit is 64".into()));
+        let large = format!("\"{}\"", "x".repeat(limits::PAYLOAD_DEFAULT));
+        assert_eq!(check(&large), Check::Wrong("is 262,146 bytes; the limit is 262,144".into()));
+        assert!(matches!(check("{"), Check::Wrong(problem) if problem.starts_with("is not JSON")));
+    }
+}

@@ -1,0 +1,120 @@
+//! What a list shows, as the query of its URL.
+
+use jobqueue_shared::{proto::v1::job::Status, state::State};
+
+/// "" = all, or the first page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub worker_id: String,
+    pub status: String,
+    pub task: String,
+    pub page: String,
+}
+
+impl Filter {
+    /// `get` looks a parameter up. Words that are no status count as none.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Self {
+        let text = |name| get(name).unwrap_or_default();
+        let status = text("status");
+        Self {
+            worker_id: text("worker_id"),
+            status: if State::ALL.iter().any(|state| state.word() == status) { status } else { String::new() },
+            task: text("task"),
+            page: text("page"),
+        }
+    }
+
+    /// `path` with what is set: `/jobs?status=failed`.
+    pub fn url(&self, path: &str) -> String {
+        let mut url = path.to_owned();
+        let mut mark = '?';
+        let parts =
+            [("worker_id", &self.worker_id), ("status", &self.status), ("task", &self.task), ("page", &self.page)];
+        for (name, value) in parts {
+            if !value.is_empty() {
+                url.push(mark);
+                url.push_str(name);
+                url.push('=');
+                url.push_str(&encode(value));
+                mark = '&';
+            }
+        }
+        url
+    }
+
+    pub fn status(&self) -> Status {
+        State::ALL.into_iter().find(|state| state.word() == self.status).map_or(Status::Unspecified, Status::from)
+    }
+
+    /// True when it leaves something out.
+    pub fn is_set(&self) -> bool {
+        !(self.worker_id.is_empty() && self.status.is_empty() && self.task.is_empty())
+    }
+}
+
+/// RFC 3986: everything but unreserved characters as %XX.
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                out.push(char::from_digit(digit.into(), 16).unwrap_or('0').to_ascii_uppercase());
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_set_is_in_the_url() {
+        let filter = Filter { worker_id: "büro & 1".into(), status: "failed".into(), ..Filter::default() };
+        assert_eq!(filter.url("/jobs"), "/jobs?worker_id=b%C3%BCro%20%26%201&status=failed");
+        assert_eq!(Filter::default().url("/jobs"), "/jobs");
+        assert_eq!(filter.status(), Status::Failed);
+        assert!(filter.is_set() && !Filter { page: "x".into(), ..Filter::default() }.is_set());
+    }
+
+    #[test]
+    fn unknown_statuses_are_none() {
+        let filter = Filter::read(|name| (name == "status").then(|| "nonsense".into()));
+        assert_eq!(filter, Filter::default());
+    }
+
+    fn decode(text: &str) -> String {
+        let mut bytes = vec![];
+        let mut rest = text.as_bytes();
+        while let [first, tail @ ..] = rest {
+            rest = if *first == b'%' {
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&tail[..2]).unwrap(), 16).unwrap());
+                &tail[2..]
+            } else {
+                bytes.push(*first);
+                tail
+            };
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn filters_survive_the_url(worker_id in ".{0,20}", task in ".{0,20}", page in "[A-Za-z0-9_=-]{0,20}", at in 0_usize..6) {
+            let status = State::ALL.get(at).map_or("", |state| state.word()).to_owned();
+            let filter = Filter { worker_id, status, task, page };
+            let url = filter.url("/jobs");
+            let query = url.split_once('?').map_or("", |(_, query)| query);
+            let pairs: Vec<(&str, String)> =
+                query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k, decode(v))).collect();
+            let back = Filter::read(|name| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| v.clone()));
+            prop_assert_eq!(back, filter);
+        }
+    }
+}

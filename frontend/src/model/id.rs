@@ -1,0 +1,46 @@
+//! Job ids: short for tables, and found in whatever was pasted.
+
+use uuid::Uuid;
+
+/// `0192f5a6…3f2a91`. Both ends, since ids of one minute begin alike.
+pub fn short(id: &str) -> String {
+    if id.len() == 36 && id.is_ascii() { format!("{}…{}", &id[..8], &id[30..]) } else { id.to_owned() }
+}
+
+/// The first id in `text`: alone, in a link, or in a line of a log.
+pub fn find(text: &str) -> Option<String> {
+    text.split(|c: char| !c.is_ascii_hexdigit() && c != '-')
+        .filter(|word| word.len() == 36 || word.len() == 32)
+        .find_map(|word| Uuid::try_parse(word).ok())
+        .map(|id| id.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0192f5a6-1000-7000-8000-0000003f2a91";
+
+    #[test]
+    fn ids_are_found_in_what_surrounds_them() {
+        for text in [
+            ID.to_owned(),
+            format!("  {ID}\n"),
+            format!("http://localhost:8080/jobs/{ID}?x=1"),
+            format!("{{\"job_id\": \"{ID}\", \"deduplicated\": false}}"),
+            ID.to_uppercase(),
+            ID.replace('-', ""),
+        ] {
+            assert_eq!(find(&text).as_deref(), Some(ID), "{text}");
+        }
+        for text in ["", "email", "0192f5a6", &ID[1..], "zzzzzzzz-zzzz-zzzz-zzzz-zzzzzzzzzzzz"] {
+            assert_eq!(find(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn short_ids_show_both_ends() {
+        assert_eq!(short(ID), "0192f5a6…3f2a91");
+        assert_eq!(short("x"), "x");
+    }
+}

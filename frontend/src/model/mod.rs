@@ -1,0 +1,12 @@
+//! What the pages compute: pure, without a browser, tested natively.
+
+pub mod chart;
+pub mod draft;
+pub mod filter;
+pub mod grpcurl;
+pub mod id;
+pub mod json;
+pub mod number;
+pub mod span;
+pub mod status;
+pub mod time;

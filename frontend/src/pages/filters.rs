@@ -1,0 +1,91 @@
+//! The filter bar of the lists. What it says is in the URL, so that a reload or a shared link shows the same.
+
+use jobqueue_shared::state::State;
+use leptos::{ev::SubmitEvent, prelude::*};
+use leptos_router::{
+    NavigateOptions,
+    hooks::{use_navigate, use_query_map},
+};
+
+use crate::{components::icon::Icon, model::filter::Filter};
+
+/// The filter that the URL holds.
+pub fn from_url() -> Memo<Filter> {
+    let query = use_query_map();
+    Memo::new(move |_| query.with(|query| Filter::read(|name| query.get(name))))
+}
+
+#[component]
+pub fn FilterBar(
+    path: &'static str,
+    filter: Memo<Filter>,
+    #[prop(optional)] with_status: bool,
+    #[prop(default = true)] with_task: bool,
+) -> impl IntoView {
+    let navigate = use_navigate();
+    // Another filter starts at its first page.
+    let go = Callback::new(move |filter: Filter| {
+        navigate(&Filter { page: String::new(), ..filter }.url(path), NavigateOptions::default());
+    });
+    let text = move |id: &'static str,
+                     label: &'static str,
+                     list: Option<&'static str>,
+                     get: fn(&mut Filter) -> &mut String| {
+        view! {
+            <div class="field">
+                <label for=id>{label}</label>
+                <input
+                    id=id
+                    class="input"
+                    list=list
+                    placeholder="All"
+                    autocomplete="off"
+                    spellcheck="false"
+                    prop:value=move || get(&mut filter.get()).clone()
+                    on:change=move |event| {
+                        let mut filter = filter.get_untracked();
+                        event_target_value(&event).trim().clone_into(get(&mut filter));
+                        go.run(filter);
+                    }
+                />
+            </div>
+        }
+    };
+    let status = view! {
+        <div class="field">
+            <label for="filter-status">"Status"</label>
+            <select
+                id="filter-status"
+                class="input"
+                prop:value=move || filter.get().status
+                on:change=move |event| go.run(Filter { status: event_target_value(&event), ..filter.get_untracked() })
+            >
+                <option value="">"All"</option>
+                {State::ALL
+                    .map(|state| {
+                        let word = state.word();
+                        view! {
+                            <option value=word selected=move || filter.get().status == word>
+                                {word}
+                            </option>
+                        }
+                    })
+                    .into_iter()
+                    .collect_view()}
+            </select>
+        </div>
+    };
+    view! {
+        <form class="filters" on:submit=|event: SubmitEvent| event.prevent_default()>
+            {text("filter-worker", "worker_id", Some("worker-ids"), |filter| &mut filter.worker_id)}
+            {with_status.then_some(status)}
+            {with_task.then(|| text("filter-task", "Task", None, |filter| &mut filter.task))}
+            <Show when=move || filter.get().is_set()>
+                <button type="button" class="button" on:click=move |_| go.run(Filter::default())>
+                    <Icon name="close" />
+                    "Clear filters"
+                </button>
+            </Show>
+        </form>
+    }
+}

@@ -1,0 +1,94 @@
+//! Light or dark: the system's choice until the person makes one. The colours themselves are in base.css.
+
+use leptos::prelude::*;
+
+use crate::{components::icon::Icon, dom};
+
+const KEY: &str = "theme";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Theme {
+    System,
+    Light,
+    Dark,
+}
+
+impl Theme {
+    fn stored() -> Self {
+        let word = dom::local_storage().and_then(|storage| storage.get_item(KEY).ok().flatten());
+        match word.as_deref() {
+            Some("light") => Self::Light,
+            Some("dark") => Self::Dark,
+            _ => Self::System,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "light",
+            Self::Dark => "dark",
+        }
+    }
+
+    fn icon(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "sun",
+            Self::Dark => "moon",
+        }
+    }
+
+    /// From the system's to its opposite first, so that the first press always shows.
+    fn next(self, system_is_dark: bool) -> Self {
+        match (self, system_is_dark) {
+            (Self::System, true) | (Self::Dark, false) => Self::Light,
+            (Self::System, false) | (Self::Light, true) => Self::Dark,
+            (Self::Light, false) | (Self::Dark, true) => Self::System,
+        }
+    }
+
+    fn apply(self) {
+        let root = document().document_element();
+        let storage = dom::local_storage();
+        if self == Self::System {
+            root.and_then(|root| root.remove_attribute("data-theme").ok());
+            storage.and_then(|storage| storage.remove_item(KEY).ok());
+        } else {
+            root.and_then(|root| root.set_attribute("data-theme", self.word()).ok());
+            storage.and_then(|storage| storage.set_item(KEY, self.word()).ok());
+        }
+    }
+}
+
+/// Steps through the system's theme, its opposite, and the same again but fixed.
+#[component]
+pub fn ThemeButton() -> impl IntoView {
+    let theme = RwSignal::new(Theme::stored());
+    let press = move |_| {
+        let dark = window().match_media("(prefers-color-scheme: dark)").ok().flatten().is_some_and(|it| it.matches());
+        let next = theme.get_untracked().next(dark);
+        next.apply();
+        theme.set(next);
+    };
+    let label = move || format!("Theme: {}", theme.get().word());
+    view! {
+        <button type="button" class="button quiet square" aria-label=label title=label on:click=press>
+            {move || view! { <Icon name=theme.get().icon() /> }}
+        </button>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_button_reaches_every_theme_and_shows_at_once() {
+        for dark in [false, true] {
+            let first = Theme::System.next(dark);
+            assert!((first == Theme::Light) == dark);
+            assert!(first.next(dark).next(dark) == Theme::System);
+        }
+    }
+}
