@@ -7,6 +7,7 @@ use tonic::{
     Code, ConnectError, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt as _;
 
 /// Why an address cannot be one of a server.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,11 @@ pub(crate) fn is_away(status: &Status) -> bool {
     // A status with a source was made on this side, of a broken connection.
     status.code() == Code::Unavailable
         || (matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled) && status.source().is_some())
+}
+
+/// True when the server refused the call before it did anything, and says when to come back.
+pub(crate) fn is_busy(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some()
 }
 
 /// What a person needs to see of it: the code, the message and the first cause.

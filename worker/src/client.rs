@@ -17,11 +17,11 @@ use crate::{
 
 /// A handle on a server's `JobService`. Cheap to clone; clones share one connection.
 ///
-/// **Calls are repeated while the server is away**, with growing random pauses for about 30 s in all, so that a restart
+/// **Calls are repeated while the server is away or busy**, with growing random pauses for about 30 s in all, so that a restart
 /// of the server is not an error of yours. Reading is always safe to repeat. A submit is made safe: its outcome is
 /// unknown when the connection breaks, so each job without an idempotency key is given a random one (`auto-…`) before
 /// it is first sent, and the server stores it once however often it arrives. Cancel, retry and delete are repeated only
-/// when nothing could be sent at all. [`Client::without_repeats`] turns all of it off, the made-up keys included.
+/// when it is sure that nothing was done. [`Client::without_repeats`] turns all of it off, the made-up keys included.
 #[derive(Clone)]
 pub struct Client {
     api: JobServiceClient<Channel>,
@@ -92,9 +92,9 @@ impl JobFilter {
 /// When a call may be made again.
 #[derive(Clone, Copy)]
 enum Repeat {
-    /// While the server is away.
+    /// While the server is away or busy.
     Safe,
-    /// Only when nothing was sent.
+    /// Only when nothing was done: it could not be sent, or the server was too busy to begin.
     Unsent,
 }
 
@@ -239,8 +239,8 @@ impl Client {
         let again = |status: &tonic::Status| {
             self.repeats
                 && match repeat {
-                    Repeat::Safe => channel::is_away(status),
-                    Repeat::Unsent => channel::is_unsent(status),
+                    Repeat::Safe => channel::is_away(status) || channel::is_busy(status),
+                    Repeat::Unsent => channel::is_unsent(status) || channel::is_busy(status),
                 }
         };
         let reply = once

@@ -31,7 +31,8 @@ pub enum Error {
     /// `FAILED_PRECONDITION`: the job is not in a state that allows it.
     #[error("{}", .0.message())]
     WrongState(#[source] Box<Status>),
-    /// The server or its storage is away, or did not answer in time. Whether the call was carried out is not known.
+    /// The server or its storage is away or busy, or did not answer in time. Whether the call was carried out is not
+    /// known.
     #[error("{}", channel::describe(.0))]
     Unavailable(#[source] Box<Status>),
     /// Any other status.
@@ -89,7 +90,7 @@ impl From<Status> for Error {
             }
             Code::FailedPrecondition => Self::WrongState(status),
             Code::DeadlineExceeded => Self::Unavailable(status),
-            _ if channel::is_away(&status) => Self::Unavailable(status),
+            _ if channel::is_away(&status) || channel::is_busy(&status) => Self::Unavailable(status),
             _ => Self::Other(status),
         }
     }

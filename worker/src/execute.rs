@@ -171,7 +171,7 @@ mod tests {
     fn a_handler_that_was_not_stopped_is_taken_at_its_word() {
         let told = |ended| outcome(ended, None, false).unwrap();
         assert!(matches!(told(Ended::Returned(Ok(Output::json("1")))), Outcome::Complete(it) if it.result_json == "1"));
-        assert!(matches!(told(retry()), Outcome::Fail(it) if it.error == "no\u{2400}pe" && !it.permanent));
+        assert!(matches!(told(retry()), Outcome::Fail(it) if it.error == "no\u{fffd}pe" && !it.permanent));
         let panicked = returned(Ok(Err(HandlerError::permanent("bad"))));
         assert!(matches!(told(panicked), Outcome::Fail(it) if it.permanent));
         assert!(matches!(told(Ended::Panicked("panic: x".into())), Outcome::Fail(it) if it.error == "panic: x"));

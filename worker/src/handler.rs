@@ -139,7 +139,7 @@ impl fmt::Debug for HandlerError {
 /// `text` of at most `max` bytes, without the one character that databases cannot store.
 pub(crate) fn clean(mut text: String, max: usize) -> String {
     if text.contains('\0') {
-        text = text.replace('\0', "\u{2400}");
+        text = text.replace('\0', "\u{fffd}");
     }
     text.truncate(limits::cut(&text, max).len());
     text
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn texts_are_cut_between_characters_and_hold_no_nul() {
-        assert_eq!(clean("a\0b".to_owned(), 10), "a\u{2400}b");
+        assert_eq!(clean("a\0b".to_owned(), 10), "a\u{fffd}b");
         assert_eq!(clean("ééé".to_owned(), 5), "éé");
     }
 
