@@ -1,0 +1,196 @@
+-- A job is written once; where it stands is told by the one table that holds its id:
+-- ready (pending), an open place of claims (running), done, dead_letters (failed) or cancelled.
+-- Times are milliseconds since 1970 by the server's clock, which never runs backwards.
+
+-- From which schema level on a server may use this schema: one that is older refuses to start.
+CREATE TABLE schema_compat (
+  min_server_level integer NOT NULL
+) STRICT;
+INSERT INTO schema_compat VALUES (1);
+
+-- A job's facts. Never updated. created_at is the first 48 bits of the id.
+CREATE TABLE jobs (
+  id blob PRIMARY KEY,
+  worker_id text NOT NULL,
+  task text NOT NULL,
+  priority integer NOT NULL,
+  run_at integer NOT NULL,
+  payload blob NOT NULL,
+  max_retries integer NOT NULL,
+  retry text,
+  attempt_timeout integer,
+  idempotency_key text
+) STRICT;
+CREATE INDEX jobs_by_worker_id ON jobs (worker_id, id);
+
+-- Pending jobs. Never updated: a change is a delete and an insert.
+CREATE TABLE ready (
+  worker_id text NOT NULL,
+  id blob PRIMARY KEY,
+  priority integer NOT NULL,
+  run_at integer NOT NULL,
+  run_no integer NOT NULL,
+  used integer NOT NULL,
+  payload_bytes integer NOT NULL,
+  since integer NOT NULL,
+  waits_for_handler integer NOT NULL
+) STRICT;
+CREATE INDEX ready_in_order ON ready (worker_id, priority, run_at, id);
+
+-- The open places of one batch that one session took; ids and places as store/places.rs writes them.
+CREATE TABLE claims (
+  id blob PRIMARY KEY,
+  worker_id text NOT NULL,
+  session_id blob NOT NULL,
+  acquire_no integer NOT NULL,
+  chunk integer NOT NULL,
+  claimed_at integer NOT NULL,
+  deadline integer,
+  ids blob NOT NULL,
+  places blob NOT NULL,
+  UNIQUE (session_id, acquire_no, chunk)
+) STRICT;
+CREATE INDEX claims_by_deadline ON claims (deadline) WHERE deadline IS NOT NULL;
+
+-- Insert only, but for deletions: a row for each settle and claim; its ids are at most a second apart.
+CREATE TABLE done (
+  worker_id text NOT NULL,
+  first_id blob NOT NULL,
+  claim_id blob NOT NULL,
+  session_id blob NOT NULL,
+  claimed_at integer NOT NULL,
+  finished_at integer NOT NULL,
+  ids blob NOT NULL,
+  runs blob
+) STRICT;
+CREATE INDEX done_by_id ON done (worker_id, first_id);
+CREATE INDEX done_by_worker_id ON done (worker_id, finished_at);
+CREATE INDEX done_by_time ON done (finished_at);
+
+-- A whole copy of each job that failed for good.
+CREATE TABLE dead_letters (
+  id blob PRIMARY KEY,
+  worker_id text NOT NULL,
+  task text NOT NULL,
+  priority integer NOT NULL,
+  run_at integer NOT NULL,
+  payload blob NOT NULL,
+  max_retries integer NOT NULL,
+  retry text,
+  attempt_timeout integer,
+  idempotency_key text,
+  run_no integer NOT NULL,
+  used integer NOT NULL,
+  reason integer NOT NULL,
+  error text NOT NULL,
+  fingerprint integer NOT NULL,
+  session_id blob,
+  started_at integer,
+  failed_at integer NOT NULL
+) STRICT;
+CREATE INDEX dead_letters_by_worker_id ON dead_letters (worker_id, failed_at, id);
+CREATE INDEX dead_letters_by_time ON dead_letters (failed_at, id);
+
+CREATE TABLE cancelled (
+  id blob PRIMARY KEY,
+  worker_id text NOT NULL,
+  run_no integer NOT NULL,
+  used integer NOT NULL,
+  cancelled_at integer NOT NULL,
+  note text NOT NULL,
+  session_id blob,
+  started_at integer
+) STRICT;
+CREATE INDEX cancelled_by_worker_id ON cancelled (worker_id, cancelled_at, id);
+CREATE INDEX cancelled_by_time ON cancelled (cancelled_at, id);
+
+-- What happened besides success.
+CREATE TABLE attempts (
+  job_id blob NOT NULL,
+  run_no integer NOT NULL,
+  outcome integer NOT NULL,
+  claim_id blob,
+  session_id blob,
+  host text NOT NULL,
+  started_at integer,
+  ended_at integer NOT NULL,
+  error text NOT NULL,
+  PRIMARY KEY (job_id, run_no, outcome)
+) STRICT;
+
+-- What a handler returned, if it did, and what else there is to say.
+CREATE TABLE results (
+  id blob PRIMARY KEY,
+  result blob,
+  note text NOT NULL
+) STRICT;
+
+-- The last report of a running attempt.
+CREATE TABLE progress (
+  id blob PRIMARY KEY,
+  run_no integer NOT NULL,
+  fraction real NOT NULL,
+  message text NOT NULL,
+  at integer NOT NULL
+) STRICT;
+
+-- Leases that somebody else ended while their session held them: its heartbeat says so.
+CREATE TABLE stops (
+  session_id blob NOT NULL,
+  claim_id blob NOT NULL,
+  job_id blob NOT NULL,
+  reason integer NOT NULL,
+  PRIMARY KEY (session_id, claim_id, job_id)
+) STRICT;
+
+CREATE TABLE sessions (
+  id blob PRIMARY KEY,
+  worker_id text NOT NULL,
+  host text NOT NULL,
+  pid integer NOT NULL,
+  version text NOT NULL,
+  tasks text NOT NULL,
+  slots integer NOT NULL,
+  lease integer NOT NULL,
+  started_at integer NOT NULL,
+  heartbeat_at integer NOT NULL,
+  expires_at integer NOT NULL,
+  draining integer NOT NULL,
+  ended_at integer,
+  lost integer NOT NULL
+) STRICT;
+CREATE INDEX sessions_live ON sessions (worker_id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE idempotency_keys (
+  worker_id text NOT NULL,
+  key text NOT NULL,
+  job_id blob NOT NULL,
+  request_hash blob NOT NULL,
+  PRIMARY KEY (worker_id, key)
+) STRICT;
+CREATE INDEX idempotency_keys_by_job ON idempotency_keys (job_id);
+
+-- How many jobs are where, updated in place. bucket: until when pending ones count as scheduled or retrying; 0 for all else.
+CREATE TABLE counters (
+  worker_id text NOT NULL,
+  bucket integer NOT NULL,
+  first integer NOT NULL,
+  retry integer NOT NULL,
+  running integer NOT NULL,
+  done integer NOT NULL,
+  failed integer NOT NULL,
+  cancelled integer NOT NULL,
+  PRIMARY KEY (worker_id, bucket)
+) STRICT;
+
+-- What happened in a minute.
+CREATE TABLE series (
+  minute integer NOT NULL,
+  worker_id text NOT NULL,
+  submitted integer NOT NULL,
+  completed integer NOT NULL,
+  died integer NOT NULL,
+  retried integer NOT NULL,
+  PRIMARY KEY (minute, worker_id)
+) STRICT;

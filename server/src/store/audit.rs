@@ -1,0 +1,108 @@
+//! The invariant, checked over everything: each job is in exactly one place, and the counts add up.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{places, plan};
+
+/// first, retry, running, done, failed, cancelled, by worker_id and bucket.
+pub(super) type Counters = HashMap<(String, i64), [i64; 6]>;
+
+#[derive(Default)]
+pub(super) struct Found {
+    pub jobs: HashMap<Uuid, String>,
+    seen: HashMap<Uuid, Vec<&'static str>>,
+    counted: Counters,
+    wrong: Vec<String>,
+}
+
+pub(super) struct Places<'a>(&'a mut Found);
+
+impl<'a> Places<'a> {
+    pub(super) fn new(found: &'a mut Found) -> Self {
+        Self(found)
+    }
+
+    fn see(&mut self, id: Uuid, worker_id: &str, place: &'static str, bucket: i64, counter: usize) {
+        self.0.seen.entry(id).or_default().push(place);
+        self.0.counted.entry((worker_id.to_owned(), bucket)).or_default()[counter] += 1;
+        match self.0.jobs.get(&id) {
+            None => self.0.wrong.push(format!("{place} holds {id}, and there is no such job")),
+            Some(owner) if owner != worker_id => {
+                self.0.wrong.push(format!("{place} holds {id} for {worker_id}; the job is for {owner}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn ready(&mut self, rows: Vec<(Uuid, String, i64, i64, i32)>) {
+        for (id, worker_id, since, run_at, used) in rows {
+            self.see(id, &worker_id, "ready", plan::bucket(since, run_at), usize::from(used != 0));
+        }
+    }
+
+    pub(super) fn claims(&mut self, rows: Vec<(Uuid, String, Vec<u8>, Vec<u8>)>) {
+        for (claim_id, worker_id, ids, bytes) in rows {
+            let Some(open) = places::decode_places(&ids, &bytes).filter(|open| !open.is_empty()) else {
+                self.0.wrong.push(format!("claim {claim_id} is empty or does not hold together"));
+                continue;
+            };
+            for place in open {
+                self.see(place.job_id, &worker_id, "claims", 0, 2);
+            }
+        }
+    }
+
+    pub(super) fn done(&mut self, rows: Vec<(Uuid, String, Vec<u8>)>) {
+        for (first_id, worker_id, ids) in rows {
+            let ids: Vec<_> = places::decode_ids(&ids).collect();
+            if !ids.is_sorted() || ids.iter().any(|id| first_id < places::earliest_first_id(*id) || first_id > *id) {
+                self.0.wrong.push(format!("the done row of {first_id} is out of order"));
+            }
+            for id in ids {
+                self.see(id, &worker_id, "done", 0, 3);
+            }
+        }
+    }
+
+    pub(super) fn failed(&mut self, rows: Vec<(Uuid, String)>) {
+        for (id, worker_id) in rows {
+            self.see(id, &worker_id, "dead_letters", 0, 4);
+        }
+    }
+
+    pub(super) fn cancelled(&mut self, rows: Vec<(Uuid, String)>) {
+        for (id, worker_id) in rows {
+            self.see(id, &worker_id, "cancelled", 0, 5);
+        }
+    }
+}
+
+impl Found {
+    pub(super) fn verdict(mut self, counters: &Counters, orphans: &[(String, i64)]) -> Vec<String> {
+        for id in self.jobs.keys() {
+            match self.seen.get(id).map_or(&[][..], Vec::as_slice) {
+                [_] => {}
+                [] => self.wrong.push(format!("job {id} is in no place")),
+                places => self.wrong.push(format!("job {id} is in several places: {}", places.join(", "))),
+            }
+        }
+        let empty = [0; 6];
+        let mut keys: Vec<_> = self.counted.keys().chain(counters.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let (is, says) = (self.counted.get(key).unwrap_or(&empty), counters.get(key).unwrap_or(&empty));
+            if is != says {
+                self.wrong.push(format!(
+                    "counters of {} at {}: first, retry, running, done, failed, cancelled are {is:?} and counted as {says:?}",
+                    key.0, key.1
+                ));
+            }
+        }
+        self.wrong.extend(orphans.iter().map(|(kind, n)| format!("{n} {kind} belong to no job")));
+        self.wrong.sort_unstable();
+        self.wrong
+    }
+}

@@ -1,0 +1,52 @@
+//! The one place that names the drivers.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use super::{Store, StoreError, StoreResult, postgres::PostgresStore, sqlite::SqliteStore};
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// `sqlite://path/to/file.db` (made where it is missing, folder and all) or `postgres://user@host/database`.
+    pub url: String,
+    /// Connections to PostgreSQL at most.
+    pub max_connections: u32,
+    /// How long a call waits for a connection before it is told that the storage is unavailable.
+    pub acquire_timeout: Duration,
+}
+
+impl ConnectOptions {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), max_connections: 16, acquire_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// Opens the database, brings its schema up to date and checks that it is safe to promise durability on it.
+pub async fn connect(options: &ConnectOptions) -> StoreResult<Arc<dyn Store>> {
+    match options.url.split_once(':') {
+        Some(("sqlite", _)) => Ok(Arc::new(SqliteStore::connect(options).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(PostgresStore::connect(options).await?)),
+        _ => Err(StoreError::Startup(
+            "the database URL must start with sqlite:// or postgres://, for example sqlite://data/jobqueue.db".into(),
+        )),
+    }
+}
+
+/// What this server understands of schemas. A migration that older servers could not live with raises
+/// `schema_compat.min_server_level` to the level of the first server that can.
+pub(super) const SCHEMA_LEVEL: i32 = 1;
+
+pub(super) fn too_new(needed: i32) -> StoreError {
+    StoreError::Startup(format!(
+        "the database's schema needs a server of schema level {needed} or newer; this server's is {SCHEMA_LEVEL}: upgrade it"
+    ))
+}
+
+/// A consistent copy of a SQLite database into a new file, also while a server owns it.
+pub async fn backup(url: &str, file: &Path) -> StoreResult<()> {
+    if url.starts_with("sqlite:") {
+        super::sqlite::backup_url(url, file).await
+    } else {
+        Err(StoreError::Unsupported("backup is for SQLite; use pg_dump or pg_basebackup for PostgreSQL"))
+    }
+}

@@ -1,0 +1,88 @@
+//! What an acquire makes of the rows it took: claims, leases and counts. Both drivers use it.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::lease::LeaseId;
+use uuid::Uuid;
+
+use super::{
+    error::StoreResult,
+    places::{PLACES_PER_CLAIM, Place},
+    plan::{Claim, Deltas, ReadyRow},
+    rows::{LeasedRow, TakenRow},
+    types::Leased,
+};
+
+/// The session that takes, and when.
+pub(super) struct Taker<'a> {
+    pub worker_id: &'a str,
+    pub session_id: Uuid,
+    pub host: &'a str,
+    pub now: i64,
+}
+
+/// Claim ids are random: identities would repeat after a crash that lost an acquire, and open a fence.
+pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<Uuid, LeasedRow>) -> Vec<Claim> {
+    taken
+        .chunks(PLACES_PER_CLAIM)
+        .map(|chunk| {
+            let place = |row: &TakenRow| Place {
+                job_id: row.id,
+                run_no: row.run_no as u32 + 1,
+                used: row.used as u32 + 1,
+                timeout_ms: facts.get(&row.id).and_then(|facts| facts.attempt_timeout),
+            };
+            let mut places: Vec<_> = chunk.iter().map(place).collect();
+            places.sort_unstable_by_key(|place| place.job_id);
+            Claim {
+                id: Uuid::new_v4(),
+                worker_id: taker.worker_id.to_owned(),
+                session_id: taker.session_id,
+                host: taker.host.to_owned(),
+                claimed_at: taker.now,
+                places,
+            }
+        })
+        .collect()
+}
+
+pub(super) fn deltas(worker_id: &str, taken: &[TakenRow]) -> Deltas {
+    let mut deltas = Deltas::default();
+    for row in taken {
+        let ready = ReadyRow {
+            worker_id: worker_id.to_owned(),
+            id: row.id,
+            priority: row.priority,
+            run_at: row.run_at,
+            run_no: row.run_no,
+            used: row.used,
+            payload_bytes: row.payload_bytes,
+            since: row.since,
+            waits_for_handler: row.waits_for_handler,
+        };
+        deltas.ready(&ready, -1);
+        deltas.at(worker_id, 0).running += 1;
+    }
+    deltas
+}
+
+pub(super) fn leased(claims: &[Claim], mut facts: HashMap<Uuid, LeasedRow>) -> StoreResult<Vec<Leased>> {
+    let mut jobs = Vec::new();
+    for claim in claims {
+        for place in &claim.places {
+            let Some(row) = facts.remove(&place.job_id) else { continue };
+            jobs.push(Leased {
+                lease: LeaseId { claim_id: claim.id, job_id: place.job_id },
+                job: row.into_record(claim, place)?,
+                deadline_ms: place.timeout_ms.map(|timeout| claim.claimed_at + timeout),
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+pub(super) fn in_taken_order(mut jobs: Vec<Leased>, taken: &[TakenRow]) -> Vec<Leased> {
+    let order: HashMap<Uuid, usize> = taken.iter().enumerate().map(|(n, row)| (row.id, n)).collect();
+    jobs.sort_by_key(|leased| order.get(&leased.job.id).copied());
+    jobs
+}

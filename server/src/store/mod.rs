@@ -1,0 +1,114 @@
+//! Where jobs are kept: one trait, two drivers.
+//!
+//! A job is written once; where it stands is told by the one table that holds its id: `ready` (pending), an open
+//! place of `claims` (running), `done`, `dead_letters` (failed) or `cancelled`. Every method is one atomic
+//! transition over a batch. What a transition decides is in [`plan`], which both drivers share: their SQL only
+//! finds, locks and writes.
+
+mod audit;
+mod clock;
+mod connect;
+mod error;
+mod hand_over;
+pub mod measured;
+mod places;
+mod plan;
+mod postgres;
+mod prepare;
+mod rows;
+mod sqlite;
+pub mod types;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+pub use connect::{ConnectOptions, backup, connect};
+pub use error::{StoreError, StoreResult};
+use tokio::sync::broadcast;
+pub use types::*;
+use uuid::Uuid;
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// "sqlite" or "postgres".
+    fn name(&self) -> &'static str;
+
+    /// Stores units, each all or nothing and none at its neighbours' cost; one answer a unit, in order.
+    /// Afterwards every new job is pending and counted, and its key, if any, names it.
+    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>>;
+
+    /// Leases runnable jobs of the session's worker_id to it: by priority, then `run_at`, then id.
+    /// The same `acquire_no` again gives what is still open of the first answer.
+    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired>;
+
+    /// Ends attempts, each by itself; one answer an item, in order. An accepted one moved its job;
+    /// a refused one changed nothing but the record of its refusal.
+    async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>>;
+
+    /// Keeps what a running attempt reports. False: the lease is not valid.
+    async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool>;
+
+    /// A new live session.
+    async fn register(&self, session: &NewSession) -> StoreResult<Uuid>;
+
+    /// Extends sessions by their lease times; one answer each, in order. `None`: ended or unknown, and never again.
+    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>>;
+
+    /// Ends a session that says goodbye: what it holds is pending again, uncharged. Answers the worker_id that
+    /// has jobs back, or `None` when the session was unknown or had ended.
+    async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>>;
+
+    /// Pending and running jobs become cancelled; a running one's session is told to stop it.
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>>;
+
+    /// Failed and cancelled jobs become pending with no attempt used.
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>>;
+
+    /// Finished jobs are gone, with all that is known of them.
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>>;
+
+    /// Takes back what sessions lost whose lease ran out, and attempts past their timeout; about `limit` jobs at once.
+    async fn rescue(&self, limit: u32) -> StoreResult<Rescued>;
+
+    /// Removes up to `limit` of each kind of what is older than its retention.
+    async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64>;
+
+    /// Adds up to `limit` counter deltas to the totals. Readers see the same sums before and after.
+    async fn fold(&self, limit: u32) -> StoreResult<u64>;
+
+    /// Each job and its state, read at one moment; in the order asked for, `None` where there is none.
+    async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>>;
+
+    /// What happened to a job besides success, newest first.
+    async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>>;
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Page>;
+
+    /// By worker_id, in its order; exact as of one moment.
+    async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>>;
+
+    /// Minutes since 1970 from `from_minute` on that had events, oldest first.
+    async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>>;
+
+    /// Live sessions first, then those ended within a day, newest first; at most 1,000.
+    async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>>;
+
+    /// The database's clock, in milliseconds since 1970; also tells that it answers.
+    async fn now_ms(&self) -> StoreResult<i64>;
+
+    /// worker_ids that other servers made runnable. `None` where no other server can be.
+    fn wakes(&self) -> Option<broadcast::Receiver<String>>;
+
+    /// Tells other servers that these worker_ids may have runnable jobs. A hint: it can be lost.
+    async fn announce(&self, worker_ids: &[String]) -> StoreResult<()>;
+
+    /// Every place where the stored data contradicts itself: a job in no state or in two, a count that is off.
+    /// Scans everything; for tests and `jobqueue-server check`.
+    async fn audit(&self) -> StoreResult<Vec<String>>;
+
+    /// A consistent copy into a new file.
+    async fn backup(&self, file: &Path) -> StoreResult<()>;
+
+    /// Waits for what is under way and closes every connection.
+    async fn close(&self);
+}

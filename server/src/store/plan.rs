@@ -1,0 +1,623 @@
+//! What one transaction writes when attempts end. Decided here, from what a driver found and locked; the drivers
+//! only write it down, so the two cannot disagree.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jobqueue_shared::{
+    lease::LeaseId,
+    limits,
+    retry::RetryPolicy,
+    state::{self, Ending, FailureReason, Next, State},
+};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::{
+    places::{self, Place},
+    types::{AttemptOutcome, SettleAnswer, Settlement, StopReason},
+};
+
+/// One attempt to end.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub lease: LeaseId,
+    /// `None`: the server says it, by a person's order or because time ran out.
+    pub session_id: Option<Uuid>,
+    pub ending: Ending,
+    pub text: String,
+    pub result: Option<String>,
+    pub note: String,
+}
+
+impl From<&Settlement> for Item {
+    fn from(settlement: &Settlement) -> Self {
+        Self {
+            lease: settlement.lease,
+            session_id: Some(settlement.session_id),
+            ending: settlement.ending,
+            text: settlement.text.clone(),
+            result: settlement.result.clone(),
+            note: settlement.note.clone(),
+        }
+    }
+}
+
+impl Item {
+    pub(super) fn by_server(claim_id: Uuid, job_id: Uuid, ending: Ending, text: String) -> Self {
+        let lease = LeaseId { claim_id, job_id };
+        Self { lease, session_id: None, ending, text, result: None, note: String::new() }
+    }
+}
+
+/// A claim, locked.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub id: Uuid,
+    pub worker_id: String,
+    pub session_id: Uuid,
+    pub host: String,
+    pub claimed_at: i64,
+    pub places: Vec<Place>,
+}
+
+impl Claim {
+    pub(super) fn deadline(&self) -> Option<i64> {
+        self.places.iter().filter_map(|place| place.timeout_ms).min().map(|timeout| self.claimed_at + timeout)
+    }
+}
+
+/// What of a job's facts its next place depends on.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub priority: i16,
+    pub payload_bytes: i32,
+    pub max_retries: u32,
+    pub retry: RetryPolicy,
+}
+
+/// How a lease that is not open any more had ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prior {
+    pub session_id: Uuid,
+    pub run_no: u32,
+    /// `None`: it completed.
+    pub outcome: Option<AttemptOutcome>,
+    pub ended_at: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReadyRow {
+    pub worker_id: String,
+    pub id: Uuid,
+    pub priority: i16,
+    pub run_at: i64,
+    pub run_no: i32,
+    pub used: i32,
+    pub payload_bytes: i32,
+    pub since: i64,
+    pub waits_for_handler: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DoneRow {
+    pub worker_id: String,
+    pub first_id: Uuid,
+    pub claim_id: Uuid,
+    pub session_id: Uuid,
+    pub claimed_at: i64,
+    pub finished_at: i64,
+    pub ids: Vec<u8>,
+    pub runs: Option<Vec<u8>>,
+}
+
+/// Beside what is copied from the job itself.
+#[derive(Clone, Debug)]
+pub(super) struct DeadRow {
+    pub id: Uuid,
+    pub run_no: i32,
+    pub used: i32,
+    pub reason: i16,
+    pub error: String,
+    pub fingerprint: i64,
+    pub session_id: Uuid,
+    pub started_at: i64,
+    pub failed_at: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CancelledRow {
+    pub id: Uuid,
+    pub worker_id: String,
+    pub run_no: i32,
+    pub used: i32,
+    pub cancelled_at: i64,
+    pub note: String,
+    pub session_id: Option<Uuid>,
+    pub started_at: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AttemptRow {
+    pub job_id: Uuid,
+    pub run_no: i32,
+    pub outcome: i16,
+    pub claim_id: Option<Uuid>,
+    pub session_id: Option<Uuid>,
+    pub host: String,
+    pub started_at: Option<i64>,
+    pub ended_at: i64,
+    pub error: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ResultRow {
+    pub id: Uuid,
+    pub result: Option<Vec<u8>>,
+    pub note: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct StopRow {
+    pub session_id: Uuid,
+    pub claim_id: Uuid,
+    pub job_id: Uuid,
+    pub reason: i16,
+}
+
+/// Changes of the counters, by worker_id and bucket.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deltas(pub BTreeMap<(String, i64), Delta>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Delta {
+    /// Pending with no attempt used.
+    pub first: i32,
+    /// Pending with attempts used.
+    pub retry: i32,
+    pub running: i32,
+    pub done: i32,
+    pub failed: i32,
+    pub cancelled: i32,
+    pub submitted: i32,
+    pub completed: i32,
+    pub died: i32,
+    pub retried: i32,
+}
+
+impl Deltas {
+    pub(super) fn at(&mut self, worker_id: &str, bucket: i64) -> &mut Delta {
+        self.0.entry((worker_id.to_owned(), bucket)).or_default()
+    }
+
+    pub(super) fn ready(&mut self, row: &ReadyRow, n: i32) {
+        let delta = self.at(&row.worker_id, bucket(row.since, row.run_at));
+        *(if row.used == 0 { &mut delta.first } else { &mut delta.retry }) += n;
+    }
+}
+
+/// Where a pending job is counted: the time from which on it no longer counts as scheduled or retrying, so that no
+/// statement is needed when that time passes. 0: it could run from the start. A function of the row alone, so that
+/// the job is taken from the bucket that it was put into.
+pub(super) fn bucket(since: i64, run_at: i64) -> i64 {
+    let step = match run_at.saturating_sub(since) {
+        ..=0 => return 0,
+        1..=600_000 => 1_000,
+        _ => 60_000,
+    };
+    run_at.saturating_add(step - 1).div_euclid(step) * step
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Claims with places left.
+    pub kept: Vec<Claim>,
+    /// Claims whose last place closed.
+    pub closed: Vec<Uuid>,
+    pub ready: Vec<ReadyRow>,
+    pub done: Vec<DoneRow>,
+    pub dead: Vec<DeadRow>,
+    pub cancelled: Vec<CancelledRow>,
+    pub attempts: Vec<AttemptRow>,
+    pub results: Vec<ResultRow>,
+    pub stops: Vec<StopRow>,
+    pub deltas: Deltas,
+    pub answers: Vec<SettleAnswer>,
+}
+
+/// Leases that `items` name and that are not open in `claims`: the driver looks up how they had ended.
+pub(super) fn not_open(items: &[Item], claims: &HashMap<Uuid, Claim>) -> Vec<LeaseId> {
+    let open = |lease: LeaseId| {
+        claims.get(&lease.claim_id).is_some_and(|claim| claim.places.iter().any(|p| p.job_id == lease.job_id))
+    };
+    let mut leases: Vec<_> = items.iter().map(|item| item.lease).filter(|&lease| !open(lease)).collect();
+    leases.sort_unstable();
+    leases.dedup();
+    leases
+}
+
+/// Jobs whose facts the plan needs: a completed or cancelled one's it does not.
+pub(super) fn needs_facts(items: &[Item]) -> Vec<Uuid> {
+    let mut ids: Vec<_> = items
+        .iter()
+        .filter(|item| !matches!(item.ending, Ending::Complete | Ending::Cancel))
+        .map(|item| item.lease.job_id)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Decides every item. `claims` are locked; `facts` and `priors` are what [`needs_facts`] and [`not_open`] asked for.
+pub(super) fn plan(
+    items: &[Item],
+    mut claims: HashMap<Uuid, Claim>,
+    facts: &HashMap<Uuid, Facts>,
+    priors: &HashMap<LeaseId, Prior>,
+    now: i64,
+    mut random: impl FnMut() -> f64,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut touched: Vec<Uuid> = Vec::new();
+    let mut settled: HashMap<LeaseId, Option<AttemptOutcome>> = HashMap::new();
+    let mut completed: BTreeMap<Uuid, Vec<Place>> = BTreeMap::new();
+    for item in items {
+        let claim = claims.get_mut(&item.lease.claim_id);
+        let open = claim.and_then(|claim| {
+            let index = claim.places.iter().position(|place| place.job_id == item.lease.job_id)?;
+            Some((claim, index))
+        });
+        let Some((claim, index)) = open else {
+            let again = settled.get(&item.lease).copied().or_else(|| {
+                priors.get(&item.lease).filter(|p| Some(p.session_id) == item.session_id).map(|p| p.outcome)
+            });
+            let answer = again.and_then(|outcome| repeated(item.ending, outcome));
+            if answer.is_none()
+                && let Some(prior) = priors.get(&item.lease)
+            {
+                plan.refuse(item, *prior, now);
+            }
+            plan.answers.push(answer.unwrap_or(SettleAnswer::Stale));
+            continue;
+        };
+        if item.session_id.is_some_and(|session_id| session_id != claim.session_id) {
+            let place = claim.places[index];
+            let prior = Prior { session_id: claim.session_id, run_no: place.run_no, outcome: None, ended_at: now };
+            plan.refuse(item, prior, now);
+            plan.answers.push(SettleAnswer::Stale);
+            continue;
+        }
+        let place = claim.places.remove(index);
+        touched.push(claim.id);
+        settled.insert(item.lease, outcome(item.ending));
+        let next = plan.end(item, claim, place, facts.get(&place.job_id), now, &mut random);
+        if next == State::Done {
+            completed.entry(claim.id).or_default().push(place);
+        }
+        plan.answers.push(SettleAnswer::Accepted(next));
+    }
+    for (claim_id, places) in completed {
+        let claim = &claims[&claim_id];
+        plan.done.extend(places::done_groups(places).into_iter().map(|group| DoneRow {
+            worker_id: claim.worker_id.clone(),
+            first_id: group[0].job_id,
+            claim_id,
+            session_id: claim.session_id,
+            claimed_at: claim.claimed_at,
+            finished_at: now,
+            ids: places::encode_ids(group.iter().map(|place| place.job_id)),
+            runs: places::encode_runs(&group),
+        }));
+    }
+    touched.sort_unstable();
+    touched.dedup();
+    for id in touched {
+        match claims.remove(&id) {
+            Some(claim) if !claim.places.is_empty() => plan.kept.push(claim),
+            _ => plan.closed.push(id),
+        }
+    }
+    plan.ready.sort_by_key(|row| row.id);
+    plan
+}
+
+impl Plan {
+    fn end(
+        &mut self,
+        item: &Item,
+        claim: &Claim,
+        place: Place,
+        facts: Option<&Facts>,
+        now: i64,
+        random: &mut impl FnMut() -> f64,
+    ) -> State {
+        let job_id = place.job_id;
+        let attempt = state::Attempt {
+            run_no: place.run_no,
+            used: place.used,
+            max_retries: facts.map_or(0, |facts| facts.max_retries),
+            retry: facts.map_or_else(RetryPolicy::default, |facts| facts.retry),
+        };
+        let next = state::next(attempt, item.ending, now, random());
+        self.deltas.at(&claim.worker_id, 0).running -= 1;
+        if let Some(outcome) = outcome(item.ending) {
+            self.attempts.push(AttemptRow {
+                job_id,
+                run_no: place.run_no as i32,
+                outcome: outcome as i16,
+                claim_id: Some(claim.id),
+                session_id: Some(claim.session_id),
+                host: claim.host.clone(),
+                started_at: Some(claim.claimed_at),
+                ended_at: now,
+                error: item.text.clone(),
+            });
+        }
+        let reason = match item.ending {
+            Ending::Cancel => Some(StopReason::Cancelled),
+            Ending::TimedOut => Some(StopReason::TimedOut),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            self.stops.push(StopRow {
+                session_id: claim.session_id,
+                claim_id: claim.id,
+                job_id,
+                reason: stop_reason_number(reason),
+            });
+        }
+        match next {
+            Next::Done => {
+                let delta = self.deltas.at(&claim.worker_id, 0);
+                delta.done += 1;
+                delta.completed += 1;
+                if item.result.is_some() || !item.note.is_empty() {
+                    self.results.push(ResultRow {
+                        id: job_id,
+                        result: item.result.clone().map(String::into_bytes),
+                        note: item.note.clone(),
+                    });
+                }
+            }
+            Next::Pending { run_at_ms, used, waits_for_handler } => {
+                let row = ReadyRow {
+                    worker_id: claim.worker_id.clone(),
+                    id: job_id,
+                    priority: facts.map_or(i16::from(limits::PRIORITY_DEFAULT), |facts| facts.priority),
+                    run_at: run_at_ms,
+                    run_no: place.run_no as i32,
+                    used: used as i32,
+                    payload_bytes: facts.map_or(0, |facts| facts.payload_bytes),
+                    since: now,
+                    waits_for_handler,
+                };
+                self.deltas.ready(&row, 1);
+                if used == place.used {
+                    self.deltas.at(&claim.worker_id, 0).retried += 1;
+                }
+                self.ready.push(row);
+            }
+            Next::Failed { reason } => {
+                let delta = self.deltas.at(&claim.worker_id, 0);
+                delta.failed += 1;
+                delta.died += 1;
+                self.dead.push(DeadRow {
+                    id: job_id,
+                    run_no: place.run_no as i32,
+                    used: place.used as i32,
+                    reason: failure_number(reason),
+                    error: item.text.clone(),
+                    fingerprint: fingerprint(&item.text),
+                    session_id: claim.session_id,
+                    started_at: claim.claimed_at,
+                    failed_at: now,
+                });
+            }
+            Next::Cancelled => {
+                self.deltas.at(&claim.worker_id, 0).cancelled += 1;
+                self.cancelled.push(CancelledRow {
+                    id: job_id,
+                    worker_id: claim.worker_id.clone(),
+                    run_no: place.run_no as i32,
+                    used: place.used as i32,
+                    cancelled_at: now,
+                    note: item.text.clone(),
+                    session_id: Some(claim.session_id),
+                    started_at: Some(claim.claimed_at),
+                });
+            }
+        }
+        next.state()
+    }
+
+    /// A stale or foreign outcome changes nothing, and is written to the job's history.
+    fn refuse(&mut self, item: &Item, prior: Prior, now: i64) {
+        let Some(session_id) = item.session_id else { return };
+        let said = match item.ending {
+            Ending::Complete => "completion",
+            Ending::Fail { .. } => "failure",
+            Ending::Snooze { .. } => "snooze",
+            _ => "release",
+        };
+        let why = if prior.session_id == session_id {
+            let how = prior.outcome.map_or("completed", outcome_word);
+            format!("the lease had ended ({how}) {} ms before", (now - prior.ended_at).max(0))
+        } else {
+            format!("the lease belongs to session {}", prior.session_id)
+        };
+        self.attempts.push(AttemptRow {
+            job_id: item.lease.job_id,
+            run_no: prior.run_no as i32,
+            outcome: AttemptOutcome::Refused as i16,
+            claim_id: Some(item.lease.claim_id),
+            session_id: Some(session_id),
+            host: String::new(),
+            started_at: None,
+            ended_at: now,
+            error: format!("{said} refused: {why}"),
+        });
+    }
+}
+
+/// The answer to an outcome that was accepted before; `None` when it was another one.
+fn repeated(ending: Ending, before: Option<AttemptOutcome>) -> Option<SettleAnswer> {
+    use AttemptOutcome as O;
+    match (ending, before) {
+        (Ending::Complete, None) => Some(SettleAnswer::Accepted(State::Done)),
+        (Ending::Fail { .. }, Some(O::Failed))
+        | (Ending::Snooze { .. }, Some(O::Snoozed))
+        | (Ending::Release { .. }, Some(O::Released | O::NoHandler)) => Some(SettleAnswer::Accepted(State::Pending)),
+        _ => None,
+    }
+}
+
+/// What is written of an attempt that ended so; nothing of one that completed.
+fn outcome(ending: Ending) -> Option<AttemptOutcome> {
+    Some(match ending {
+        Ending::Complete => return None,
+        Ending::Fail { .. } => AttemptOutcome::Failed,
+        Ending::Snooze { .. } => AttemptOutcome::Snoozed,
+        Ending::Release { no_handler: true } => AttemptOutcome::NoHandler,
+        Ending::Release { no_handler: false } | Ending::Lost { started: false } => AttemptOutcome::Released,
+        Ending::Cancel => AttemptOutcome::Cancelled,
+        Ending::TimedOut => AttemptOutcome::TimedOut,
+        Ending::Lost { started: true } => AttemptOutcome::Lost,
+    })
+}
+
+fn outcome_word(outcome: AttemptOutcome) -> &'static str {
+    match outcome {
+        AttemptOutcome::Failed => "failed",
+        AttemptOutcome::TimedOut => "timed out",
+        AttemptOutcome::Lost => "lost",
+        AttemptOutcome::Released => "released",
+        AttemptOutcome::NoHandler => "no handler",
+        AttemptOutcome::Snoozed => "snoozed",
+        AttemptOutcome::Cancelled => "cancelled",
+        AttemptOutcome::Refused => "refused",
+        AttemptOutcome::Retried => "retried",
+    }
+}
+
+pub(super) fn outcome_from(number: i16) -> Option<AttemptOutcome> {
+    use AttemptOutcome as O;
+    [O::Failed, O::TimedOut, O::Lost, O::Released, O::NoHandler, O::Snoozed, O::Cancelled, O::Refused, O::Retried]
+        .into_iter()
+        .find(|&outcome| outcome as i16 == number)
+}
+
+fn failure_number(reason: FailureReason) -> i16 {
+    match reason {
+        FailureReason::AttemptsExhausted => 1,
+        FailureReason::Permanent => 2,
+        FailureReason::WorkerLost => 3,
+        FailureReason::TimedOut => 4,
+    }
+}
+
+pub(super) fn failure_from(number: i16) -> FailureReason {
+    match number {
+        2 => FailureReason::Permanent,
+        3 => FailureReason::WorkerLost,
+        4 => FailureReason::TimedOut,
+        _ => FailureReason::AttemptsExhausted,
+    }
+}
+
+fn stop_reason_number(reason: StopReason) -> i16 {
+    match reason {
+        StopReason::Cancelled => 1,
+        StopReason::TimedOut => 2,
+    }
+}
+
+pub(super) fn stop_reason_from(number: i16) -> StopReason {
+    if number == 2 { StopReason::TimedOut } else { StopReason::Cancelled }
+}
+
+/// The same for errors that differ only in their numbers, so that dead letters can be grouped by cause.
+fn fingerprint(error: &str) -> i64 {
+    let mut hash = Sha256::new();
+    let mut in_number = false;
+    for character in error.lines().next().unwrap_or_default().chars() {
+        let digit = character.is_ascii_digit();
+        if digit && in_number {
+            continue;
+        }
+        in_number = digit;
+        let mut buffer = [0; 4];
+        hash.update(if digit { "#" } else { &*character.encode_utf8(&mut buffer) });
+    }
+    let digest = hash.finalize();
+    i64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
+}
+
+/// A lost session is charged for the jobs it had started: the first `slots` of its places, in the order it took them.
+pub(super) fn lost_items(claims: &HashMap<Uuid, Claim>, slots: u32, text: &str) -> Vec<Item> {
+    let mut claims: Vec<_> = claims.values().collect();
+    claims.sort_by_key(|claim| (claim.claimed_at, claim.places.first().map(|place| place.job_id)));
+    claims
+        .into_iter()
+        .flat_map(|claim| claim.places.iter().map(move |place| (claim.id, place.job_id)))
+        .enumerate()
+        .map(|(index, (claim_id, job_id))| {
+            let started = index < slots as usize;
+            Item::by_server(claim_id, job_id, Ending::Lost { started }, text.to_owned())
+        })
+        .collect()
+}
+
+/// The places of locked claims whose attempts have run out of time.
+pub(super) fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Item> {
+    let mut items = Vec::new();
+    for claim in claims.values() {
+        for place in &claim.places {
+            if let Some(timeout) = place.timeout_ms.filter(|timeout| claim.claimed_at + timeout <= now) {
+                let text = format!("attempt timed out after {timeout} ms");
+                items.push(Item::by_server(claim.id, place.job_id, Ending::TimedOut, text));
+            }
+        }
+    }
+    items.sort_by_key(|item| item.lease);
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_numbers_share_a_fingerprint() {
+        assert_eq!(fingerprint("timeout after 17 ms"), fingerprint("timeout after 4 ms\nmore"));
+        assert_ne!(fingerprint("timeout"), fingerprint("refused"));
+    }
+
+    #[test]
+    fn outcomes_are_read_as_they_were_written() {
+        for number in 1..=9 {
+            assert_eq!(outcome_from(number).map(|outcome| outcome as i16), Some(number));
+        }
+        for reason in [
+            FailureReason::AttemptsExhausted,
+            FailureReason::Permanent,
+            FailureReason::WorkerLost,
+            FailureReason::TimedOut,
+        ] {
+            assert_eq!(failure_from(failure_number(reason)), reason);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_never_ends_before_its_jobs_can_run(since in 0_i64..4_000_000_000_000, wait in -1_000_000_i64..40_000_000_000) {
+            let run_at = since + wait;
+            let bucket = bucket(since, run_at);
+            if wait <= 0 {
+                prop_assert_eq!(bucket, 0);
+            } else {
+                prop_assert!((run_at..run_at + 60_000).contains(&bucket));
+            }
+        }
+    }
+}

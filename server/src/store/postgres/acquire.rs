@@ -1,0 +1,168 @@
+//! Handing runnable jobs to a session.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::limits;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{PostgresStore, Tx, counts};
+use crate::store::{
+    error::StoreResult,
+    hand_over::{self, Taker},
+    places,
+    plan::Claim,
+    rows::{ClaimRow, LeasedRow, TakenRow},
+    types::{Acquire, Acquired, Leased},
+};
+
+pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
+    let mut tx = store.begin_lazy().await?;
+    let Some(session) = lock_session(&mut tx, request).await? else { return Ok(Acquired::NoSession) };
+    if session.repeated {
+        let claims = repeated_claims(&mut tx, request).await?;
+        let jobs = leased_jobs(&mut tx, &claims).await?;
+        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
+    }
+    let room = u64::from(limits::JOBS_PER_SESSION).saturating_sub(session.held as u64);
+    if room == 0 {
+        return Ok(Acquired::SessionFull);
+    }
+    let taken = take_ready(&mut tx, &session, u64::from(request.max_jobs).min(room)).await?;
+    if taken.is_empty() {
+        let next_run_at_ms = next_run_at(&mut tx, &session).await?;
+        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
+    }
+    let facts = facts_of(&mut tx, taken.iter().map(|row| row.id).collect()).await?;
+    let taker =
+        Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now: session.now };
+    let claims = hand_over::new_claims(&taker, &taken, &facts);
+    write_claims(&mut tx, request, &claims).await?;
+    counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), session.now).await?;
+    let jobs = hand_over::in_taken_order(hand_over::leased(&claims, facts)?, &taken);
+    tx.commit().await?;
+    Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
+}
+
+#[derive(FromRow)]
+struct SessionRow {
+    worker_id: String,
+    host: String,
+    now: i64,
+    held: i64,
+    repeated: bool,
+}
+
+/// Locked against rescue, which takes the row FOR UPDATE, and not against heartbeats. An acquire that commits late
+/// is therefore never rescued before it is seen.
+const LOCK_SESSION: &str = "
+    SELECT s.worker_id, s.host, now_ms() AS now,
+           (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
+           EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = $2) AS repeated
+    FROM sessions s
+    WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now_ms()
+    FOR KEY SHARE OF s";
+
+async fn lock_session(tx: &mut Tx, request: &Acquire) -> StoreResult<Option<SessionRow>> {
+    Ok(sqlx::query_as(LOCK_SESSION)
+        .bind(request.session_id)
+        .bind(request.acquire_no as i32)
+        .fetch_optional(&mut **tx)
+        .await?)
+}
+
+const REPEATED_CLAIMS: &str = "
+    SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.places
+    FROM claims c WHERE c.session_id = $1 AND c.acquire_no = $2 ORDER BY c.chunk";
+
+async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Claim>> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(REPEATED_CLAIMS)
+        .bind(request.session_id)
+        .bind(request.acquire_no as i32)
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.into_iter().map(ClaimRow::into_claim).collect()
+}
+
+/// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
+/// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT.
+const TAKE_READY: &str = "
+    DELETE FROM ready WHERE ctid = ANY(ARRAY(
+        SELECT tid FROM (
+            SELECT tid, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) - payload_bytes AS bytes_before
+            FROM (
+                SELECT r.tid, r.payload_bytes, row_number() OVER () AS n
+                FROM generate_series(0, 9) AS p(priority), LATERAL (
+                    SELECT ready.ctid AS tid, ready.payload_bytes
+                    FROM ready
+                    WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at <= $2
+                    ORDER BY ready.run_at, ready.id
+                    LIMIT $3
+                    FOR UPDATE SKIP LOCKED
+                ) AS r
+                LIMIT $3
+            ) AS candidates
+        ) AS sized
+        WHERE bytes_before < $4
+    ))
+    RETURNING id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
+
+async fn take_ready(tx: &mut Tx, session: &SessionRow, max_jobs: u64) -> StoreResult<Vec<TakenRow>> {
+    let mut taken: Vec<TakenRow> = sqlx::query_as(TAKE_READY)
+        .bind(&session.worker_id)
+        .bind(session.now)
+        .bind(max_jobs as i64)
+        .bind(limits::REPLY_BYTES as i64)
+        .fetch_all(&mut **tx)
+        .await?;
+    taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
+    Ok(taken)
+}
+
+const NEXT_RUN_AT: &str = "
+    SELECT min(r.run_at) FROM generate_series(0, 9) AS p(priority), LATERAL (
+        SELECT ready.run_at FROM ready
+        WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at > $2
+        ORDER BY ready.run_at LIMIT 1
+    ) AS r";
+
+async fn next_run_at(tx: &mut Tx, session: &SessionRow) -> StoreResult<Option<i64>> {
+    Ok(sqlx::query_scalar(NEXT_RUN_AT).bind(&session.worker_id).bind(session.now).fetch_one(&mut **tx).await?)
+}
+
+const FACTS: &str = "
+    SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+    FROM jobs WHERE id = ANY($1)";
+
+async fn facts_of(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, LeasedRow>> {
+    let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(ids).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+const WRITE_CLAIMS: &str = "
+    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
+    SELECT t.id, $1, $2, $3, t.chunk, $4, t.deadline, t.ids, t.places
+    FROM unnest($5::uuid[], $6::smallint[], $7::bigint[], $8::bytea[], $9::bytea[]) AS t(id, chunk, deadline, ids, places)";
+
+async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim]) -> StoreResult<()> {
+    let Some(first) = claims.first() else { return Ok(()) };
+    sqlx::query(WRITE_CLAIMS)
+        .bind(&first.worker_id)
+        .bind(first.session_id)
+        .bind(request.acquire_no as i32)
+        .bind(first.claimed_at)
+        .bind(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())
+        .bind((0..claims.len()).map(|n| n as i16).collect::<Vec<_>>())
+        .bind(claims.iter().map(Claim::deadline).collect::<Vec<_>>())
+        .bind(claims.iter().map(|claim| places::encode_ids(claim.places.iter().map(|p| p.job_id))).collect::<Vec<_>>())
+        .bind(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn leased_jobs(tx: &mut Tx, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
+    let ids = claims.iter().flat_map(|claim| claim.places.iter().map(|place| place.job_id)).collect();
+    let facts = facts_of(tx, ids).await?;
+    hand_over::leased(claims, facts)
+}

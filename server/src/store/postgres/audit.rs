@@ -1,0 +1,57 @@
+//! Where the stored data contradicts itself.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::PostgresStore;
+use crate::store::{
+    audit::{Found, Places},
+    error::StoreResult,
+};
+
+/// One snapshot over all tables, so that moving jobs are seen in one place.
+pub(super) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+    let mut found = Found::default();
+    found.jobs = sqlx::query_as("SELECT id, worker_id FROM jobs").fetch_all(&mut *tx).await?.into_iter().collect();
+    let mut places = Places::new(&mut found);
+    let ready: Vec<(Uuid, String, i64, i64, i32)> =
+        sqlx::query_as("SELECT id, worker_id, since, run_at, used FROM ready").fetch_all(&mut *tx).await?;
+    places.ready(ready);
+    let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT id, worker_id, ids, places FROM claims").fetch_all(&mut *tx).await?;
+    places.claims(claims);
+    let done: Vec<(Uuid, String, Vec<u8>)> =
+        sqlx::query_as("SELECT first_id, worker_id, ids FROM done").fetch_all(&mut *tx).await?;
+    places.done(done);
+    let failed: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM dead_letters").fetch_all(&mut *tx).await?;
+    places.failed(failed);
+    let cancelled: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
+    places.cancelled(cancelled);
+    let counters: Vec<(String, i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT worker_id, bucket, sum(first)::bigint, sum(retry)::bigint, sum(running)::bigint, sum(done)::bigint,
+                sum(failed)::bigint, sum(cancelled)::bigint
+         FROM (SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters
+               UNION ALL SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM deltas) AS t
+         GROUP BY worker_id, bucket",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let counters: HashMap<_, _> =
+        counters.into_iter().map(|(w, b, n1, n2, n3, n4, n5, n6)| ((w, b), [n1, n2, n3, n4, n5, n6])).collect();
+    let orphans: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT * FROM (
+            SELECT 'attempts', count(*) FROM attempts WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
+            UNION ALL SELECT 'results', count(*) FROM results r WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = r.id)
+            UNION ALL SELECT 'idempotency_keys', count(*) FROM idempotency_keys
+                WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
+         ) AS t(kind, n) WHERE n > 0",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(found.verdict(&counters, &orphans))
+}

@@ -1,0 +1,109 @@
+//! How many jobs are where, and what happened when.
+
+use super::{PostgresStore, Tx};
+use crate::store::{
+    error::StoreResult,
+    plan::{Delta, Deltas},
+    rows::{CountRow, MinuteRow},
+    types::{MinuteCounts, WorkerIdCounts},
+};
+
+const WRITE_DELTAS: &str = "
+    INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted, completed,
+                        died, retried)
+    SELECT t.worker_id, t.bucket, $1, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted, t.completed,
+           t.died, t.retried
+    FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::integer[],
+                $9::integer[], $10::integer[], $11::integer[], $12::integer[], $13::integer[])
+        AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)";
+
+/// Writes the changes down; folding adds them to the totals later, so that no two transactions wait for one counter.
+pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> StoreResult<()> {
+    let rows: Vec<_> = deltas.0.iter().filter(|(_, delta)| **delta != Delta::default()).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let column = |value: fn(&Delta) -> i32| rows.iter().map(|(_, delta)| value(delta)).collect::<Vec<_>>();
+    sqlx::query(WRITE_DELTAS)
+        .bind(now.div_euclid(60_000))
+        .bind(rows.iter().map(|((worker_id, _), _)| worker_id.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|((_, bucket), _)| *bucket).collect::<Vec<_>>())
+        .bind(column(|delta| delta.first))
+        .bind(column(|delta| delta.retry))
+        .bind(column(|delta| delta.running))
+        .bind(column(|delta| delta.done))
+        .bind(column(|delta| delta.failed))
+        .bind(column(|delta| delta.cancelled))
+        .bind(column(|delta| delta.submitted))
+        .bind(column(|delta| delta.completed))
+        .bind(column(|delta| delta.died))
+        .bind(column(|delta| delta.retried))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed
+/// while it has jobs or live sessions.
+const COUNTS: &str = "
+    WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
+        SELECT all_counts.worker_id,
+               sum(first + retry) AS pending,
+               sum(first) FILTER (WHERE bucket > clock.now) AS scheduled,
+               sum(retry) FILTER (WHERE bucket > clock.now) AS retrying,
+               sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled
+        FROM (
+            SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters
+            UNION ALL
+            SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM deltas
+        ) AS all_counts, clock
+        GROUP BY all_counts.worker_id
+    ), live AS (
+        SELECT worker_id, count(*) AS sessions FROM sessions, clock
+        WHERE ended_at IS NULL AND expires_at > clock.now GROUP BY worker_id
+    )
+    SELECT worker_id,
+           coalesce(pending, 0)::bigint AS pending, coalesce(scheduled, 0)::bigint AS scheduled,
+           coalesce(retrying, 0)::bigint AS retrying, coalesce(running, 0)::bigint AS running,
+           coalesce(done, 0)::bigint AS done, coalesce(failed, 0)::bigint AS failed,
+           coalesce(cancelled, 0)::bigint AS cancelled,
+           CASE WHEN pending > 0 THEN (
+               SELECT min(r.run_at) FROM generate_series(0, 9) AS p(priority), LATERAL (
+                   SELECT ready.run_at FROM ready, clock
+                   WHERE ready.worker_id = sums.worker_id AND ready.priority = p.priority::smallint
+                     AND ready.run_at <= clock.now
+                   ORDER BY ready.run_at LIMIT 1
+               ) AS r
+           ) END AS oldest_runnable,
+           coalesce(sessions, 0) AS sessions
+    FROM sums FULL JOIN live USING (worker_id)
+    WHERE sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
+    ORDER BY worker_id COLLATE \"C\"";
+
+pub(super) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCounts>> {
+    let rows: Vec<CountRow> = sqlx::query_as(COUNTS).fetch_all(&store.pool).await?;
+    Ok(rows.into_iter().map(WorkerIdCounts::from).collect())
+}
+
+const THROUGHPUT: &str = "
+    SELECT minute, sum(submitted)::bigint AS submitted, sum(completed)::bigint AS done, sum(died)::bigint AS failed,
+           sum(retried)::bigint AS retried
+    FROM (
+        SELECT minute, worker_id, submitted, completed, died, retried FROM series WHERE minute >= $2
+        UNION ALL
+        SELECT minute, worker_id, submitted, completed, died, retried FROM deltas WHERE minute >= $2
+    ) AS all_minutes
+    WHERE $1::text IS NULL OR worker_id = $1
+    GROUP BY minute
+    HAVING sum(submitted) + sum(completed) + sum(died) + sum(retried) > 0
+    ORDER BY minute";
+
+pub(super) async fn throughput(
+    store: &PostgresStore,
+    worker_id: Option<&str>,
+    from_minute: i64,
+) -> StoreResult<Vec<MinuteCounts>> {
+    let rows: Vec<MinuteRow> =
+        sqlx::query_as(THROUGHPUT).bind(worker_id).bind(from_minute).fetch_all(&store.pool).await?;
+    Ok(rows.into_iter().map(MinuteCounts::from).collect())
+}

@@ -1,0 +1,176 @@
+//! Storing new jobs.
+
+use std::{collections::HashMap, time::Duration};
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{PostgresStore, Tx};
+use crate::store::{
+    error::{StoreError, StoreResult},
+    prepare::{self, Holder, JobToStore, KeyRef, Verdict},
+    types::{Unit, UnitAnswer},
+};
+
+/// Attempts to learn the outcome of a commit whose connection was lost.
+const COMMIT_TRIES: u32 = 3;
+
+pub(super) async fn insert(store: &PostgresStore, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
+    match insert_group(store, units).await {
+        Ok(Some(answers)) => return Ok(answers),
+        Ok(None) => {}
+        Err(StoreError::Data(text)) if units.len() == 1 => return Ok(vec![UnitAnswer::Refused(text)]),
+        Err(StoreError::Data(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut answers = Vec::with_capacity(units.len());
+    for unit in units.chunks(1) {
+        match insert_group(store, unit).await {
+            Ok(group) => answers.extend(group.unwrap_or_default()),
+            Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answers)
+}
+
+/// `None`: a unit was judged by a key of another that is refused; the group must be stored unit by unit.
+async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Option<Vec<UnitAnswer>>> {
+    let jobs = prepare::jobs_to_store(units, &store.clock)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut tx = store.begin().await?;
+        let verdict = win_keys(&mut tx, units, jobs.clone()).await?;
+        if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        give_back_keys(&mut tx, &verdict.give_back).await?;
+        write_jobs(&mut tx, units, &verdict.insert).await?;
+        match tx.commit().await.map_err(StoreError::from) {
+            Ok(()) => return Ok(Some(verdict.answers)),
+            Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<Verdict> {
+    let mut open = prepare::first_keys(units, &jobs);
+    let mut holders: HashMap<(String, String), Holder> = HashMap::new();
+    // A key whose holder is deleted between the two statements is open again.
+    while !open.is_empty() {
+        let won = insert_keys(tx, &open).await?;
+        for ((worker_id, key), job_id, hash) in &open {
+            let at = ((*worker_id).to_owned(), (*key).to_owned());
+            if won.contains(&at) {
+                holders.insert(at, Holder { job_id: *job_id, request_hash: hash.to_vec() });
+            }
+        }
+        open.retain(|((worker_id, key), ..)| !holders.contains_key(&((*worker_id).to_owned(), (*key).to_owned())));
+        if !open.is_empty() {
+            holders.extend(read_keys(tx, &open).await?);
+            open.retain(|((worker_id, key), ..)| !holders.contains_key(&((*worker_id).to_owned(), (*key).to_owned())));
+        }
+    }
+    Ok(prepare::judge(units, jobs, &holders))
+}
+
+const INSERT_KEYS: &str = "
+    INSERT INTO idempotency_keys (worker_id, key, job_id, request_hash)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bytea[])
+    ORDER BY 1, 2
+    ON CONFLICT DO NOTHING
+    RETURNING worker_id, key";
+
+type OpenKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
+
+async fn insert_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<Vec<(String, String)>> {
+    Ok(sqlx::query_as(INSERT_KEYS)
+        .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|((_, key), ..)| *key).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(.., hash)| hash.as_slice()).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?)
+}
+
+const READ_KEYS: &str = "
+    SELECT k.worker_id, k.key, k.job_id, k.request_hash
+    FROM unnest($1::text[], $2::text[]) AS asked(worker_id, key)
+    JOIN idempotency_keys k ON k.worker_id = asked.worker_id AND k.key = asked.key";
+
+#[derive(FromRow)]
+struct KeyRow {
+    worker_id: String,
+    key: String,
+    job_id: Uuid,
+    request_hash: Vec<u8>,
+}
+
+/// A key's loser sees no row in the statement that lost: it is read in a new one.
+async fn read_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
+    let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS)
+        .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|((_, key), ..)| *key).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    let holder =
+        |row: KeyRow| ((row.worker_id, row.key), Holder { job_id: row.job_id, request_hash: row.request_hash });
+    Ok(rows.into_iter().map(holder).collect())
+}
+
+async fn give_back_keys(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM idempotency_keys WHERE job_id = ANY($1)").bind(ids).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Jobs that are there already were stored by a commit whose outcome was not known: they may have run since, so
+/// they are neither made ready nor counted again.
+const WRITE_JOBS: &str = "
+    WITH new AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
+                             $8::text[], $9::bigint[], $10::text[], $11::bigint[])
+        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since)
+    ), stored AS (
+        INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
+        SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+        FROM new ORDER BY id
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id
+    )
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false
+    FROM new WHERE id IN (SELECT id FROM stored)
+    RETURNING id";
+
+async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
+    let stored: Vec<Uuid> = sqlx::query_scalar(WRITE_JOBS)
+        .bind(jobs.iter().map(|job| job.id).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| job.worker_id.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| job.task.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| i16::from(job.priority)).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.run_at).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| job.payload.as_bytes()).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| job.max_retries as i16).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())
+        .bind(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.since).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    let stored: std::collections::HashSet<Uuid> = stored.into_iter().collect();
+    let rows: Vec<_> =
+        jobs.iter().filter(|job| stored.contains(&job.id)).map(|job| prepare::ready_row(job, units)).collect();
+    let now = rows.iter().map(|row| row.since).max().unwrap_or_default();
+    super::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await
+}

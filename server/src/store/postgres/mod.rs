@@ -1,0 +1,177 @@
+//! PostgreSQL 15+, for several servers on one database.
+//!
+//! Hot statements find rows by key or by `ctid`, never by a plan that hangs on statistics: the pool turns
+//! sequential scans and the JIT off. Nobody waits for a stuck server: statements, locks and idle transactions end.
+
+mod acquire;
+mod audit;
+mod counts;
+mod insert;
+mod list;
+mod moves;
+mod open;
+mod read;
+mod rescue;
+mod sessions;
+mod settle;
+mod upkeep;
+mod wake;
+
+use std::{path::Path, sync::Mutex};
+
+use async_trait::async_trait;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::{sync::broadcast, task::JoinHandle};
+use uuid::Uuid;
+
+use super::{
+    Store,
+    clock::Clock,
+    error::{StoreError, StoreResult},
+    types::*,
+};
+
+type Tx = Transaction<'static, Postgres>;
+
+pub struct PostgresStore {
+    pool: PgPool,
+    clock: std::sync::Arc<Clock>,
+    wakes: broadcast::Sender<String>,
+    /// Where the pruner of keys goes on.
+    key_cursor: Mutex<Uuid>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl PostgresStore {
+    async fn now(&self) -> StoreResult<i64> {
+        open::read_clock(&self.pool, &self.clock).await
+    }
+
+    /// A transaction whose commit is on disk before it is acknowledged.
+    async fn begin(&self) -> StoreResult<Tx> {
+        Ok(self.pool.begin().await?)
+    }
+
+    /// A transaction whose loss in a crash is only a redelivery.
+    async fn begin_lazy(&self) -> StoreResult<Tx> {
+        Ok(self.pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await?)
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
+        insert::insert(self, units).await
+    }
+
+    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
+        acquire::acquire(self, request).await
+    }
+
+    async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
+        settle::settle(self, items).await
+    }
+
+    async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
+        sessions::report_progress(self, report).await
+    }
+
+    async fn register(&self, session: &NewSession) -> StoreResult<Uuid> {
+        sessions::register(self, session).await
+    }
+
+    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+        sessions::heartbeat(self, beats).await
+    }
+
+    async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
+        rescue::end_session(self, session_id).await
+    }
+
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+        moves::cancel(self, ids, reason).await
+    }
+
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+        moves::retry(self, ids).await
+    }
+
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+        moves::delete(self, ids).await
+    }
+
+    async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
+        rescue::rescue(self, limit).await
+    }
+
+    async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
+        upkeep::prune(self, retention, limit).await
+    }
+
+    async fn fold(&self, limit: u32) -> StoreResult<u64> {
+        upkeep::fold(self, limit).await
+    }
+
+    async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+        read::get(self, ids).await
+    }
+
+    async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+        read::attempts(self, job_id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
+        list::list(self, query).await
+    }
+
+    async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
+        counts::counts(self).await
+    }
+
+    async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
+        counts::throughput(self, worker_id, from_minute).await
+    }
+
+    async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
+        sessions::sessions(self, worker_id).await
+    }
+
+    async fn now_ms(&self) -> StoreResult<i64> {
+        self.now().await
+    }
+
+    fn wakes(&self) -> Option<broadcast::Receiver<String>> {
+        Some(self.wakes.subscribe())
+    }
+
+    async fn announce(&self, worker_ids: &[String]) -> StoreResult<()> {
+        wake::announce(self, worker_ids).await
+    }
+
+    async fn audit(&self) -> StoreResult<Vec<String>> {
+        audit::audit(self).await
+    }
+
+    async fn backup(&self, _file: &Path) -> StoreResult<()> {
+        Err(StoreError::Unsupported("backup is for SQLite; use pg_dump or pg_basebackup for PostgreSQL"))
+    }
+
+    async fn close(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,120 @@
+//! Who works, until when, and what they report while they do.
+
+use std::collections::HashMap;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{PostgresStore, settle};
+use crate::store::{
+    error::{StoreError, StoreResult},
+    rows::{SessionRow, StopReadRow},
+    types::{Alive, Beat, NewSession, ProgressReport, SessionRecord, Stopped},
+};
+
+const REGISTER: &str = "
+    INSERT INTO sessions (id, worker_id, host, pid, version, tasks, slots, lease, started_at, heartbeat_at, expires_at,
+                          draining, ended_at, lost)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, now, now, now + $8, false, NULL, false FROM (SELECT now_ms() AS now) AS clock";
+
+pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> StoreResult<Uuid> {
+    let id = Uuid::new_v4();
+    let tasks = serde_json::to_string(&session.tasks).map_err(|error| StoreError::Data(error.to_string()))?;
+    sqlx::query(REGISTER)
+        .bind(id)
+        .bind(&session.worker_id)
+        .bind(&session.host)
+        .bind(session.pid)
+        .bind(&session.version)
+        .bind(tasks)
+        .bind(session.slots as i32)
+        .bind(session.lease_ms)
+        .execute(&store.pool)
+        .await?;
+    Ok(id)
+}
+
+/// Rows are locked in the order of their ids before they are written, as rescue does. What another transaction has
+/// locked meanwhile is waited for: it may be about to end the session.
+const HEARTBEAT: &str = "
+    WITH beats AS MATERIALIZED (
+        SELECT s.id, t.draining, now_ms() AS now
+        FROM unnest($1::uuid[], $2::boolean[]) AS t(id, draining)
+        JOIN sessions s ON s.id = t.id
+        WHERE s.ended_at IS NULL
+        ORDER BY s.id
+        FOR NO KEY UPDATE OF s
+    )
+    UPDATE sessions s SET heartbeat_at = beats.now, expires_at = beats.now + s.lease, draining = beats.draining
+    FROM beats WHERE s.id = beats.id AND s.ended_at IS NULL
+    RETURNING s.id, s.expires_at";
+
+#[derive(FromRow)]
+struct BeatRow {
+    id: Uuid,
+    expires_at: i64,
+}
+
+const STOPS: &str = "SELECT session_id, claim_id, job_id, reason FROM stops WHERE session_id = ANY($1)";
+
+pub(super) async fn heartbeat(store: &PostgresStore, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+    let ids: Vec<_> = beats.iter().map(|beat| beat.session_id).collect();
+    let mut tx = store.begin_lazy().await?;
+    let rows: Vec<BeatRow> = sqlx::query_as(HEARTBEAT)
+        .bind(&ids)
+        .bind(beats.iter().map(|beat| beat.draining).collect::<Vec<_>>())
+        .fetch_all(&mut *tx)
+        .await?;
+    let stops: Vec<StopReadRow> = sqlx::query_as(STOPS).bind(&ids).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut stop: HashMap<Uuid, Vec<Stopped>> = HashMap::new();
+    for row in stops {
+        stop.entry(row.session_id).or_default().push(row.stopped());
+    }
+    let expires: HashMap<Uuid, i64> = rows.into_iter().map(|row| (row.id, row.expires_at)).collect();
+    let alive = |id: &Uuid| {
+        let expires_at_ms = *expires.get(id)?;
+        Some(Alive { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
+    };
+    Ok(ids.iter().map(alive).collect())
+}
+
+const WRITE_PROGRESS: &str = "
+    INSERT INTO progress (id, run_no, fraction, message, at) VALUES ($1, $2, $3, $4, now_ms())
+    ON CONFLICT (id) DO UPDATE SET run_no = excluded.run_no, fraction = excluded.fraction, message = excluded.message,
+                                   at = excluded.at";
+
+pub(super) async fn report_progress(store: &PostgresStore, report: &ProgressReport) -> StoreResult<bool> {
+    let mut tx = store.begin_lazy().await?;
+    let claims = settle::lock_claims(&mut tx, vec![report.lease.claim_id]).await?;
+    let place = claims
+        .get(&report.lease.claim_id)
+        .filter(|claim| claim.session_id == report.session_id)
+        .and_then(|claim| claim.places.iter().find(|place| place.job_id == report.lease.job_id));
+    let Some(place) = place else { return Ok(false) };
+    sqlx::query(WRITE_PROGRESS)
+        .bind(place.job_id)
+        .bind(place.run_no as i32)
+        .bind(report.fraction)
+        .bind(&report.message)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+const SESSIONS: &str = "
+    SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
+           s.expires_at, s.draining, s.ended_at, s.lost,
+           (SELECT coalesce(sum(octet_length(c.ids)), 0)::bigint / 16 FROM claims c WHERE c.session_id = s.id) AS running
+    FROM sessions s
+    WHERE ($1::text IS NULL OR s.worker_id = $1) AND (s.ended_at IS NULL OR s.ended_at > $2)
+    ORDER BY (s.ended_at IS NOT NULL), s.started_at DESC, s.id
+    LIMIT 1000";
+
+pub(super) async fn sessions(store: &PostgresStore, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
+    let now = store.now().await?;
+    let rows: Vec<SessionRow> =
+        sqlx::query_as(SESSIONS).bind(worker_id).bind(now - 86_400_000).fetch_all(&store.pool).await?;
+    rows.into_iter().map(|row| row.into_record(now)).collect()
+}

@@ -1,0 +1,310 @@
+//! Ending attempts: find and lock, let [`plan`] decide, write.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::{lease::LeaseId, limits};
+use uuid::Uuid;
+
+use super::{PostgresStore, Tx, counts};
+use crate::store::{
+    error::StoreResult,
+    places,
+    plan::{
+        self, AttemptRow, CancelledRow, Claim, DeadRow, DoneRow, Facts, Item, Plan, Prior, ReadyRow, ResultRow, StopRow,
+    },
+    rows::{ClaimRow, FactsRow, PriorRow},
+    types::{AttemptOutcome, SettleAnswer, Settlement},
+};
+
+pub(super) async fn settle(store: &PostgresStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
+    let items: Vec<_> = settlements.iter().map(Item::from).collect();
+    let mut tx = store.begin().await?;
+    let claims = lock_claims(&mut tx, claim_ids(&items)).await?;
+    let plan = end(&mut tx, &items, claims, store.clock.now_ms()).await?;
+    tx.commit().await?;
+    Ok(plan.answers)
+}
+
+fn claim_ids(items: &[Item]) -> Vec<Uuid> {
+    let mut ids: Vec<_> = items.iter().map(|item| item.lease.claim_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+const LOCK_CLAIMS: &str = "
+    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
+    FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
+    WHERE c.id = ANY($1)
+    ORDER BY c.id
+    FOR UPDATE OF c";
+
+/// Locked in the order of their ids, as everywhere, so that two transactions never wait for each other.
+pub(super) async fn lock_claims(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Claim>> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(LOCK_CLAIMS).bind(ids).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(|row| row.into_claim().map(|claim| (claim.id, claim))).collect()
+}
+
+/// Ends the attempts of locked claims: decides and writes. The caller commits.
+pub(super) async fn end(tx: &mut Tx, items: &[Item], claims: HashMap<Uuid, Claim>, now: i64) -> StoreResult<Plan> {
+    let priors = read_priors(tx, plan::not_open(items, &claims)).await?;
+    let facts = read_facts(tx, plan::needs_facts(items)).await?;
+    let plan = plan::plan(items, claims, &facts, &priors, now, rand::random::<f64>);
+    write(tx, &plan, now).await?;
+    Ok(plan)
+}
+
+const READ_FACTS: &str = "
+    SELECT id, priority, octet_length(payload) AS payload_bytes, max_retries, retry FROM jobs WHERE id = ANY($1)";
+
+async fn read_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Facts>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(ids).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(|row| Ok((row.id, row.into_facts()?))).collect()
+}
+
+const READ_PRIORS: &str = "
+    SELECT a.claim_id, a.job_id, a.session_id, a.run_no, a.outcome, a.ended_at
+    FROM unnest($1::uuid[], $2::uuid[]) AS asked(claim_id, job_id)
+    JOIN attempts a ON a.job_id = asked.job_id AND a.claim_id = asked.claim_id AND a.outcome <> $4
+    UNION ALL
+    SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked(claim_id, job_id, earliest)
+    JOIN jobs j ON j.id = asked.job_id
+    JOIN done d ON d.worker_id = j.worker_id AND d.first_id BETWEEN asked.earliest AND asked.job_id
+        AND d.claim_id = asked.claim_id AND position(uuid_send(asked.job_id) IN d.ids) % 16 = 1";
+
+async fn read_priors(tx: &mut Tx, leases: Vec<LeaseId>) -> StoreResult<HashMap<LeaseId, Prior>> {
+    if leases.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<PriorRow> = sqlx::query_as(READ_PRIORS)
+        .bind(leases.iter().map(|lease| lease.claim_id).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| lease.job_id).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| places::earliest_first_id(lease.job_id)).collect::<Vec<_>>())
+        .bind(AttemptOutcome::Refused as i16)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(rows.into_iter().map(PriorRow::into_prior).collect())
+}
+
+async fn write(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
+    close_claims(tx, &plan.closed).await?;
+    keep_claims(tx, &plan.kept).await?;
+    write_done(tx, &plan.done).await?;
+    write_ready(tx, &plan.ready).await?;
+    write_dead_letters(tx, &plan.dead).await?;
+    write_cancelled(tx, &plan.cancelled).await?;
+    write_attempts(tx, &plan.attempts).await?;
+    write_results(tx, &plan.results).await?;
+    write_stops(tx, &plan.stops).await?;
+    counts::write_deltas(tx, &plan.deltas, now).await
+}
+
+async fn close_claims(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM claims WHERE id = ANY($1)").bind(ids).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+const KEEP_CLAIMS: &str = "
+    UPDATE claims c SET deadline = t.deadline, ids = t.ids, places = t.places
+    FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[]) AS t(id, deadline, ids, places)
+    WHERE c.id = t.id";
+
+async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(KEEP_CLAIMS)
+        .bind(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())
+        .bind(claims.iter().map(Claim::deadline).collect::<Vec<_>>())
+        .bind(claims.iter().map(|claim| places::encode_ids(claim.places.iter().map(|p| p.job_id))).collect::<Vec<_>>())
+        .bind(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+const WRITE_DONE: &str = "
+    INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs)
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bytea[])";
+
+async fn write_done(tx: &mut Tx, rows: &[DoneRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_DONE)
+        .bind(rows.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.first_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.claim_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.claimed_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.finished_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.ids.as_slice()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.runs.as_deref()).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+const WRITE_READY: &str = "
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
+                         $8::bigint[], $9::boolean[])";
+
+pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_READY)
+        .bind(rows.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.priority).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.run_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.used).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.payload_bytes).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.since).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.waits_for_handler).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+const WRITE_DEAD_LETTERS: &str = "
+    INSERT INTO dead_letters (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout,
+                              idempotency_key, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
+    SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout,
+           j.idempotency_key, t.run_no, t.used, t.reason, t.error, t.fingerprint, t.session_id, t.started_at, t.failed_at
+    FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[],
+                $9::bigint[]) AS t(id, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
+    JOIN jobs j ON j.id = t.id";
+
+async fn write_dead_letters(tx: &mut Tx, rows: &[DeadRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_DEAD_LETTERS)
+        .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.used).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.reason).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.error.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.fingerprint).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.started_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.failed_at).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+const WRITE_CANCELLED: &str = "
+    INSERT INTO cancelled (id, worker_id, run_no, used, cancelled_at, note, session_id, started_at)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::bigint[], $6::text[], $7::uuid[], $8::bigint[])";
+
+pub(super) async fn write_cancelled(tx: &mut Tx, rows: &[CancelledRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_CANCELLED)
+        .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.used).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.cancelled_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.note.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.started_at).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// One entry stands for all hand-overs to workers without a handler: the older one goes.
+const FORGET_NO_HANDLER: &str = "DELETE FROM attempts WHERE job_id = ANY($1) AND outcome = $2";
+
+/// A refusal is recorded once a lease; an entry that is there already stays.
+const WRITE_ATTEMPTS: &str = "
+    INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+    SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
+                         $8::bigint[], $9::text[]) AS t(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+    WHERE EXISTS (SELECT FROM jobs WHERE jobs.id = t.job_id)
+    ON CONFLICT DO NOTHING";
+
+const FORGET_OLD_ATTEMPTS: &str = "
+    DELETE FROM attempts a USING unnest($1::uuid[]) AS t(job_id)
+    WHERE a.job_id = t.job_id AND a.run_no <= (
+        SELECT n.run_no FROM attempts n WHERE n.job_id = t.job_id ORDER BY n.run_no DESC, n.outcome OFFSET $2 LIMIT 1)";
+
+pub(super) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let no_handler = AttemptOutcome::NoHandler as i16;
+    let waiting: Vec<_> = rows.iter().filter(|row| row.outcome == no_handler).map(|row| row.job_id).collect();
+    if !waiting.is_empty() {
+        sqlx::query(FORGET_NO_HANDLER).bind(waiting).bind(no_handler).execute(&mut **tx).await?;
+    }
+    sqlx::query(WRITE_ATTEMPTS)
+        .bind(rows.iter().map(|row| row.job_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.outcome).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.claim_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.host.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.started_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.ended_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.error.as_str()).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    let long: Vec<_> =
+        rows.iter().filter(|row| row.run_no as u32 > limits::ATTEMPTS_KEPT).map(|row| row.job_id).collect();
+    if !long.is_empty() {
+        let kept = i64::from(limits::ATTEMPTS_KEPT);
+        sqlx::query(FORGET_OLD_ATTEMPTS).bind(long).bind(kept).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// A job that is retried after it was cancelled may have left a result behind.
+const WRITE_RESULTS: &str = "
+    INSERT INTO results (id, result, note)
+    SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[])
+    ON CONFLICT (id) DO UPDATE SET result = excluded.result, note = excluded.note";
+
+async fn write_results(tx: &mut Tx, rows: &[ResultRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_RESULTS)
+        .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.result.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.note.as_str()).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+const WRITE_STOPS: &str = "
+    INSERT INTO stops (session_id, claim_id, job_id, reason)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[])
+    ON CONFLICT DO NOTHING";
+
+async fn write_stops(tx: &mut Tx, rows: &[StopRow]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_STOPS)
+        .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.claim_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.job_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.reason).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What a group of units becomes before it is written: rows with ids, and the keys that must be won first.
+
+use std::collections::HashMap;
+
+use super::{
+    clock::Clock,
+    error::StoreResult,
+    plan::{Deltas, ReadyRow},
+    rows::retry_json,
+    types::{NewJob, Start, Stored, Unit, UnitAnswer},
+};
+use uuid::Uuid;
+
+/// A job of a unit, as it will be stored.
+#[derive(Clone, Debug)]
+pub(super) struct JobToStore {
+    pub unit: usize,
+    pub index: usize,
+    pub id: Uuid,
+    pub run_at: i64,
+    pub since: i64,
+    pub retry: Option<String>,
+}
+
+/// Ids are made once: after a commit whose outcome is not known the same ids are inserted again.
+pub(super) fn jobs_to_store(units: &[Unit], clock: &Clock) -> StoreResult<Vec<JobToStore>> {
+    let ids = clock.ids(units.iter().map(|unit| unit.jobs.len()).sum());
+    let all =
+        units.iter().enumerate().flat_map(|(unit, it)| it.jobs.iter().enumerate().map(move |(n, job)| (unit, n, job)));
+    all.zip(ids)
+        .map(|((unit, index, job), id)| {
+            let since = jobqueue_shared::lease::created_at_ms(id);
+            let run_at = match job.start {
+                Start::Now => since,
+                Start::After { delay_ms } => since + delay_ms,
+                Start::At { run_at_ms } => run_at_ms,
+            };
+            Ok(JobToStore { unit, index, id, run_at, since, retry: retry_json(job.retry)? })
+        })
+        .collect()
+}
+
+pub(super) type KeyRef<'a> = (&'a str, &'a str);
+
+fn key_of(job: &NewJob) -> Option<(KeyRef<'_>, &[u8; 32])> {
+    job.key.as_ref().map(|key| ((job.worker_id.as_str(), key.key.as_str()), &key.request_hash))
+}
+
+/// For every key of the group, the first job that brings it, sorted by key.
+pub(super) fn first_keys<'a>(units: &'a [Unit], jobs: &[JobToStore]) -> Vec<(KeyRef<'a>, Uuid, &'a [u8; 32])> {
+    let mut firsts: HashMap<KeyRef<'a>, (Uuid, &'a [u8; 32])> = HashMap::new();
+    for job in jobs {
+        if let Some((key, hash)) = key_of(&units[job.unit].jobs[job.index]) {
+            firsts.entry(key).or_insert((job.id, hash));
+        }
+    }
+    let mut firsts: Vec<_> = firsts.into_iter().map(|(key, (id, hash))| (key, id, hash)).collect();
+    firsts.sort_unstable_by_key(|(key, ..)| *key);
+    firsts
+}
+
+/// Who holds a key: this group's own job, if it won, or an earlier one.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub job_id: Uuid,
+    pub request_hash: Vec<u8>,
+}
+
+/// The answers, the jobs to insert, and the jobs whose keys must be given back because their unit is refused.
+pub(super) struct Verdict {
+    pub answers: Vec<UnitAnswer>,
+    pub insert: Vec<JobToStore>,
+    /// Ids of this group that hold a key and will not exist.
+    pub give_back: Vec<Uuid>,
+}
+
+/// Judges units in order. A unit that meets a key of another request is refused whole.
+pub(super) fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(String, String), Holder>) -> Verdict {
+    let mut verdict = Verdict { answers: Vec::with_capacity(units.len()), insert: Vec::new(), give_back: Vec::new() };
+    let mut jobs = jobs.into_iter().peekable();
+    for (number, unit) in units.iter().enumerate() {
+        let mut stored = Vec::with_capacity(unit.jobs.len());
+        let mut insert = Vec::new();
+        let mut conflict = None;
+        while let Some(job) = jobs.next_if(|job| job.unit == number) {
+            let new_job = &unit.jobs[job.index];
+            let holder = new_job
+                .key
+                .as_ref()
+                .and_then(|key| holders.get(&(new_job.worker_id.clone(), key.key.clone())).map(|holder| (holder, key)));
+            match holder {
+                None => {}
+                Some((holder, _)) if holder.job_id == job.id => {}
+                Some((holder, key)) => {
+                    if holder.request_hash != key.request_hash {
+                        conflict = conflict.or(Some((job.index, holder.job_id)));
+                    }
+                    stored.push(Stored { id: holder.job_id, deduplicated: true });
+                    continue;
+                }
+            }
+            stored.push(Stored { id: job.id, deduplicated: false });
+            insert.push(job);
+        }
+        if let Some((index, existing)) = conflict {
+            verdict.give_back.extend(insert.iter().map(|job| job.id));
+            verdict.answers.push(UnitAnswer::KeyConflict { index, existing });
+        } else {
+            verdict.answers.push(UnitAnswer::Stored(stored));
+            verdict.insert.extend(insert);
+        }
+    }
+    verdict
+}
+
+/// True when a unit was judged by a key that another, refused unit of the group had won: such a group is stored
+/// unit by unit instead, so that a refused unit costs its neighbours nothing.
+pub(super) fn hangs_on_refused(verdict: &Verdict) -> bool {
+    verdict.answers.iter().any(|answer| match answer {
+        UnitAnswer::Stored(stored) => {
+            stored.iter().any(|stored| stored.deduplicated && verdict.give_back.contains(&stored.id))
+        }
+        UnitAnswer::KeyConflict { existing, .. } => verdict.give_back.contains(existing),
+        UnitAnswer::Refused(_) => false,
+    })
+}
+
+pub(super) fn ready_row(job: &JobToStore, units: &[Unit]) -> ReadyRow {
+    let new_job = &units[job.unit].jobs[job.index];
+    ReadyRow {
+        worker_id: new_job.worker_id.clone(),
+        id: job.id,
+        priority: i16::from(new_job.priority),
+        run_at: job.run_at,
+        run_no: 0,
+        used: 0,
+        payload_bytes: new_job.payload.len() as i32,
+        since: job.since,
+        waits_for_handler: false,
+    }
+}
+
+pub(super) fn submit_deltas(rows: &[ReadyRow]) -> Deltas {
+    let mut deltas = Deltas::default();
+    for row in rows {
+        deltas.ready(row, 1);
+        deltas.at(&row.worker_id, 0).submitted += 1;
+    }
+    deltas
+}

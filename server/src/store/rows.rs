@@ -1,0 +1,514 @@
+//! Rows as both databases give them, and the records that they become.
+
+use jobqueue_shared::{
+    lease::{LeaseId, created_at_ms},
+    limits,
+    retry::RetryPolicy,
+    state::State,
+};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{
+    error::{StoreError, StoreResult},
+    places, plan,
+    types::{
+        AttemptRecord, JobRecord, MinuteCounts, Progress, SessionRecord, SessionState, StopReason, Stopped,
+        WorkerIdCounts,
+    },
+};
+
+/// A job's facts, and what each place that can hold a job says of it. Exactly one of them should.
+#[derive(FromRow)]
+pub(super) struct JobRow {
+    id: Uuid,
+    worker_id: String,
+    task: String,
+    priority: i16,
+    run_at: i64,
+    payload: Vec<u8>,
+    max_retries: i16,
+    retry: Option<String>,
+    attempt_timeout: Option<i64>,
+    idempotency_key: Option<String>,
+    r_run_no: Option<i32>,
+    r_used: Option<i32>,
+    r_run_at: Option<i64>,
+    r_since: Option<i64>,
+    r_waits: Option<bool>,
+    c_session_id: Option<Uuid>,
+    c_claimed_at: Option<i64>,
+    c_ids: Option<Vec<u8>>,
+    c_places: Option<Vec<u8>>,
+    d_session_id: Option<Uuid>,
+    d_claimed_at: Option<i64>,
+    d_finished_at: Option<i64>,
+    d_ids: Option<Vec<u8>>,
+    d_runs: Option<Vec<u8>>,
+    f_run_no: Option<i32>,
+    f_used: Option<i32>,
+    f_reason: Option<i16>,
+    f_error: Option<String>,
+    f_session_id: Option<Uuid>,
+    f_started_at: Option<i64>,
+    f_failed_at: Option<i64>,
+    x_run_no: Option<i32>,
+    x_used: Option<i32>,
+    x_note: Option<String>,
+    x_session_id: Option<Uuid>,
+    x_started_at: Option<i64>,
+    x_cancelled_at: Option<i64>,
+    last_error: Option<String>,
+    result: Option<Vec<u8>>,
+    result_note: Option<String>,
+    p_run_no: Option<i32>,
+    p_fraction: Option<f64>,
+    p_message: Option<String>,
+    p_at: Option<i64>,
+}
+
+impl JobRow {
+    pub(super) fn into_record(self) -> StoreResult<JobRecord> {
+        let id = self.id;
+        let mut job = JobRecord {
+            id,
+            worker_id: self.worker_id,
+            task: self.task,
+            priority: self.priority as u8,
+            payload: text(self.payload)?,
+            max_retries: self.max_retries as u32,
+            retry: retry(self.retry.as_deref())?,
+            attempt_timeout_ms: self.attempt_timeout,
+            idempotency_key: self.idempotency_key,
+            state: State::Pending,
+            run_no: 0,
+            attempts_used: 0,
+            last_error: self.last_error.unwrap_or_default(),
+            run_at_ms: self.run_at,
+            created_at_ms: created_at_ms(id),
+            updated_at_ms: created_at_ms(id),
+            started_at_ms: None,
+            finished_at_ms: None,
+            session_id: None,
+            failure: None,
+            result: None,
+            note: String::new(),
+            waits_for_handler: false,
+            progress: None,
+        };
+        if let (Some(run_no), Some(used), Some(run_at), Some(since)) =
+            (self.r_run_no, self.r_used, self.r_run_at, self.r_since)
+        {
+            (job.run_no, job.attempts_used) = (run_no as u32, used as u32);
+            (job.run_at_ms, job.updated_at_ms) = (run_at, since);
+            job.waits_for_handler = self.r_waits.unwrap_or_default();
+        } else if let (Some(ids), Some(bytes), Some(claimed_at)) = (self.c_ids, self.c_places, self.c_claimed_at) {
+            let place = places::decode_places(&ids, &bytes)
+                .and_then(|places| places.into_iter().find(|place| place.job_id == id))
+                .ok_or_else(|| StoreError::Defect(format!("job {id} has no place in its claim")))?;
+            job.state = State::Running;
+            (job.run_no, job.attempts_used) = (place.run_no, place.used);
+            (job.updated_at_ms, job.started_at_ms) = (claimed_at, Some(claimed_at));
+            job.session_id = self.c_session_id;
+            if let (Some(run_no), Some(fraction), Some(at_ms)) = (self.p_run_no, self.p_fraction, self.p_at)
+                && run_no as u32 == place.run_no
+            {
+                job.progress = Some(Progress { fraction, message: self.p_message.unwrap_or_default(), at_ms });
+            }
+        } else if let (Some(run_no), Some(used), Some(failed_at)) = (self.f_run_no, self.f_used, self.f_failed_at) {
+            job.state = State::Failed;
+            (job.run_no, job.attempts_used) = (run_no as u32, used as u32);
+            (job.updated_at_ms, job.finished_at_ms) = (failed_at, Some(failed_at));
+            (job.started_at_ms, job.session_id) = (self.f_started_at, self.f_session_id);
+            job.failure = self.f_reason.map(plan::failure_from);
+            job.last_error = self.f_error.unwrap_or_default();
+        } else if let (Some(run_no), Some(used), Some(at)) = (self.x_run_no, self.x_used, self.x_cancelled_at) {
+            job.state = State::Cancelled;
+            (job.run_no, job.attempts_used) = (run_no as u32, used as u32);
+            (job.updated_at_ms, job.finished_at_ms) = (at, Some(at));
+            (job.started_at_ms, job.session_id) = (self.x_started_at, self.x_session_id);
+            job.note = self.x_note.unwrap_or_default();
+        } else if let (Some(ids), Some(finished_at)) = (self.d_ids, self.d_finished_at) {
+            let index = places::index_of(&ids, id)
+                .ok_or_else(|| StoreError::Defect(format!("job {id} has no place in its done row")))?;
+            job.state = State::Done;
+            (job.run_no, job.attempts_used) = places::run_at_index(self.d_runs.as_deref(), index);
+            (job.updated_at_ms, job.finished_at_ms) = (finished_at, Some(finished_at));
+            (job.started_at_ms, job.session_id) = (self.d_claimed_at, self.d_session_id);
+            job.result = self.result.map(text).transpose()?;
+            job.note = self.result_note.unwrap_or_default();
+        } else {
+            return Err(StoreError::Defect(format!("job {id} is in no state")));
+        }
+        Ok(job)
+    }
+}
+
+fn text(bytes: Vec<u8>) -> StoreResult<String> {
+    String::from_utf8(bytes).map_err(|_| StoreError::Defect("stored JSON is not UTF-8".into()))
+}
+
+pub(super) fn retry(json: Option<&str>) -> StoreResult<RetryPolicy> {
+    let Some(json) = json else { return Ok(RetryPolicy::default()) };
+    serde_json::from_str(json).map_err(|error| StoreError::Defect(format!("stored retry policy: {error}")))
+}
+
+pub(super) fn retry_json(policy: Option<RetryPolicy>) -> StoreResult<Option<String>> {
+    let json = policy.map(|policy| serde_json::to_string(&policy)).transpose();
+    json.map_err(|error| StoreError::Data(format!("retry policy: {error}")))
+}
+
+/// A row of a list before its jobs are read: what it is ordered by, and how large it is.
+#[derive(FromRow)]
+pub(super) struct ListRow {
+    pub id: Uuid,
+    pub worker_id: String,
+    pub priority: i16,
+    pub at: i64,
+    pub task: String,
+    pub bytes: i64,
+}
+
+/// Jobs that share a row, of claims or done.
+#[derive(FromRow)]
+pub(super) struct GroupRow {
+    pub at: i64,
+    pub ids: Vec<u8>,
+}
+
+#[derive(FromRow)]
+pub(super) struct ClaimRow {
+    id: Uuid,
+    worker_id: String,
+    session_id: Uuid,
+    host: Option<String>,
+    claimed_at: i64,
+    ids: Vec<u8>,
+    places: Vec<u8>,
+}
+
+impl ClaimRow {
+    pub(super) fn into_claim(self) -> StoreResult<plan::Claim> {
+        let places = places::decode_places(&self.ids, &self.places)
+            .ok_or_else(|| StoreError::Defect(format!("claim {} does not hold together", self.id)))?;
+        Ok(plan::Claim {
+            id: self.id,
+            worker_id: self.worker_id,
+            session_id: self.session_id,
+            host: self.host.unwrap_or_default(),
+            claimed_at: self.claimed_at,
+            places,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct FactsRow {
+    pub id: Uuid,
+    priority: i16,
+    payload_bytes: i32,
+    max_retries: i16,
+    retry: Option<String>,
+}
+
+impl FactsRow {
+    pub(super) fn into_facts(self) -> StoreResult<plan::Facts> {
+        Ok(plan::Facts {
+            priority: self.priority,
+            payload_bytes: self.payload_bytes,
+            max_retries: self.max_retries as u32,
+            retry: retry(self.retry.as_deref())?,
+        })
+    }
+}
+
+/// How a lease that is not open had ended, by what is left of it.
+#[derive(FromRow)]
+pub(super) struct PriorRow {
+    claim_id: Uuid,
+    job_id: Uuid,
+    session_id: Option<Uuid>,
+    run_no: i32,
+    outcome: Option<i16>,
+    ended_at: i64,
+}
+
+impl PriorRow {
+    pub(super) fn into_prior(self) -> (LeaseId, plan::Prior) {
+        let lease = LeaseId { claim_id: self.claim_id, job_id: self.job_id };
+        let prior = plan::Prior {
+            session_id: self.session_id.unwrap_or_default(),
+            run_no: self.run_no as u32,
+            outcome: self.outcome.and_then(plan::outcome_from),
+            ended_at: self.ended_at,
+        };
+        (lease, prior)
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct TakenRow {
+    pub id: Uuid,
+    pub priority: i16,
+    pub run_at: i64,
+    pub run_no: i32,
+    pub used: i32,
+    pub payload_bytes: i32,
+    pub since: i64,
+    pub waits_for_handler: bool,
+}
+
+/// What a leased job is made from.
+#[derive(FromRow)]
+pub(super) struct LeasedRow {
+    pub id: Uuid,
+    pub task: String,
+    pub priority: i16,
+    pub run_at: i64,
+    pub payload: Vec<u8>,
+    pub max_retries: i16,
+    pub retry: Option<String>,
+    pub attempt_timeout: Option<i64>,
+    pub idempotency_key: Option<String>,
+}
+
+impl LeasedRow {
+    pub(super) fn into_record(self, claim: &plan::Claim, place: &places::Place) -> StoreResult<JobRecord> {
+        Ok(JobRecord {
+            id: self.id,
+            worker_id: claim.worker_id.clone(),
+            task: self.task,
+            priority: self.priority as u8,
+            payload: text(self.payload)?,
+            max_retries: self.max_retries as u32,
+            retry: retry(self.retry.as_deref())?,
+            attempt_timeout_ms: self.attempt_timeout,
+            idempotency_key: self.idempotency_key,
+            state: State::Running,
+            run_no: place.run_no,
+            attempts_used: place.used,
+            last_error: String::new(),
+            run_at_ms: self.run_at,
+            created_at_ms: created_at_ms(self.id),
+            updated_at_ms: claim.claimed_at,
+            started_at_ms: Some(claim.claimed_at),
+            finished_at_ms: None,
+            session_id: Some(claim.session_id),
+            failure: None,
+            result: None,
+            note: String::new(),
+            waits_for_handler: false,
+            progress: None,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct AttemptReadRow {
+    run_no: i32,
+    outcome: i16,
+    error: String,
+    session_id: Option<Uuid>,
+    host: String,
+    started_at: Option<i64>,
+    ended_at: i64,
+}
+
+impl AttemptReadRow {
+    pub(super) fn into_record(self) -> StoreResult<AttemptRecord> {
+        Ok(AttemptRecord {
+            run_no: self.run_no as u32,
+            outcome: plan::outcome_from(self.outcome)
+                .ok_or_else(|| StoreError::Defect(format!("attempt outcome {}", self.outcome)))?,
+            error: self.error,
+            session_id: self.session_id,
+            host: self.host,
+            started_at_ms: self.started_at,
+            ended_at_ms: self.ended_at,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct StopReadRow {
+    pub session_id: Uuid,
+    claim_id: Uuid,
+    job_id: Uuid,
+    reason: i16,
+}
+
+impl StopReadRow {
+    pub(super) fn stopped(&self) -> Stopped {
+        let lease = LeaseId { claim_id: self.claim_id, job_id: self.job_id };
+        let reason: StopReason = plan::stop_reason_from(self.reason);
+        Stopped { lease, reason }
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct SessionRow {
+    id: Uuid,
+    worker_id: String,
+    host: String,
+    pid: i32,
+    version: String,
+    tasks: String,
+    slots: i32,
+    lease: i64,
+    started_at: i64,
+    heartbeat_at: i64,
+    expires_at: i64,
+    draining: bool,
+    ended_at: Option<i64>,
+    lost: bool,
+    running: i64,
+}
+
+impl SessionRow {
+    pub(super) fn into_record(self, now: i64) -> StoreResult<SessionRecord> {
+        let state = match (self.ended_at, self.lost, self.expires_at <= now, self.draining) {
+            (Some(_), true, ..) => SessionState::Lost,
+            (Some(_), false, ..) => SessionState::Ended,
+            (None, _, true, _) => SessionState::Expired,
+            (None, _, false, true) => SessionState::Draining,
+            (None, _, false, false) => SessionState::Live,
+        };
+        Ok(SessionRecord {
+            session_id: self.id,
+            worker_id: self.worker_id,
+            host: self.host,
+            pid: self.pid,
+            version: self.version,
+            tasks: serde_json::from_str(&self.tasks)
+                .map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))?,
+            slots: self.slots as u32,
+            lease_ms: self.lease,
+            started_at_ms: self.started_at,
+            last_heartbeat_at_ms: self.heartbeat_at,
+            expires_at_ms: self.expires_at,
+            ended_at_ms: self.ended_at,
+            running: self.running as u64,
+            state,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct CountRow {
+    worker_id: String,
+    pending: i64,
+    scheduled: i64,
+    retrying: i64,
+    running: i64,
+    done: i64,
+    failed: i64,
+    cancelled: i64,
+    oldest_runnable: Option<i64>,
+    sessions: i64,
+}
+
+impl From<CountRow> for WorkerIdCounts {
+    fn from(row: CountRow) -> Self {
+        // A counter below zero would be a defect that audit reports; a reader is not to see 2⁶⁴.
+        let count = |n: i64| n.max(0) as u64;
+        Self {
+            worker_id: row.worker_id,
+            pending: count(row.pending),
+            scheduled: count(row.scheduled),
+            retrying: count(row.retrying),
+            running: count(row.running),
+            done: count(row.done),
+            failed: count(row.failed),
+            cancelled: count(row.cancelled),
+            oldest_runnable_ms: row.oldest_runnable,
+            sessions: count(row.sessions),
+        }
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct MinuteRow {
+    minute: i64,
+    submitted: i64,
+    done: i64,
+    failed: i64,
+    retried: i64,
+}
+
+impl From<MinuteRow> for MinuteCounts {
+    fn from(row: MinuteRow) -> Self {
+        Self {
+            minute: row.minute,
+            submitted: row.submitted as u64,
+            done: row.done as u64,
+            failed: row.failed as u64,
+            retried: row.retried as u64,
+        }
+    }
+}
+
+/// What cuts a page of candidates to `page_size` jobs of `task`, within the bytes of a reply, reading no further
+/// than they were read. True: the list goes on after the last of `seen`.
+pub(super) fn cut_page(
+    rows: Vec<ListRow>,
+    limit_read: usize,
+    task: Option<&str>,
+    page_size: usize,
+) -> (Vec<ListRow>, Option<ListRow>) {
+    let read_all = rows.len() < limit_read;
+    let mut kept: Vec<ListRow> = Vec::new();
+    let mut bytes = 0;
+    let mut last_seen = None;
+    for row in rows {
+        let matches = task.is_none_or(|task| row.task == task);
+        if matches {
+            if kept.len() == page_size || (!kept.is_empty() && bytes + row.bytes > limits::REPLY_BYTES as i64) {
+                let end = kept.last().map(ListRow::position);
+                return (kept, end);
+            }
+            bytes += row.bytes;
+            kept.push(row);
+            last_seen = kept.last().map(ListRow::position);
+        } else {
+            last_seen = Some(row);
+        }
+    }
+    (kept, if read_all { None } else { last_seen })
+}
+
+impl ListRow {
+    fn position(&self) -> Self {
+        Self { worker_id: self.worker_id.clone(), task: String::new(), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(tasks: &[&str], bytes: i64) -> Vec<ListRow> {
+        let row = |(n, task): (usize, &&str)| ListRow {
+            id: Uuid::from_u128(n as u128),
+            worker_id: "w".into(),
+            priority: 5,
+            at: 0,
+            task: (*task).into(),
+            bytes,
+        };
+        tasks.iter().enumerate().map(row).collect()
+    }
+
+    fn ends(page: (Vec<ListRow>, Option<ListRow>)) -> (usize, Option<u128>) {
+        (page.0.len(), page.1.map(|row| row.id.as_u128()))
+    }
+
+    #[test]
+    fn a_page_ends_where_the_next_one_begins() {
+        assert_eq!(ends(cut_page(rows(&["a"; 3], 1), 3, None, 2)), (2, Some(1)), "one more was read");
+        assert_eq!(ends(cut_page(rows(&["a"; 2], 1), 3, None, 2)), (2, None), "nothing follows");
+        assert_eq!(ends(cut_page(rows(&["a"; 3], 2_000_000), 10, None, 3)), (1, Some(0)), "by bytes");
+        assert_eq!(ends(cut_page(rows(&["a"], 9_000_000), 10, None, 3)), (1, None), "at least one job");
+        assert_eq!(ends(cut_page(rows(&["a", "b", "b"], 1), 3, Some("a"), 5)), (1, Some(2)), "short, and goes on");
+        assert_eq!(ends(cut_page(rows(&["b", "b"], 1), 2, Some("a"), 5)), (0, Some(1)), "empty, and goes on");
+    }
+}

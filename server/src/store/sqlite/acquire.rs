@@ -1,0 +1,168 @@
+//! Handing runnable jobs to a session.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::limits;
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use super::{SqliteStore, Tx, begin, counts, id_list, insert::ROWS};
+use crate::store::{
+    error::StoreResult,
+    hand_over::{self, Taker},
+    places,
+    plan::Claim,
+    rows::{ClaimRow, LeasedRow, TakenRow},
+    types::{Acquire, Acquired, Leased},
+};
+
+pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResult<Acquired> {
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    let Some(session) = read_session(&mut tx, request, now).await? else { return Ok(Acquired::NoSession) };
+    if session.repeated {
+        let claims = repeated_claims(&mut tx, request).await?;
+        let jobs = leased_jobs(&mut tx, &claims).await?;
+        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
+    }
+    let room = u64::from(limits::JOBS_PER_SESSION).saturating_sub(session.held as u64);
+    if room == 0 {
+        return Ok(Acquired::SessionFull);
+    }
+    let taken = take_ready(&mut tx, &session.worker_id, now, u64::from(request.max_jobs).min(room)).await?;
+    if taken.is_empty() {
+        let next_run_at_ms = next_run_at(&mut tx, &session.worker_id, now).await?;
+        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
+    }
+    let facts = facts_of(&mut tx, &taken.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+    let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
+    let claims = hand_over::new_claims(&taker, &taken, &facts);
+    write_claims(&mut tx, request, &claims).await?;
+    counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), now).await?;
+    let jobs = hand_over::in_taken_order(hand_over::leased(&claims, facts)?, &taken);
+    tx.commit().await?;
+    Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
+}
+
+#[derive(FromRow)]
+struct SessionRow {
+    worker_id: String,
+    host: String,
+    held: i64,
+    repeated: bool,
+}
+
+const READ_SESSION: &str = "
+    SELECT s.worker_id, s.host,
+           (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
+           EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated
+    FROM sessions s
+    WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?3";
+
+async fn read_session(tx: &mut Tx<'_>, request: &Acquire, now: i64) -> StoreResult<Option<SessionRow>> {
+    Ok(sqlx::query_as(READ_SESSION)
+        .bind(request.session_id)
+        .bind(i64::from(request.acquire_no))
+        .bind(now)
+        .fetch_optional(&mut **tx)
+        .await?)
+}
+
+const REPEATED_CLAIMS: &str = "
+    SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.places
+    FROM claims c WHERE c.session_id = ?1 AND c.acquire_no = ?2 ORDER BY c.chunk";
+
+async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<Claim>> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(REPEATED_CLAIMS)
+        .bind(request.session_id)
+        .bind(i64::from(request.acquire_no))
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.into_iter().map(ClaimRow::into_claim).collect()
+}
+
+/// One priority at a time: SQLite has no LATERAL.
+const NEXT_READY: &str = "
+    SELECT id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler
+    FROM ready WHERE worker_id = ?1 AND priority = ?2 AND run_at <= ?3
+    ORDER BY run_at, id LIMIT ?4";
+
+/// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
+/// walked.
+async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -> StoreResult<Vec<TakenRow>> {
+    let (mut taken, mut bytes): (Vec<TakenRow>, i64) = (Vec::new(), 0);
+    'full: for priority in 0..=i16::from(limits::PRIORITY_LOWEST) {
+        let rows: Vec<TakenRow> = sqlx::query_as(NEXT_READY)
+            .bind(worker_id)
+            .bind(priority)
+            .bind(now)
+            .bind(max_jobs as i64 - taken.len() as i64)
+            .fetch_all(&mut **tx)
+            .await?;
+        for row in rows {
+            if bytes >= limits::REPLY_BYTES as i64 {
+                break 'full;
+            }
+            bytes += i64::from(row.payload_bytes);
+            taken.push(row);
+        }
+        if taken.len() as u64 >= max_jobs {
+            break;
+        }
+    }
+    if !taken.is_empty() {
+        sqlx::query("DELETE FROM ready WHERE id IN (SELECT unhex(value) FROM json_each(?1))")
+            .bind(id_list(&taken.iter().map(|row| row.id).collect::<Vec<_>>()))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(taken)
+}
+
+const NEXT_RUN_AT: &str = "
+    WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9)
+    SELECT min((SELECT ready.run_at FROM ready
+                WHERE ready.worker_id = ?1 AND ready.priority = p.priority AND ready.run_at > ?2
+                ORDER BY ready.run_at LIMIT 1)) FROM p";
+
+async fn next_run_at(tx: &mut Tx<'_>, worker_id: &str, now: i64) -> StoreResult<Option<i64>> {
+    Ok(sqlx::query_scalar(NEXT_RUN_AT).bind(worker_id).bind(now).fetch_one(&mut **tx).await?)
+}
+
+const FACTS: &str = "
+    SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+    FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+
+async fn facts_of(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, LeasedRow>> {
+    let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+async fn write_claims(tx: &mut Tx<'_>, request: &Acquire, claims: &[Claim]) -> StoreResult<()> {
+    let numbered: Vec<_> = claims.iter().enumerate().collect();
+    for claims in numbered.chunks(ROWS) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places) ",
+        );
+        query.push_values(claims, |mut row, (chunk, claim)| {
+            row.push_bind(claim.id)
+                .push_bind(claim.worker_id.as_str())
+                .push_bind(claim.session_id)
+                .push_bind(i64::from(request.acquire_no))
+                .push_bind(*chunk as i64)
+                .push_bind(claim.claimed_at)
+                .push_bind(claim.deadline())
+                .push_bind(places::encode_ids(claim.places.iter().map(|place| place.job_id)))
+                .push_bind(places::encode_places(&claim.places));
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn leased_jobs(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
+    let ids: Vec<_> = claims.iter().flat_map(|claim| claim.places.iter().map(|place| place.job_id)).collect();
+    let facts = facts_of(tx, &ids).await?;
+    hand_over::leased(claims, facts)
+}

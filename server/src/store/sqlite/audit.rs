@@ -1,0 +1,51 @@
+//! Where the stored data contradicts itself.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::SqliteStore;
+use crate::store::{
+    audit::{Found, Places},
+    error::StoreResult,
+};
+
+/// One snapshot over all tables, so that moving jobs are seen in one place.
+pub(super) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
+    let mut tx = store.readers.begin().await?;
+    let mut found = Found::default();
+    found.jobs = sqlx::query_as("SELECT id, worker_id FROM jobs").fetch_all(&mut *tx).await?.into_iter().collect();
+    let mut places = Places::new(&mut found);
+    let ready: Vec<(Uuid, String, i64, i64, i32)> =
+        sqlx::query_as("SELECT id, worker_id, since, run_at, used FROM ready").fetch_all(&mut *tx).await?;
+    places.ready(ready);
+    let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT id, worker_id, ids, places FROM claims").fetch_all(&mut *tx).await?;
+    places.claims(claims);
+    let done: Vec<(Uuid, String, Vec<u8>)> =
+        sqlx::query_as("SELECT first_id, worker_id, ids FROM done").fetch_all(&mut *tx).await?;
+    places.done(done);
+    let failed: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM dead_letters").fetch_all(&mut *tx).await?;
+    places.failed(failed);
+    let cancelled: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
+    places.cancelled(cancelled);
+    let counters: Vec<(String, i64, i64, i64, i64, i64, i64, i64)> =
+        sqlx::query_as("SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters")
+            .fetch_all(&mut *tx)
+            .await?;
+    let counters: HashMap<_, _> =
+        counters.into_iter().map(|(w, b, n1, n2, n3, n4, n5, n6)| ((w, b), [n1, n2, n3, n4, n5, n6])).collect();
+    let orphans: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT * FROM (
+            SELECT 'attempts' AS kind, count(*) AS n FROM attempts WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_id)
+            UNION ALL SELECT 'results', count(*) FROM results r WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = r.id)
+            UNION ALL SELECT 'idempotency_keys', count(*) FROM idempotency_keys
+                WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_id)
+         ) AS t WHERE n > 0",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(found.verdict(&counters, &orphans))
+}

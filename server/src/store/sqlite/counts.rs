@@ -1,0 +1,102 @@
+//! How many jobs are where, and what happened when.
+
+use super::{SqliteStore, Tx};
+use crate::store::{
+    error::StoreResult,
+    plan::Deltas,
+    rows::{CountRow, MinuteRow},
+    types::{MinuteCounts, WorkerIdCounts},
+};
+
+const ADD_COUNTER: &str = "
+    INSERT INTO counters AS c (worker_id, bucket, first, retry, running, done, failed, cancelled)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    ON CONFLICT (worker_id, bucket) DO UPDATE SET
+        first = c.first + excluded.first, retry = c.retry + excluded.retry, running = c.running + excluded.running,
+        done = c.done + excluded.done, failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled";
+
+const FORGET_EMPTY_COUNTER: &str = "
+    DELETE FROM counters WHERE worker_id = ?1 AND bucket = ?2
+      AND (first, retry, running, done, failed, cancelled) = (0, 0, 0, 0, 0, 0)";
+
+const ADD_SERIES: &str = "
+    INSERT INTO series AS s (minute, worker_id, submitted, completed, died, retried) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (minute, worker_id) DO UPDATE SET
+        submitted = s.submitted + excluded.submitted, completed = s.completed + excluded.completed,
+        died = s.died + excluded.died, retried = s.retried + excluded.retried";
+
+/// Updated in place: with one writer nobody waits for a counter.
+pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> StoreResult<()> {
+    for ((worker_id, bucket), delta) in &deltas.0 {
+        let gauges = [delta.first, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled];
+        if gauges != [0; 6] {
+            let mut query = sqlx::query(ADD_COUNTER).bind(worker_id).bind(bucket);
+            for gauge in gauges {
+                query = query.bind(gauge);
+            }
+            query.execute(&mut **tx).await?;
+            // A bucket of its own is only kept while something waits in it.
+            if *bucket != 0 {
+                sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
+            }
+        }
+        let events = [delta.submitted, delta.completed, delta.died, delta.retried];
+        if events != [0; 4] {
+            let mut query = sqlx::query(ADD_SERIES).bind(now.div_euclid(60_000)).bind(worker_id);
+            for event in events {
+                query = query.bind(event);
+            }
+            query.execute(&mut **tx).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A worker_id is listed while it has jobs or live sessions.
+const COUNTS: &str = "
+    WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9), sums AS (
+        SELECT worker_id,
+               sum(first + retry) AS pending,
+               sum(CASE WHEN bucket > ?1 THEN first ELSE 0 END) AS scheduled,
+               sum(CASE WHEN bucket > ?1 THEN retry ELSE 0 END) AS retrying,
+               sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled
+        FROM counters GROUP BY worker_id
+    ), live AS (
+        SELECT worker_id, count(*) AS sessions FROM sessions
+        WHERE ended_at IS NULL AND expires_at > ?1 GROUP BY worker_id
+    )
+    SELECT worker_id,
+           coalesce(pending, 0) AS pending, coalesce(scheduled, 0) AS scheduled, coalesce(retrying, 0) AS retrying,
+           coalesce(running, 0) AS running, coalesce(done, 0) AS done, coalesce(failed, 0) AS failed,
+           coalesce(cancelled, 0) AS cancelled,
+           CASE WHEN pending > 0 THEN (
+               SELECT min((SELECT ready.run_at FROM ready
+                           WHERE ready.worker_id = sums.worker_id AND ready.priority = p.priority AND ready.run_at <= ?1
+                           ORDER BY ready.run_at LIMIT 1)) FROM p
+           ) END AS oldest_runnable,
+           coalesce(sessions, 0) AS sessions
+    FROM sums FULL JOIN live USING (worker_id)
+    WHERE sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
+    ORDER BY worker_id";
+
+pub(super) async fn counts(store: &SqliteStore) -> StoreResult<Vec<WorkerIdCounts>> {
+    let rows: Vec<CountRow> = sqlx::query_as(COUNTS).bind(store.clock.now_ms()).fetch_all(&store.readers).await?;
+    Ok(rows.into_iter().map(WorkerIdCounts::from).collect())
+}
+
+const THROUGHPUT: &str = "
+    SELECT minute, sum(submitted) AS submitted, sum(completed) AS done, sum(died) AS failed, sum(retried) AS retried
+    FROM series
+    WHERE minute >= ?2 AND (?1 IS NULL OR worker_id = ?1)
+    GROUP BY minute
+    ORDER BY minute";
+
+pub(super) async fn throughput(
+    store: &SqliteStore,
+    worker_id: Option<&str>,
+    from_minute: i64,
+) -> StoreResult<Vec<MinuteCounts>> {
+    let rows: Vec<MinuteRow> =
+        sqlx::query_as(THROUGHPUT).bind(worker_id).bind(from_minute).fetch_all(&store.readers).await?;
+    Ok(rows.into_iter().map(MinuteCounts::from).collect())
+}

@@ -1,0 +1,199 @@
+//! SQLite, embedded: one process owns the file, one connection writes.
+//!
+//! Whole groups go into one BEGIN IMMEDIATE transaction, so nothing is ever locked against a neighbour; readers have
+//! connections of their own and see the last commit. Where a statement differs from its twin for PostgreSQL, the
+//! reason stands above it.
+
+mod acquire;
+mod audit;
+mod counts;
+mod insert;
+mod list;
+mod moves;
+mod open;
+mod read;
+mod rescue;
+mod sessions;
+mod settle;
+mod upkeep;
+
+pub(super) use open::backup_url;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use async_trait::async_trait;
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::sync::{MappedMutexGuard, MutexGuard, broadcast};
+use uuid::Uuid;
+
+use super::{
+    Store,
+    clock::Clock,
+    error::{StoreError, StoreResult},
+    types::*,
+};
+
+type Tx<'a> = Transaction<'a, Sqlite>;
+
+pub struct SqliteStore {
+    /// `None` once closed.
+    writer: tokio::sync::Mutex<Option<SqliteConnection>>,
+    readers: SqlitePool,
+    clock: Clock,
+    /// Where the pruner of keys goes on.
+    key_cursor: Mutex<Uuid>,
+    path: PathBuf,
+    /// Locked as long as this process owns the database.
+    _owner: File,
+}
+
+impl SqliteStore {
+    async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
+        MutexGuard::try_map(self.writer.lock().await, Option::as_mut)
+            .map_err(|_| StoreError::Unavailable("the database is closed".into()))
+    }
+}
+
+/// Takes the write lock at once: one that is asked for later, after a read, is refused without waiting.
+async fn begin(writer: &mut SqliteConnection) -> StoreResult<Tx<'_>> {
+    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
+}
+
+/// Ids as one parameter: `IN (SELECT unhex(value) FROM json_each(?))`.
+fn id_list(ids: &[Uuid]) -> String {
+    pair_list(ids.iter().map(|id| [*id]))
+}
+
+/// Tuples of ids as one parameter, each a string of 32 characters an id.
+fn pair_list<const N: usize>(rows: impl IntoIterator<Item = [Uuid; N]>) -> String {
+    let mut json = String::from("[");
+    for row in rows {
+        json.push_str(if json.len() == 1 { "\"" } else { ",\"" });
+        for id in row {
+            json.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
+        }
+        json.push('"');
+    }
+    json.push(']');
+    json
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
+        insert::insert(self, units).await
+    }
+
+    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
+        acquire::acquire(self, request).await
+    }
+
+    async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
+        settle::settle(self, items).await
+    }
+
+    async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
+        sessions::report_progress(self, report).await
+    }
+
+    async fn register(&self, session: &NewSession) -> StoreResult<Uuid> {
+        sessions::register(self, session).await
+    }
+
+    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+        sessions::heartbeat(self, beats).await
+    }
+
+    async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
+        rescue::end_session(self, session_id).await
+    }
+
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+        moves::cancel(self, ids, reason).await
+    }
+
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+        moves::retry(self, ids).await
+    }
+
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+        moves::delete(self, ids).await
+    }
+
+    async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
+        rescue::rescue(self, limit).await
+    }
+
+    async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
+        upkeep::prune(self, retention, limit).await
+    }
+
+    async fn fold(&self, limit: u32) -> StoreResult<u64> {
+        // Counters are updated in place.
+        let _ = limit;
+        Ok(0)
+    }
+
+    async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+        read::get(self, ids).await
+    }
+
+    async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+        read::attempts(self, job_id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
+        list::list(self, query).await
+    }
+
+    async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
+        counts::counts(self).await
+    }
+
+    async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
+        counts::throughput(self, worker_id, from_minute).await
+    }
+
+    async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
+        sessions::sessions(self, worker_id).await
+    }
+
+    async fn now_ms(&self) -> StoreResult<i64> {
+        // A write lock is what a full or failing disk, or a foreign process, would deny.
+        let mut writer = self.writer().await?;
+        begin(&mut writer).await?.rollback().await?;
+        Ok(self.clock.now_ms())
+    }
+
+    fn wakes(&self) -> Option<broadcast::Receiver<String>> {
+        None
+    }
+
+    async fn announce(&self, _worker_ids: &[String]) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn audit(&self) -> StoreResult<Vec<String>> {
+        audit::audit(self).await
+    }
+
+    async fn backup(&self, file: &Path) -> StoreResult<()> {
+        open::backup(&self.path, file).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = self.writer.lock().await.take()
+            && let Err(error) = writer.close().await
+        {
+            tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
+        }
+    }
+}

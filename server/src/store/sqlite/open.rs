@@ -1,0 +1,169 @@
+//! Opening the file: who owns it, schema, and whether it keeps its promises.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, SqliteConnection,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use uuid::Uuid;
+
+use super::SqliteStore;
+use crate::store::{
+    clock::{Clock, wall_ms},
+    connect::{ConnectOptions, SCHEMA_LEVEL, too_new},
+    error::{StoreError, StoreResult},
+};
+
+static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+impl SqliteStore {
+    pub async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
+        let base = parse(&options.url)?;
+        let path = base.get_filename().to_owned();
+        make_folder(&path)?;
+        let owner = own(&path)?;
+        let base = base
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("temp_store", "memory");
+        let startup = |error| StoreError::Startup(format!("cannot open {}: {error}", path.display()));
+        let mut writer = base.connect().await.map_err(startup)?;
+        migrate(&mut writer).await?;
+        check_durability(&mut writer).await?;
+        let clock = Clock::new(wall_ms().max(newest_time(&mut writer).await?));
+        let readers = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(base.pragma("query_only", "on"))
+            .await
+            .map_err(startup)?;
+        Ok(Self {
+            writer: tokio::sync::Mutex::new(Some(writer)),
+            readers,
+            clock,
+            key_cursor: std::sync::Mutex::new(Uuid::nil()),
+            path,
+            _owner: owner,
+        })
+    }
+}
+
+fn parse(url: &str) -> StoreResult<SqliteConnectOptions> {
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(StoreError::Startup("the database URL: a durable queue needs a file, not memory".into()));
+    }
+    SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Startup(format!("the database URL: {error}")))
+}
+
+fn make_folder(path: &Path) -> StoreResult<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    fs::create_dir_all(folder)
+        .map_err(|error| StoreError::Startup(format!("cannot make the folder {}: {error}", folder.display())))
+}
+
+/// One process owns the file: two would each believe in their own clock, writer and wake-ups. The lock ends with the
+/// process, however it ends.
+fn own(path: &Path) -> StoreResult<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let startup = |error: std::io::Error| StoreError::Startup(format!("cannot lock {}: {error}", name.display()));
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&name).map_err(startup)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(StoreError::Startup(format!(
+                "{} is in use by another jobqueue server (pid {}): stop that one, or use PostgreSQL for several servers",
+                path.display(),
+                pid.trim()
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(startup(error)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(startup)?;
+    writeln!(file, "{}", std::process::id()).map_err(startup)?;
+    Ok(file)
+}
+
+async fn migrate(writer: &mut SqliteConnection) -> StoreResult<()> {
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'schema_compat')")
+        .fetch_one(&mut *writer)
+        .await?;
+    if known {
+        let needed: i32 =
+            sqlx::query_scalar("SELECT min_server_level FROM schema_compat").fetch_one(&mut *writer).await?;
+        if needed > SCHEMA_LEVEL {
+            return Err(too_new(needed));
+        }
+    }
+    // A newer schema that allows this server has migrations that it does not know.
+    let mut migrator = Migrator { ignore_missing: true, ..Migrator::DEFAULT };
+    migrator.migrations = MIGRATOR.migrations.clone();
+    migrator
+        .run(writer)
+        .await
+        .map_err(|error| StoreError::Startup(format!("cannot bring the schema up to date: {error}")))
+}
+
+async fn check_durability(writer: &mut SqliteConnection) -> StoreResult<()> {
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *writer).await?;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(writer).await?;
+    if journal != "wal" || synchronous < 2 {
+        return Err(StoreError::Startup(format!(
+            "SQLite did not accept journal_mode=wal and synchronous=full (it says {journal} and {synchronous}): \
+             acknowledged jobs could be lost; is the file on a network file system?"
+        )));
+    }
+    Ok(())
+}
+
+/// The largest time that is stored: after the wall clock was set back, time goes on from here.
+async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
+    let newest: i64 = sqlx::query_scalar(
+        "SELECT max(
+            coalesce((SELECT max(heartbeat_at) FROM sessions), 0), coalesce((SELECT max(started_at) FROM sessions), 0),
+            coalesce((SELECT max(claimed_at) FROM claims), 0), coalesce((SELECT max(finished_at) FROM done), 0),
+            coalesce((SELECT max(failed_at) FROM dead_letters), 0), coalesce((SELECT max(cancelled_at) FROM cancelled), 0))",
+    )
+    .fetch_one(&mut *writer)
+    .await?;
+    let newest_id: Option<Uuid> = sqlx::query_scalar("SELECT max(id) FROM jobs").fetch_one(writer).await?;
+    Ok(newest.max(newest_id.map_or(0, jobqueue_shared::lease::created_at_ms)))
+}
+
+/// A consistent copy, also while a server works on the file.
+pub(crate) async fn backup(path: &Path, file: &Path) -> StoreResult<()> {
+    if file.exists() {
+        return Err(StoreError::Startup(format!("{} exists already; a backup never overwrites", file.display())));
+    }
+    let Some(name) = file.to_str() else {
+        return Err(StoreError::Startup(format!("{} is no UTF-8 file name", file.display())));
+    };
+    let options =
+        SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(Duration::from_secs(5));
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| StoreError::Startup(format!("cannot open {}: {error}", path.display())))?;
+    sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await?;
+    connection.close().await?;
+    let synced = File::open(file).and_then(|file| file.sync_all());
+    synced.map_err(|error| StoreError::Unavailable(format!("the backup is not on disk: {error}")))
+}
+
+/// What `backup` on the command line does: it needs no ownership of the file.
+pub(crate) async fn backup_url(url: &str, file: &Path) -> StoreResult<()> {
+    backup(parse(url)?.get_filename(), file).await
+}

@@ -1,0 +1,94 @@
+//! Reading jobs and where they stand.
+
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use uuid::Uuid;
+
+use super::{SqliteStore, pair_list};
+use crate::store::{
+    error::StoreResult,
+    places,
+    rows::{AttemptReadRow, JobRow},
+    types::{AttemptRecord, JobRecord},
+};
+
+/// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
+/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach.
+/// SQLite has no LATERAL: a scalar subquery finds the row.
+const GET: &str = "
+    SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
+           j.attempt_timeout, j.idempotency_key,
+           r.run_no AS r_run_no, r.used AS r_used, r.run_at AS r_run_at, r.since AS r_since, r.waits_for_handler AS r_waits,
+           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.places AS c_places,
+           d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
+           d.runs AS d_runs,
+           f.run_no AS f_run_no, f.used AS f_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
+           f.started_at AS f_started_at, f.failed_at AS f_failed_at,
+           x.run_no AS x_run_no, x.used AS x_used, x.note AS x_note, x.session_id AS x_session_id,
+           x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,
+           (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
+               AS last_error,
+           o.result, o.note AS result_note,
+           p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
+    FROM (SELECT unhex(substr(value, 1, 32)) AS id, unhex(substr(value, 33, 32)) AS earliest FROM json_each(?1)) AS asked
+    JOIN jobs j ON j.id = asked.id
+    LEFT JOIN ready r ON r.id = j.id
+    LEFT JOIN dead_letters f ON f.id = j.id
+    LEFT JOIN cancelled x ON x.id = j.id
+    LEFT JOIN claims c ON c.rowid = (
+        SELECT claims.rowid FROM claims
+        WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND claims.worker_id = j.worker_id
+          AND instr(claims.ids, j.id) % 16 = 1
+        LIMIT 1)
+    LEFT JOIN done d ON d.rowid = (
+        SELECT done.rowid FROM done
+        WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND c.ids IS NULL AND done.worker_id = j.worker_id
+          AND done.first_id BETWEEN asked.earliest AND j.id AND instr(done.ids, j.id) % 16 = 1
+        ORDER BY done.first_id DESC LIMIT 1)
+    LEFT JOIN results o ON o.id = j.id
+    LEFT JOIN progress p ON p.id = j.id";
+
+pub(super) async fn get(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+    let mut connection = store.readers.acquire().await?;
+    let mut records = records(&mut connection, ids, "j.payload").await?;
+    Ok(ids.iter().map(|id| records.remove(id)).collect())
+}
+
+/// Where jobs stand, without their payloads.
+pub(super) async fn states(connection: &mut SqliteConnection, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    records(connection, ids, "x''").await
+}
+
+async fn records(
+    connection: &mut SqliteConnection,
+    ids: &[Uuid],
+    payload: &'static str,
+) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    let rows: Vec<JobRow> = sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload)))
+        .bind(pair_list(ids.iter().map(|id| [*id, places::earliest_first_id(*id)])))
+        .fetch_all(connection)
+        .await?;
+    let mut records = HashMap::with_capacity(rows.len());
+    for row in rows {
+        match row.into_record() {
+            Ok(record) => drop(records.insert(record.id, record)),
+            // One broken job must not hide a page of sound ones.
+            Err(error) => tracing::error!(%error, "a stored job cannot be read"),
+        }
+    }
+    Ok(records)
+}
+
+const ATTEMPTS: &str = "
+    SELECT run_no, outcome, error, session_id, host, started_at, ended_at
+    FROM attempts WHERE job_id = ?1 ORDER BY ended_at DESC, run_no DESC LIMIT ?2";
+
+pub(super) async fn attempts(store: &SqliteStore, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+    let rows: Vec<AttemptReadRow> = sqlx::query_as(ATTEMPTS)
+        .bind(job_id)
+        .bind(i64::from(jobqueue_shared::limits::ATTEMPTS_KEPT))
+        .fetch_all(&store.readers)
+        .await?;
+    rows.into_iter().map(AttemptReadRow::into_record).collect()
+}

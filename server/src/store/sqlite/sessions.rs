@@ -1,0 +1,115 @@
+//! Who works, until when, and what they report while they do.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{SqliteStore, begin, id_list, settle};
+use crate::store::{
+    error::{StoreError, StoreResult},
+    rows::{SessionRow, StopReadRow},
+    types::{Alive, Beat, NewSession, ProgressReport, SessionRecord, Stopped},
+};
+
+const REGISTER: &str = "
+    INSERT INTO sessions (id, worker_id, host, pid, version, tasks, slots, lease, started_at, heartbeat_at, expires_at,
+                          draining, ended_at, lost)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9 + ?8, false, NULL, false)";
+
+pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> StoreResult<Uuid> {
+    let id = Uuid::new_v4();
+    let tasks = serde_json::to_string(&session.tasks).map_err(|error| StoreError::Data(error.to_string()))?;
+    let mut writer = store.writer().await?;
+    sqlx::query(REGISTER)
+        .bind(id)
+        .bind(&session.worker_id)
+        .bind(&session.host)
+        .bind(session.pid)
+        .bind(&session.version)
+        .bind(tasks)
+        .bind(i64::from(session.slots))
+        .bind(session.lease_ms)
+        .bind(store.clock.now_ms())
+        .execute(&mut *writer)
+        .await?;
+    Ok(id)
+}
+
+const HEARTBEAT: &str = "
+    UPDATE sessions SET heartbeat_at = ?3, expires_at = ?3 + lease, draining = ?2
+    WHERE id = ?1 AND ended_at IS NULL
+    RETURNING expires_at";
+
+const STOPS: &str = "
+    SELECT session_id, claim_id, job_id, reason FROM stops
+    WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))";
+
+pub(super) async fn heartbeat(store: &SqliteStore, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    let mut expires: HashMap<Uuid, i64> = HashMap::new();
+    for beat in beats {
+        let expires_at: Option<i64> = sqlx::query_scalar(HEARTBEAT)
+            .bind(beat.session_id)
+            .bind(beat.draining)
+            .bind(now)
+            .fetch_optional(&mut *tx)
+            .await?;
+        expires.extend(expires_at.map(|at| (beat.session_id, at)));
+    }
+    let ids: Vec<_> = beats.iter().map(|beat| beat.session_id).collect();
+    let stops: Vec<StopReadRow> = sqlx::query_as(STOPS).bind(id_list(&ids)).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut stop: HashMap<Uuid, Vec<Stopped>> = HashMap::new();
+    for row in stops {
+        stop.entry(row.session_id).or_default().push(row.stopped());
+    }
+    let alive = |id: &Uuid| {
+        let expires_at_ms = *expires.get(id)?;
+        Some(Alive { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
+    };
+    Ok(ids.iter().map(alive).collect())
+}
+
+const WRITE_PROGRESS: &str = "
+    INSERT INTO progress (id, run_no, fraction, message, at) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (id) DO UPDATE SET run_no = excluded.run_no, fraction = excluded.fraction, message = excluded.message,
+                                   at = excluded.at";
+
+pub(super) async fn report_progress(store: &SqliteStore, report: &ProgressReport) -> StoreResult<bool> {
+    let mut writer = store.writer().await?;
+    let mut tx = begin(&mut writer).await?;
+    let claims = settle::read_claims(&mut tx, &[report.lease.claim_id]).await?;
+    let place = claims
+        .get(&report.lease.claim_id)
+        .filter(|claim| claim.session_id == report.session_id)
+        .and_then(|claim| claim.places.iter().find(|place| place.job_id == report.lease.job_id));
+    let Some(place) = place else { return Ok(false) };
+    sqlx::query(WRITE_PROGRESS)
+        .bind(place.job_id)
+        .bind(i64::from(place.run_no))
+        .bind(report.fraction)
+        .bind(&report.message)
+        .bind(store.clock.now_ms())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+const SESSIONS: &str = "
+    SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
+           s.expires_at, s.draining, s.ended_at, s.lost,
+           (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS running
+    FROM sessions s
+    WHERE (?1 IS NULL OR s.worker_id = ?1) AND (s.ended_at IS NULL OR s.ended_at > ?2)
+    ORDER BY (s.ended_at IS NOT NULL), s.started_at DESC, s.id
+    LIMIT 1000";
+
+pub(super) async fn sessions(store: &SqliteStore, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
+    let now = store.clock.now_ms();
+    let rows: Vec<SessionRow> =
+        sqlx::query_as(SESSIONS).bind(worker_id).bind(now - 86_400_000).fetch_all(&store.readers).await?;
+    rows.into_iter().map(|row| row.into_record(now)).collect()
+}

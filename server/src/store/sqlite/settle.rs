@@ -1,0 +1,280 @@
+//! Ending attempts: find, let [`plan`] decide, write.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::{lease::LeaseId, limits};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::{SqliteStore, Tx, begin, counts, id_list, insert::ROWS, pair_list};
+use crate::store::{
+    error::StoreResult,
+    places,
+    plan::{
+        self, AttemptRow, CancelledRow, Claim, DeadRow, DoneRow, Facts, Item, Plan, Prior, ReadyRow, ResultRow, StopRow,
+    },
+    rows::{ClaimRow, FactsRow, PriorRow},
+    types::{AttemptOutcome, SettleAnswer, Settlement},
+};
+
+pub(super) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
+    let items: Vec<_> = settlements.iter().map(Item::from).collect();
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    let claims = read_claims(&mut tx, &claim_ids(&items)).await?;
+    let plan = end(&mut tx, &items, claims, now).await?;
+    tx.commit().await?;
+    Ok(plan.answers)
+}
+
+fn claim_ids(items: &[Item]) -> Vec<Uuid> {
+    let mut ids: Vec<_> = items.iter().map(|item| item.lease.claim_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+const READ_CLAIMS: &str = "
+    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
+    FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
+    WHERE c.id IN (SELECT unhex(value) FROM json_each(?1))";
+
+pub(super) async fn read_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(|row| row.into_claim().map(|claim| (claim.id, claim))).collect()
+}
+
+/// Ends the attempts of claims: decides and writes. The caller commits.
+pub(super) async fn end(tx: &mut Tx<'_>, items: &[Item], claims: HashMap<Uuid, Claim>, now: i64) -> StoreResult<Plan> {
+    let priors = read_priors(tx, plan::not_open(items, &claims)).await?;
+    let facts = read_facts(tx, plan::needs_facts(items)).await?;
+    let plan = plan::plan(items, claims, &facts, &priors, now, rand::random::<f64>);
+    write(tx, &plan, now).await?;
+    Ok(plan)
+}
+
+const READ_FACTS: &str = "
+    SELECT id, priority, length(payload) AS payload_bytes, max_retries, retry
+    FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+
+async fn read_facts(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Facts>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(|row| Ok((row.id, row.into_facts()?))).collect()
+}
+
+const READ_PRIORS: &str = "
+    WITH asked AS MATERIALIZED (
+        SELECT unhex(substr(value, 1, 32)) AS claim_id, unhex(substr(value, 33, 32)) AS job_id,
+               unhex(substr(value, 65, 32)) AS earliest
+        FROM json_each(?1)
+    )
+    SELECT a.claim_id, a.job_id, a.session_id, a.run_no, a.outcome, a.ended_at
+    FROM asked JOIN attempts a ON a.job_id = asked.job_id AND a.claim_id = asked.claim_id AND a.outcome <> ?2
+    UNION ALL
+    SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at
+    FROM asked
+    JOIN jobs j ON j.id = asked.job_id
+    JOIN done d ON d.worker_id = j.worker_id AND d.first_id BETWEEN asked.earliest AND asked.job_id
+        AND d.claim_id = asked.claim_id AND instr(d.ids, asked.job_id) % 16 = 1";
+
+async fn read_priors(tx: &mut Tx<'_>, leases: Vec<LeaseId>) -> StoreResult<HashMap<LeaseId, Prior>> {
+    if leases.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let asked =
+        pair_list(leases.iter().map(|lease| [lease.claim_id, lease.job_id, places::earliest_first_id(lease.job_id)]));
+    let rows: Vec<PriorRow> =
+        sqlx::query_as(READ_PRIORS).bind(asked).bind(AttemptOutcome::Refused as i16).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(PriorRow::into_prior).collect())
+}
+
+async fn write(tx: &mut Tx<'_>, plan: &Plan, now: i64) -> StoreResult<()> {
+    close_claims(tx, &plan.closed).await?;
+    keep_claims(tx, &plan.kept).await?;
+    write_done(tx, &plan.done).await?;
+    write_ready(tx, &plan.ready).await?;
+    write_dead_letters(tx, &plan.dead).await?;
+    write_cancelled(tx, &plan.cancelled).await?;
+    write_attempts(tx, &plan.attempts).await?;
+    write_results(tx, &plan.results).await?;
+    write_stops(tx, &plan.stops).await?;
+    counts::write_deltas(tx, &plan.deltas, now).await
+}
+
+async fn close_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM claims WHERE id IN (SELECT unhex(value) FROM json_each(?1))")
+            .bind(id_list(ids))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<()> {
+    for claim in claims {
+        sqlx::query("UPDATE claims SET deadline = ?2, ids = ?3, places = ?4 WHERE id = ?1")
+            .bind(claim.id)
+            .bind(claim.deadline())
+            .bind(places::encode_ids(claim.places.iter().map(|place| place.job_id)))
+            .bind(places::encode_places(&claim.places))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs) ",
+        );
+        query.push_values(rows, |mut out, row| {
+            out.push_bind(row.worker_id.as_str())
+                .push_bind(row.first_id)
+                .push_bind(row.claim_id)
+                .push_bind(row.session_id)
+                .push_bind(row.claimed_at)
+                .push_bind(row.finished_at)
+                .push_bind(row.ids.as_slice())
+                .push_bind(row.runs.as_deref());
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResult<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler) ",
+        );
+        query.push_values(rows, |mut out, row| {
+            out.push_bind(row.worker_id.as_str())
+                .push_bind(row.id)
+                .push_bind(row.priority)
+                .push_bind(row.run_at)
+                .push_bind(row.run_no)
+                .push_bind(row.used)
+                .push_bind(row.payload_bytes)
+                .push_bind(row.since)
+                .push_bind(row.waits_for_handler);
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+const WRITE_DEAD_LETTER: &str = "
+    INSERT INTO dead_letters (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout,
+                              idempotency_key, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
+    SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout,
+           idempotency_key, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+    FROM jobs WHERE id = ?1";
+
+async fn write_dead_letters(tx: &mut Tx<'_>, rows: &[DeadRow]) -> StoreResult<()> {
+    for row in rows {
+        sqlx::query(WRITE_DEAD_LETTER)
+            .bind(row.id)
+            .bind(row.run_no)
+            .bind(row.used)
+            .bind(row.reason)
+            .bind(row.error.as_str())
+            .bind(row.fingerprint)
+            .bind(row.session_id)
+            .bind(row.started_at)
+            .bind(row.failed_at)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn write_cancelled(tx: &mut Tx<'_>, rows: &[CancelledRow]) -> StoreResult<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO cancelled (id, worker_id, run_no, used, cancelled_at, note, session_id, started_at) ",
+        );
+        query.push_values(rows, |mut out, row| {
+            out.push_bind(row.id)
+                .push_bind(row.worker_id.as_str())
+                .push_bind(row.run_no)
+                .push_bind(row.used)
+                .push_bind(row.cancelled_at)
+                .push_bind(row.note.as_str())
+                .push_bind(row.session_id)
+                .push_bind(row.started_at);
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// One entry stands for all hand-overs to workers without a handler: the older one goes.
+const FORGET_NO_HANDLER: &str = "
+    DELETE FROM attempts WHERE job_id IN (SELECT unhex(value) FROM json_each(?1)) AND outcome = ?2";
+
+/// A refusal is recorded once a lease; an entry that is there already stays.
+const WRITE_ATTEMPT: &str = "
+    INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+    WHERE EXISTS (SELECT 1 FROM jobs WHERE jobs.id = ?1)
+    ON CONFLICT DO NOTHING";
+
+const FORGET_OLD_ATTEMPTS: &str = "
+    DELETE FROM attempts WHERE job_id = ?1 AND run_no <= (
+        SELECT n.run_no FROM attempts n WHERE n.job_id = ?1 ORDER BY n.run_no DESC, n.outcome LIMIT 1 OFFSET ?2)";
+
+pub(super) async fn write_attempts(tx: &mut Tx<'_>, rows: &[AttemptRow]) -> StoreResult<()> {
+    let no_handler = AttemptOutcome::NoHandler as i16;
+    let waiting: Vec<_> = rows.iter().filter(|row| row.outcome == no_handler).map(|row| row.job_id).collect();
+    if !waiting.is_empty() {
+        sqlx::query(FORGET_NO_HANDLER).bind(id_list(&waiting)).bind(no_handler).execute(&mut **tx).await?;
+    }
+    for row in rows {
+        sqlx::query(WRITE_ATTEMPT)
+            .bind(row.job_id)
+            .bind(row.run_no)
+            .bind(row.outcome)
+            .bind(row.claim_id)
+            .bind(row.session_id)
+            .bind(row.host.as_str())
+            .bind(row.started_at)
+            .bind(row.ended_at)
+            .bind(row.error.as_str())
+            .execute(&mut **tx)
+            .await?;
+        if row.run_no as u32 > limits::ATTEMPTS_KEPT {
+            let kept = i64::from(limits::ATTEMPTS_KEPT);
+            sqlx::query(FORGET_OLD_ATTEMPTS).bind(row.job_id).bind(kept).execute(&mut **tx).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A job that is retried after it was cancelled may have left a result behind.
+async fn write_results(tx: &mut Tx<'_>, rows: &[ResultRow]) -> StoreResult<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::new("INSERT OR REPLACE INTO results (id, result, note) ");
+        query.push_values(rows, |mut out, row| {
+            out.push_bind(row.id).push_bind(row.result.as_deref()).push_bind(row.note.as_str());
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn write_stops(tx: &mut Tx<'_>, rows: &[StopRow]) -> StoreResult<()> {
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::new("INSERT OR IGNORE INTO stops (session_id, claim_id, job_id, reason) ");
+        query.push_values(rows, |mut out, row| {
+            out.push_bind(row.session_id).push_bind(row.claim_id).push_bind(row.job_id).push_bind(row.reason);
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! What goes into a store and comes out of it. Times are milliseconds since 1970 by the database's clock,
+//! lengths of time milliseconds; texts have been checked against the limits before.
+
+use jobqueue_shared::{
+    lease::LeaseId,
+    retry::RetryPolicy,
+    state::{Ending, FailureReason, State},
+};
+use uuid::Uuid;
+
+/// One submit, or one batch: all of it is stored or nothing.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub jobs: Vec<NewJob>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    pub worker_id: String,
+    /// "" = none.
+    pub task: String,
+    pub priority: u8,
+    pub start: Start,
+    pub payload: String,
+    pub max_retries: u32,
+    /// `None`: the default policy.
+    pub retry: Option<RetryPolicy>,
+    pub attempt_timeout_ms: Option<i64>,
+    pub key: Option<IdempotencyKey>,
+}
+
+/// When a new job may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Now,
+    After { delay_ms: i64 },
+    At { run_at_ms: i64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct IdempotencyKey {
+    pub key: String,
+    /// SHA-256 of the request as it was sent, before defaults.
+    pub request_hash: [u8; 32],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitAnswer {
+    /// One for each job, in order.
+    Stored(Vec<Stored>),
+    /// Nothing of the unit was stored: the key of job `index` belongs to another request.
+    KeyConflict { index: usize, existing: Uuid },
+    /// Nothing of the unit was stored: the database refused its data. A defect of the checks before it.
+    Refused(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub id: Uuid,
+    /// The key had been used with the same request; `id` is that job.
+    pub deduplicated: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Acquire {
+    pub session_id: Uuid,
+    pub acquire_no: u32,
+    pub max_jobs: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Acquired {
+    /// The session is unknown or has ended.
+    NoSession,
+    /// It holds `limits::JOBS_PER_SESSION` already.
+    SessionFull,
+    Jobs {
+        worker_id: String,
+        jobs: Vec<Leased>,
+        /// Where `jobs` is empty: when the next job that waits for its time becomes runnable.
+        next_run_at_ms: Option<i64>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Leased {
+    pub lease: LeaseId,
+    pub job: JobRecord,
+    pub deadline_ms: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub session_id: Uuid,
+    pub lease: LeaseId,
+    /// One of those that a worker may say: Complete, Fail, Snooze, Release.
+    pub ending: Ending,
+    /// The error of a failure, the reason of a snooze; "" = none.
+    pub text: String,
+    pub result: Option<String>,
+    pub note: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleAnswer {
+    /// Moved now, or by the same outcome of the same lease before.
+    Accepted(State),
+    /// The lease is not valid (any more).
+    Stale,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProgressReport {
+    pub session_id: Uuid,
+    pub lease: LeaseId,
+    pub fraction: f64,
+    pub message: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    pub worker_id: String,
+    pub host: String,
+    pub pid: i32,
+    pub version: String,
+    pub tasks: Vec<String>,
+    pub slots: u32,
+    pub lease_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    pub session_id: Uuid,
+    pub draining: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alive {
+    pub expires_at_ms: i64,
+    /// Leases of this session that were ended by somebody else.
+    pub stop: Vec<Stopped>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    pub lease: LeaseId,
+    pub reason: StopReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    Cancelled,
+    TimedOut,
+}
+
+/// What became of one id that a person wanted to move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moved {
+    Yes {
+        worker_id: String,
+    },
+    NotFound,
+    /// It is in a state that the move does not start from.
+    Refused(State),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rescued {
+    pub sessions: u64,
+    /// Jobs taken back from lost sessions.
+    pub lost: u64,
+    pub timed_out: u64,
+    /// Whose jobs became pending.
+    pub worker_ids: Vec<String>,
+    /// There was more than the limit: call again at once.
+    pub more: bool,
+}
+
+/// How long finished work is kept, counted from its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    pub done_ms: i64,
+    pub cancelled_ms: i64,
+    pub dead_letters_ms: i64,
+    /// Keys are kept this long after their job finished.
+    pub keys_ms: i64,
+}
+
+/// A job and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    pub id: Uuid,
+    pub worker_id: String,
+    pub task: String,
+    pub priority: u8,
+    pub payload: String,
+    pub max_retries: u32,
+    pub retry: RetryPolicy,
+    pub attempt_timeout_ms: Option<i64>,
+    pub idempotency_key: Option<String>,
+    pub state: State,
+    pub run_no: u32,
+    pub attempts_used: u32,
+    pub last_error: String,
+    pub run_at_ms: i64,
+    pub created_at_ms: i64,
+    pub updated_at_ms: i64,
+    pub started_at_ms: Option<i64>,
+    pub finished_at_ms: Option<i64>,
+    pub session_id: Option<Uuid>,
+    pub failure: Option<FailureReason>,
+    pub result: Option<String>,
+    pub note: String,
+    pub waits_for_handler: bool,
+    pub progress: Option<Progress>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    pub fraction: f64,
+    pub message: String,
+    pub at_ms: i64,
+}
+
+/// How an attempt ended that is worth telling of. The numbers are what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub enum AttemptOutcome {
+    Failed = 1,
+    TimedOut = 2,
+    Lost = 3,
+    Released = 4,
+    NoHandler = 5,
+    Snoozed = 6,
+    Cancelled = 7,
+    Refused = 8,
+    Retried = 9,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    pub run_no: u32,
+    pub outcome: AttemptOutcome,
+    pub error: String,
+    pub session_id: Option<Uuid>,
+    pub host: String,
+    pub started_at_ms: Option<i64>,
+    pub ended_at_ms: i64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    pub worker_id: Option<String>,
+    pub state: Option<State>,
+    pub task: Option<String>,
+    pub page_size: u32,
+    pub after: Option<Cursor>,
+}
+
+/// Where a page ended, in its list's order. Only the list that made it reads it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Cursor {
+    /// "" where the list is not ordered by it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub worker_id: String,
+    /// The priority, where the list is ordered by it.
+    #[serde(default)]
+    pub priority: u8,
+    /// The time that the list is ordered by.
+    #[serde(default)]
+    pub at_ms: i64,
+    pub id: Uuid,
+}
+
+impl Cursor {
+    /// Where a page of the list of `state` ends whose last job is `job`.
+    pub fn after(state: Option<State>, job: &JobRecord) -> Self {
+        let at =
+            |at_ms: Option<i64>| Self { worker_id: String::new(), priority: 0, at_ms: at_ms.unwrap_or(0), id: job.id };
+        match state {
+            None => at(None),
+            Some(State::Pending) => {
+                Self { worker_id: job.worker_id.clone(), priority: job.priority, at_ms: job.run_at_ms, id: job.id }
+            }
+            Some(State::Running) => at(job.started_at_ms),
+            Some(State::Done | State::Failed | State::Cancelled) => at(job.finished_at_ms),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub jobs: Vec<JobRecord>,
+    pub next: Option<Cursor>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerIdCounts {
+    pub worker_id: String,
+    /// scheduled and retrying included.
+    pub pending: u64,
+    pub scheduled: u64,
+    pub retrying: u64,
+    pub running: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub oldest_runnable_ms: Option<i64>,
+    /// Live sessions.
+    pub sessions: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MinuteCounts {
+    /// Since 1970.
+    pub minute: i64,
+    pub submitted: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub retried: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    Live,
+    Draining,
+    Expired,
+    Ended,
+    Lost,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    pub session_id: Uuid,
+    pub worker_id: String,
+    pub host: String,
+    pub pid: i32,
+    pub version: String,
+    pub tasks: Vec<String>,
+    pub slots: u32,
+    pub lease_ms: i64,
+    pub started_at_ms: i64,
+    pub last_heartbeat_at_ms: i64,
+    pub expires_at_ms: i64,
+    pub ended_at_ms: Option<i64>,
+    pub running: u64,
+    pub state: SessionState,
+}
