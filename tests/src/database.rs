@@ -1,0 +1,74 @@
+//! An empty database of either kind, gone when it is dropped.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use jobqueue_test_postgres::Cluster;
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Sqlite,
+    Postgres,
+}
+
+/// A database that no other test knows.
+#[derive(Debug)]
+pub struct Database {
+    url: String,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Folder(TempDir),
+    Shared(String),
+}
+
+impl Database {
+    /// Makes one: a file in a new folder, or a database in the cluster that the tests share. A machine without
+    /// `PostgreSQL` fails here, loudly.
+    pub async fn create(driver: Driver) -> Self {
+        match driver {
+            Driver::Sqlite => {
+                let folder = tempfile::Builder::new().prefix("jobqueue-test-").tempdir().unwrap();
+                let url = format!("sqlite://{}", folder.path().join("jobqueue.db").display());
+                Self { url, place: Place::Folder(folder) }
+            }
+            Driver::Postgres => tokio::task::spawn_blocking(|| {
+                static NEXT: AtomicU32 = AtomicU32::new(0);
+                let cluster = Cluster::shared().unwrap_or_else(|error| panic!("no PostgreSQL to test on: {error}"));
+                let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+                let url = cluster.create_database(&name).unwrap();
+                Self { url, place: Place::Shared(name) }
+            })
+            .await
+            .unwrap(),
+        }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A folder beside the file of a `SQLite` database, for what a test wants to keep until its end.
+    pub fn folder(&self) -> PathBuf {
+        match &self.place {
+            Place::Folder(folder) => folder.path().to_owned(),
+            Place::Shared(name) => panic!("{name} is in PostgreSQL"),
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Place::Shared(name) = &self.place {
+            let dropped = Cluster::shared().map(|cluster| cluster.drop_database(name));
+            if let Ok(Err(error)) = dropped {
+                eprintln!("{name} is left behind: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! What a lost worker held goes back: all of it, soon, and charged only for what it had started.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures::future::join_all;
+use jobqueue_server::store::{AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer};
+use jobqueue_shared::{
+    limits,
+    retry::RetryPolicy,
+    state::{FailureReason, State},
+};
+use jobqueue_tests::poll::eventually;
+
+use crate::{
+    bed::{AT_ONCE, Bed, HOUR_MS, job, jobs, keyed, session},
+    scenarios,
+};
+
+scenarios!(
+    nothing_is_rescued_while_its_session_lives,
+    a_lost_job_is_pending_again_within_a_second,
+    only_what_was_started_is_charged,
+    the_started_ones_are_the_first_in_the_order_they_were_taken,
+    a_second_loss_waits_as_the_policy_says,
+    a_poison_job_becomes_a_dead_letter,
+    a_mass_loss_does_not_wake_in_lockstep,
+    rescue_comes_in_batches_and_says_that_there_is_more,
+    a_page_of_long_running_jobs_does_not_starve_the_rescue_of_others,
+    one_odd_job_never_blocks_the_rescue_of_others,
+    a_task_that_nobody_knows_is_never_thrown_away,
+    what_a_lost_session_says_is_refused,
+    a_restart_is_a_new_session_that_has_nothing_of_the_old_one,
+    an_acquire_that_races_with_the_end_of_its_session_loses_no_job,
+    rescue_on_many_servers_at_once_takes_each_job_once,
+    rescue_of_nothing_does_nothing,
+);
+
+fn slots(worker_id: &str, slots: u32) -> NewSession {
+    NewSession { slots, ..session(worker_id) }
+}
+
+async fn nothing_is_rescued_while_its_session_lives(bed: &Bed) {
+    bed.submit_all(jobs("w", 10)).await;
+    let session = bed.session("w").await;
+    session.acquire(5).await;
+    for _ in 0..3 {
+        assert_eq!(bed.store.rescue(100).await.unwrap(), Rescued::default());
+    }
+    assert_eq!(bed.tally("w").await, [5, 5, 0, 0, 0]);
+    assert!(session.beat().await.is_some());
+}
+
+async fn a_lost_job_is_pending_again_within_a_second(bed: &Bed) {
+    let id = bed.submit(NewJob { retry: None, ..job("w") }).await;
+    let (lost, leased) = bed.doomed(session("w"), 1).await;
+    assert_eq!(leased.len(), 1);
+    let before = bed.earliest_ms().await;
+    let rescued = bed.rescue_until(1, 0).await;
+    let after = bed.now_ms().await;
+    assert_eq!(rescued.worker_ids, ["w"]);
+    assert!(rescued.sessions >= 1);
+    let job = bed.get(id).await;
+    assert_eq!((job.state, job.run_no, job.attempts_used), (State::Pending, 1, 1));
+    assert!((before..=after + 1_000).contains(&job.run_at_ms), "{} after {before}", job.run_at_ms - before);
+    let [attempt] = &bed.attempts(id).await[..] else { panic!() };
+    assert_eq!((attempt.outcome, attempt.session_id), (AttemptOutcome::Lost, Some(lost.id)));
+    assert_eq!((attempt.host.as_str(), attempt.started_at_ms), ("host-1", leased[0].job.started_at_ms));
+    assert_ne!(attempt.error, "", "it says why");
+    assert_eq!(job.last_error, attempt.error);
+    let next = bed.session("w").await.acquire_when_due().await;
+    assert_eq!((next.job.id, next.job.run_no, next.job.attempts_used), (id, 2, 2));
+}
+
+async fn only_what_was_started_is_charged(bed: &Bed) {
+    let ids = bed.submit_all(jobs("w", 10)).await;
+    let (lost, leased) = bed.doomed(slots("w", 3), 8).await;
+    assert_eq!(leased.len(), 8);
+    // What was settled before is neither lost nor does it take up a slot.
+    let settled = lost.complete(leased[0].lease).await;
+    let open = if settled == SettleAnswer::Accepted(State::Done) { 7 } else { 8 };
+    bed.rescue_until(open, 0).await;
+    let mut charged = Vec::new();
+    for id in &ids[8 - open as usize..8] {
+        let job = bed.get(*id).await;
+        assert_eq!((job.state, job.run_no), (State::Pending, 1));
+        charged.push(job.attempts_used);
+        if job.attempts_used == 0 {
+            assert!(job.run_at_ms <= bed.now_ms().await, "it goes back at once");
+            assert_eq!(job.last_error, "", "nothing went wrong with it");
+        }
+    }
+    assert_eq!(charged[..3], [1, 1, 1]);
+    assert!(charged[3..].iter().all(|used| *used == 0), "{charged:?}");
+}
+
+async fn the_started_ones_are_the_first_in_the_order_they_were_taken(bed: &Bed) {
+    let ids = bed.submit_all(jobs("w", 200)).await;
+    // So many that they are kept in several rows, and taken by two calls.
+    let (session, leased) = bed.doomed(slots("w", 140), 90).await;
+    let more = session.acquire_if_alive(90).await.unwrap_or_default();
+    assert_eq!(leased.len(), 90);
+    let held = leased.len() + more.len();
+    bed.rescue_until(held as u64, 0).await;
+    let jobs = bed.store.get(&ids[..held]).await.unwrap();
+    let used: Vec<_> = jobs.into_iter().map(|job| job.unwrap().attempts_used).collect();
+    let expected: Vec<_> = (0..held).map(|n| u32::from(n < 140)).collect();
+    assert_eq!(used, expected);
+}
+
+async fn a_second_loss_waits_as_the_policy_says(bed: &Bed) {
+    let policy = RetryPolicy { initial_ms: HOUR_MS, factor: 2.0, max_ms: 10 * HOUR_MS, jitter: 0.0 };
+    let id = bed.submit(NewJob { retry: Some(policy), max_retries: 3, ..job("w") }).await;
+    bed.doomed(session("w"), 1).await;
+    bed.rescue_until(1, 0).await;
+    eventually("it is taken again", async || {
+        let (_, leased) = bed.doomed(session("w"), 1).await;
+        (!leased.is_empty()).then_some(())
+    })
+    .await;
+    let before = bed.earliest_ms().await;
+    bed.rescue_until(1, 0).await;
+    let after = bed.now_ms().await;
+    let job = bed.get(id).await;
+    assert_eq!((job.state, job.attempts_used), (State::Pending, 2));
+    assert!((before + 2 * HOUR_MS..=after + 2 * HOUR_MS).contains(&job.run_at_ms));
+}
+
+async fn a_poison_job_becomes_a_dead_letter(bed: &Bed) {
+    let id = bed.submit(NewJob { max_retries: 2, ..job("w") }).await;
+    for n in 1..=2 {
+        assert_eq!(bed.state(id).await, State::Pending, "before loss {n}");
+        eventually("it is taken", async || {
+            let (_, leased) = bed.doomed(session("w"), 1).await;
+            (!leased.is_empty()).then_some(())
+        })
+        .await;
+        bed.rescue_until(1, 0).await;
+    }
+    let job = bed.get(id).await;
+    assert_eq!((job.state, job.failure), (State::Failed, Some(FailureReason::WorkerLost)));
+    assert_eq!((job.attempts_used, job.run_no), (2, 2));
+    assert_ne!(job.last_error, "");
+    assert_eq!(bed.outcomes(id).await, [(2, AttemptOutcome::Lost), (1, AttemptOutcome::Lost)]);
+    assert_eq!(bed.tally("w").await, [0, 0, 0, 1, 0]);
+    assert!(bed.session("w").await.acquire(1).await.is_empty(), "it kills no further worker");
+}
+
+async fn a_mass_loss_does_not_wake_in_lockstep(bed: &Bed) {
+    let ids = bed.submit_all(jobs("w", 50)).await;
+    let (_, leased) = bed.doomed(slots("w", 50), 50).await;
+    assert_eq!(leased.len(), 50);
+    let before = bed.earliest_ms().await;
+    bed.rescue_until(50, 0).await;
+    let after = bed.now_ms().await;
+    let mut moments = HashSet::new();
+    for job in bed.store.get(&ids).await.unwrap() {
+        let run_at_ms = job.unwrap().run_at_ms;
+        assert!((before..=after + 1_000).contains(&run_at_ms), "{} after {before}", run_at_ms - before);
+        moments.insert(run_at_ms / 50);
+    }
+    assert!(moments.len() >= 5, "50 jobs start again within {} moments of 50 ms", moments.len());
+}
+
+async fn rescue_comes_in_batches_and_says_that_there_is_more(bed: &Bed) {
+    bed.submit_all(jobs("w", 600)).await;
+    let mut held = 0;
+    for _ in 0..6 {
+        held += bed.doomed(slots("w", 100), 100).await.1.len();
+    }
+    assert_eq!(held, 600);
+    eventually("every lease has run out", async || {
+        let sessions = bed.store.sessions(None).await.unwrap();
+        sessions.iter().all(|session| session.state == SessionState::Expired).then_some(())
+    })
+    .await;
+    let mut batches = Vec::new();
+    loop {
+        let rescued = bed.store.rescue(20).await.unwrap();
+        batches.push(rescued.lost);
+        if !rescued.more {
+            break;
+        }
+    }
+    assert_eq!(batches.iter().sum::<u64>(), 600, "{batches:?}");
+    assert!(batches.len() >= 3, "about 20 at once: {batches:?}");
+    assert_eq!(bed.tally("w").await, [600, 0, 0, 0, 0]);
+}
+
+async fn a_page_of_long_running_jobs_does_not_starve_the_rescue_of_others(bed: &Bed) {
+    bed.submit_all(jobs("long", 300)).await;
+    for _ in 0..10 {
+        assert_eq!(bed.session("long").await.acquire(30).await.len(), 30);
+    }
+    let id = bed.submit(job("w")).await;
+    bed.doomed(session("w"), 1).await;
+    eventually("it is rescued", async || (bed.store.rescue(1).await.unwrap().lost == 1).then_some(())).await;
+    assert_eq!(bed.state(id).await, State::Pending);
+    assert_eq!(bed.tally("long").await, [0, 300, 0, 0, 0]);
+}
+
+async fn one_odd_job_never_blocks_the_rescue_of_others(bed: &Bed) {
+    let extreme = RetryPolicy { initial_ms: limits::DELAY_MS, factor: 100.0, max_ms: limits::DELAY_MS, jitter: 1.0 };
+    let odd = vec![
+        job("w"),
+        NewJob { retry: Some(extreme), max_retries: limits::MAX_RETRIES, ..job("w") },
+        NewJob { max_retries: 0, ..job("w") },
+        NewJob { task: "\u{1f980}".repeat(25), payload: format!("\"{}\"", "\u{10ffff}".repeat(100_000)), ..job("w") },
+        NewJob { attempt_timeout_ms: Some(1), ..job("w") },
+        NewJob { attempt_timeout_ms: Some(limits::DELAY_MS), ..keyed("w", &"k".repeat(255), 1) },
+        job("w"),
+        job("w"),
+    ];
+    let ids = bed.submit_all(odd).await;
+    let (_, leased) = bed.doomed(session("w"), 10).await;
+    assert_eq!(leased.len(), ids.len());
+    bed.store.cancel(&[ids[6]], "").await.unwrap();
+    bed.store.delete(&[ids[6]]).await.unwrap();
+    eventually("all the others are rescued", async || {
+        bed.store.rescue(1_000).await.unwrap();
+        (bed.tally("w").await[1] == 0).then_some(())
+    })
+    .await;
+    for (n, id) in ids.iter().enumerate() {
+        let state = bed.find(*id).await.map(|job| job.state);
+        let expected = match n {
+            2 => Some(State::Failed),
+            6 => None,
+            _ => Some(State::Pending),
+        };
+        assert_eq!(state, expected, "job {n}");
+    }
+}
+
+async fn a_task_that_nobody_knows_is_never_thrown_away(bed: &Bed) {
+    let id = bed.submit(NewJob { task: "nobody knows it".to_owned(), ..job("w") }).await;
+    bed.doomed(session("w"), 1).await;
+    bed.rescue_until(1, 0).await;
+    assert_eq!(bed.state(id).await, State::Pending);
+    let leased = bed.session("w").await.acquire_when_due().await;
+    assert_eq!(leased.job.task, "nobody knows it");
+}
+
+async fn what_a_lost_session_says_is_refused(bed: &Bed) {
+    let ids = bed.submit_all(jobs("w", 2)).await;
+    let (lost, leased) = bed.doomed(slots("w", 1), 2).await;
+    bed.rescue_until(2, 0).await;
+    assert_eq!(lost.beat().await, None);
+    let before = [bed.get(ids[0]).await, bed.get(ids[1]).await];
+    for leased in &leased {
+        assert_eq!(lost.complete(leased.lease).await, SettleAnswer::Stale);
+        assert_eq!(lost.fail(leased.lease, "late").await, SettleAnswer::Stale);
+        assert_eq!(lost.complete(leased.lease).await, SettleAnswer::Stale);
+    }
+    assert_eq!([bed.get(ids[0]).await, bed.get(ids[1]).await], before);
+    assert_eq!((bed.refusals(ids[0]).await, bed.refusals(ids[1]).await), (1, 1));
+    assert_eq!(bed.store.end_session(lost.id).await.unwrap(), None);
+}
+
+async fn a_restart_is_a_new_session_that_has_nothing_of_the_old_one(bed: &Bed) {
+    let ids = bed.submit_all(jobs("w", 3)).await;
+    let (old, leased) = bed.doomed(session("w"), 2).await;
+    // The same name, host and pid, as in a container that was started again.
+    let new = bed.session("w").await;
+    assert_ne!(old.id, new.id);
+    assert_eq!(new.complete(leased[0].lease).await, SettleAnswer::Stale);
+    assert_eq!(new.acquire_one().await.job.id, ids[2], "what the old run holds is not handed out again");
+    assert_eq!(new.beat().await.unwrap().stop, [], "nor is it the new one's to stop");
+    // The new run's heartbeats do not keep the old run's orphans alive.
+    let mut lost = 0;
+    eventually("the old run's jobs are rescued", async || {
+        new.beat().await.unwrap();
+        lost += bed.store.rescue(100).await.unwrap().lost;
+        (lost == 2).then_some(())
+    })
+    .await;
+    assert_eq!(old.complete(leased[0].lease).await, SettleAnswer::Stale);
+    assert_eq!(bed.states(&ids).await, [State::Pending, State::Pending, State::Running]);
+    assert_eq!(new.acquire_when_due().await.job.run_no, 2);
+}
+
+async fn an_acquire_that_races_with_the_end_of_its_session_loses_no_job(bed: &Bed) {
+    let second = bed.second_store().await;
+    bed.submit_all(jobs("w", 100)).await;
+    for round in 0..20_u32 {
+        let session = bed.session("w").await;
+        let (racer, ender) = (session.on(&second), Arc::clone(&bed.store));
+        let acquire = tokio::spawn(async move { racer.acquire_if_alive(5).await });
+        let end = tokio::spawn(async move { ender.end_session(session.id).await.unwrap() });
+        acquire.await.unwrap();
+        end.await.unwrap();
+        // Whoever came first, nothing is held by a session that is gone for longer than one rescue.
+        bed.store.rescue(1_000).await.unwrap();
+        assert_eq!(bed.tally("w").await, [100, 0, 0, 0, 0], "round {round}");
+    }
+}
+
+async fn rescue_on_many_servers_at_once_takes_each_job_once(bed: &Bed) {
+    let second = bed.second_store().await;
+    let ids = bed.submit_all(vec![NewJob { retry: Some(AT_ONCE), max_retries: 5, ..job("w") }; 120]).await;
+    for _ in 0..4 {
+        assert_eq!(bed.doomed(slots("w", 30), 30).await.1.len(), 30);
+    }
+    let mut lost = 0;
+    eventually("all is rescued", async || {
+        let rescuers = (0..4).map(|n| {
+            let store = Arc::clone(if n % 2 == 0 { &bed.store } else { &second });
+            tokio::spawn(async move { store.rescue(50).await.unwrap().lost })
+        });
+        lost += join_all(rescuers).await.into_iter().map(Result::unwrap).sum::<u64>();
+        (bed.tally("w").await[1] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(lost, 120);
+    for job in bed.store.get(&ids).await.unwrap() {
+        let job = job.unwrap();
+        assert_eq!((job.state, job.attempts_used, job.run_no), (State::Pending, 1, 1));
+    }
+}
+
+async fn rescue_of_nothing_does_nothing(bed: &Bed) {
+    assert_eq!(bed.store.rescue(100).await.unwrap(), Rescued::default());
+    let (_, leased) = bed.doomed(session("w"), 5).await;
+    assert!(leased.is_empty());
+    bed.rescue_until(0, 0).await;
+    eventually("the session is seen to be lost", async || {
+        bed.store.rescue(100).await.unwrap();
+        let sessions = bed.store.sessions(Some("w")).await.unwrap();
+        sessions.iter().all(|session| session.state == SessionState::Lost).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,46 @@
+//! What every store must do, written once and run on both drivers.
+//!
+//! [`bed`] gives each scenario an empty database and looks at it again when the scenario is over: nothing that is
+//! stored may contradict anything else. A scenario is named by what must hold.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bed;
+mod session;
+
+mod acquire;
+mod counts;
+mod idempotency;
+mod lease;
+mod lists;
+mod lost;
+mod model;
+mod moves;
+mod postgres;
+mod prune;
+mod reads;
+mod sessions;
+mod settle;
+mod sqlite;
+mod submit;
+mod texts;
+mod timeouts;
+
+/// Makes a test for each driver from every scenario that is named.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                $crate::bed::run(jobqueue_tests::database::Driver::Sqlite, |bed| Box::pin(super::$name(bed))).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                $crate::bed::run(jobqueue_tests::database::Driver::Postgres, |bed| Box::pin(super::$name(bed))).await;
+            })+
+        }
+    };
+}
+pub(crate) use scenarios;

@@ -1,0 +1,473 @@
+//! Whatever is done in whatever order, a store and a model of a few lines agree on where every job is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use jobqueue_server::store::{
+    AttemptOutcome, Leased, Moved, NewJob, NewSession, Retention, SettleAnswer, Start, UnitAnswer,
+};
+use jobqueue_shared::{
+    lease::LeaseId,
+    state::{Ending, State},
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use uuid::Uuid;
+
+use crate::{
+    bed::{Bed, HOUR_MS, NOTHING, job, keyed, session},
+    scenarios,
+    session::Session,
+};
+
+scenarios!(store_and_model_agree_after_any_sequence_of_operations);
+
+const SEQUENCES: u32 = 50;
+
+/// Indexes are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Op {
+    Submit { jobs: Vec<Submit> },
+    Acquire { session: usize, max_jobs: u32 },
+    Settle { held: Vec<(usize, Say)> },
+    SettleStale { stale: usize, say: Say },
+    Cancel { job: usize },
+    Retry { job: usize },
+    Delete { job: usize },
+    EndSession { session: usize },
+    Lose { slots: u32, max_jobs: u32 },
+    Rescue,
+    Prune,
+    Fold,
+}
+
+#[derive(Clone, Debug)]
+struct Submit {
+    max_retries: u32,
+    priority: u8,
+    delayed: bool,
+    key: Option<(u8, u8)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Say {
+    Complete,
+    Fail,
+    FailForGood,
+    Snooze,
+    Release,
+}
+
+impl Say {
+    fn ending(self) -> Ending {
+        match self {
+            Self::Complete => Ending::Complete,
+            Self::Fail => Ending::Fail { permanent: false, retry_after_ms: None },
+            Self::FailForGood => Ending::Fail { permanent: true, retry_after_ms: None },
+            Self::Snooze => Ending::Snooze { delay_ms: HOUR_MS },
+            Self::Release => Ending::Release { no_handler: false },
+        }
+    }
+}
+
+fn say() -> impl Strategy<Value = Say> {
+    prop_oneof![
+        3 => Just(Say::Complete),
+        3 => Just(Say::Fail),
+        1 => Just(Say::FailForGood),
+        1 => Just(Say::Snooze),
+        1 => Just(Say::Release),
+    ]
+}
+
+fn submit() -> impl Strategy<Value = Submit> {
+    let key = proptest::option::weighted(0.3, (0_u8..3, 0_u8..2));
+    (0_u32..4, 0_u8..3, prop::bool::weighted(0.15), key).prop_map(|(max_retries, priority, delayed, key)| Submit {
+        max_retries,
+        priority,
+        delayed,
+        key,
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => prop::collection::vec(submit(), 1..5).prop_map(|jobs| Op::Submit { jobs }),
+        6 => (0_usize..2, 1_u32..6).prop_map(|(session, max_jobs)| Op::Acquire { session, max_jobs }),
+        8 => prop::collection::vec((any::<usize>(), say()), 1..4).prop_map(|held| Op::Settle { held }),
+        2 => (any::<usize>(), say()).prop_map(|(stale, say)| Op::SettleStale { stale, say }),
+        2 => any::<usize>().prop_map(|job| Op::Cancel { job }),
+        3 => any::<usize>().prop_map(|job| Op::Retry { job }),
+        2 => any::<usize>().prop_map(|job| Op::Delete { job }),
+        1 => (0_usize..2).prop_map(|session| Op::EndSession { session }),
+        1 => (1_u32..3, 1_u32..5).prop_map(|(slots, max_jobs)| Op::Lose { slots, max_jobs }),
+        1 => Just(Op::Rescue),
+        1 => Just(Op::Prune),
+        1 => Just(Op::Fold),
+    ]
+}
+
+async fn store_and_model_agree_after_any_sequence_of_operations(bed: &Bed) {
+    let config = Config { cases: SEQUENCES, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
+    let runtime = tokio::runtime::Handle::current();
+    // proptest calls a plain function, which waits for the store here.
+    tokio::task::block_in_place(|| {
+        TestRunner::new(config)
+            .run(&prop::collection::vec(op(), 1..30), |ops| {
+                runtime.block_on(run(bed, ops));
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+async fn run(bed: &Bed, ops: Vec<Op>) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let worker_id = format!("model {}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let sessions = vec![bed.session(&worker_id).await, bed.session(&worker_id).await];
+    let mut model = Model { bed, worker_id, sessions, ..Model::new(bed) };
+    for op in ops {
+        model.apply(op).await;
+        model.compare().await;
+    }
+    let found = bed.store.audit().await.unwrap();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[derive(Clone, Debug)]
+struct Expected {
+    state: State,
+    run_no: u32,
+    used: u32,
+    max_retries: u32,
+    priority: u8,
+    /// When it runs, while it is pending; the store says it, within these bounds.
+    run_at: RangeInclusive<i64>,
+    history: BTreeSet<(u32, u8)>,
+}
+
+struct Model<'a> {
+    bed: &'a Bed,
+    worker_id: String,
+    sessions: Vec<Session>,
+    jobs: BTreeMap<Uuid, Expected>,
+    gone: Vec<Uuid>,
+    /// The request that a key stands for, and its job.
+    keys: HashMap<u8, (u8, Uuid)>,
+    held: Vec<(Session, LeaseId)>,
+    /// Leases that have ended, and what their own session may say again.
+    ended: Vec<(Session, LeaseId, Option<Say>)>,
+}
+
+impl<'a> Model<'a> {
+    fn new(bed: &'a Bed) -> Self {
+        Self {
+            bed,
+            worker_id: String::new(),
+            sessions: Vec::new(),
+            jobs: BTreeMap::new(),
+            gone: Vec::new(),
+            keys: HashMap::new(),
+            held: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    fn nth_job(&self, n: usize) -> Option<Uuid> {
+        self.jobs.keys().nth(n % self.jobs.len().max(1)).copied()
+    }
+
+    async fn apply(&mut self, op: Op) {
+        let store = &self.bed.store;
+        match op {
+            Op::Submit { jobs } => self.submit(jobs).await,
+            Op::Acquire { session, max_jobs } => {
+                let session = self.sessions[session].clone();
+                let before = self.bed.now_ms().await;
+                let leased = session.acquire(max_jobs).await;
+                self.acquired(&session, max_jobs, &leased, before).await;
+            }
+            Op::Settle { held } => self.settle(held).await,
+            Op::SettleStale { stale, say } => self.settle_stale(stale, say).await,
+            Op::Cancel { job } => {
+                let Some(id) = self.nth_job(job) else { return };
+                let moved = store.cancel(&[id], "").await.unwrap().remove(0);
+                let job = self.jobs.get_mut(&id).unwrap();
+                match job.state {
+                    State::Pending | State::Running => {
+                        assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                        if job.state == State::Running {
+                            job.history.insert((job.run_no, AttemptOutcome::Cancelled as u8));
+                            self.close(id, None);
+                        }
+                        self.jobs.get_mut(&id).unwrap().state = State::Cancelled;
+                    }
+                    state => assert_eq!(moved, Moved::Refused(state)),
+                }
+            }
+            Op::Retry { job } => {
+                let Some(id) = self.nth_job(job) else { return };
+                let before = self.bed.earliest_ms().await;
+                let moved = store.retry(&[id]).await.unwrap().remove(0);
+                let after = self.bed.now_ms().await;
+                let job = self.jobs.get_mut(&id).unwrap();
+                match job.state {
+                    State::Failed | State::Cancelled => {
+                        assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                        job.history.insert((job.run_no, AttemptOutcome::Retried as u8));
+                        (job.state, job.used, job.run_at) = (State::Pending, 0, before..=after);
+                    }
+                    state => assert_eq!(moved, Moved::Refused(state)),
+                }
+            }
+            Op::Delete { job } => {
+                let Some(id) = self.nth_job(job) else { return };
+                let moved = store.delete(&[id]).await.unwrap().remove(0);
+                let state = self.jobs[&id].state;
+                if state.is_finished() {
+                    assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                    self.forget(id);
+                    self.keys.retain(|_, (_, holder)| *holder != id);
+                } else {
+                    assert_eq!(moved, Moved::Refused(state));
+                }
+            }
+            Op::EndSession { session } => {
+                let ended = self.sessions[session].clone();
+                let before = self.bed.earliest_ms().await;
+                assert_eq!(store.end_session(ended.id).await.unwrap().as_ref(), Some(&self.worker_id));
+                let after = self.bed.now_ms().await;
+                let leases: Vec<_> = self.held.iter().filter(|(it, _)| it.id == ended.id).map(|it| it.1).collect();
+                for lease in leases {
+                    self.close(lease.job_id, None);
+                    let job = self.jobs.get_mut(&lease.job_id).unwrap();
+                    (job.state, job.used, job.run_at) = (State::Pending, job.used - 1, before..=after);
+                }
+                self.sessions[session] = self.bed.session(&self.worker_id).await;
+            }
+            Op::Lose { slots, max_jobs } => self.lose(slots, max_jobs).await,
+            Op::Rescue => assert_eq!(store.rescue(100).await.unwrap().lost, 0),
+            Op::Prune => {
+                // Keys are kept: a repeated submit still finds its job's id.
+                store.prune(&Retention { keys_ms: HOUR_MS, ..NOTHING }, 1_000).await.unwrap();
+                let finished: Vec<_> =
+                    self.jobs.iter().filter(|(_, job)| job.state.is_finished()).map(|(id, _)| *id).collect();
+                let found = store.get(&finished).await.unwrap();
+                // What finished in this very millisecond may still be there.
+                for (id, _) in finished.into_iter().zip(found).filter(|(_, found)| found.is_none()) {
+                    self.forget(id);
+                }
+            }
+            Op::Fold => drop(store.fold(100).await.unwrap()),
+        }
+    }
+
+    fn forget(&mut self, id: Uuid) {
+        self.jobs.remove(&id);
+        self.gone.push(id);
+        self.ended.retain(|(_, lease, _)| lease.job_id != id);
+    }
+
+    /// A lease is no longer held.
+    fn close(&mut self, id: Uuid, said: Option<Say>) {
+        let index = self.held.iter().position(|(_, lease)| lease.job_id == id).unwrap();
+        let (session, lease) = self.held.remove(index);
+        self.ended.push((session, lease, said));
+    }
+
+    async fn submit(&mut self, submits: Vec<Submit>) {
+        let new = |submit: &Submit| NewJob {
+            max_retries: submit.max_retries,
+            priority: submit.priority,
+            start: if submit.delayed { Start::After { delay_ms: HOUR_MS } } else { Start::Now },
+            ..match submit.key {
+                Some((key, request)) => keyed(&self.worker_id, &key.to_string(), request),
+                None => job(&self.worker_id),
+            }
+        };
+        let before = self.bed.earliest_ms().await;
+        let answer = self.bed.insert(submits.iter().map(new).collect()).await;
+        let after = self.bed.now_ms().await;
+        let mut keys = self.keys.clone();
+        // Which job is a new one, which an old one, and the first that conflicts.
+        let mut conflict = None;
+        let mut known = Vec::new();
+        for (index, submit) in submits.iter().enumerate() {
+            let Some((key, request)) = submit.key else {
+                known.push(None);
+                continue;
+            };
+            let holder = keys.entry(key).or_insert((request, Uuid::nil()));
+            known.push(
+                (holder.1 != Uuid::nil() || submits[..index].iter().any(|it| it.key.is_some_and(|it| it.0 == key)))
+                    .then_some(key),
+            );
+            if holder.0 != request {
+                conflict = conflict.or(Some((index, key)));
+            }
+        }
+        let stored = match (answer, conflict) {
+            (UnitAnswer::Stored(stored), None) => stored,
+            (UnitAnswer::KeyConflict { index, existing }, Some((expected, key))) => {
+                assert_eq!(index, expected);
+                if let Some((_, holder)) = self.keys.get(&key) {
+                    assert_eq!(existing, *holder);
+                }
+                return;
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stored.len(), submits.len());
+        for ((submit, stored), known) in submits.iter().zip(stored).zip(known) {
+            assert_eq!(stored.deduplicated, known.is_some());
+            if let Some(key) = known {
+                assert_eq!(stored.id, self.keys[&key].1);
+                continue;
+            }
+            if let Some((key, request)) = submit.key {
+                self.keys.insert(key, (request, stored.id));
+            }
+            let wait = if submit.delayed { HOUR_MS } else { 0 };
+            let expected = Expected {
+                state: State::Pending,
+                run_no: 0,
+                used: 0,
+                max_retries: submit.max_retries,
+                priority: submit.priority,
+                run_at: before + wait..=after + wait,
+                history: BTreeSet::new(),
+            };
+            assert!(self.jobs.insert(stored.id, expected).is_none(), "an id came twice");
+        }
+    }
+
+    async fn acquired(&mut self, session: &Session, max_jobs: u32, leased: &[Leased], before: i64) {
+        let after = self.bed.now_ms().await;
+        let order = |job: &Expected, id: Uuid| (job.priority, *job.run_at.start(), id);
+        let keys: Vec<_> = leased.iter().map(|it| order(&self.jobs[&it.job.id], it.job.id)).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b), "not in order: {keys:?}");
+        for leased in leased {
+            let job = self.jobs.get_mut(&leased.job.id).unwrap();
+            assert_eq!(job.state, State::Pending);
+            assert!(*job.run_at.start() <= after, "it ran early");
+            (job.state, job.run_no, job.used) = (State::Running, job.run_no + 1, job.used + 1);
+            self.held.push((session.clone(), leased.lease));
+        }
+        for (id, job) in &self.jobs {
+            if job.state == State::Pending && *job.run_at.end() <= before {
+                assert_eq!(leased.len(), max_jobs as usize, "{id} was left behind");
+                assert!(keys.iter().all(|key| *key < order(job, *id)), "{id} should have come first");
+            }
+        }
+    }
+
+    async fn settle(&mut self, picks: Vec<(usize, Say)>) {
+        let mut batch = Vec::new();
+        for (n, say) in picks {
+            let Some((session, lease)) = self.held.get(n % self.held.len().max(1)).cloned() else { continue };
+            if batch.iter().all(|(_, other, _)| *other != lease) {
+                batch.push((session, lease, say));
+            }
+        }
+        let settlements: Vec<_> =
+            batch.iter().map(|(session, lease, say)| session.settlement(*lease, say.ending())).collect();
+        let before = self.bed.earliest_ms().await;
+        let answers = self.bed.store.settle(&settlements).await.unwrap();
+        let after = self.bed.now_ms().await;
+        for ((_, lease, say), answer) in batch.into_iter().zip(answers) {
+            let id = lease.job_id;
+            self.close(id, Some(say));
+            let job = self.jobs.get_mut(&id).unwrap();
+            let run_no = job.run_no;
+            let mut note = |outcome: AttemptOutcome| job.history.extend([(run_no, outcome as u8)]);
+            match say {
+                Say::Fail | Say::FailForGood => note(AttemptOutcome::Failed),
+                Say::Snooze => note(AttemptOutcome::Snoozed),
+                Say::Complete | Say::Release => {}
+            }
+            match say {
+                Say::Complete => job.state = State::Done,
+                Say::FailForGood => job.state = State::Failed,
+                Say::Fail if job.used >= job.max_retries.max(1) => job.state = State::Failed,
+                Say::Fail => (job.state, job.run_at) = (State::Pending, before..=after),
+                Say::Release => (job.state, job.used, job.run_at) = (State::Pending, job.used - 1, before..=after),
+                Say::Snooze => {
+                    job.state = State::Pending;
+                    job.used -= 1;
+                    job.run_at = before + HOUR_MS..=after + HOUR_MS;
+                }
+            }
+            assert_eq!(answer, SettleAnswer::Accepted(job.state));
+        }
+    }
+
+    async fn settle_stale(&mut self, stale: usize, say: Say) {
+        let Some((session, lease, said)) = self.ended.get(stale % self.ended.len().max(1)).cloned() else { return };
+        let answer = session.end(lease, say.ending()).await;
+        let same = match (said, say) {
+            // Both are failures, and what a failure led to is known.
+            (Some(Say::Fail | Say::FailForGood), Say::Fail | Say::FailForGood) => true,
+            (Some(said), say) => std::mem::discriminant(&said) == std::mem::discriminant(&say),
+            (None, _) => false,
+        };
+        // Given back by the end of its session, a job may look released by its worker: either answer changes nothing.
+        let unclear = said.is_none() && matches!(say, Say::Release);
+        assert!(unclear || same == matches!(answer, SettleAnswer::Accepted(_)), "{said:?}, then {say:?}: {answer:?}");
+    }
+
+    async fn lose(&mut self, slots: u32, max_jobs: u32) {
+        let before = self.bed.now_ms().await;
+        let (session, leased) = self.bed.doomed(NewSession { slots, ..session(&self.worker_id) }, max_jobs).await;
+        self.acquired(&session, max_jobs, &leased, before).await;
+        let before = self.bed.earliest_ms().await;
+        self.bed.rescue_until(leased.len() as u64, 0).await;
+        let after = self.bed.now_ms().await;
+        // Those of one answer are charged in the order of their ids.
+        let mut ids: Vec<_> = leased.iter().map(|leased| leased.job.id).collect();
+        ids.sort();
+        for (n, id) in ids.into_iter().enumerate() {
+            self.close(id, None);
+            let job = self.jobs.get_mut(&id).unwrap();
+            if n >= slots as usize {
+                (job.state, job.used, job.run_at) = (State::Pending, job.used - 1, before..=after);
+                continue;
+            }
+            job.history.insert((job.run_no, AttemptOutcome::Lost as u8));
+            if job.used >= job.max_retries.max(1) {
+                job.state = State::Failed;
+            } else {
+                (job.state, job.run_at) = (State::Pending, before..=after + 1_000);
+            }
+        }
+    }
+
+    async fn compare(&mut self) {
+        use AttemptOutcome::{Cancelled, Failed, Lost, Retried, Snoozed};
+        let ids: Vec<_> = self.jobs.keys().copied().collect();
+        let found = self.bed.store.get(&ids).await.unwrap();
+        let mut tally = [0; 5];
+        for ((id, job), found) in self.jobs.iter_mut().zip(found) {
+            let found = found.unwrap_or_else(|| panic!("{id} is nowhere"));
+            assert_eq!((found.state, found.run_no, found.attempts_used), (job.state, job.run_no, job.used), "{id}");
+            assert_eq!(found.state == State::Failed, found.failure.is_some());
+            if job.state == State::Pending {
+                assert!(job.run_at.contains(&found.run_at_ms), "{id}: {} in {:?}", found.run_at_ms, job.run_at);
+                job.run_at = found.run_at_ms..=found.run_at_ms;
+            }
+            tally[job.state as usize] += 1;
+        }
+        assert!(self.bed.store.get(&self.gone).await.unwrap().iter().all(Option::is_none));
+        assert_eq!(self.bed.tally(&self.worker_id).await, tally);
+        for (id, job) in &self.jobs {
+            let told = [Cancelled, Failed, Lost, Retried, Snoozed];
+            let history = self.bed.outcomes(*id).await.into_iter().filter(|(_, outcome)| told.contains(outcome));
+            let history: BTreeSet<_> = history.map(|(run_no, outcome)| (run_no, outcome as u8)).collect();
+            assert_eq!(history, job.history, "{id}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What only a database that several servers share must do.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use jobqueue_server::store::{ConnectOptions, StoreError, connect};
+use jobqueue_shared::state::State;
+use jobqueue_tests::{
+    database::{Database, Driver},
+    poll::eventually,
+};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::bed::{Bed, job, jobs, keyed, open};
+
+async fn bed() -> Bed {
+    Bed::new(Driver::Postgres).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_server_did_is_seen_by_the_other_at_once() {
+    let bed = bed().await;
+    let second = bed.second_store().await;
+    let id = bed.submit(keyed("w", "k", 1)).await;
+    let session = bed.session("w").await.on(&second);
+    let lease = session.acquire_one().await.lease;
+    assert_eq!(bed.state(id).await, State::Running);
+    assert_eq!(bed.tally("w").await, [0, 1, 0, 0, 0]);
+    session.on(&bed.store).complete(lease).await;
+    assert_eq!(second.get(&[id]).await.unwrap()[0].as_ref().unwrap().state, State::Done);
+    assert_eq!(second.counts().await.unwrap()[0].done, 1);
+    bed.check().await;
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_hears_what_another_made_runnable() {
+    let bed = bed().await;
+    let second = bed.second_store().await;
+    let mut wakes = second.wakes().unwrap();
+    let names = ["w".to_owned(), "😀".repeat(25), "it's \"w\"".to_owned()];
+    for name in &names {
+        // A hint can be lost, as long as the listener is not there yet.
+        eventually("the hint arrives", async || {
+            bed.store.announce(std::slice::from_ref(name)).await.unwrap();
+            let heard = tokio::time::timeout(Duration::from_millis(100), wakes.recv()).await;
+            (heard.is_ok_and(|heard| heard.unwrap() == *name)).then_some(())
+        })
+        .await;
+    }
+    bed.store.announce(&[]).await.unwrap();
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_servers_that_start_at_once_on_an_empty_database_all_start() {
+    let database = Database::create(Driver::Postgres).await;
+    // A small pool must do.
+    let options = ConnectOptions { max_connections: 1, ..ConnectOptions::new(database.url()) };
+    let starts = join_all((0..4).map(|_| connect(&options))).await;
+    let stores: Vec<_> = starts.into_iter().map(Result::unwrap).collect();
+    for (n, store) in stores.iter().enumerate() {
+        crate::bed::insert_on(&**store, jobs("w", 1)).await;
+        assert_eq!(store.counts().await.unwrap()[0].pending, n as u64 + 1);
+    }
+    assert_eq!(stores[0].audit().await.unwrap(), Vec::<String>::new());
+    for store in stores {
+        store.close().await;
+    }
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_cancelled_leaves_no_lock_behind() {
+    let database = Database::create(Driver::Postgres).await;
+    for ms in [1, 5, 10, 20, 40, 60, 80, 120] {
+        let options = ConnectOptions::new(database.url());
+        let cancelled = tokio::time::timeout(Duration::from_millis(ms), connect(&options)).await;
+        if let Ok(store) = cancelled {
+            store.unwrap().close().await;
+        }
+    }
+    let store = open(database.url()).await;
+    crate::bed::insert_on(&*store, jobs("w", 1)).await;
+    store.close().await;
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_schema_is_used_only_if_it_allows_this_server() {
+    let database = Database::create(Driver::Postgres).await;
+    open(database.url()).await.close().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', true, '\\x00', 0);
+         CREATE TABLE from_the_future (id integer PRIMARY KEY);",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let store = open(database.url()).await;
+    crate::bed::insert_on(&*store, jobs("w", 1)).await;
+    store.close().await;
+
+    sqlx::raw_sql("UPDATE schema_compat SET min_server_level = 9999").execute(&mut connection).await.unwrap();
+    let error = connect(&ConnectOptions::new(database.url())).await.err().expect("it needs a newer server");
+    assert!(matches!(&error, StoreError::Startup(line) if line.contains("newer")), "{error:?}");
+    let version: i64 =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(version, 9999, "nothing of the newer schema was touched");
+    connection.close().await.unwrap();
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_is_told_in_one_line() {
+    let options = ConnectOptions::new("postgres://nobody@127.0.0.1:1/nothing");
+    let error = connect(&options).await.err().unwrap();
+    assert!(matches!(&error, StoreError::Startup(line) if !line.contains('\n')), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_an_old_snapshot_hides_no_job() {
+    let bed = bed().await;
+    // Somebody's backup or report holds a snapshot for long: dead rows stay, and nothing may be missed behind them.
+    let mut reader = PgConnection::connect(bed.database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM jobs")
+        .execute(&mut reader)
+        .await
+        .unwrap();
+    let session = bed.session("w").await;
+    for _ in 0..10 {
+        bed.submit_all(jobs("w", 20)).await;
+        for leased in session.acquire(15).await {
+            session.complete(leased.lease).await;
+        }
+    }
+    let urgent = bed.submit(jobqueue_server::store::NewJob { priority: 0, ..job("w") }).await;
+    assert_eq!(session.acquire(1).await[0].job.id, urgent);
+    assert_eq!(session.acquire(100).await.len(), 50);
+    bed.check().await;
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    reader.close().await.unwrap();
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_backup_into_a_file() {
+    let bed = bed().await;
+    let error = bed.store.backup(std::path::Path::new("/nowhere")).await.err().unwrap();
+    assert!(matches!(error, StoreError::Unsupported(_)), "{error:?}");
+    bed.close().await;
+}

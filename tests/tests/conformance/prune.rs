@@ -1,0 +1,164 @@
+//! What is old and finished goes, and nothing else.
+
+use jobqueue_server::store::{NewJob, Retention, Start};
+use jobqueue_shared::state::State;
+use jobqueue_tests::poll::eventually;
+
+use crate::{
+    bed::{Bed, HOUR_MS, NOTHING, job, jobs, keyed},
+    scenarios,
+};
+
+scenarios!(
+    nothing_goes_before_its_time,
+    each_kind_goes_by_its_own_time,
+    unfinished_jobs_never_go,
+    a_key_outlives_its_finished_job_for_its_own_time,
+    the_key_of_an_unfinished_job_never_goes,
+    what_is_pruned_leaves_nothing_behind,
+    pruning_comes_in_batches,
+    a_dead_letter_that_is_retried_is_kept,
+);
+
+const FOR_EVER: Retention =
+    Retention { done_ms: HOUR_MS, cancelled_ms: HOUR_MS, dead_letters_ms: HOUR_MS, keys_ms: HOUR_MS };
+
+/// Prunes until the job is gone.
+async fn prune_away(bed: &Bed, retention: &Retention, id: uuid::Uuid) {
+    eventually("the job is pruned", async || {
+        bed.store.prune(retention, 100).await.unwrap();
+        bed.find(id).await.is_none().then_some(())
+    })
+    .await;
+}
+
+async fn nothing_goes_before_its_time(bed: &Bed) {
+    for state in State::ALL {
+        bed.job_in(state, keyed(state.word(), "k", 1)).await;
+    }
+    assert_eq!(bed.store.prune(&FOR_EVER, 100).await.unwrap(), 0);
+    for state in State::ALL {
+        let mut expected = [0; 5];
+        expected[state as usize] = 1;
+        assert_eq!(bed.tally(state.word()).await, expected);
+    }
+}
+
+async fn each_kind_goes_by_its_own_time(bed: &Bed) {
+    let mut ids = Vec::new();
+    for state in State::ALL {
+        ids.push(bed.job_in(state, job(state.word())).await);
+    }
+    let (done, failed, cancelled) = (ids[2], ids[3], ids[4]);
+    prune_away(bed, &Retention { done_ms: 0, ..FOR_EVER }, done).await;
+    assert_eq!(bed.states(&[failed, cancelled]).await, [State::Failed, State::Cancelled]);
+    prune_away(bed, &Retention { dead_letters_ms: 0, ..FOR_EVER }, failed).await;
+    assert_eq!(bed.state(cancelled).await, State::Cancelled);
+    prune_away(bed, &Retention { cancelled_ms: 0, ..FOR_EVER }, cancelled).await;
+    assert_eq!(bed.states(&ids[..2]).await, [State::Pending, State::Running]);
+}
+
+async fn unfinished_jobs_never_go(bed: &Bed) {
+    use State::{Pending, Running};
+    let session = bed.session("w").await;
+    let ids = bed.submit_all(jobs("w", 4)).await;
+    let leased = session.acquire(3).await;
+    session.fail(leased[0].lease, "no").await;
+    session.snooze(leased[1].lease, HOUR_MS).await;
+    let later = bed.submit(NewJob { start: Start::After { delay_ms: HOUR_MS }, ..job("w") }).await;
+    let done = bed.job_in(State::Done, job("done")).await;
+    prune_away(bed, &NOTHING, done).await;
+    assert_eq!(bed.states(&ids).await, [Pending, Pending, Running, Pending]);
+    assert_eq!(bed.state(later).await, Pending);
+    assert_eq!(bed.attempts(ids[0]).await.len(), 1);
+    assert_eq!(session.complete(leased[2].lease).await, jobqueue_server::store::SettleAnswer::Accepted(State::Done));
+}
+
+async fn a_key_outlives_its_finished_job_for_its_own_time(bed: &Bed) {
+    for state in [State::Done, State::Failed, State::Cancelled] {
+        let worker_id = state.word();
+        let id = bed.job_in(state, keyed(worker_id, "k", 1)).await;
+        prune_away(bed, &Retention { keys_ms: HOUR_MS, ..NOTHING }, id).await;
+        // A client that repeats its submit within the published time does not make a second job.
+        let stored = bed.submit_or_known(keyed(worker_id, "k", 1)).await;
+        assert_eq!((stored.id, stored.deduplicated), (id, true), "{worker_id}");
+    }
+    eventually("the keys are free", async || {
+        bed.store.prune(&NOTHING, 100).await.unwrap();
+        let stored = bed.submit_or_known(keyed("done", "k", 1)).await;
+        (!stored.deduplicated).then_some(())
+    })
+    .await;
+}
+
+async fn the_key_of_an_unfinished_job_never_goes(bed: &Bed) {
+    let pending = bed.submit(keyed("pending", "k", 1)).await;
+    let running = bed.job_in(State::Running, keyed("running", "k", 1)).await;
+    let done = bed.job_in(State::Done, keyed("done", "k", 1)).await;
+    eventually("the key of the finished job is free", async || {
+        bed.store.prune(&Retention { keys_ms: 0, ..FOR_EVER }, 100).await.unwrap();
+        (bed.submit_or_known(keyed("done", "k", 1)).await.id != done).then_some(())
+    })
+    .await;
+    assert_eq!(bed.submit_or_known(keyed("pending", "k", 1)).await.id, pending);
+    assert_eq!(bed.submit_or_known(keyed("running", "k", 1)).await.id, running);
+    assert_eq!(bed.state(done).await, State::Done, "the job itself is kept");
+}
+
+async fn what_is_pruned_leaves_nothing_behind(bed: &Bed) {
+    let session = bed.session("w").await;
+    let ids = bed.submit_all(vec![NewJob { max_retries: 2, ..job("w") }; 30]).await;
+    for _ in 0..2 {
+        let leased = session.acquire(30).await;
+        for leased in leased {
+            session.fail(leased.lease, "no").await;
+        }
+    }
+    let done = bed.submit_all(jobs("w", 10)).await;
+    for leased in session.acquire(10).await {
+        session.complete_with(leased.lease, "{\"sent\":true}").await;
+    }
+    bed.pass(bed.now_ms().await).await;
+    while bed.store.prune(&NOTHING, 1_000).await.unwrap() > 0 {}
+    assert_eq!(bed.tally("w").await, [0; 5]);
+    for id in ids.iter().chain(&done) {
+        assert_eq!(bed.find(*id).await, None);
+        assert_eq!(bed.attempts(*id).await, []);
+    }
+}
+
+async fn pruning_comes_in_batches(bed: &Bed) {
+    bed.submit_all(jobs("w", 300)).await;
+    let session = bed.session("w").await;
+    let leased = session.acquire(300).await;
+    let settlements: Vec<_> = leased
+        .iter()
+        .map(|leased| session.settlement(leased.lease, jobqueue_shared::state::Ending::Complete))
+        .collect();
+    bed.store.settle(&settlements).await.unwrap();
+    bed.pass(bed.now_ms().await).await;
+    let mut left = 300;
+    while left > 0 {
+        let removed = bed.store.prune(&NOTHING, 50).await.unwrap();
+        assert!(removed > 0, "{left} are left");
+        bed.check().await;
+        let now_left = bed.tally("w").await[State::Done as usize];
+        // A batch may end behind the row that holds the last of it.
+        assert!(now_left + 200 >= left, "{} went at once", left - now_left);
+        left = now_left;
+    }
+    assert_eq!(bed.store.prune(&NOTHING, 50).await.unwrap(), 0);
+}
+
+async fn a_dead_letter_that_is_retried_is_kept(bed: &Bed) {
+    let id = bed.job_in(State::Failed, job("w")).await;
+    let marker = bed.job_in(State::Done, job("marker")).await;
+    bed.store.retry(&[id]).await.unwrap();
+    prune_away(bed, &NOTHING, marker).await;
+    let found = bed.get(id).await;
+    assert_eq!((found.state, found.attempts_used), (State::Pending, 0));
+    assert_eq!(bed.attempts(id).await.len(), 2, "its history is kept");
+    let session = bed.session("w").await;
+    session.complete(session.acquire_one().await.lease).await;
+    assert_eq!(bed.state(id).await, State::Done);
+}

@@ -1,0 +1,157 @@
+//! What only an embedded file must do.
+
+use std::sync::Arc;
+
+use jobqueue_server::store::{ConnectOptions, StoreError, connect};
+use jobqueue_shared::state::State;
+use jobqueue_tests::{
+    database::{Database, Driver},
+    poll::eventually,
+};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::bed::{Bed, job, jobs, keyed, open};
+
+async fn bed() -> Bed {
+    Bed::new(Driver::Sqlite).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_the_same_file_is_refused_in_one_line_that_names_the_first() {
+    let bed = bed().await;
+    let error = connect(&ConnectOptions::new(bed.database.url())).await.err().expect("two servers own one file");
+    let StoreError::Startup(line) = &error else { panic!("{error:?}") };
+    assert!(line.contains(&std::process::id().to_string()), "it does not name the process: {line}");
+    assert!(!line.contains('\n'), "{line}");
+    // The first is not disturbed.
+    bed.submit(job("w")).await;
+    bed.check().await;
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_there_when_the_file_is_opened_again() {
+    let bed = bed().await;
+    let mut ids = Vec::new();
+    for state in State::ALL {
+        ids.push(bed.job_in(state, keyed(state.word(), "k", 1)).await);
+    }
+    let before = bed.store.get(&ids).await.unwrap();
+    let counts = bed.store.counts().await.unwrap();
+    let bed = bed.reopened().await;
+    assert_eq!(bed.store.get(&ids).await.unwrap(), before);
+    assert_eq!(bed.store.counts().await.unwrap(), counts);
+    assert!(bed.submit_or_known(keyed("done", "k", 1)).await.deduplicated);
+    assert!(bed.now_ms().await >= before.iter().flatten().map(|job| job.updated_at_ms).max().unwrap());
+    bed.check().await;
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_dropped_without_goodbye_leaves_the_file_to_the_next() {
+    let database = Database::create(Driver::Sqlite).await;
+    let store = open(database.url()).await;
+    let answer = crate::bed::insert_on(&*store, jobs("w", 3)).await;
+    drop(store);
+    let store = eventually("the file is free", async || connect(&ConnectOptions::new(database.url())).await.ok()).await;
+    assert_eq!(store.counts().await.unwrap()[0].pending, 3, "{answer:?}");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_a_whole_database_of_one_moment() {
+    let bed = bed().await;
+    for state in State::ALL {
+        bed.job_in(state, job(state.word())).await;
+    }
+    // Somebody goes on submitting and working meanwhile.
+    let busy = tokio::spawn({
+        let (store, session) = (Arc::clone(&bed.store), bed.session("w").await);
+        async move {
+            for _ in 0..50 {
+                crate::bed::insert_on(&*store, jobs("w", 5)).await;
+                for leased in session.acquire(4).await {
+                    session.complete(leased.lease).await;
+                }
+            }
+        }
+    });
+    let file = bed.database.folder().join("backups of today").join("copy.db");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    bed.store.backup(&file).await.unwrap();
+    busy.await.unwrap();
+
+    let copy = open(&format!("sqlite://{}", file.display())).await;
+    assert_eq!(copy.audit().await.unwrap(), Vec::<String>::new());
+    let counts = copy.counts().await.unwrap();
+    for state in State::ALL {
+        assert!(counts.iter().any(|counts| counts.worker_id == state.word()), "{counts:?}");
+    }
+    copy.close().await;
+
+    let before = std::fs::read(&file).unwrap();
+    assert!(bed.store.backup(&file).await.is_err(), "a backup must not overwrite another");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    bed.check().await;
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_of_a_new_file_is_made() {
+    let database = Database::create(Driver::Sqlite).await;
+    let file = database.folder().join("not").join("yet there").join("jobqueue.db");
+    let store = open(&format!("sqlite://{}", file.display())).await;
+    assert!(file.is_file());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_can_wake_it() {
+    let bed = bed().await;
+    assert!(bed.store.wakes().is_none());
+    bed.store.announce(&["w".to_owned()]).await.unwrap();
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let database = Database::create(Driver::Sqlite).await;
+    let file = database.folder().join("letter.txt");
+    let text = "Dear database, ".repeat(1_000);
+    std::fs::write(&file, &text).unwrap();
+    let error = connect(&ConnectOptions::new(format!("sqlite://{}", file.display()))).await.err();
+    assert!(error.is_some());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_schema_is_used_only_if_it_allows_this_server() {
+    let database = Database::create(Driver::Sqlite).await;
+    open(database.url()).await.close().await;
+    let alter = async |statements: &'static str| {
+        let mut connection = SqliteConnection::connect(database.url()).await.unwrap();
+        sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    alter(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', TRUE, x'00', 0);
+         CREATE TABLE from_the_future (id integer PRIMARY KEY);",
+    )
+    .await;
+    let store = open(database.url()).await;
+    crate::bed::insert_on(&*store, jobs("w", 1)).await;
+    store.close().await;
+
+    alter("UPDATE schema_compat SET min_server_level = 9999").await;
+    let error = connect(&ConnectOptions::new(database.url())).await.err().expect("it needs a newer server");
+    assert!(matches!(&error, StoreError::Startup(line) if line.contains("newer")), "{error:?}");
+    // Nothing of the newer schema was touched.
+    let mut connection = SqliteConnection::connect(database.url()).await.unwrap();
+    let versions: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version DESC")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(versions[0], 9999);
+    connection.close().await.unwrap();
+}
