@@ -269,7 +269,7 @@ fn Row(job: Job, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
             <td class="act">
                 <button
                     type="button"
-                    class="button"
+                    class="button quiet"
                     aria-label=put_back
                     aria-busy=move || busy.get().to_string()
                     on:click=retry

@@ -214,16 +214,16 @@ fn Facts(job: Signal<Job>) -> impl IntoView {
         let timeout = job.attempt_timeout.as_ref().map_or_else(|| "none".into(), |it| span::exact(duration_ms(it)));
         vec![
             fact("Attempts", status::attempts(&job).into_any()),
-            fact("Created", time(&job.created_at)),
             fact("Priority", job.priority.into_any()),
-            fact("Run at", time(&job.run_at)),
             fact("Retry policy", job.retry_policy.as_ref().map_or_else(String::new, policy).into_any()),
-            fact("Started", time(&job.started_at)),
             fact("Attempt timeout", timeout.into_any()),
-            fact("Finished", time(&job.finished_at)),
             fact("Idempotency key", if job.idempotency_key.is_empty() { text("") } else { mono(&job.idempotency_key) }),
-            fact("Changed", time(&job.updated_at)),
             fact("Session", if job.session_id.is_empty() { text("") } else { mono(&job.session_id) }),
+            fact("Created", time(&job.created_at)),
+            fact("Run at", time(&job.run_at)),
+            fact("Started", time(&job.started_at)),
+            fact("Finished", time(&job.finished_at)),
+            fact("Changed", time(&job.updated_at)),
             fact("Hand-overs", job.run_no.into_any()),
         ]
     };

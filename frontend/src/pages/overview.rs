@@ -103,7 +103,7 @@ fn Tiles(data: RwSignal<Option<GetMetricsResponse>>, minutes: Memo<Vec<Minute>>)
 fn waiting(metrics: &GetMetricsResponse) -> String {
     let mut parts = vec![];
     if let Some(age) = &metrics.oldest_runnable_age {
-        parts.push(format!("oldest waits {}", span::coarse(duration_ms(age))));
+        parts.push(format!("oldest {}", span::coarse(duration_ms(age))));
     }
     if metrics.scheduled > 0 {
         parts.push(format!("{} scheduled", count(metrics.scheduled)));
@@ -132,7 +132,7 @@ fn NewestDeadLetters() -> impl IntoView {
             </header>
             <Trouble failure=letters.failure has_data />
             <Show when=move || letters.is_loading() || !jobs.with(Vec::is_empty)>
-                <table class="table brief">
+                <table class="table brief cards">
                     <thead>
                         <tr>
                             <th scope="col">"Job"</th>
@@ -164,13 +164,13 @@ fn LetterRow(job: Job) -> impl IntoView {
     let open = opens(format!("/jobs/{}", job.id));
     view! {
         <tr class="opens" on:click=open>
-            <td>
+            <td class="lead">
                 <JobLink id=job.id.clone() />
             </td>
-            <td class="cut mono" title=job.last_error.clone()>
+            <td class="cut error-text mono" title=job.last_error.clone()>
                 {job.last_error.clone()}
             </td>
-            <td>
+            <td class="state">
                 <Ago ms=job.finished_at.as_ref().map(timestamp_ms) />
             </td>
         </tr>
@@ -199,7 +199,7 @@ fn WorkerIds(data: RwSignal<Option<GetMetricsResponse>>) -> impl IntoView {
                 }
             >
                 <div class="scroll-x">
-                    <table class="table brief">
+                    <table class="table brief cards">
                         <thead>
                             <tr>
                                 <th scope="col">"worker_id"</th>
@@ -239,14 +239,14 @@ fn WorkerIdRow(it: WorkerIdMetrics) -> impl IntoView {
     let waits = it.oldest_runnable_age.as_ref().map(|age| span::coarse(duration_ms(age)));
     view! {
         <tr class="opens" on:click=open>
-            <td class="cut mono" title=it.worker_id.clone()>
+            <td class="lead cut mono" title=it.worker_id.clone()>
                 <A href=jobs>{name}</A>
             </td>
-            <td class="num">{count(it.pending)}</td>
-            <td class="num">{count(it.running)}</td>
-            <td class="num">{failed}</td>
-            <td class="num">{waits.unwrap_or_else(|| "–".into())}</td>
-            <td class="num">{count(it.sessions)}</td>
+            <td class="num" data-label="Pending">{count(it.pending)}</td>
+            <td class="num" data-label="Running">{count(it.running)}</td>
+            <td class="num" data-label="Failed">{failed}</td>
+            <td class="num" data-label="Oldest waits">{waits.unwrap_or_else(|| "–".into())}</td>
+            <td class="num" data-label="Sessions">{count(it.sessions)}</td>
         </tr>
     }
 }

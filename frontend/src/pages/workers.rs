@@ -43,7 +43,7 @@ pub fn Workers() -> impl IntoView {
         <FilterBar path="/workers" filter with_task=false />
         <Trouble failure=list.failure has_data />
         <Show when=move || list.is_loading() || !sessions.with(Vec::is_empty)>
-            <div class="card scroll-x" class:busy=move || list.busy.get()>
+            <div class="card scroll-x always" class:busy=move || list.busy.get()>
                 <table class="table cards" aria-busy=move || list.busy.get().to_string()>
                     <thead>
                         <tr>
