@@ -1,4 +1,4 @@
-//! What a [`Client`](crate::Client) can fail with. Each kind keeps the server's own status.
+//! What a [`Client`](crate::Client) can fail with. Each kind keeps the server's own status, and has it in its text.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -16,28 +16,27 @@ pub enum Error {
     Payload(#[source] serde_json::Error),
     /// `INVALID_ARGUMENT`: every field that is wrong is in [`Error::field_violations`].
     #[error("{}", violations(.0))]
-    Invalid(#[source] Box<Status>),
+    Invalid(Box<Status>),
     /// `NOT_FOUND`: there is no such job.
     #[error("{}", .0.message())]
-    NotFound(#[source] Box<Status>),
+    NotFound(Box<Status>),
     /// `ALREADY_EXISTS`: the idempotency key belongs to another request.
     #[error("{}", status.message())]
     KeyTaken {
         /// The job that the key belongs to; "" when the server did not say.
         existing_job_id: String,
-        #[source]
         status: Box<Status>,
     },
     /// `FAILED_PRECONDITION`: the job is not in a state that allows it.
     #[error("{}", .0.message())]
-    WrongState(#[source] Box<Status>),
+    WrongState(Box<Status>),
     /// The server or its storage is away or busy, or did not answer in time. Whether the call was carried out is not
     /// known.
     #[error("{}", channel::describe(.0))]
-    Unavailable(#[source] Box<Status>),
+    Unavailable(Box<Status>),
     /// Any other status.
     #[error("{}", channel::describe(.0))]
-    Other(#[source] Box<Status>),
+    Other(Box<Status>),
     /// The server's answer lacks something that it must have.
     #[error("the server's answer has no {0}")]
     Incomplete(&'static str),

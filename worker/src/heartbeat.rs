@@ -24,19 +24,24 @@ async fn beat(core: &Core, session: &Session) {
     let mut draining = session.draining.subscribe();
     let mut pauses = Backoff::for_lease(session.lease_time);
     let mut pause = session.heartbeat_interval;
+    let mut suspects = Vec::new();
     let limit = (session.lease_time / 3).min(Duration::from_secs(10));
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // People see at once that it drains.
             _ = draining.changed() => {}
+            () = session.beat_now.notified() => {}
         }
         let request = HeartbeatRequest { session_id: session.id.clone(), draining: *draining.borrow_and_update() };
+        suspects.append(&mut session.take_suspects());
         let asked_at = Instant::now();
         match core.heartbeat(request, limit).await {
             Ok(reply) => {
                 session.kept_until.send_replace(asked_at + session.lease_time);
                 stop(session, reply);
+                // Of those that it named, the reason stays.
+                suspects.drain(..).for_each(|lease_id| session.stop(&lease_id, StopReason::LeaseLost));
                 pauses.reset();
                 pause = session.heartbeat_interval;
             }

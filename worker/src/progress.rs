@@ -10,7 +10,7 @@ use jobqueue_shared::limits;
 use tokio::sync::Notify;
 use tonic::Code;
 
-use crate::{context::StopReason, handler::clean, proto::ReportProgressRequest, runner::Core, session::Session};
+use crate::{handler::clean, proto::ReportProgressRequest, runner::Core, session::Session};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,7 +59,7 @@ pub(crate) async fn run(core: Arc<Core>, session: Arc<Session>) {
             if let Err(status) = core.report_progress(report).await
                 && status.code() == Code::FailedPrecondition
             {
-                session.stop(&lease_id, StopReason::LeaseLost);
+                session.suspect(lease_id);
             }
         }
         tokio::time::sleep(PAUSE).await;

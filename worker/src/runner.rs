@@ -40,7 +40,7 @@ pub enum RunError {
     Address(String),
     /// The server refuses this worker, and would again.
     #[error("the server refuses this worker: {}", channel::describe(.0))]
-    Refused(#[source] Box<Status>),
+    Refused(Box<Status>),
 }
 
 /// Runs jobs. See [`Worker::builder`].

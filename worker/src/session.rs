@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -30,6 +33,9 @@ pub(crate) struct Session {
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) progress: Progress,
     running: Mutex<HashMap<String, Arc<Stop>>>,
+    /// Leases that the server refused something for. The next heartbeat, which is due at once, says why.
+    suspects: Mutex<Vec<String>>,
+    pub(crate) beat_now: Notify,
 }
 
 impl Session {
@@ -66,6 +72,8 @@ impl Session {
                         draining: watch::Sender::new(false),
                         progress: Progress::default(),
                         running: Mutex::default(),
+                        suspects: Mutex::default(),
+                        beat_now: Notify::new(),
                     }));
                 }
                 Err(status) if is_final(&status) => return Err(RunError::Refused(Box::new(status))),
@@ -97,6 +105,18 @@ impl Session {
         }
     }
 
+    /// Waits while the leases may be over: what is said of them then would only be refused, and stand in the jobs'
+    /// history. The next heartbeat that is answered tells.
+    pub(crate) async fn is_kept(&self) {
+        let mut kept_until = self.kept_until.subscribe();
+        while *kept_until.borrow_and_update() <= Instant::now() {
+            tokio::select! {
+                () = self.ended.cancelled() => return,
+                _ = kept_until.changed() => {}
+            }
+        }
+    }
+
     /// From now on the job can be stopped by its lease.
     pub(crate) fn begin(&self, lease_id: &str) -> Arc<Stop> {
         let stop = Arc::new(Stop::default());
@@ -118,6 +138,15 @@ impl Session {
         if let Some(stop) = self.lock().get(lease_id) {
             stop.by_server(reason);
         }
+    }
+
+    pub(crate) fn suspect(&self, lease_id: String) {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).push(lease_id);
+        self.beat_now.notify_one();
+    }
+
+    pub(crate) fn take_suspects(&self) -> Vec<String> {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The leases may still count: what handlers return is sent, and the server judges.

@@ -51,6 +51,10 @@ pub(crate) async fn run(core: Arc<Core>, session: Arc<Session>, mut arriving: mp
         {
             waiting.push_back(settlement);
         }
+        session.is_kept().await;
+        if session.ended.is_cancelled() {
+            return;
+        }
         let settlements: Vec<_> = waiting.iter().take(fitting(&waiting, most)).cloned().collect();
         let sent = settlements.len();
         let request = SettleJobsRequest { session_id: session.id.clone(), settlements };

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 use jobqueue_worker::Worker;
+use tracing_subscriber::EnvFilter;
 
 use crate::{exec::Exec, http::Http, simulate::Simulate};
 
@@ -46,14 +47,13 @@ pub(crate) struct Args {
     #[arg(long, env = "JOBQUEUE_SIMULATE", value_parser = clap::builder::FalseyValueParser::new())]
     simulate: bool,
 
-    #[arg(
-        long,
-        help = "How to log to standard error; JOBQUEUE_LOG=debug logs more",
-        env = "JOBQUEUE_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
+    /// How logs look; they go to standard error.
+    #[arg(long, env = "JOBQUEUE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, or by part: info,jobqueue_worker=debug.
+    #[arg(long, env = "JOBQUEUE_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub(crate) log: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -63,17 +63,17 @@ pub(crate) enum LogFormat {
 }
 
 const AFTER: &str = "\
-Commands (--exec) run through `sh -c`, with the payload on standard input and the job's facts in JOBQUEUE_JOB_ID,
-JOBQUEUE_TASK, JOBQUEUE_WORKER_ID, JOBQUEUE_ATTEMPT, JOBQUEUE_MAX_RETRIES, JOBQUEUE_PRIORITY, JOBQUEUE_CREATED_AT and
-JOBQUEUE_DEADLINE. Exit status 0 is done, with standard output as the result (JSON, or wrapped as a string); 65 fails
-for good; any other is tried again. The end of standard error is the error's text. A job that is cancelled gets SIGTERM,
+Commands (--exec) run through `sh -c`, with the payload on standard input and the job's facts in JOBQUEUE_JOB_ID, \
+JOBQUEUE_TASK, JOBQUEUE_WORKER_ID, JOBQUEUE_ATTEMPT, JOBQUEUE_MAX_RETRIES, JOBQUEUE_PRIORITY, JOBQUEUE_CREATED_AT and \
+JOBQUEUE_DEADLINE. Exit status 0 is done, with standard output as the result (JSON, or wrapped as a string); 65 fails \
+for good; any other is tried again. The end of standard error is the error's text. A job that is cancelled gets SIGTERM, \
 5 s later SIGKILL.
 
-URLs (--http) get a POST with the payload as its body, the job's id as Idempotency-Key and its facts in Jobqueue-*
-headers. 2xx is done, with the body as the result; 408, 425, 429, 5xx and no answer are tried again, after the time in
+URLs (--http) get a POST with the payload as its body, the job's id as Idempotency-Key and its facts in Jobqueue-* \
+headers. 2xx is done, with the body as the result; 408, 425, 429, 5xx and no answer are tried again, after the time in \
 Retry-After if there is one; anything else fails for good. Redirects are not followed.
 
-The demonstration (--simulate) takes 100 ms and succeeds. Its payload may ask for \"sleep_ms\": 500, \"fail\": true,
+The demonstration (--simulate) takes 100 ms and succeeds. Its payload may ask for \"sleep_ms\": 500, \"fail\": true, \
 \"fail_times\": 2 or \"panic\": true.
 
 SIGTERM or SIGINT: take no more jobs, finish what runs, exit 0. Once more: exit at once.";
@@ -128,6 +128,10 @@ fn fail(problem: &str) -> ! {
     Args::command().error(ErrorKind::ValueValidation, problem).exit()
 }
 
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the task before = is missing".to_owned()),
@@ -172,6 +176,7 @@ mod tests {
             (&["--http", "email=b"], "is no URL"),
             (&["--http", "email=ftp://b"], "neither http:// nor https://"),
             (&["--simulate", "--lease-time", "30"], "time unit needed"),
+            (&["--simulate", "--log", "info,a=b=c"], "invalid"),
             (&["--simulate", "--concurrency", "x"], "invalid digit"),
         ] {
             let error = parse(args).unwrap_err();

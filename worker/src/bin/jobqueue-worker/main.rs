@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
-    start_logging(args.log_format);
+    start_logging(&args);
     match run(args) {
         Ok(code) => code,
         Err(error) => {
@@ -59,10 +59,10 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("JOBQUEUE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_logging(args: &Args) {
+    let filter = EnvFilter::new(&args.log);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
+    match args.log_format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
