@@ -170,6 +170,8 @@ CREATE TABLE idempotency_keys (
   key text NOT NULL,
   job_id uuid NOT NULL,
   request_hash bytea NOT NULL,
+  -- When the job was pruned, if the key is to outlive it.
+  gone_at bigint,
   PRIMARY KEY (worker_id, key)
 );
 CREATE INDEX idempotency_keys_by_job ON idempotency_keys (job_id);

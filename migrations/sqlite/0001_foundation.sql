@@ -167,6 +167,8 @@ CREATE TABLE idempotency_keys (
   key text NOT NULL,
   job_id blob NOT NULL,
   request_hash blob NOT NULL,
+  -- When the job was pruned, if the key is to outlive it.
+  gone_at integer,
   PRIMARY KEY (worker_id, key)
 ) STRICT;
 CREATE INDEX idempotency_keys_by_job ON idempotency_keys (job_id);

@@ -82,6 +82,8 @@ pub(super) struct Prior {
     pub run_no: u32,
     /// `None`: it completed.
     pub outcome: Option<AttemptOutcome>,
+    /// Where the job went.
+    pub state: State,
     pub ended_at: i64,
 }
 
@@ -258,7 +260,7 @@ pub(super) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     let mut touched: Vec<Uuid> = Vec::new();
-    let mut settled: HashMap<LeaseId, Option<AttemptOutcome>> = HashMap::new();
+    let mut settled: HashMap<LeaseId, (Option<AttemptOutcome>, State)> = HashMap::new();
     let mut completed: BTreeMap<Uuid, Vec<Place>> = BTreeMap::new();
     for item in items {
         let claim = claims.get_mut(&item.lease.claim_id);
@@ -267,10 +269,11 @@ pub(super) fn plan(
             Some((claim, index))
         });
         let Some((claim, index)) = open else {
-            let again = settled.get(&item.lease).copied().or_else(|| {
-                priors.get(&item.lease).filter(|p| Some(p.session_id) == item.session_id).map(|p| p.outcome)
-            });
-            let answer = again.and_then(|outcome| repeated(item.ending, outcome));
+            let prior = priors.get(&item.lease).filter(|prior| Some(prior.session_id) == item.session_id);
+            let again = settled.get(&item.lease).copied().or_else(|| prior.map(|prior| (prior.outcome, prior.state)));
+            let answer = again
+                .filter(|(before, _)| is_repeated(item.ending, *before))
+                .map(|(_, state)| SettleAnswer::Accepted(state));
             if answer.is_none()
                 && let Some(prior) = priors.get(&item.lease)
             {
@@ -281,15 +284,21 @@ pub(super) fn plan(
         };
         if item.session_id.is_some_and(|session_id| session_id != claim.session_id) {
             let place = claim.places[index];
-            let prior = Prior { session_id: claim.session_id, run_no: place.run_no, outcome: None, ended_at: now };
+            let prior = Prior {
+                session_id: claim.session_id,
+                run_no: place.run_no,
+                outcome: None,
+                state: State::Running,
+                ended_at: now,
+            };
             plan.refuse(item, prior, now);
             plan.answers.push(SettleAnswer::Stale);
             continue;
         }
         let place = claim.places.remove(index);
         touched.push(claim.id);
-        settled.insert(item.lease, outcome(item.ending));
         let next = plan.end(item, claim, place, facts.get(&place.job_id), now, &mut random);
+        settled.insert(item.lease, (outcome(item.ending), next));
         if next == State::Done {
             completed.entry(claim.id).or_default().push(place);
         }
@@ -458,16 +467,16 @@ impl Plan {
     }
 }
 
-/// The answer to an outcome that was accepted before; `None` when it was another one.
-fn repeated(ending: Ending, before: Option<AttemptOutcome>) -> Option<SettleAnswer> {
+/// True when this very outcome was accepted before: its reply was lost.
+fn is_repeated(ending: Ending, before: Option<AttemptOutcome>) -> bool {
     use AttemptOutcome as O;
-    match (ending, before) {
-        (Ending::Complete, None) => Some(SettleAnswer::Accepted(State::Done)),
-        (Ending::Fail { .. }, Some(O::Failed))
-        | (Ending::Snooze { .. }, Some(O::Snoozed))
-        | (Ending::Release { .. }, Some(O::Released | O::NoHandler)) => Some(SettleAnswer::Accepted(State::Pending)),
-        _ => None,
-    }
+    matches!(
+        (ending, before),
+        (Ending::Complete, None)
+            | (Ending::Fail { .. }, Some(O::Failed))
+            | (Ending::Snooze { .. }, Some(O::Snoozed))
+            | (Ending::Release { .. }, Some(O::Released | O::NoHandler))
+    )
 }
 
 /// What is written of an attempt that ended so; nothing of one that completed.

@@ -231,15 +231,25 @@ pub(super) struct PriorRow {
     run_no: i32,
     outcome: Option<i16>,
     ended_at: i64,
+    /// It made the job a dead letter.
+    died: bool,
+    ids: Option<Vec<u8>>,
+    runs: Option<Vec<u8>>,
 }
 
 impl PriorRow {
     pub(super) fn into_prior(self) -> (LeaseId, plan::Prior) {
         let lease = LeaseId { claim_id: self.claim_id, job_id: self.job_id };
+        let index = self.ids.and_then(|ids| places::index_of(&ids, self.job_id));
         let prior = plan::Prior {
             session_id: self.session_id.unwrap_or_default(),
-            run_no: self.run_no as u32,
+            run_no: index.map_or(self.run_no as u32, |index| places::run_at_index(self.runs.as_deref(), index).0),
             outcome: self.outcome.and_then(plan::outcome_from),
+            state: match (self.outcome, self.died) {
+                (None, _) => State::Done,
+                (Some(_), true) => State::Failed,
+                (Some(_), false) => State::Pending,
+            },
             ended_at: self.ended_at,
         };
         (lease, prior)

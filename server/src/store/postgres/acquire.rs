@@ -89,7 +89,7 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
 const TAKE_READY: &str = "
     DELETE FROM ready WHERE ctid = ANY(ARRAY(
         SELECT tid FROM (
-            SELECT tid, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) - payload_bytes AS bytes_before
+            SELECT tid, n, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) AS bytes
             FROM (
                 SELECT r.tid, r.payload_bytes, row_number() OVER () AS n
                 FROM generate_series(0, 9) AS p(priority), LATERAL (
@@ -103,7 +103,7 @@ const TAKE_READY: &str = "
                 LIMIT $3
             ) AS candidates
         ) AS sized
-        WHERE bytes_before < $4
+        WHERE bytes <= $4 OR n = 1
     ))
     RETURNING id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
 

@@ -109,7 +109,7 @@ impl Store for PostgresStore {
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::delete(self, ids).await
+        moves::delete(self, ids, moves::Keys::Delete).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {

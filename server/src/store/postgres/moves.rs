@@ -218,7 +218,7 @@ async fn retry_finished(tx: &mut Tx, ids: &[Uuid], answers: &mut Answers) -> Sto
     counts::write_deltas(tx, &deltas, now).await
 }
 
-pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid], keys: Keys) -> StoreResult<Vec<Moved>> {
     let mut answers = Answers::new();
     let sorted = sorted(ids);
     while !open(&sorted, &answers).is_empty() {
@@ -232,7 +232,7 @@ pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
             .copied()
             .filter(|id| !answers.contains_key(id) && matches!(round.get(id), Some(Moved::Yes { .. })))
             .collect();
-        forget(&mut tx, &gone).await?;
+        forget(&mut tx, &gone, keys).await?;
         explain(&mut tx, &sorted, State::is_finished, &mut round).await?;
         counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
         tx.commit().await?;
@@ -324,20 +324,36 @@ pub(super) async fn delete_done(
     Ok(())
 }
 
+/// What becomes of the idempotency keys of jobs that go.
+#[derive(Clone, Copy)]
+pub(super) enum Keys {
+    Delete,
+    /// They are to outlive their jobs, which went at this time.
+    Keep {
+        gone_at: i64,
+    },
+}
+
 /// Removes the facts of jobs that have left their last place, and everything that hangs on them.
-pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
-    const STATEMENTS: [&str; 5] = [
-        "DELETE FROM idempotency_keys WHERE job_id = ANY($1)",
+pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid], keys: Keys) -> StoreResult<()> {
+    const STATEMENTS: [&str; 4] = [
         "DELETE FROM attempts WHERE job_id = ANY($1)",
         "DELETE FROM results WHERE id = ANY($1)",
         "DELETE FROM progress WHERE id = ANY($1)",
         "DELETE FROM jobs WHERE id = ANY($1)",
     ];
+    const DELETE_KEYS: &str = "DELETE FROM idempotency_keys WHERE job_id = ANY($1)";
+    const KEEP_KEYS: &str = "UPDATE idempotency_keys SET gone_at = $2 WHERE job_id = ANY($1)";
     if ids.is_empty() {
         return Ok(());
     }
     for statement in STATEMENTS {
         sqlx::query(statement).bind(ids).execute(&mut **tx).await?;
     }
+    let query = match keys {
+        Keys::Delete => sqlx::query(DELETE_KEYS).bind(ids),
+        Keys::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(ids).bind(gone_at),
+    };
+    query.execute(&mut **tx).await?;
     Ok(())
 }

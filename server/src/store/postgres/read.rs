@@ -52,8 +52,8 @@ const GET: &str = "
 
 pub(super) async fn get(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.pool.acquire().await?;
-    let mut records = records(&mut connection, ids, "j.payload").await?;
-    Ok(ids.iter().map(|id| records.remove(id)).collect())
+    let records = records(&mut connection, ids, "j.payload").await?;
+    Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
 /// Where jobs stand, without their payloads.

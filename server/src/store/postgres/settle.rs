@@ -66,11 +66,13 @@ async fn read_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Fa
 }
 
 const READ_PRIORS: &str = "
-    SELECT a.claim_id, a.job_id, a.session_id, a.run_no, a.outcome, a.ended_at
+    SELECT a.claim_id, a.job_id, a.session_id, a.run_no, a.outcome, a.ended_at,
+           EXISTS (SELECT FROM dead_letters f WHERE f.id = a.job_id AND f.run_no = a.run_no) AS died,
+           NULL::bytea AS ids, NULL::bytea AS runs
     FROM unnest($1::uuid[], $2::uuid[]) AS asked(claim_id, job_id)
     JOIN attempts a ON a.job_id = asked.job_id AND a.claim_id = asked.claim_id AND a.outcome <> $4
     UNION ALL
-    SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at
+    SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at, false, d.ids, d.runs
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked(claim_id, job_id, earliest)
     JOIN jobs j ON j.id = asked.job_id
     JOIN done d ON d.worker_id = j.worker_id AND d.first_id BETWEEN asked.earliest AND asked.job_id

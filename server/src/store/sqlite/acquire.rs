@@ -101,10 +101,10 @@ async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -
             .fetch_all(&mut **tx)
             .await?;
         for row in rows {
-            if bytes >= limits::REPLY_BYTES as i64 {
+            bytes += i64::from(row.payload_bytes);
+            if bytes > limits::REPLY_BYTES as i64 && !taken.is_empty() {
                 break 'full;
             }
-            bytes += i64::from(row.payload_bytes);
             taken.push(row);
         }
         if taken.len() as u64 >= max_jobs {

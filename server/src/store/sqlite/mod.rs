@@ -21,7 +21,7 @@ pub(super) use open::backup_url;
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -47,7 +47,7 @@ pub struct SqliteStore {
     key_cursor: Mutex<Uuid>,
     path: PathBuf,
     /// Locked as long as this process owns the database.
-    _owner: File,
+    owner: Mutex<Option<File>>,
 }
 
 impl SqliteStore {
@@ -124,7 +124,7 @@ impl Store for SqliteStore {
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::delete(self, ids).await
+        moves::delete(self, ids, moves::Keys::Delete).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -195,5 +195,6 @@ impl Store for SqliteStore {
         {
             tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
         }
+        drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -53,7 +53,7 @@ impl SqliteStore {
             clock,
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             path,
-            _owner: owner,
+            owner: std::sync::Mutex::new(Some(owner)),
         })
     }
 }

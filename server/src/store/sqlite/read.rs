@@ -51,8 +51,8 @@ const GET: &str = "
 
 pub(super) async fn get(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.readers.acquire().await?;
-    let mut records = records(&mut connection, ids, "j.payload").await?;
-    Ok(ids.iter().map(|id| records.remove(id)).collect())
+    let records = records(&mut connection, ids, "j.payload").await?;
+    Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
 /// Where jobs stand, without their payloads.

@@ -72,10 +72,12 @@ const READ_PRIORS: &str = "
                unhex(substr(value, 65, 32)) AS earliest
         FROM json_each(?1)
     )
-    SELECT a.claim_id, a.job_id, a.session_id, a.run_no, a.outcome, a.ended_at
+    SELECT a.claim_id, a.job_id, a.session_id, a.run_no, a.outcome, a.ended_at,
+           EXISTS (SELECT 1 FROM dead_letters f WHERE f.id = a.job_id AND f.run_no = a.run_no) AS died,
+           NULL AS ids, NULL AS runs
     FROM asked JOIN attempts a ON a.job_id = asked.job_id AND a.claim_id = asked.claim_id AND a.outcome <> ?2
     UNION ALL
-    SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at
+    SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at, false, d.ids, d.runs
     FROM asked
     JOIN jobs j ON j.id = asked.job_id
     JOIN done d ON d.worker_id = j.worker_id AND d.first_id BETWEEN asked.earliest AND asked.job_id
