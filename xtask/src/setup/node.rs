@@ -61,7 +61,7 @@ pub(crate) fn wasm_opt_task(workspace: &Workspace) -> Option<Task<'_>> {
     if wasm_opt(workspace).is_some() || find().is_none() || process::which(&["npm"]).is_none() {
         return None;
     }
-    let task = Task::new(format!("wasm-opt (npm {BINARYEN})"), "makes the dashboard smaller", |step| {
+    let task = Task::new(format!("wasm-opt from npm's {BINARYEN}"), "makes the dashboard smaller", |step| {
         let folder = workspace.tools().join("npm");
         std::fs::create_dir_all(&folder)?;
         let mut npm = npm();
@@ -84,7 +84,7 @@ pub(crate) fn packages_task<'a>(workspace: &'a Workspace, folder: &str, whose: &
     if path.join("node_modules").exists() && stamp.is_current() {
         return Ok(None);
     }
-    Ok(Some(Task::new(format!("npm packages of {folder}"), format!("{whose} import them"), move |step| {
+    Ok(Some(Task::new(format!("npm packages of {folder}"), format!("for {whose}"), move |step| {
         process::logged(npm().arg("ci").current_dir(&path), &workspace.log("npm"), step)?;
         stamp.write()
     })))

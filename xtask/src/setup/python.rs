@@ -36,7 +36,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<Option<Task<'_>>> {
     if stamp.is_current() && process::output(Command::new(interpreter(workspace)).args(["-c", "import grpc"])).is_ok() {
         return Ok(None);
     }
-    Ok(Some(Task::new("Python packages for gRPC", "the Python example imports them", move |step| {
+    Ok(Some(Task::new("Python packages for gRPC", "for the Python example", move |step| {
         let log = workspace.log("python");
         let venv = workspace.tools().join("venv");
         // The apt task before this one may have brought it.
