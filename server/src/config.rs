@@ -1,0 +1,366 @@
+//! The command line and its environment variables.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, value_parser};
+use http::HeaderValue;
+use jobqueue_shared::limits;
+
+use crate::{
+    store::{ConnectOptions, Retention},
+    telemetry::LogFormat,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+const KEYS: Duration = DAY;
+
+/// A durable job queue: programs submit jobs over gRPC, workers lease and run them, people watch in a browser.
+///
+/// Without a command it serves: gRPC and gRPC-web on both addresses; the dashboard, /metrics, /healthz and /readyz
+/// too. Each option can be given as an environment variable instead.
+#[derive(Debug, Parser)]
+#[command(name = "jobqueue-server", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub serve: Serve,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database's schema up to date and exit.
+    Migrate,
+    /// Write a consistent copy of an SQLite database into a new file and exit.
+    Backup {
+        /// The file to make; it must not exist.
+        file: PathBuf,
+    },
+    /// Read the whole database, print where it contradicts itself, and exit with 1 if it does.
+    Check,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Where jobs are kept: sqlite://path/to/file.db (made where it is missing, folder and all) or
+    /// postgres://user:password@host/database.
+    #[arg(
+        long,
+        global = true,
+        env = "JOBQUEUE_DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://data/jobqueue.db",
+        value_name = "URL"
+    )]
+    pub database_url: DatabaseUrl,
+
+    /// Connections to PostgreSQL at most.
+    #[arg(
+        long,
+        global = true,
+        env = "JOBQUEUE_DATABASE_MAX_CONNECTIONS",
+        default_value_t = 16,
+        value_name = "N",
+        value_parser = value_parser!(u32).range(4..=1_000)
+    )]
+    pub database_max_connections: u32,
+
+    /// How logs look; they go to stderr.
+    #[arg(long, global = true, env = "JOBQUEUE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, or by part: info,jobqueue_server=debug.
+    #[arg(long, global = true, env = "JOBQUEUE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// The address for programs and workers (gRPC and gRPC-web). Port 0 takes a free one.
+    #[arg(long, env = "JOBQUEUE_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "IP:PORT")]
+    pub grpc_addr: SocketAddr,
+
+    /// The address for browsers and Prometheus (dashboard, /metrics, gRPC-web). Port 0 takes a free one.
+    #[arg(long, env = "JOBQUEUE_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
+    pub http_addr: SocketAddr,
+
+    /// Allow addresses that other machines can reach. Whoever reaches them may do everything: for closed networks
+    /// only.
+    #[arg(long, env = "JOBQUEUE_INSECURE_ALLOW_REMOTE")]
+    pub insecure_allow_remote: bool,
+
+    /// An origin, such as https://tools.example.com, whose pages may call the API from a browser. Repeatable; none
+    /// by default. Behind a proxy, name the origin under which the dashboard is reached.
+    #[arg(long = "cors-origin", env = "JOBQUEUE_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    pub cors_origins: Vec<Origin>,
+
+    /// The largest payload accepted, in bytes.
+    #[arg(
+        long,
+        env = "JOBQUEUE_MAX_PAYLOAD_BYTES",
+        default_value_t = limits::PAYLOAD_DEFAULT as u32,
+        value_name = "BYTES",
+        value_parser = value_parser!(u32).range(1..=limits::PAYLOAD_MAX as i64)
+    )]
+    pub max_payload_bytes: u32,
+
+    /// Connections at most, on both addresses together; more wait to be accepted.
+    #[arg(
+        long,
+        env = "JOBQUEUE_MAX_CONNECTIONS",
+        default_value_t = 900,
+        value_name = "N",
+        value_parser = value_parser!(u32).range(1..=100_000)
+    )]
+    pub max_connections: u32,
+
+    /// How long calls under way may take to finish after SIGTERM or Ctrl-C; a second one exits at once.
+    #[arg(
+        long,
+        env = "JOBQUEUE_SHUTDOWN_GRACE",
+        default_value = "30s",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
+    pub shutdown_grace: Duration,
+
+    /// How long done jobs are kept.
+    #[arg(long, env = "JOBQUEUE_RETENTION_DONE", default_value = "7d", value_name = "TIME", value_parser = retention)]
+    pub retention_done: Duration,
+
+    /// How long cancelled jobs are kept.
+    #[arg(
+        long,
+        env = "JOBQUEUE_RETENTION_CANCELLED",
+        default_value = "7d",
+        value_name = "TIME",
+        value_parser = retention
+    )]
+    pub retention_cancelled: Duration,
+
+    /// How long dead letters are kept.
+    #[arg(
+        long,
+        env = "JOBQUEUE_RETENTION_DEAD_LETTERS",
+        default_value = "30d",
+        value_name = "TIME",
+        value_parser = retention
+    )]
+    pub retention_dead_letters: Duration,
+
+    /// How often lost sessions and timed-out attempts are looked for.
+    #[arg(
+        long,
+        env = "JOBQUEUE_RESCUE_INTERVAL",
+        default_value = "1s",
+        value_name = "TIME",
+        value_parser = rescue_interval
+    )]
+    pub rescue_interval: Duration,
+}
+
+impl Common {
+    pub fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions {
+            max_connections: self.database_max_connections,
+            ..ConnectOptions::new(self.database_url.0.clone())
+        }
+    }
+}
+
+impl Serve {
+    /// One line for the person who started it, when an address is one that others can reach.
+    pub fn check_addresses(&self) -> Result<(), String> {
+        let open = [("--grpc-addr", self.grpc_addr), ("--http-addr", self.http_addr)]
+            .into_iter()
+            .find(|(_, addr)| !addr.ip().is_loopback());
+        match open {
+            Some((flag, addr)) if !self.insecure_allow_remote => Err(format!(
+                "{flag} {addr} can be reached from other machines, and there is no authentication yet: whoever \
+                 reaches it could submit, read and delete jobs. Listen on 127.0.0.1, or, on a closed network, add \
+                 --insecure-allow-remote"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn retention(&self) -> Retention {
+        Retention {
+            done_ms: self.retention_done.as_millis() as i64,
+            cancelled_ms: self.retention_cancelled.as_millis() as i64,
+            dead_letters_ms: self.retention_dead_letters.as_millis() as i64,
+            keys_ms: KEYS.as_millis() as i64,
+        }
+    }
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_secs(1)..=DAY * 36_500)
+}
+
+fn rescue_interval(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_millis(10)..=Duration::from_mins(1))
+}
+
+fn within(text: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if range.contains(&duration) {
+        return Ok(duration);
+    }
+    let [from, to] = [range.start(), range.end()].map(|it| humantime::format_duration(*it).to_string());
+    Err(format!("it must be from {from} to {to}"))
+}
+
+/// A database's address. `Debug` and `Display` leave the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// With its password.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // libpq also takes the password as a parameter.
+        let text = self.0.split_once("password=").map_or(self.0.as_str(), |(before, _)| before);
+        let cut = if text.len() < self.0.len() { "password=…" } else { "" };
+        if let Some((scheme, rest)) = text.split_once("://")
+            && let Some((user, host)) = rest.rsplit_once('@')
+            && let Some((user, _)) = user.split_once(':')
+        {
+            return write!(f, "{scheme}://{user}:…@{host}{cut}");
+        }
+        write!(f, "{text}{cut}")
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A scheme and an authority, as browsers send it: `https://tools.example.com`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    text: String,
+    authority: String,
+}
+
+impl Origin {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Host, and port if it is not the scheme's.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim().trim_end_matches('/').to_ascii_lowercase();
+        let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        match authority {
+            Some(authority)
+                if !authority.is_empty()
+                    && !authority.contains(['/', '?', '#', '@', '*'])
+                    && text.parse::<http::Uri>().is_ok()
+                    && HeaderValue::from_str(&text).is_ok() =>
+            {
+                Ok(Self { authority: authority.to_owned(), text })
+            }
+            _ => Err("an origin is a scheme and a host, such as https://tools.example.com".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["jobqueue-server"].iter().chain(args))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn it_serves_on_loopback_unless_told_otherwise() {
+        let cli = parse(&[]).unwrap();
+        assert!(cli.command.is_none());
+        assert!(cli.serve.check_addresses().is_ok());
+        let open = parse(&["--grpc-addr", "0.0.0.0:1"]).unwrap().serve;
+        let message = open.check_addresses().unwrap_err();
+        assert!(message.contains("--grpc-addr 0.0.0.0:1") && message.contains("--insecure-allow-remote"), "{message}");
+        assert!(!message.contains('\n'));
+        let open = Serve { insecure_allow_remote: true, ..open };
+        assert!(open.check_addresses().is_ok());
+        assert!(parse(&["--http-addr", "[::1]:0"]).unwrap().serve.check_addresses().is_ok());
+    }
+
+    #[test]
+    fn the_database_may_stand_before_or_after_the_command() {
+        for args in [["--database-url", "sqlite://x", "check"], ["check", "--database-url", "sqlite://x"]] {
+            assert_eq!(parse(&args).unwrap().common.database_url.0, "sqlite://x");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            ("postgres://me:se@cret@host/db", "postgres://me:…@host/db"),
+            ("postgres://host/db?user=me&password=secret", "postgres://host/db?user=me&password=…"),
+            ("postgres://me@host/db", "postgres://me@host/db"),
+            ("sqlite://data/jobqueue.db", "sqlite://data/jobqueue.db"),
+        ] {
+            let url: DatabaseUrl = url.parse().unwrap();
+            assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
+        }
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        assert_eq!("HTTPS://A.example:8443/".parse::<Origin>().unwrap().as_str(), "https://a.example:8443");
+        for wrong in ["*", "a.example", "https://", "https://a/b", "https://*.example", "ftp://a", "null"] {
+            assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+        }
+        let cli = parse(&["--cors-origin", "http://a", "--cors-origin", "http://b,http://c"]).unwrap();
+        assert_eq!(cli.serve.cors_origins.len(), 3);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for args in [
+            ["--max-payload-bytes", "1048577"],
+            ["--max-payload-bytes", "0"],
+            ["--rescue-interval", "0s"],
+            ["--retention-done", "soon"],
+        ] {
+            assert!(parse(&args).is_err(), "{args:?}");
+        }
+    }
+}

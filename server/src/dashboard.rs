@@ -1,0 +1,272 @@
+//! The dashboard, out of the binary: compressed before, revalidated by ETag, immutable where a name has a hash.
+//!
+//! Built without the feature `dashboard` there is none, and `/` says how to get it.
+
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+/// One file in one encoding.
+pub struct Asset {
+    pub bytes: std::borrow::Cow<'static, [u8]>,
+    pub sha256: [u8; 32],
+    pub mime: String,
+}
+
+/// From the most to the least wanted; the second is the ending of a file's compressed twin.
+const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
+const INDEX: &str = "index.html";
+const FOREVER: &str = "public, max-age=31536000, immutable";
+const REVALIDATE: &str = "no-cache";
+
+pub async fn serve(request: Request) -> Response {
+    answer(request.method(), request.uri().path(), request.headers(), files::get)
+}
+
+/// GET and HEAD of a file, or, for a browser that navigates, of the page that draws every address.
+fn answer(method: &Method, path: &str, headers: &HeaderMap, get: impl Fn(&str) -> Option<Asset>) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return not_found();
+    }
+    let mut name = path.trim_start_matches('/');
+    if name.is_empty() || (get(name).is_none() && wants_html(headers)) {
+        name = INDEX;
+    }
+    let Some(plain) = get(name) else { return not_found() };
+    let (asset, encoding) = ENCODINGS
+        .into_iter()
+        .filter(|(encoding, _)| accepts(headers, encoding))
+        .find_map(|(encoding, ending)| get(&format!("{name}{ending}")).map(|twin| (twin, Some(encoding))))
+        .unwrap_or_else(|| (Asset { mime: String::new(), ..clone(&plain) }, None));
+    let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&asset.sha256[..16]));
+    let mut response = Response::new(Body::empty());
+    let out = response.headers_mut();
+    let mut put = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            out.insert(name, value);
+        }
+    };
+    put(header::ETAG, &etag);
+    put(header::CACHE_CONTROL, if is_hashed(name) { FOREVER } else { REVALIDATE });
+    put(header::VARY, "accept-encoding");
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|it| matches(it, &etag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    put(header::CONTENT_TYPE, &with_charset(&plain.mime));
+    put(header::CONTENT_LENGTH, &asset.bytes.len().to_string());
+    if let Some(encoding) = encoding {
+        put(header::CONTENT_ENCODING, encoding);
+    }
+    if method == Method::GET {
+        *response.body_mut() = Body::from(match asset.bytes {
+            std::borrow::Cow::Borrowed(bytes) => axum::body::Bytes::from_static(bytes),
+            std::borrow::Cow::Owned(bytes) => bytes.into(),
+        });
+    }
+    response
+}
+
+fn clone(asset: &Asset) -> Asset {
+    Asset { bytes: asset.bytes.clone(), sha256: asset.sha256, mime: asset.mime.clone() }
+}
+
+fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found\n").into_response()
+}
+
+/// A browser that navigates says so; one that loads a script or a program that tries its luck does not.
+fn wants_html(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains("text/html"))
+}
+
+/// `encoding` is in Accept-Encoding, by name or by `*`, and not with q=0.
+fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
+    let (mut by_name, mut by_star) = (None, None);
+    let all = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
+    for item in all.flat_map(|it| it.split(',')) {
+        let mut parts = item.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let refused = parts
+            .filter_map(|it| it.strip_prefix("q=").or_else(|| it.strip_prefix("Q=")))
+            .any(|q| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0));
+        if name.eq_ignore_ascii_case(encoding) {
+            by_name = Some(!refused);
+        } else if name == "*" {
+            by_star = Some(!refused);
+        }
+    }
+    by_name.or(by_star).unwrap_or(false)
+}
+
+/// If-None-Match compares weakly: W/ does not count.
+fn matches(if_none_match: &HeaderValue, etag: &str) -> bool {
+    if_none_match
+        .to_str()
+        .is_ok_and(|it| it.split(',').map(str::trim).any(|it| it == "*" || it.trim_start_matches("W/") == etag))
+}
+
+/// `name-0123456789abcdef.js`, `name-0123456789abcdef_bg.wasm`: what trunk puts a hash into changes its name when
+/// its content changes.
+fn is_hashed(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let stem = file.split('.').next().unwrap_or(file);
+    let stem = stem.strip_suffix("_bg").unwrap_or(stem);
+    stem.rsplit_once('-').is_some_and(|(before, hash)| {
+        !before.is_empty()
+            && hash.len() >= 8
+            && hash.bytes().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
+    })
+}
+
+fn with_charset(mime: &str) -> String {
+    if mime.starts_with("text/") && !mime.contains("charset") { format!("{mime}; charset=utf-8") } else { mime.into() }
+}
+
+#[cfg(feature = "dashboard")]
+mod files {
+    use super::Asset;
+
+    #[derive(rust_embed::RustEmbed)]
+    #[folder = "../dist"]
+    struct Dist;
+
+    pub(super) fn get(name: &str) -> Option<Asset> {
+        let file = Dist::get(name)?;
+        Some(Asset { sha256: file.metadata.sha256_hash(), mime: file.metadata.mimetype().to_owned(), bytes: file.data })
+    }
+}
+
+#[cfg(not(feature = "dashboard"))]
+mod files {
+    use sha2::{Digest as _, Sha256};
+
+    use super::{Asset, INDEX};
+
+    const PAGE: &str = "<!doctype html>
+<html lang=\"en\">
+<meta charset=\"utf-8\">
+<title>jobqueue</title>
+<h1>jobqueue</h1>
+<p>The server runs, but this binary was built without its dashboard. <code>cargo xtask up</code> builds both and
+starts them; by hand it is <code>trunk build --release</code>, then
+<code>cargo build --release -p jobqueue-server --features dashboard</code>.
+";
+
+    pub(super) fn get(name: &str) -> Option<Asset> {
+        (name == INDEX).then(|| Asset {
+            bytes: PAGE.as_bytes().into(),
+            sha256: Sha256::digest(PAGE).into(),
+            mime: "text/html".into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn dist(name: &str) -> Option<Asset> {
+        let (bytes, mime): (&[u8], _) = match name {
+            "index.html" => (b"page", "text/html"),
+            "index.html.br" => (b"br of page", ""),
+            "index.html.gz" => (b"gz of page", ""),
+            "app-0123456789abcdef_bg.wasm" => (b"wasm", "application/wasm"),
+            "app-0123456789abcdef_bg.wasm.gz" => (b"gz of wasm", ""),
+            "favicon.svg" => (b"icon", "image/svg+xml"),
+            _ => return None,
+        };
+        Some(Asset { bytes: bytes.into(), sha256: [bytes.len() as u8; 32], mime: mime.into() })
+    }
+
+    fn ask(method: &Method, path: &str, headers: &[(HeaderName, &str)]) -> Response {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        answer(method, path, &headers, dist)
+    }
+
+    fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
+        ask(&Method::GET, path, headers)
+    }
+
+    fn is<'a>(response: &'a Response, name: &HeaderName) -> &'a str {
+        response.headers().get(name).map_or("", |it| it.to_str().unwrap())
+    }
+
+    async fn body(response: Response) -> String {
+        String::from_utf8(axum::body::to_bytes(response.into_body(), 1_000).await.unwrap().into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_best_encoding_that_exists_and_is_wanted_is_sent() {
+        for (path, accepted, encoding, text) in [
+            ("/", "gzip, deflate, br", "br", "br of page"),
+            ("/", "gzip", "gzip", "gz of page"),
+            ("/", "br;q=0, gzip;q=0.5", "gzip", "gz of page"),
+            ("/", "*", "br", "br of page"),
+            ("/", "*;q=0", "", "page"),
+            ("/", "br;q=0, *;q=0.1", "gzip", "gz of page"),
+            ("/", "identity", "", "page"),
+            ("/app-0123456789abcdef_bg.wasm", "br, gzip", "gzip", "gz of wasm"),
+            ("/favicon.svg", "br, gzip", "", "icon"),
+        ] {
+            let response = get(path, &[(header::ACCEPT_ENCODING, accepted)]);
+            assert_eq!(is(&response, &header::CONTENT_ENCODING), encoding, "{path} {accepted}");
+            assert_eq!(is(&response, &header::VARY), "accept-encoding");
+            assert_eq!(is(&response, &header::CONTENT_LENGTH), text.len().to_string());
+            assert_eq!(body(response).await, text, "{path} {accepted}");
+        }
+        let plain = get("/", &[]);
+        assert_eq!(is(&plain, &header::CONTENT_TYPE), "text/html; charset=utf-8");
+        assert_eq!(body(plain).await, "page");
+    }
+
+    #[tokio::test]
+    async fn an_etag_saves_the_body_and_differs_by_encoding() {
+        let first = get("/", &[(header::ACCEPT_ENCODING, "br")]);
+        let etag = is(&first, &header::ETAG).to_owned();
+        assert_ne!(etag, is(&get("/", &[]), &header::ETAG));
+        for known in [etag.clone(), format!("\"x\", W/{etag}"), "*".to_owned()] {
+            let again = get("/", &[(header::ACCEPT_ENCODING, "br"), (header::IF_NONE_MATCH, &known)]);
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{known}");
+            assert_eq!(is(&again, &header::ETAG), etag);
+            assert_eq!(body(again).await, "");
+        }
+        assert_eq!(get("/", &[(header::IF_NONE_MATCH, &etag)]).status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn only_names_with_a_hash_are_kept_for_ever() {
+        for name in ["app-0123456789abcdef.js", "app-0123456789abcdef_bg.wasm", "a/b-c-01234567.css"] {
+            assert!(is_hashed(name), "{name}");
+        }
+        for name in ["index.html", "favicon.svg", "app-latest.js", "-0123456789abcdef.js", "app-0123456.js"] {
+            assert!(!is_hashed(name), "{name}");
+        }
+        assert_eq!(is(&get("/app-0123456789abcdef_bg.wasm", &[]), &header::CACHE_CONTROL), FOREVER);
+        assert_eq!(is(&get("/", &[]), &header::CACHE_CONTROL), REVALIDATE);
+    }
+
+    #[tokio::test]
+    async fn only_a_browser_that_navigates_gets_the_page_for_an_unknown_address() {
+        let html = [(header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8")];
+        assert_eq!(body(get("/jobs/0192", &html)).await, "page");
+        for (method, headers) in [
+            (Method::GET, &[(header::ACCEPT, "*/*")][..]),
+            (Method::GET, &[]),
+            (Method::POST, &html),
+            (Method::OPTIONS, &html),
+        ] {
+            let response = ask(&method, "/jobs/0192", headers);
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method}");
+        }
+        let head = ask(&Method::HEAD, "/", &html);
+        assert_eq!(is(&head, &header::CONTENT_LENGTH), "4");
+        assert_eq!(body(head).await, "");
+    }
+}

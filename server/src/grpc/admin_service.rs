@@ -1,0 +1,22 @@
+//! AdminService: what only operators do.
+
+use std::sync::Arc;
+
+use jobqueue_shared::proto::v1::{self, admin_service_server};
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::queue::Queue;
+
+pub(super) struct AdminService(pub Arc<Queue>);
+
+#[tonic::async_trait]
+impl admin_service_server::AdminService for AdminService {
+    async fn list_workers(
+        &self,
+        request: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        let sessions = self.0.sessions(request.into_inner()).await?;
+        Ok(Response::new(v1::ListWorkersResponse { sessions: sessions.into_iter().map(convert::session).collect() }))
+    }
+}

@@ -1,0 +1,207 @@
+//! From what the store knows to what the API says.
+
+use jobqueue_shared::{
+    proto::v1,
+    time::{duration, timestamp},
+};
+
+use crate::{
+    queue::{Counts, Outcome, Verdict},
+    store::{
+        Alive, AttemptOutcome, AttemptRecord, JobRecord, Leased, MinuteCounts, SessionRecord, SessionState, StopReason,
+        Stored, WorkerIdCounts,
+    },
+};
+
+/// worker_ids that one GetMetrics names at most, so that its answer fits a message; the sums are of all.
+const WORKER_IDS: usize = 10_000;
+/// Code of a settlement that was accepted, is malformed, or came for a lease that is no longer valid (google.rpc.Code).
+const OK: i32 = 0;
+const INVALID_ARGUMENT: i32 = 3;
+const FAILED_PRECONDITION: i32 = 9;
+
+/// The API counts in int32, which JSON prints as a number.
+fn count(n: u64) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+pub(super) fn submitted(stored: Stored) -> v1::SubmitJobResponse {
+    v1::SubmitJobResponse { job_id: stored.id.to_string(), deduplicated: stored.deduplicated }
+}
+
+pub(super) fn job(job: JobRecord) -> v1::Job {
+    v1::Job {
+        id: job.id.to_string(),
+        worker_id: job.worker_id,
+        status: v1::job::Status::from(job.state).into(),
+        payload_json: job.payload,
+        attempt_count: count(job.attempts_used.into()),
+        max_retries: count(job.max_retries.into()),
+        last_error: job.last_error,
+        created_at: Some(timestamp(job.created_at_ms)),
+        updated_at: Some(timestamp(job.updated_at_ms)),
+        task: job.task,
+        priority: i32::from(job.priority),
+        run_at: Some(timestamp(job.run_at_ms)),
+        result_json: job.result.unwrap_or_default(),
+        retry_policy: Some(v1::RetryPolicy {
+            initial: Some(duration(job.retry.initial_ms)),
+            factor: Some(job.retry.factor),
+            max: Some(duration(job.retry.max_ms)),
+            jitter: Some(job.retry.jitter),
+        }),
+        attempt_timeout: job.attempt_timeout_ms.map(duration),
+        idempotency_key: job.idempotency_key.unwrap_or_default(),
+        started_at: job.started_at_ms.map(timestamp),
+        finished_at: job.finished_at_ms.map(timestamp),
+        session_id: job.session_id.map(|it| it.to_string()).unwrap_or_default(),
+        failure_reason: job.failure.map_or(v1::dead_letter::Reason::Unspecified, Into::into).into(),
+        run_no: count(job.run_no.into()),
+        note: job.note,
+        waits_for_handler: job.waits_for_handler,
+        progress: job.progress.map(|it| v1::Progress {
+            fraction: it.fraction,
+            message: it.message,
+            at: Some(timestamp(it.at_ms)),
+        }),
+    }
+}
+
+pub(super) fn attempt(it: AttemptRecord) -> v1::Attempt {
+    v1::Attempt {
+        run_no: count(it.run_no.into()),
+        outcome: outcome(it.outcome).into(),
+        error: it.error,
+        session_id: it.session_id.map(|it| it.to_string()).unwrap_or_default(),
+        host: it.host,
+        started_at: it.started_at_ms.map(timestamp),
+        ended_at: Some(timestamp(it.ended_at_ms)),
+    }
+}
+
+fn outcome(it: AttemptOutcome) -> v1::attempt::Outcome {
+    use v1::attempt::Outcome;
+    match it {
+        AttemptOutcome::Failed => Outcome::Failed,
+        AttemptOutcome::TimedOut => Outcome::TimedOut,
+        AttemptOutcome::Lost => Outcome::Lost,
+        AttemptOutcome::Released => Outcome::Released,
+        AttemptOutcome::NoHandler => Outcome::NoHandler,
+        AttemptOutcome::Snoozed => Outcome::Snoozed,
+        AttemptOutcome::Cancelled => Outcome::Cancelled,
+        AttemptOutcome::Refused => Outcome::Refused,
+        AttemptOutcome::Retried => Outcome::Retried,
+    }
+}
+
+pub(super) fn leased(leased: Leased) -> v1::LeasedJob {
+    v1::LeasedJob {
+        lease_id: leased.lease.to_string(),
+        job: Some(job(leased.job)),
+        deadline: leased.deadline_ms.map(timestamp),
+    }
+}
+
+pub(super) fn alive(alive: Alive) -> v1::HeartbeatResponse {
+    use v1::stopped_lease::Reason;
+    let stop = alive.stop.into_iter().map(|it| v1::StoppedLease {
+        lease_id: it.lease.to_string(),
+        job_id: it.lease.job_id.to_string(),
+        reason: match it.reason {
+            StopReason::Cancelled => Reason::Cancelled,
+            StopReason::TimedOut => Reason::TimedOut,
+        }
+        .into(),
+    });
+    v1::HeartbeatResponse { expires_at: Some(timestamp(alive.expires_at_ms)), stop: stop.collect() }
+}
+
+pub(super) fn settled(Outcome { lease_id, verdict }: Outcome) -> v1::SettleResult {
+    let (code, message, status) = match verdict {
+        Verdict::Accepted(state) => (OK, String::new(), state.into()),
+        Verdict::Stale => {
+            let message = "the lease is no longer valid: its attempt has ended".to_owned();
+            (FAILED_PRECONDITION, message, v1::job::Status::Unspecified)
+        }
+        Verdict::Malformed(message) => (INVALID_ARGUMENT, message, v1::job::Status::Unspecified),
+    };
+    v1::SettleResult { lease_id, code, message, status: status.into() }
+}
+
+pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {
+    let Counts { now_ms, all, worker_ids } = counts;
+    v1::GetMetricsResponse {
+        total: count(total(&all)),
+        pending: count(all.pending),
+        scheduled: count(all.scheduled),
+        retrying: count(all.retrying),
+        running: count(all.running),
+        done: count(all.done),
+        failed: count(all.failed),
+        cancelled: count(all.cancelled),
+        oldest_runnable_age: age(now_ms, all.oldest_runnable_ms),
+        sessions: count(all.sessions),
+        worker_ids: worker_ids
+            .into_iter()
+            .take(WORKER_IDS)
+            .map(|it| v1::WorkerIdMetrics {
+                total: count(total(&it)),
+                pending: count(it.pending),
+                scheduled: count(it.scheduled),
+                retrying: count(it.retrying),
+                running: count(it.running),
+                done: count(it.done),
+                failed: count(it.failed),
+                cancelled: count(it.cancelled),
+                oldest_runnable_age: age(now_ms, it.oldest_runnable_ms),
+                sessions: count(it.sessions),
+                worker_id: it.worker_id,
+            })
+            .collect(),
+    }
+}
+
+fn total(it: &WorkerIdCounts) -> u64 {
+    it.pending + it.running + it.done + it.failed + it.cancelled
+}
+
+fn age(now_ms: i64, since_ms: Option<i64>) -> Option<prost_types::Duration> {
+    since_ms.map(|since_ms| duration(now_ms.saturating_sub(since_ms).max(0)))
+}
+
+pub(super) fn minute(it: MinuteCounts) -> v1::get_throughput_response::Minute {
+    v1::get_throughput_response::Minute {
+        start: Some(timestamp(it.minute * 60_000)),
+        submitted: count(it.submitted),
+        done: count(it.done),
+        failed: count(it.failed),
+        retried: count(it.retried),
+    }
+}
+
+pub(super) fn session(it: SessionRecord) -> v1::WorkerSession {
+    use v1::worker_session::State;
+    v1::WorkerSession {
+        session_id: it.session_id.to_string(),
+        worker_id: it.worker_id,
+        host: it.host,
+        pid: it.pid,
+        version: it.version,
+        tasks: it.tasks,
+        slots: count(it.slots.into()),
+        lease_time: Some(duration(it.lease_ms)),
+        started_at: Some(timestamp(it.started_at_ms)),
+        last_heartbeat_at: Some(timestamp(it.last_heartbeat_at_ms)),
+        expires_at: Some(timestamp(it.expires_at_ms)),
+        ended_at: it.ended_at_ms.map(timestamp),
+        running: count(it.running),
+        state: match it.state {
+            SessionState::Live => State::Live,
+            SessionState::Draining => State::Draining,
+            SessionState::Expired => State::Expired,
+            SessionState::Ended => State::Ended,
+            SessionState::Lost => State::Lost,
+        }
+        .into(),
+    }
+}

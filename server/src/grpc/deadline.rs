@@ -1,0 +1,67 @@
+//! `grpc-timeout`: a call ends with DEADLINE_EXCEEDED, and a long poll in time before it.
+
+use std::time::Duration;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use http::HeaderMap;
+use tokio::time::{Instant, timeout_at};
+
+use super::errors;
+
+/// When the caller stops waiting; in the extensions of requests that have a `grpc-timeout`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(pub Instant);
+
+/// tonic ends a call at its deadline too, but with CANCELLED, and outside of gRPC-web. This comes a little earlier.
+const EARLY: Duration = Duration::from_millis(2);
+
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+    let Some(timeout) = grpc_timeout(request.headers()) else {
+        return next.run(request).await;
+    };
+    let deadline = Instant::now() + timeout.saturating_sub(EARLY.min(timeout / 2));
+    request.extensions_mut().insert(Deadline(deadline));
+    match timeout_at(deadline, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => errors::deadline().into_http(),
+    }
+}
+
+/// At most eight digits and a unit (the gRPC protocol over HTTP/2). What is malformed is no deadline.
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let value = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3_600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Option<Duration> {
+        grpc_timeout(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]))
+    }
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_writes_them() {
+        assert_eq!(parsed("10S"), Some(Duration::from_secs(10)));
+        assert_eq!(parsed("99999999H"), Some(Duration::from_hours(99_999_999)));
+        assert_eq!(parsed("1500m"), Some(Duration::from_millis(1_500)));
+        assert_eq!(parsed("7u"), Some(Duration::from_micros(7)));
+        for wrong in ["", "S", "1", "1s", "-1S", "999999999S", "1.5S"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The one place where errors become `tonic::Status`, with google.rpc details.
+//!
+//! | error | status | details |
+//! | --- | --- | --- |
+//! | wrong fields | INVALID_ARGUMENT | BadRequest: every field |
+//! | no such job | NOT_FOUND | ErrorInfo: job_id |
+//! | key used with another request | ALREADY_EXISTS | ErrorInfo: job_id of the existing job |
+//! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: what it is |
+//! | too much waits, no room, session full | RESOURCE_EXHAUSTED | RetryInfo |
+//! | storage away, shutting down | UNAVAILABLE | RetryInfo |
+//! | a defect | INTERNAL | none: the log has it |
+
+use std::{collections::HashMap, time::Duration};
+
+use jobqueue_shared::limits;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::{debug, error};
+
+use crate::{
+    queue::{Error, error::Violation},
+    store::StoreError,
+};
+
+const DOMAIN: &str = "jobqueue";
+/// After a full queue, which empties at every commit.
+const SOON: Duration = Duration::from_millis(250);
+/// After what takes a person or another process to mend.
+const LATER: Duration = Duration::from_secs(1);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Invalid(violations) => invalid(&violations),
+            Error::NoJob(id) => with_info(Code::NotFound, text, "JOB_NOT_FOUND", [("job_id", id.to_string())]),
+            Error::KeyReused { field, existing } => {
+                let info = [("job_id", existing.to_string()), ("field", field)];
+                with_info(Code::AlreadyExists, text, "IDEMPOTENCY_KEY_REUSED", info)
+            }
+            Error::WrongState { id, state, .. } => {
+                let info = [("job_id", id.to_string()), ("state", state.word().to_owned())];
+                with_info(Code::FailedPrecondition, text, "WRONG_STATE", info)
+            }
+            Error::NoSession(id) => {
+                with_info(Code::FailedPrecondition, text, "SESSION_ENDED", [("session_id", id.to_string())])
+            }
+            Error::StaleLease => with_info(Code::FailedPrecondition, text, "LEASE_NOT_VALID", []),
+            Error::SessionFull => with_retry(Code::ResourceExhausted, text, "SESSION_FULL", LATER),
+            Error::Busy => with_retry(Code::ResourceExhausted, text, "BUSY", SOON),
+            Error::Draining => with_retry(Code::Unavailable, text, "SHUTTING_DOWN", LATER),
+            Error::Store(error) => store(&error),
+        }
+    }
+}
+
+fn store(error: &StoreError) -> Status {
+    match error {
+        // Logged once an outage, by the health check.
+        StoreError::Unavailable(_) => {
+            debug!(%error, "a call found the storage unavailable");
+            let text = "the storage is unavailable; it is not known whether a write that was under way took effect";
+            with_retry(Code::Unavailable, text, "STORAGE_UNAVAILABLE", LATER)
+        }
+        StoreError::Full(_) => {
+            error!(%error, "the storage is full");
+            with_retry(Code::ResourceExhausted, "the storage is full", "STORAGE_FULL", LATER)
+        }
+        StoreError::Data(_) | StoreError::Defect(_) | StoreError::Startup(_) => {
+            error!(%error, "a call failed by a defect");
+            Status::internal("internal error; the server's log has the details")
+        }
+        StoreError::Unsupported(text) => Status::unimplemented(*text),
+    }
+}
+
+fn invalid(violations: &[Violation]) -> Status {
+    let mut details = ErrorDetails::new();
+    for it in violations {
+        details.add_bad_request_violation(&it.field, &it.description);
+    }
+    // The message is for people who see nothing else.
+    let text = match violations {
+        [] => "the request is not valid".to_owned(),
+        [only] => format!("{} {}", only.field, only.description),
+        [first, rest @ ..] => {
+            format!("{} {} (and {} more; see the details)", first.field, first.description, rest.len())
+        }
+    };
+    Status::with_error_details(Code::InvalidArgument, text, details)
+}
+
+fn with_info<const N: usize>(
+    code: Code,
+    text: impl Into<String>,
+    reason: &str,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata: HashMap<String, String> = metadata.into_iter().map(|(key, it)| (key.to_owned(), it)).collect();
+    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
+}
+
+fn with_retry(code: Code, text: impl Into<String>, reason: &str, delay: Duration) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(delay));
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, text, details)
+}
+
+/// For a request whose message is larger than `limits::REQUEST_BYTES`.
+pub(super) fn too_large() -> Status {
+    let description = format!("is larger than {} bytes", limits::REQUEST_BYTES);
+    invalid(&[Violation { field: "the request".into(), description }])
+}
+
+/// For a method or service that does not exist.
+pub(super) fn no_such_method(path: &str) -> Status {
+    Status::unimplemented(format!("there is no method {}", limits::cut(path, 200)))
+}
+
+/// For a call that ran into the deadline that it came with.
+pub(super) fn deadline() -> Status {
+    Status::deadline_exceeded("the call's deadline passed; it is not known whether a write took effect")
+}
+
+/// For a call whose handler panicked; the log has where.
+pub(super) fn panicked() -> Status {
+    Status::internal("internal error; the server's log has the details")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jobqueue_shared::state::State;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn every_wrong_field_is_in_the_details() {
+        let violation = |field: &str| Violation { field: field.into(), description: "is wrong".into() };
+        let status = Status::from(Error::Invalid(vec![violation("jobs[17].payload_json"), violation("priority")]));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "jobs[17].payload_json is wrong (and 1 more; see the details)");
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|it| &it.field[..]).collect();
+        assert_eq!(fields, ["jobs[17].payload_json", "priority"]);
+    }
+
+    #[test]
+    fn programs_can_read_what_people_read() {
+        let id = Uuid::from_u128(7);
+        let status = Status::from(Error::KeyReused { field: "idempotency_key".into(), existing: id });
+        assert_eq!(status.code(), Code::AlreadyExists);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((&info.reason[..], &info.domain[..]), ("IDEMPOTENCY_KEY_REUSED", "jobqueue"));
+        assert_eq!(info.metadata["job_id"], id.to_string());
+        let status = Status::from(Error::WrongState { id, state: State::Done, verb: "cancelled" });
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.message(), format!("job {id} is done; it cannot be cancelled"));
+        assert_eq!(status.get_details_error_info().unwrap().metadata["state"], "done");
+        assert!(Status::from(Error::NoJob(id)).message().contains(&id.to_string()));
+    }
+
+    #[test]
+    fn what_will_pass_says_when_to_try_again() {
+        for (error, code) in [
+            (Error::Busy, Code::ResourceExhausted),
+            (Error::Draining, Code::Unavailable),
+            (StoreError::Unavailable("x".into()).into(), Code::Unavailable),
+            (StoreError::Full("x".into()).into(), Code::ResourceExhausted),
+        ] {
+            let status = Status::from(error);
+            assert_eq!(status.code(), code);
+            assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn internals_stay_inside() {
+        for error in [StoreError::Defect("SELECT secret".into()), StoreError::Data("secret".into())] {
+            let status = Status::from(Error::Store(Arc::new(error)));
+            assert_eq!(status.code(), Code::Internal);
+            assert!(!format!("{status:?}").contains("secret"));
+        }
+        let status = Status::from(Error::from(StoreError::Unavailable("postgres://secret".into())));
+        assert!(!format!("{status:?}").contains("secret"));
+    }
+}

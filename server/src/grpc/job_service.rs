@@ -1,0 +1,73 @@
+//! JobService: what programs and people do with jobs.
+
+use std::sync::Arc;
+
+use jobqueue_shared::proto::v1::{self, job_service_server};
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::queue::{JobPage, Queue};
+
+pub(super) struct JobService(pub Arc<Queue>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl job_service_server::JobService for JobService {
+    async fn submit_job(&self, request: Request<v1::SubmitJobRequest>) -> Answer<v1::SubmitJobResponse> {
+        let stored = self.0.submit(request.into_inner()).await?;
+        Ok(Response::new(convert::submitted(stored)))
+    }
+
+    async fn submit_jobs(&self, request: Request<v1::SubmitJobsRequest>) -> Answer<v1::SubmitJobsResponse> {
+        let stored = self.0.submit_batch(request.into_inner().jobs).await?;
+        Ok(Response::new(v1::SubmitJobsResponse { jobs: stored.into_iter().map(convert::submitted).collect() }))
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
+        let (job, attempts) = self.0.get(request.get_ref()).await?;
+        Ok(Response::new(v1::GetJobResponse {
+            job: Some(convert::job(job)),
+            attempts: attempts.into_iter().map(convert::attempt).collect(),
+        }))
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
+        let JobPage { jobs, next_page_token } = self.0.list(request.into_inner()).await?;
+        let jobs = jobs.into_iter().map(convert::job).collect();
+        Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
+    }
+
+    async fn list_failed_jobs(
+        &self,
+        request: Request<v1::ListFailedJobsRequest>,
+    ) -> Answer<v1::ListFailedJobsResponse> {
+        let JobPage { jobs, next_page_token } = self.0.list_failed(request.into_inner()).await?;
+        let jobs = jobs.into_iter().map(convert::job).collect();
+        Ok(Response::new(v1::ListFailedJobsResponse { jobs, next_page_token }))
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Answer<v1::CancelJobResponse> {
+        let job = self.0.cancel(request.into_inner()).await?;
+        Ok(Response::new(v1::CancelJobResponse { job: Some(convert::job(job)) }))
+    }
+
+    async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Answer<v1::RetryJobResponse> {
+        let job = self.0.retry(request.get_ref()).await?;
+        Ok(Response::new(v1::RetryJobResponse { job: Some(convert::job(job)) }))
+    }
+
+    async fn delete_job(&self, request: Request<v1::DeleteJobRequest>) -> Answer<v1::DeleteJobResponse> {
+        self.0.delete(request.get_ref()).await?;
+        Ok(Response::new(v1::DeleteJobResponse {}))
+    }
+
+    async fn get_metrics(&self, _: Request<v1::GetMetricsRequest>) -> Answer<v1::GetMetricsResponse> {
+        Ok(Response::new(convert::metrics(self.0.counts().await?)))
+    }
+
+    async fn get_throughput(&self, request: Request<v1::GetThroughputRequest>) -> Answer<v1::GetThroughputResponse> {
+        let minutes = self.0.throughput(request.get_ref()).await?;
+        Ok(Response::new(v1::GetThroughputResponse { minutes: minutes.into_iter().map(convert::minute).collect() }))
+    }
+}

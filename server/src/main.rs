@@ -1,0 +1,53 @@
+//! `jobqueue-server`: parses, binds, runs.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use jobqueue_server::{
+    Server,
+    config::{Cli, Command, Common},
+    listen::Listeners,
+    shutdown, store, telemetry,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("jobqueue-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(Cli { common, serve, command }: Cli) -> anyhow::Result<ExitCode> {
+    telemetry::init(&common.log, common.log_format)?;
+    let Some(command) = command else {
+        let signal = shutdown::requested()?;
+        let listeners = Listeners::bind(&serve).await?;
+        Server::open(&common, serve).await?.run(listeners, signal).await?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    once(&common, command).await
+}
+
+async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
+    let url = &common.database_url;
+    if let Command::Backup { file } = command {
+        store::backup(url.as_str(), &file).await?;
+        println!("{} is a copy of {url}", file.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let store = store::connect(&common.connect_options()).await?;
+    let wrong = if let Command::Check = command { store.audit().await? } else { Vec::new() };
+    store.close().await;
+    for it in &wrong {
+        println!("{it}");
+    }
+    if !wrong.is_empty() {
+        anyhow::bail!("{url} contradicts itself in {} places", wrong.len());
+    }
+    println!("{url}: {}", if let Command::Check = command { "no contradictions" } else { "the schema is up to date" });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,70 @@
+//! The counters and latencies that hot paths touch, each looked up once.
+
+use jobqueue_shared::state::{Ending, State};
+use metrics::{Counter, Histogram, counter, histogram};
+
+use crate::store::{Leased, SettleAnswer};
+
+pub(crate) struct Meters {
+    pub submitted: Counter,
+    pub deduplicated: Counter,
+    /// From a submit's arrival in its group's queue to its commit.
+    pub submit_seconds: Histogram,
+    pub settle_seconds: Histogram,
+    acquired: Counter,
+    /// From the moment a job could run to its hand-over.
+    start_seconds: Histogram,
+    completed: Counter,
+    failed: Counter,
+    snoozed: Counter,
+    released: Counter,
+    dead: Counter,
+    refused: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        let settled = |outcome: &'static str| counter!("jobqueue_settled_total", "outcome" => outcome);
+        Self {
+            submitted: counter!("jobqueue_submitted_total"),
+            deduplicated: counter!("jobqueue_deduplicated_total"),
+            submit_seconds: histogram!("jobqueue_submit_seconds"),
+            settle_seconds: histogram!("jobqueue_settle_seconds"),
+            acquired: counter!("jobqueue_acquired_total"),
+            start_seconds: histogram!("jobqueue_start_seconds"),
+            completed: settled("complete"),
+            failed: settled("fail"),
+            snoozed: settled("snooze"),
+            released: settled("release"),
+            dead: counter!("jobqueue_dead_letters_total"),
+            refused: counter!("jobqueue_refused_outcomes_total"),
+        }
+    }
+
+    pub(crate) fn acquired(&self, jobs: &[Leased]) {
+        self.acquired.increment(jobs.len() as u64);
+        for Leased { job, .. } in jobs {
+            if let Some(started_at_ms) = job.started_at_ms {
+                self.start_seconds.record((started_at_ms - job.run_at_ms).max(0) as f64 / 1_000.0);
+            }
+        }
+    }
+
+    pub(crate) fn settled(&self, ending: Ending, answer: SettleAnswer) {
+        let SettleAnswer::Accepted(state) = answer else {
+            self.refused.increment(1);
+            return;
+        };
+        match ending {
+            Ending::Complete => self.completed.increment(1),
+            Ending::Fail { .. } => self.failed.increment(1),
+            Ending::Snooze { .. } => self.snoozed.increment(1),
+            Ending::Release { .. } => self.released.increment(1),
+            // No worker says these.
+            Ending::Cancel | Ending::TimedOut | Ending::Lost { .. } => {}
+        }
+        if state == State::Failed {
+            self.dead.increment(1);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What /metrics says, in Prometheus' text format.
+//!
+//! Counters and latencies come from the recorder. What is a state of the database (jobs by state, the age of the
+//! oldest runnable job, sessions) is read when somebody asks, at most once a second, and written here: a gauge in a
+//! recorder would go on telling of worker_ids that are gone.
+
+use std::{
+    cmp::Reverse,
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    queue::{self, Counts, Queue},
+    store::WorkerIdCounts,
+};
+
+/// worker_ids with series of their own, those with most unfinished jobs; the others are summed as `other`.
+const WORKER_IDS: usize = 200;
+const FRESH: Duration = Duration::from_secs(1);
+const OTHER: &str = "other";
+
+/// Seconds, from a fraction of a commit to a stuck database.
+const BUCKETS: [f64; 16] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
+
+/// The process's recorder; the first call installs it.
+pub fn recorder() -> Result<&'static PrometheusHandle, BuildError> {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = RECORDER.get() {
+        return Ok(handle);
+    }
+    let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder();
+    let handle = recorder.handle();
+    // Another thread, or a program that embeds the server, may have been first: then its recorder counts.
+    let _ = metrics::set_global_recorder(recorder);
+    describe();
+    Ok(RECORDER.get_or_init(|| handle))
+}
+
+fn describe() {
+    use metrics::{describe_counter as counter, describe_histogram as histogram};
+    counter!("jobqueue_submitted_total", "Jobs stored.");
+    counter!("jobqueue_deduplicated_total", "Submits answered with the job that their idempotency key named.");
+    counter!("jobqueue_acquired_total", "Jobs handed to workers.");
+    counter!("jobqueue_settled_total", "Outcomes accepted, by what the worker said.");
+    counter!("jobqueue_dead_letters_total", "Jobs that became dead letters by a worker's outcome.");
+    counter!("jobqueue_refused_outcomes_total", "Outcomes refused because their lease was no longer valid.");
+    counter!("jobqueue_rescued_total", "Jobs taken back, by why: their session was lost, or their attempt timed out.");
+    counter!("jobqueue_pruned_total", "Rows removed because their retention ran out.");
+    counter!("jobqueue_store_errors_total", "Store calls that failed, by method and kind.");
+    histogram!("jobqueue_submit_seconds", "From a submit's arrival to its commit.");
+    histogram!("jobqueue_settle_seconds", "From an outcome's arrival to its commit.");
+    histogram!("jobqueue_start_seconds", "From the moment a job could run to its hand-over.");
+    histogram!("jobqueue_store_seconds", "Store calls, by method.");
+    metrics_process::Collector::default().describe();
+}
+
+/// Renders on demand.
+pub struct Scrape {
+    recorder: &'static PrometheusHandle,
+    process: metrics_process::Collector,
+    queue: Arc<Queue>,
+    gauges: Mutex<Option<(Instant, String)>>,
+}
+
+impl Scrape {
+    pub fn new(recorder: &'static PrometheusHandle, queue: Arc<Queue>) -> Self {
+        Self { recorder, process: metrics_process::Collector::default(), queue, gauges: Mutex::default() }
+    }
+
+    pub async fn render(&self) -> String {
+        let gauges = self.gauges().await;
+        self.process.collect();
+        self.recorder.render() + &gauges
+    }
+
+    async fn gauges(&self) -> String {
+        // Held while the store is asked, so that many scrapes at once ask once.
+        let mut cached = self.gauges.lock().await;
+        if let Some((read, text)) = &*cached
+            && read.elapsed() < FRESH
+        {
+            return text.clone();
+        }
+        let text = match self.queue.counts().await {
+            Ok(counts) => gauges(&counts),
+            // Its absence would look like an empty queue.
+            Err(_) => up(false),
+        };
+        *cached = Some((Instant::now(), text.clone()));
+        text
+    }
+}
+
+fn up(up: bool) -> String {
+    let mut text = String::new();
+    head(&mut text, "jobqueue_storage_up", "1 when the storage answered this scrape.");
+    let _ = writeln!(text, "jobqueue_storage_up {}", u8::from(up));
+    text
+}
+
+fn head(text: &mut String, name: &str, help: &str) {
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+}
+
+fn gauges(counts: &Counts) -> String {
+    let rows = bounded(&counts.worker_ids);
+    let mut text = up(true);
+    head(&mut text, "jobqueue_jobs", "Jobs by worker_id and state; scheduled and retrying are pending for later.");
+    for (worker_id, it) in &rows {
+        let waiting = it.pending.saturating_sub(it.scheduled + it.retrying);
+        for (state, jobs) in [
+            ("pending", waiting),
+            ("scheduled", it.scheduled),
+            ("retrying", it.retrying),
+            ("running", it.running),
+            ("done", it.done),
+            ("failed", it.failed),
+            ("cancelled", it.cancelled),
+        ] {
+            let _ = writeln!(text, "jobqueue_jobs{{worker_id=\"{worker_id}\",state=\"{state}\"}} {jobs}");
+        }
+    }
+    head(&mut text, "jobqueue_queue_latency_seconds", "The age of the oldest job that could run; 0 when none waits.");
+    for (worker_id, it) in &rows {
+        let age_ms = it.oldest_runnable_ms.map_or(0, |since| counts.now_ms.saturating_sub(since).max(0));
+        let _ =
+            writeln!(text, "jobqueue_queue_latency_seconds{{worker_id=\"{worker_id}\"}} {}", age_ms as f64 / 1_000.0);
+    }
+    head(&mut text, "jobqueue_sessions", "Live worker sessions.");
+    for (worker_id, it) in &rows {
+        let _ = writeln!(text, "jobqueue_sessions{{worker_id=\"{worker_id}\"}} {}", it.sessions);
+    }
+    text
+}
+
+/// Label values and counts: the busiest `WORKER_IDS`, and one sum of the rest.
+fn bounded(worker_ids: &[WorkerIdCounts]) -> Vec<(String, WorkerIdCounts)> {
+    let mut by_load: Vec<_> = worker_ids.iter().collect();
+    by_load.sort_by_key(|it| (Reverse(it.pending + it.running), Reverse(it.sessions), &it.worker_id));
+    let (own, rest) = by_load.split_at(by_load.len().min(WORKER_IDS));
+    let mut rows: Vec<_> = own.iter().map(|it| (escaped(&it.worker_id), (*it).clone())).collect();
+    if !rest.is_empty() {
+        let rest: Vec<_> = rest.iter().map(|it| (*it).clone()).collect();
+        rows.push((OTHER.into(), queue::sum(&rest)));
+    }
+    rows
+}
+
+fn escaped(label: &str) -> String {
+    label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(worker_id: &str, pending: u64) -> WorkerIdCounts {
+        WorkerIdCounts { worker_id: worker_id.into(), pending, ..WorkerIdCounts::default() }
+    }
+
+    #[test]
+    fn series_stay_bounded_and_sums_exact() {
+        let worker_ids: Vec<_> = (0..1_000).map(|n| counts(&format!("w{n}"), n)).collect();
+        let rows = bounded(&worker_ids);
+        assert_eq!(rows.len(), WORKER_IDS + 1);
+        assert_eq!(rows[0].0, "w999");
+        assert_eq!(rows[WORKER_IDS].0, OTHER);
+        assert_eq!(rows.iter().map(|(_, it)| it.pending).sum::<u64>(), (0..1_000_u64).sum::<u64>());
+    }
+
+    #[test]
+    fn labels_cannot_break_the_format() {
+        let text = gauges(&Counts {
+            now_ms: 10_500,
+            all: WorkerIdCounts::default(),
+            worker_ids: vec![WorkerIdCounts { oldest_runnable_ms: Some(10_000), ..counts(r#"a"b\c"#, 1) }],
+        });
+        assert!(text.contains(r#"jobqueue_jobs{worker_id="a\"b\\c",state="pending"} 1"#), "{text}");
+        assert!(text.contains(r#"jobqueue_queue_latency_seconds{worker_id="a\"b\\c"} 0.5"#), "{text}");
+    }
+}

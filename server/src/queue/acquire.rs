@@ -1,0 +1,140 @@
+//! AcquireJobs: a long poll that looks, waits for a wake-up call or the next due time, and looks again.
+//!
+//! A call that is dropped leaves nothing stranded: what it leased stays claimed for (session, acquire_no) and comes
+//! again when the worker repeats the call with the same number.
+
+use std::{pin::pin, time::Duration};
+
+use jobqueue_shared::{limits, proto::v1::AcquireJobsRequest};
+use tokio::time::Instant;
+
+use super::{
+    Queue,
+    error::{Error, Result},
+    validate::Violations,
+    wake::Listener,
+};
+use crate::store::{Acquire, Acquired, Leased};
+
+/// How often a waiting call looks without being woken; varied by a quarter, so that callers spread.
+const POLL: Duration = Duration::from_secs(1);
+/// The answer leaves this long before the caller's own deadline.
+const MARGIN: Duration = Duration::from_millis(100);
+/// When a job is due already but somebody else has its row locked.
+const CONTENDED: Duration = Duration::from_millis(50);
+
+impl Queue {
+    /// Jobs for the session, or none when `wait`, or the caller's `deadline`, has run out.
+    pub async fn acquire(&self, request: AcquireJobsRequest, deadline: Option<Instant>) -> Result<Vec<Leased>> {
+        let begun = Instant::now();
+        let mut violations = Violations::default();
+        let acquire = Acquire {
+            session_id: violations.uuid("session_id", &request.session_id),
+            max_jobs: violations.integer("max_jobs", request.max_jobs, 1..=limits::JOBS_PER_ACQUIRE),
+            acquire_no: violations.integer("acquire_no", request.acquire_no, 1..=i32::MAX as u32),
+        };
+        let wait_ms = request
+            .wait
+            .map_or(0, |wait| violations.duration_ms("wait", wait, 0..=limits::ACQUIRE_WAIT_MS, "0 to 60 s"));
+        violations.finish()?;
+        if self.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let until = wait_until(begun, Duration::from_millis(wait_ms.unsigned_abs()), deadline);
+
+        let mut listener = self.worker_ids.get(acquire.session_id).map(|worker_id| self.wakes.listen(&worker_id));
+        loop {
+            let worker_id = {
+                let mut called = pin!(listener.as_ref().map(Listener::notified));
+                // From before the look on, so that no call between the look and the wait is missed.
+                if let Some(called) = called.as_mut().as_pin_mut() {
+                    called.enable();
+                }
+                let (worker_id, next_run_at_ms) = match self.look(&acquire).await? {
+                    Look::Found(jobs) => return Ok(jobs),
+                    Look::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
+                };
+                let now = Instant::now();
+                if now >= until {
+                    return Ok(Vec::new());
+                }
+                match called.as_pin_mut() {
+                    Some(called) => {
+                        tokio::select! {
+                            () = called => {}
+                            () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
+                            () = self.draining.cancelled() => return Ok(Vec::new()),
+                        }
+                        continue;
+                    }
+                    None => worker_id,
+                }
+            };
+            // Looks once more, now that it would hear of what comes.
+            self.worker_ids.put(acquire.session_id, &worker_id);
+            listener = Some(self.wakes.listen(&worker_id));
+        }
+    }
+
+    async fn look(&self, acquire: &Acquire) -> Result<Look> {
+        // Idle workers must not take every connection from those who submit and settle.
+        let permit = self.acquiring.acquire().await.map_err(|_| Error::Draining)?;
+        let acquired = self.store.acquire(acquire).await?;
+        drop(permit);
+        match acquired {
+            Acquired::NoSession => {
+                self.worker_ids.forget(acquire.session_id);
+                Err(Error::NoSession(acquire.session_id))
+            }
+            Acquired::SessionFull => Err(Error::SessionFull),
+            Acquired::Jobs { worker_id, jobs, next_run_at_ms } if jobs.is_empty() => {
+                Ok(Look::Nothing { worker_id, next_run_at_ms })
+            }
+            Acquired::Jobs { worker_id, jobs, .. } => {
+                if jobs.len() >= acquire.max_jobs as usize {
+                    self.wakes.wake_here(&worker_id, 1);
+                }
+                self.meters.acquired(&jobs);
+                Ok(Look::Found(jobs))
+            }
+        }
+    }
+
+    fn poll_after(&self, next_run_at_ms: Option<i64>) -> Duration {
+        let poll = POLL.mul_f64(rand::random_range(0.75..1.25));
+        let Some(next) = next_run_at_ms else { return poll };
+        let due = next.saturating_sub(self.clock.now_ms());
+        let due = if due <= 0 { CONTENDED } else { Duration::from_millis(due.unsigned_abs()) };
+        due.min(poll)
+    }
+}
+
+enum Look {
+    Found(Vec<Leased>),
+    Nothing { worker_id: String, next_run_at_ms: Option<i64> },
+}
+
+/// When to stop waiting: after `wait`, or in time for the answer to reach a caller who has a deadline.
+fn wait_until(begun: Instant, wait: Duration, deadline: Option<Instant>) -> Instant {
+    let until = begun + wait;
+    deadline.map_or(until, |deadline| {
+        let left = deadline.saturating_duration_since(begun);
+        until.min(begun + left.saturating_sub(MARGIN.min(left / 4)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_leaves_before_the_callers_deadline() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(wait_until(now, ms(500), None), now + ms(500));
+        assert_eq!(wait_until(now, ms(500), Some(now + ms(10_000))), now + ms(500));
+        assert_eq!(wait_until(now, ms(20_000), Some(now + ms(10_000))), now + ms(9_900));
+        assert_eq!(wait_until(now, ms(20_000), Some(now + ms(40))), now + ms(30));
+        assert_eq!(wait_until(now, ms(20_000), Some(now)), now);
+    }
+}

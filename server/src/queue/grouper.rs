@@ -1,0 +1,329 @@
+//! Group commit: whatever arrives while the last write is under way goes into the next one.
+//!
+//! No timers: a lone caller is written at once, and groups grow by themselves as load does. Nothing is answered
+//! before its write has committed.
+
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+
+use futures::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::error::{Error, Result};
+use crate::store::{StoreError, StoreResult};
+
+/// How much one call brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    /// Jobs, leases, sessions: what a write's time grows with.
+    pub count: usize,
+    pub bytes: usize,
+}
+
+/// What bounds a group and its queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caps {
+    /// A group ends before the call that would exceed this; a single larger call is a group of its own.
+    pub group: Weight,
+    /// Calls and bytes that may wait, those of the group under way included.
+    pub waiting: Weight,
+}
+
+struct Waiting<T, R> {
+    items: Vec<T>,
+    weight: Weight,
+    reply: oneshot::Sender<Result<Vec<R>>>,
+    /// Given back when the call has been answered.
+    held: OwnedSemaphorePermit,
+}
+
+/// The callers' end. Clones share the queue.
+pub(super) struct Grouper<T, R> {
+    queue: mpsc::Sender<Waiting<T, R>>,
+    bytes: Arc<Semaphore>,
+}
+
+/// Bytes are counted in these, so that any sum fits a semaphore.
+const BLOCK: usize = 1024;
+
+impl<T: Send + 'static, R: Send + 'static> Grouper<T, R> {
+    /// Starts the one task that writes groups through `flush`, which must give one answer an item, in order.
+    /// When `closing` is cancelled it writes what waits and ends.
+    pub(super) fn spawn<F, Fut>(caps: Caps, tracker: &TaskTracker, closing: CancellationToken, flush: F) -> Self
+    where
+        F: Fn(Vec<T>) -> Fut + Send + 'static,
+        Fut: Future<Output = StoreResult<Vec<R>>> + Send + 'static,
+    {
+        let (queue, waiting) = mpsc::channel(caps.waiting.count);
+        tracker.spawn(run(waiting, caps.group, closing, flush));
+        Self { queue, bytes: Arc::new(Semaphore::new(caps.waiting.bytes.div_ceil(BLOCK))) }
+    }
+
+    /// One answer an item, in order, once they are committed. `Busy` when too much waits already.
+    pub(super) async fn call(&self, items: Vec<T>, weight: Weight) -> Result<Vec<R>> {
+        let blocks = u32::try_from(weight.bytes.div_ceil(BLOCK)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(blocks).map_err(|_| Error::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Waiting { items, weight, reply, held: permit }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::Draining,
+        })?;
+        answer.await.unwrap_or(Err(Error::Draining))
+    }
+}
+
+async fn run<T, R, F, Fut>(
+    mut waiting: mpsc::Receiver<Waiting<T, R>>,
+    cap: Weight,
+    closing: CancellationToken,
+    flush: F,
+) where
+    F: Fn(Vec<T>) -> Fut + Send,
+    Fut: Future<Output = StoreResult<Vec<R>>> + Send,
+{
+    let mut left_over = None;
+    let mut closing = pin!(closing.cancelled());
+    let mut open = true;
+    loop {
+        let next = tokio::select! {
+            biased;
+            left_over = std::future::ready(left_over.take()), if left_over.is_some() => left_over,
+            () = &mut closing, if open => {
+                open = false;
+                waiting.close();
+                continue;
+            }
+            next = waiting.recv() => next,
+        };
+        let Some(first) = next else { return };
+        let mut group = Group::default();
+        group.add(first);
+        while let Ok(call) = waiting.try_recv() {
+            if group.weight.count + call.weight.count > cap.count || group.weight.bytes + call.weight.bytes > cap.bytes
+            {
+                left_over = Some(call);
+                break;
+            }
+            group.add(call);
+        }
+        if group.callers.is_empty() {
+            continue;
+        }
+        // A panic must not end the task that everyone's writes go through.
+        let answers = AssertUnwindSafe(flush(group.items))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Defect("a group's write panicked".into())));
+        answer(group.callers, answers);
+    }
+}
+
+struct Group<T, R> {
+    items: Vec<T>,
+    callers: Vec<Caller<R>>,
+    weight: Weight,
+}
+
+struct Caller<R> {
+    items: usize,
+    reply: oneshot::Sender<Result<Vec<R>>>,
+    held: OwnedSemaphorePermit,
+}
+
+impl<T, R> Default for Group<T, R> {
+    fn default() -> Self {
+        Self { items: Vec::new(), callers: Vec::new(), weight: Weight::default() }
+    }
+}
+
+impl<T, R> Group<T, R> {
+    fn add(&mut self, call: Waiting<T, R>) {
+        // Its caller gave up, by deadline or by disconnecting: under overload this is most of the work saved.
+        if call.reply.is_closed() {
+            return;
+        }
+        self.weight.count += call.weight.count;
+        self.weight.bytes += call.weight.bytes;
+        self.callers.push(Caller { items: call.items.len(), reply: call.reply, held: call.held });
+        self.items.extend(call.items);
+    }
+}
+
+fn answer<R>(callers: Vec<Caller<R>>, answers: StoreResult<Vec<R>>) {
+    let expected: usize = callers.iter().map(|caller| caller.items).sum();
+    let answers = answers.and_then(|answers| {
+        let got = answers.len();
+        (got == expected)
+            .then_some(answers)
+            .ok_or_else(|| StoreError::Defect(format!("{got} answers to {expected} items")))
+    });
+    match answers {
+        Ok(answers) => {
+            let mut answers = answers.into_iter();
+            for Caller { items, reply, held } in callers {
+                let _ = reply.send(Ok(answers.by_ref().take(items).collect()));
+                drop(held);
+            }
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            for caller in callers {
+                let _ = caller.reply.send(Err(Error::Store(Arc::clone(&error))));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// Room for more blocks than calls.
+    const CAPS: Caps =
+        Caps { group: Weight { count: 10, bytes: 1_000 }, waiting: Weight { count: 100, bytes: 200 * BLOCK } };
+
+    fn weight(count: usize) -> Weight {
+        Weight { count, bytes: count }
+    }
+
+    /// A store that doubles numbers, one permit of `go` a group, and remembers the groups it saw.
+    struct Doubler {
+        grouper: Arc<Grouper<u32, u32>>,
+        go: Arc<Semaphore>,
+        began: Arc<Notify>,
+        groups: Arc<Mutex<Vec<Vec<u32>>>>,
+        tracker: TaskTracker,
+        closing: CancellationToken,
+    }
+
+    impl Doubler {
+        fn new() -> Self {
+            let (go, began, groups) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()), Arc::default());
+            let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
+            let flush = {
+                let (go, began, groups) = (Arc::clone(&go), Arc::clone(&began), Arc::clone(&groups));
+                move |items: Vec<u32>| {
+                    let (go, began, groups) = (Arc::clone(&go), Arc::clone(&began), Arc::clone(&groups));
+                    async move {
+                        let groups: Arc<Mutex<Vec<Vec<u32>>>> = groups;
+                        groups.lock().unwrap().push(items.clone());
+                        began.notify_one();
+                        go.acquire().await.unwrap().forget();
+                        match items.first() {
+                            Some(13) => Err(StoreError::Unavailable("13".into())),
+                            Some(14) => panic!("14"),
+                            Some(15) => Ok(Vec::new()),
+                            _ => Ok(items.iter().map(|n| n * 2).collect()),
+                        }
+                    }
+                }
+            };
+            let grouper = Arc::new(Grouper::spawn(CAPS, &tracker, closing.clone(), flush));
+            Self { grouper, go, began, groups, tracker, closing }
+        }
+
+        fn call(&self, items: Vec<u32>) -> tokio::task::JoinHandle<Result<Vec<u32>>> {
+            let grouper = Arc::clone(&self.grouper);
+            let weight = weight(items.len());
+            tokio::spawn(async move { grouper.call(items, weight).await })
+        }
+
+        /// Waits until `count` calls wait in the queue.
+        async fn queued(&self, count: usize) {
+            while self.grouper.queue.max_capacity() - self.grouper.queue.capacity() < count {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_arrives_during_a_write_goes_into_the_next() {
+        let it = Doubler::new();
+        let first = it.call(vec![1]);
+        it.began.notified().await;
+        let others = [it.call(vec![2, 3]), it.call(vec![4]), it.call(vec![5])];
+        it.queued(3).await;
+        it.go.add_permits(2);
+        assert_eq!(first.await.unwrap().unwrap(), [2]);
+        let mut answers = Vec::new();
+        for other in others {
+            answers.push(other.await.unwrap().unwrap());
+        }
+        assert_eq!(answers, [vec![4, 6], vec![8], vec![10]]);
+        assert_eq!(*it.groups.lock().unwrap(), [vec![1], vec![2, 3, 4, 5]]);
+    }
+
+    #[tokio::test]
+    async fn groups_end_at_their_cap_and_lose_nothing() {
+        let it = Doubler::new();
+        let first = it.call(vec![1]);
+        it.began.notified().await;
+        let calls: Vec<_> = (0..4).map(|_| it.call(vec![7; 6])).collect();
+        it.queued(4).await;
+        it.go.add_permits(10);
+        first.await.unwrap().unwrap();
+        for call in calls {
+            assert_eq!(call.await.unwrap().unwrap(), [14; 6]);
+        }
+        assert_eq!(it.groups.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [1, 6, 6, 6, 6]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_answers_everyone_in_it_and_the_next_one_works() {
+        let it = Doubler::new();
+        it.go.add_permits(10);
+        for bad in [13, 14, 15] {
+            assert!(matches!(it.call(vec![bad]).await.unwrap(), Err(Error::Store(_))), "{bad}");
+        }
+        assert_eq!(it.call(vec![1]).await.unwrap().unwrap(), [2]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let it = Doubler::new();
+        let _first = it.call(vec![1]);
+        it.began.notified().await;
+        let heavy = Weight { count: 1, bytes: CAPS.waiting.bytes };
+        assert!(matches!(it.grouper.call(vec![2], heavy).await, Err(Error::Busy)));
+        let _waiting: Vec<_> = (0..CAPS.waiting.count).map(|n| it.call(vec![n as u32])).collect();
+        it.queued(CAPS.waiting.count).await;
+        assert!(matches!(it.call(vec![3]).await.unwrap(), Err(Error::Busy)));
+    }
+
+    #[tokio::test]
+    async fn callers_that_gave_up_are_not_written() {
+        let it = Doubler::new();
+        let first = it.call(vec![1]);
+        it.began.notified().await;
+        let gone = it.call(vec![2]);
+        it.queued(1).await;
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        let last = it.call(vec![3]);
+        it.queued(2).await;
+        it.go.add_permits(10);
+        first.await.unwrap().unwrap();
+        last.await.unwrap().unwrap();
+        assert_eq!(*it.groups.lock().unwrap(), [vec![1], vec![3]]);
+    }
+
+    #[tokio::test]
+    async fn closing_writes_what_waits_and_refuses_what_comes() {
+        let it = Doubler::new();
+        let first = it.call(vec![1]);
+        it.began.notified().await;
+        let second = it.call(vec![2]);
+        it.queued(1).await;
+        it.closing.cancel();
+        it.go.add_permits(10);
+        assert_eq!(first.await.unwrap().unwrap(), [2]);
+        assert_eq!(second.await.unwrap().unwrap(), [4]);
+        it.tracker.close();
+        it.tracker.wait().await;
+        assert!(matches!(it.call(vec![3]).await.unwrap(), Err(Error::Draining)));
+    }
+}

@@ -1,0 +1,174 @@
+//! Reading jobs and moving them by hand: get, lists, cancel, retry, delete.
+
+use jobqueue_shared::{limits, proto::v1, state::State, status};
+
+use super::{
+    Queue,
+    error::{Error, Result},
+    page::Filter,
+    submit::job_id,
+    validate::{Violations, storable},
+};
+use crate::store::{AttemptRecord, JobRecord, Moved, SessionRecord};
+
+/// Jobs that a page asks the store for at once, so that a page of large payloads does not fill the memory before it
+/// is cut at `limits::REPLY_BYTES`.
+const CHUNK: u32 = 64;
+/// What a job takes in a reply beside its texts.
+const JOB_BYTES: usize = 512;
+
+/// A page, and the token of the next.
+#[derive(Debug, Default)]
+pub struct JobPage {
+    pub jobs: Vec<JobRecord>,
+    /// "" = this was the last.
+    pub next_page_token: String,
+}
+
+impl Queue {
+    pub async fn get(&self, request: &v1::GetJobRequest) -> Result<(JobRecord, Vec<AttemptRecord>)> {
+        let id = job_id(&request.job_id)?;
+        let job = self.job(id).await?;
+        Ok((job, self.store.attempts(id).await?))
+    }
+
+    async fn job(&self, id: uuid::Uuid) -> Result<JobRecord> {
+        self.store.get(&[id]).await?.into_iter().next().flatten().ok_or(Error::NoJob(id))
+    }
+
+    pub async fn list(&self, request: v1::ListJobsRequest) -> Result<JobPage> {
+        let mut violations = Violations::default();
+        let status = v1::job::Status::try_from(request.status);
+        if status.is_err() {
+            violations.add("status", format!("is {}, which is no status", request.status));
+        }
+        let state = status.ok().and_then(status::state);
+        let v1::ListJobsRequest { worker_id, task, page_size, page_token, .. } = request;
+        self.page(worker_id, task, state, page_size, &page_token, violations).await
+    }
+
+    pub async fn list_failed(&self, request: v1::ListFailedJobsRequest) -> Result<JobPage> {
+        let v1::ListFailedJobsRequest { worker_id, page_size, page_token, task } = request;
+        self.page(worker_id, task, Some(State::Failed), page_size, &page_token, Violations::default()).await
+    }
+
+    async fn page(
+        &self,
+        worker_id: String,
+        task: String,
+        state: Option<State>,
+        page_size: i32,
+        page_token: &str,
+        mut violations: Violations,
+    ) -> Result<JobPage> {
+        violations.name("worker_id", &worker_id, limits::WORKER_ID);
+        violations.name("task", &task, limits::TASK);
+        let wanted = match violations.integer("page_size", page_size, 0..=limits::PAGE_MAX) {
+            0 => limits::PAGE_DEFAULT,
+            size => size,
+        };
+        let given = |text: String| (!text.is_empty()).then_some(text);
+        let filter = Filter { worker_id: given(worker_id), state, task: given(task) };
+        let after = if page_token.is_empty() {
+            None
+        } else {
+            filter.cursor(page_token).map_err(|wrong| violations.add("page_token", wrong)).ok()
+        };
+        violations.finish()?;
+
+        let (mut jobs, mut bytes, mut after) = (Vec::new(), 0, after);
+        loop {
+            let ask = (wanted - jobs.len() as u32).min(CHUNK);
+            let mut chunk = self.store.list(&filter.query(ask, after.clone())).await?;
+            let fits = fitting(&chunk.jobs, limits::REPLY_BYTES.saturating_sub(bytes));
+            // One job is always answered, or a page could never end.
+            let keep = if jobs.is_empty() { fits.max(1) } else { fits };
+            if keep < chunk.jobs.len() {
+                if keep == 0 {
+                    return Ok(JobPage {
+                        jobs,
+                        next_page_token: after.map_or_else(String::new, |it| filter.token(it)),
+                    });
+                }
+                // Only the store knows how its lists are ordered: it is asked where the shorter page ends.
+                chunk = self.store.list(&filter.query(keep as u32, after)).await?;
+                jobs.append(&mut chunk.jobs);
+                return Ok(JobPage {
+                    jobs,
+                    next_page_token: chunk.next.map_or_else(String::new, |it| filter.token(it)),
+                });
+            }
+            let short = chunk.jobs.len() < ask as usize;
+            bytes += chunk.jobs.iter().map(job_bytes).sum::<usize>();
+            jobs.append(&mut chunk.jobs);
+            match chunk.next {
+                None => return Ok(JobPage { jobs, next_page_token: String::new() }),
+                // A short one has read as many rows as a page may.
+                Some(next) if short || jobs.len() as u32 >= wanted => {
+                    return Ok(JobPage { jobs, next_page_token: filter.token(next) });
+                }
+                next => after = next,
+            }
+        }
+    }
+
+    pub async fn cancel(&self, request: v1::CancelJobRequest) -> Result<JobRecord> {
+        let mut violations = Violations::default();
+        let id = violations.uuid("job_id", &request.job_id);
+        violations.length("reason", &request.reason, limits::NOTE);
+        violations.finish()?;
+        let reason = storable(request.reason, limits::NOTE);
+        moved(id, "cancelled", self.store.cancel(&[id], &reason).await?)?;
+        self.job(id).await
+    }
+
+    pub async fn retry(&self, request: &v1::RetryJobRequest) -> Result<JobRecord> {
+        let id = job_id(&request.job_id)?;
+        let worker_id = moved(id, "retried", self.store.retry(&[id]).await?)?;
+        self.wakes.wake(&worker_id, 1);
+        self.job(id).await
+    }
+
+    pub async fn delete(&self, request: &v1::DeleteJobRequest) -> Result<()> {
+        let id = job_id(&request.job_id)?;
+        moved(id, "deleted", self.store.delete(&[id]).await?).map(|_| ())
+    }
+
+    pub async fn sessions(&self, request: v1::ListWorkersRequest) -> Result<Vec<SessionRecord>> {
+        let mut violations = Violations::default();
+        violations.name("worker_id", &request.worker_id, limits::WORKER_ID);
+        violations.finish()?;
+        let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id.as_str());
+        Ok(self.store.sessions(worker_id).await?)
+    }
+}
+
+/// The worker_id of the one job that was moved.
+fn moved(id: uuid::Uuid, verb: &'static str, answers: Vec<Moved>) -> Result<String> {
+    match answers.into_iter().next() {
+        Some(Moved::Yes { worker_id }) => Ok(worker_id),
+        Some(Moved::Refused(state)) => Err(Error::WrongState { id, state, verb }),
+        Some(Moved::NotFound) | None => Err(Error::NoJob(id)),
+    }
+}
+
+fn job_bytes(job: &JobRecord) -> usize {
+    JOB_BYTES
+        + job.payload.len()
+        + job.result.as_ref().map_or(0, String::len)
+        + job.last_error.len()
+        + job.note.len()
+        + job.progress.as_ref().map_or(0, |it| it.message.len())
+}
+
+/// How many jobs from the first on have room in `bytes`.
+fn fitting(jobs: &[JobRecord], bytes: usize) -> usize {
+    let mut left = bytes;
+    jobs.iter()
+        .take_while(|job| {
+            let fits = job_bytes(job) <= left;
+            left = left.saturating_sub(job_bytes(job));
+            fits
+        })
+        .count()
+}

@@ -1,0 +1,133 @@
+//! The rules of the queue, between the API and the store.
+//!
+//! [`submit`], [`acquire`], [`settle`], [`sessions`], [`jobs`] and [`metrics`] are the calls; [`validate`] checks
+//! their fields; [`grouper`] turns concurrent writes into few commits; [`wake`] tells who waits that there is work;
+//! [`page`] names the places where pages end.
+
+mod acquire;
+mod clock;
+pub mod error;
+mod grouper;
+mod jobs;
+mod metrics;
+mod page;
+mod sessions;
+mod settle;
+mod submit;
+mod validate;
+mod wake;
+
+use std::{ops::Deref, sync::Arc};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    clock::Clock,
+    error::{Error, Result},
+    jobs::JobPage,
+    metrics::{Counts, sum},
+    sessions::Registered,
+    settle::{Outcome, Verdict},
+    wake::Wakes,
+};
+use self::{
+    grouper::{Caps, Grouper, Weight},
+    sessions::WorkerIds,
+};
+use crate::{
+    meters::Meters,
+    store::{Alive, Beat, SettleAnswer, Settlement, Store, Unit, UnitAnswer},
+};
+
+const MIB: usize = 1024 * 1024;
+
+/// Jobs a commit takes at most, and what may wait for one.
+const SUBMITS: Caps =
+    Caps { group: Weight { count: 2_000, bytes: 8 * MIB }, waiting: Weight { count: 8_192, bytes: 128 * MIB } };
+const SETTLES: Caps =
+    Caps { group: Weight { count: 4_000, bytes: 8 * MIB }, waiting: Weight { count: 4_096, bytes: 128 * MIB } };
+const BEATS: Caps = Caps { group: Weight { count: 2_000, bytes: MIB }, waiting: Weight { count: 8_192, bytes: MIB } };
+
+/// What the calls and the groups both work with.
+pub struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) meters: Meters,
+}
+
+/// The queue. Cheap to call from any number of tasks.
+pub struct Queue {
+    shared: Arc<Shared>,
+    submits: Grouper<Unit, UnitAnswer>,
+    settles: Grouper<Settlement, SettleAnswer>,
+    beats: Grouper<Beat, Option<Alive>>,
+    worker_ids: WorkerIds,
+    acquiring: Semaphore,
+    payload_bytes: usize,
+    draining: CancellationToken,
+}
+
+/// How a queue is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The largest payload accepted, in bytes.
+    pub payload_bytes: usize,
+    /// Looks for jobs that go on at once.
+    pub acquires: usize,
+    /// Cancelled when the server takes nothing new: long polls end empty.
+    pub draining: CancellationToken,
+    /// Cancelled when nothing more can come: the groups write what waits and end.
+    pub closing: CancellationToken,
+}
+
+impl Queue {
+    /// Its tasks run on `tracker`.
+    pub fn new(store: Arc<dyn Store>, options: Options, tracker: &TaskTracker) -> Self {
+        let shared = Arc::new(Shared {
+            wakes: Wakes::new(store.wakes().is_some()),
+            store,
+            clock: Arc::default(),
+            meters: Meters::new(),
+        });
+        let Options { payload_bytes, acquires, draining, closing } = options;
+        if let Some(wakes) = shared.store.wakes() {
+            tracker.spawn(Arc::clone(&shared.wakes).hear(wakes, closing.clone()));
+            tracker.spawn(Arc::clone(&shared.wakes).announce(Arc::clone(&shared.store), closing.clone()));
+        }
+        let for_submits = Arc::clone(&shared);
+        let submits = Grouper::spawn(SUBMITS, tracker, closing.clone(), move |units| {
+            let shared = Arc::clone(&for_submits);
+            async move { submit::flush(&shared, units).await }
+        });
+        let for_settles = Arc::clone(&shared);
+        let settles = Grouper::spawn(SETTLES, tracker, closing.clone(), move |items| {
+            let shared = Arc::clone(&for_settles);
+            async move { settle::flush(&shared, items).await }
+        });
+        let for_beats = Arc::clone(&shared);
+        let beats = Grouper::spawn(BEATS, tracker, closing, move |beats| {
+            let shared = Arc::clone(&for_beats);
+            async move { sessions::flush(&shared, beats).await }
+        });
+        Self {
+            shared,
+            submits,
+            settles,
+            beats,
+            worker_ids: WorkerIds::default(),
+            acquiring: Semaphore::new(acquires.max(1)),
+            payload_bytes,
+            draining,
+        }
+    }
+}
+
+impl Deref for Queue {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}

@@ -1,0 +1,114 @@
+//! Page tokens: where a page ended, bound to the filter that it belongs to. Opaque to callers, and not trusted.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jobqueue_shared::{limits, state::State};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::store::{Cursor, ListQuery};
+
+/// What a list shows, whatever the page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub worker_id: Option<String>,
+    pub state: Option<State>,
+    pub task: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Token {
+    #[serde(rename = "f")]
+    filter: u64,
+    #[serde(rename = "c")]
+    cursor: Cursor,
+}
+
+/// A cursor holds a worker_id and four numbers.
+const TOKEN_BYTES: usize = 1_024;
+
+impl Filter {
+    pub(super) fn query(&self, page_size: u32, after: Option<Cursor>) -> ListQuery {
+        let Self { worker_id, state, task } = self.clone();
+        ListQuery { worker_id, state, task, page_size, after }
+    }
+
+    pub(super) fn token(&self, cursor: Cursor) -> String {
+        let token = Token { filter: self.fingerprint(), cursor };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+    }
+
+    /// Where the page before ended; or what is wrong with the token.
+    pub(super) fn cursor(&self, token: &str) -> Result<Cursor, &'static str> {
+        const UNKNOWN: &str = "is no token of this server; leave it empty to start at the first page";
+        if token.len() > TOKEN_BYTES {
+            return Err(UNKNOWN);
+        }
+        let json = URL_SAFE_NO_PAD.decode(token).map_err(|_| UNKNOWN)?;
+        let Token { filter, cursor } = serde_json::from_slice(&json).map_err(|_| UNKNOWN)?;
+        if filter != self.fingerprint() {
+            return Err("belongs to a list with another filter; leave it empty to start at the first page");
+        }
+        let name = cursor.worker_id.len() <= limits::WORKER_ID && !cursor.worker_id.chars().any(char::is_control);
+        // Up to the year 9999, so that no driver has to fear an overflow.
+        if name && cursor.priority <= limits::PRIORITY_LOWEST && (0..253_402_300_800_000).contains(&cursor.at_ms) {
+            Ok(cursor)
+        } else {
+            Err(UNKNOWN)
+        }
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let parts = (&self.worker_id, self.state.map(State::word), &self.task);
+        let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
+        digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn filter(worker_id: &str, state: Option<State>) -> Filter {
+        Filter { worker_id: (!worker_id.is_empty()).then(|| worker_id.into()), state, task: None }
+    }
+
+    proptest! {
+        #[test]
+        fn cursors_survive_the_trip(
+            worker_id in "[a-z]{0,100}", priority in 0_u8..=9, at_ms in 0..4_000_000_000_000_i64, id: u128,
+        ) {
+            let filter = filter("w", Some(State::Pending));
+            let cursor = Cursor { worker_id, priority, at_ms, id: Uuid::from_u128(id) };
+            prop_assert_eq!(filter.cursor(&filter.token(cursor.clone())), Ok(cursor));
+        }
+
+        #[test]
+        fn no_text_is_mistaken_for_a_token(text in ".{0,80}") {
+            prop_assert!(Filter::default().cursor(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn a_token_belongs_to_its_filter() {
+        let cursor = Cursor { worker_id: String::new(), priority: 0, at_ms: 0, id: Uuid::nil() };
+        let token = filter("a", None).token(cursor);
+        assert!(filter("a", None).cursor(&token).is_ok());
+        let task = Filter { task: Some("a".into()), ..Filter::default() };
+        for other in [filter("", None), filter("b", None), filter("a", Some(State::Done)), task] {
+            assert!(other.cursor(&token).unwrap_err().starts_with("belongs to"), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_forged_token_cannot_reach_the_database() {
+        let filter = Filter::default();
+        for (worker_id, priority, at_ms) in [("a\0", 0, 0), ("", 10, 0), ("", 0, -1), ("", 0, i64::MAX)] {
+            let cursor = Cursor { worker_id: worker_id.into(), priority, at_ms, id: Uuid::nil() };
+            assert!(filter.cursor(&filter.token(cursor)).is_err(), "{worker_id:?} {priority} {at_ms}");
+        }
+        assert!(filter.cursor(&"A".repeat(10_000)).is_err());
+    }
+}

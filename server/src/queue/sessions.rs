@@ -1,0 +1,151 @@
+//! RegisterSession, Heartbeat, EndSession: one run of one worker process.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use jobqueue_shared::{limits, proto::v1};
+use uuid::Uuid;
+
+use super::{
+    Queue,
+    error::{Error, Result},
+    grouper::Weight,
+    validate::Violations,
+};
+use crate::store::{Alive, Beat, NewSession, StoreResult};
+
+/// A session as it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered {
+    pub session_id: Uuid,
+    pub lease_ms: i64,
+}
+
+impl Queue {
+    pub async fn register(&self, request: v1::RegisterSessionRequest) -> Result<Registered> {
+        let mut violations = Violations::default();
+        violations.worker_id("worker_id", &request.worker_id);
+        violations.name("host", &request.host, limits::SESSION_TEXT);
+        violations.name("version", &request.version, limits::SESSION_TEXT);
+        if request.tasks.len() > limits::TASKS_PER_SESSION {
+            let count = request.tasks.len();
+            violations.add("tasks", format!("has {count}; the limit is {}", limits::TASKS_PER_SESSION));
+        }
+        for (index, task) in request.tasks.iter().enumerate() {
+            violations.name(&format!("tasks[{index}]"), task, limits::TASK);
+        }
+        let slots = violations.integer("slots", request.slots, 1..=limits::JOBS_PER_SESSION);
+        let lease_ms = request.lease_time.map_or(limits::LEASE_MS_DEFAULT, |it| {
+            violations.duration_ms("lease_time", it, limits::LEASE_MS_MIN..=limits::LEASE_MS_MAX, "5 s to 12 h")
+        });
+        violations.finish()?;
+        if self.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let session = NewSession {
+            worker_id: request.worker_id,
+            host: request.host,
+            pid: request.pid,
+            version: request.version,
+            tasks: request.tasks,
+            slots,
+            lease_ms,
+        };
+        let session_id = self.store.register(&session).await?;
+        self.worker_ids.put(session_id, &session.worker_id);
+        Ok(Registered { session_id, lease_ms })
+    }
+
+    pub async fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<Alive> {
+        let session_id = session_id(&request.session_id)?;
+        let beat = Beat { session_id, draining: request.draining };
+        let answers = self.beats.call(vec![beat], Weight { count: 1, bytes: 0 }).await?;
+        answers.into_iter().next().flatten().ok_or(Error::NoSession(session_id))
+    }
+
+    /// Ending what has ended already is fine.
+    pub async fn end_session(&self, request: &v1::EndSessionRequest) -> Result<()> {
+        let session_id = session_id(&request.session_id)?;
+        let freed = self.store.end_session(session_id).await?;
+        self.worker_ids.forget(session_id);
+        if let Some(worker_id) = freed {
+            self.wakes.wake(&worker_id, limits::JOBS_PER_SESSION as usize);
+        }
+        Ok(())
+    }
+}
+
+fn session_id(text: &str) -> Result<Uuid> {
+    let mut violations = Violations::default();
+    let id = violations.uuid("session_id", text);
+    violations.finish().map(|()| id)
+}
+
+/// Extends a group of sessions. The store sees each session once: a worker that repeats a heartbeat whose answer
+/// was slow may have two in one group.
+pub(super) async fn flush(queue: &super::Shared, beats: Vec<Beat>) -> StoreResult<Vec<Option<Alive>>> {
+    let mut places = HashMap::with_capacity(beats.len());
+    let mut unique: Vec<Beat> = Vec::with_capacity(beats.len());
+    for beat in &beats {
+        let place = *places.entry(beat.session_id).or_insert(unique.len());
+        match unique.get_mut(place) {
+            Some(first) => first.draining |= beat.draining,
+            None => unique.push(*beat),
+        }
+    }
+    let answers = queue.store.heartbeat(&unique).await?;
+    Ok(beats
+        .iter()
+        .map(|beat| places.get(&beat.session_id).and_then(|&at| answers.get(at).cloned().flatten()))
+        .collect())
+}
+
+/// Whose jobs a session takes, remembered so that a long poll listens before it looks. A hint: what is forgotten is
+/// asked for again.
+#[derive(Default)]
+pub(super) struct WorkerIds(Mutex<HashMap<Uuid, String>>);
+
+/// Sessions remembered at most; then all are forgotten.
+const REMEMBERED: usize = 10_000;
+
+impl WorkerIds {
+    pub(super) fn get(&self, session_id: Uuid) -> Option<String> {
+        self.lock().get(&session_id).cloned()
+    }
+
+    pub(super) fn put(&self, session_id: Uuid, worker_id: &str) {
+        let mut sessions = self.lock();
+        if sessions.len() >= REMEMBERED {
+            sessions.clear();
+        }
+        sessions.insert(session_id, worker_id.to_owned());
+    }
+
+    pub(super) fn forget(&self, session_id: Uuid) {
+        self.lock().remove(&session_id);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_sessions_stay_bounded() {
+        let sessions = WorkerIds::default();
+        for n in 0..2 * REMEMBERED {
+            sessions.put(Uuid::from_u128(n as u128), "w");
+        }
+        assert!(sessions.lock().len() <= REMEMBERED);
+        let last = Uuid::from_u128(2 * REMEMBERED as u128 - 1);
+        assert_eq!(sessions.get(last).as_deref(), Some("w"));
+        sessions.forget(last);
+        assert_eq!(sessions.get(last), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! Wake-up calls for those who wait for jobs of a worker_id. A hint: polling is the truth, so one may be lost.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, broadcast, futures::Notified};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::store::Store;
+
+/// Other servers hear of one worker_id at most once in this time.
+const QUIET: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+pub struct Wakes {
+    listeners: Mutex<HashMap<String, Arc<Notify>>>,
+    /// worker_ids that other servers have not been told of yet. `None`: there are no other servers.
+    untold: Option<Untold>,
+}
+
+#[derive(Default)]
+struct Untold {
+    worker_ids: Mutex<HashSet<String>>,
+    some: Notify,
+}
+
+/// Somebody who waits for jobs of one worker_id.
+pub struct Listener {
+    hub: Arc<Wakes>,
+    worker_id: String,
+    notify: Arc<Notify>,
+}
+
+impl Wakes {
+    /// `others`: other servers may work on the same database.
+    pub fn new(others: bool) -> Arc<Self> {
+        Arc::new(Self { untold: others.then(Untold::default), ..Self::default() })
+    }
+
+    pub fn listen(self: &Arc<Self>, worker_id: &str) -> Listener {
+        let mut listeners = lock(&self.listeners);
+        let notify = listeners.entry(worker_id.to_owned()).or_default();
+        Listener { hub: Arc::clone(self), worker_id: worker_id.to_owned(), notify: Arc::clone(notify) }
+    }
+
+    /// `jobs` of this worker_id became runnable here: so many listeners look, and other servers are told.
+    pub fn wake(&self, worker_id: &str, jobs: usize) {
+        self.wake_here(worker_id, jobs);
+        if let Some(untold) = &self.untold {
+            let mut worker_ids = lock(&untold.worker_ids);
+            if !worker_ids.contains(worker_id) {
+                worker_ids.insert(worker_id.to_owned());
+                untold.some.notify_one();
+            }
+        }
+    }
+
+    /// At most one listener a job, or they would all ask for it and all but one in vain. Who finds that there is
+    /// more than it may take wakes the next.
+    pub fn wake_here(&self, worker_id: &str, jobs: usize) {
+        let listeners = lock(&self.listeners);
+        if let Some(notify) = listeners.get(worker_id) {
+            // The map's own reference is no listener.
+            for _ in 0..jobs.min(Arc::strong_count(notify) - 1) {
+                notify.notify_one();
+            }
+        }
+    }
+
+    fn wake_all(&self) {
+        for notify in lock(&self.listeners).values() {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Tells other servers, until `stop`.
+    pub async fn announce(self: Arc<Self>, store: Arc<dyn Store>, stop: CancellationToken) {
+        let Some(untold) = &self.untold else { return };
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = untold.some.notified() => {}
+            }
+            let worker_ids: Vec<_> = lock(&untold.worker_ids).drain().collect();
+            if let Err(error) = store.announce(&worker_ids).await {
+                debug!(%error, worker_ids = worker_ids.len(), "other servers were not told of runnable jobs");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(QUIET) => {}
+            }
+        }
+    }
+
+    /// Listens to other servers, until `stop`.
+    pub async fn hear(self: Arc<Self>, mut wakes: broadcast::Receiver<String>, stop: CancellationToken) {
+        loop {
+            let heard = tokio::select! {
+                () = stop.cancelled() => return,
+                heard = wakes.recv() => heard,
+            };
+            match heard {
+                Ok(worker_id) => self.wake_here(&worker_id, 1),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// Completes at a wake-up call that comes after this was enabled or first polled. One that is dropped after it
+    /// was called passes the call on.
+    pub fn notified(&self) -> Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listeners = lock(&self.hub.listeners);
+        // The map's reference and this one: nobody else listens.
+        if Arc::strong_count(&self.notify) == 2 {
+            listeners.remove(&self.worker_id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_job_wakes_one_listener_and_only_of_its_worker_id() {
+        let hub = Wakes::new(false);
+        let (a, b, other) = (hub.listen("x"), hub.listen("x"), hub.listen("y"));
+        let (mut a, mut b, mut other) = (pin!(a.notified()), pin!(b.notified()), pin!(other.notified()));
+        for waiting in [&mut a, &mut b, &mut other] {
+            waiting.as_mut().enable();
+        }
+        hub.wake("x", 1);
+        assert!(poll!(&mut a).is_ready());
+        assert!(poll!(&mut b).is_pending());
+        assert!(poll!(&mut other).is_pending());
+        hub.wake("x", 1_000);
+        assert!(poll!(&mut b).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_call_to_someone_who_left_goes_to_the_next() {
+        let hub = Wakes::new(false);
+        let (a, b) = (hub.listen("x"), hub.listen("x"));
+        let mut stays = pin!(b.notified());
+        {
+            let mut leaves = pin!(a.notified());
+            leaves.as_mut().enable();
+            stays.as_mut().enable();
+            hub.wake("x", 1);
+        }
+        assert!(poll!(&mut stays).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_call_between_looking_and_waiting_is_not_lost() {
+        let hub = Wakes::new(false);
+        let listener = hub.listen("x");
+        let mut notified = pin!(listener.notified());
+        notified.as_mut().enable();
+        hub.wake("x", 1);
+        notified.await;
+    }
+
+    #[test]
+    fn nothing_stays_behind_for_those_who_left() {
+        let hub = Wakes::new(false);
+        let (a, b) = (hub.listen("x"), hub.listen("x"));
+        drop(a);
+        assert_eq!(lock(&hub.listeners).len(), 1);
+        drop(b);
+        assert!(lock(&hub.listeners).is_empty());
+        hub.wake("x", 1);
+    }
+
+    #[tokio::test]
+    async fn other_servers_wake_listeners_here_and_a_lagging_one_wakes_all() {
+        let hub = Wakes::new(true);
+        let (sender, receiver) = broadcast::channel(1);
+        let stop = CancellationToken::new();
+        let (x, y) = (hub.listen("x"), hub.listen("y"));
+        let (mut x, mut y) = (pin!(x.notified()), pin!(y.notified()));
+        x.as_mut().enable();
+        y.as_mut().enable();
+        for worker_id in ["z", "x"] {
+            sender.send(worker_id.to_owned()).unwrap();
+        }
+        let task = tokio::spawn(Arc::clone(&hub).hear(receiver, stop.clone()));
+        x.await;
+        y.await;
+        stop.cancel();
+        task.await.unwrap();
+    }
+}

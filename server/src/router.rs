@@ -1,0 +1,110 @@
+//! One router for both listeners: gRPC and gRPC-web by content type, everything else by path.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+};
+
+use crate::{background::health::Readiness, config::Serve, dashboard, guard, metrics::Scrape};
+
+/// What the HTTP half answers from.
+#[derive(Clone)]
+pub struct Http {
+    pub scrape: Arc<Scrape>,
+    pub readiness: watch::Receiver<Readiness>,
+}
+
+/// Pages may load and call nothing but this server, and nobody may frame them. WebAssembly needs its own word.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
+
+/// What a page needs to read of an answer; the names are those of gRPC-web.
+const GRPC_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-status-details-bin"),
+];
+
+pub fn router(grpc: Router, http: Http, config: &Serve) -> anyhow::Result<Router> {
+    let pages = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .fallback(dashboard::serve)
+        .with_state(http)
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn(secured));
+    let mut router = pages
+        .layer(middleware::from_fn_with_state(grpc, by_content_type))
+        .layer(guard::cross_site(&config.cors_origins)?);
+    if !config.cors_origins.is_empty() {
+        router = router.layer(cors(config));
+    }
+    Ok(router.layer(middleware::from_fn_with_state(guard::Hosts::new(config), guard::rebinding)))
+}
+
+/// gRPC's methods are paths too, but only its content types reach them: a page of another site can send none of
+/// these without being allowed to first.
+async fn by_content_type(State(grpc): State<Router>, request: Request, next: Next) -> Response {
+    if is_grpc(request.headers()) {
+        return grpc.oneshot(request).await.into_response();
+    }
+    next.run(request).await
+}
+
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
+}
+
+async fn metrics(State(http): State<Http>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], http.scrape.render().await)
+}
+
+async fn readyz(State(http): State<Http>) -> impl IntoResponse {
+    match *http.readiness.borrow() {
+        Readiness::Ready => (StatusCode::OK, "ready\n"),
+        Readiness::StorageAway => (StatusCode::SERVICE_UNAVAILABLE, "the storage is unavailable\n"),
+        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+    }
+}
+
+async fn secured(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn cors(config: &Serve) -> CorsLayer {
+    let origins = config.cors_origins.iter().filter_map(|it| HeaderValue::from_str(it.as_str()).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::POST])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            HeaderName::from_static("x-grpc-web"),
+            HeaderName::from_static("x-user-agent"),
+            HeaderName::from_static("grpc-timeout"),
+        ])
+        .expose_headers(GRPC_HEADERS)
+}
