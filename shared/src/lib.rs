@@ -17,6 +17,7 @@ pub mod proto {
     #![allow(
         clippy::all,
         clippy::pedantic,
+        clippy::allow_attributes_without_reason,
         unreachable_pub,
         missing_docs,
         reason = "generated code is not ours to lint"
