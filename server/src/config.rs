@@ -73,7 +73,7 @@ pub struct Common {
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug or trace, or by part: info,jobqueue_server=debug.
-    #[arg(long, global = true, env = "JOBQUEUE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, global = true, env = "JOBQUEUE_LOG", default_value = "info,sqlx=warn", value_name = "FILTER")]
     pub log: String,
 }
 

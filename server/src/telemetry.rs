@@ -31,7 +31,13 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
             )
             .try_init()?,
         LogFormat::Json => registry
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_span_list(false)
+                    .with_writer(std::io::stderr),
+            )
             .try_init()?,
     }
     // A panic is one line of the log like any other failure.

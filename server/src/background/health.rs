@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// An answer later than this is none.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {

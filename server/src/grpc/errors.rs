@@ -106,10 +106,17 @@ fn with_retry(code: Code, text: impl Into<String>, reason: &str, delay: Duration
     Status::with_error_details(code, text, details)
 }
 
-/// For a request whose message is larger than `limits::REQUEST_BYTES`.
-pub(super) fn too_large() -> Status {
-    let description = format!("is larger than {} bytes", limits::REQUEST_BYTES);
-    invalid(&[Violation { field: "the request".into(), description }])
+/// For a request to `path` whose message is larger than `limits::REQUEST_BYTES`, and was not read for that.
+pub(super) fn too_large(path: &str) -> Status {
+    // The one field of these that can be so large.
+    let field = match path.rsplit('/').next() {
+        Some("SubmitJob") => "payload_json",
+        Some("SubmitJobs") => "jobs",
+        Some("SettleJobs") => "settlements",
+        _ => "",
+    };
+    let description = format!("makes the request larger than {} bytes", limits::REQUEST_BYTES);
+    invalid(&[Violation { field: field.into(), description }])
 }
 
 /// For a method or service that does not exist.

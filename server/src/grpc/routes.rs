@@ -44,16 +44,19 @@ pub fn routes(queue: &Arc<Queue>, reporter: HealthReporter, draining: &Cancellat
         .add_service(HealthServer::new(Endpoint::new(reporter, draining.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    Ok(services
-        .routes()
-        .into_axum_router()
+    Ok(around(services.routes().into_axum_router(), draining))
+}
+
+/// What is done around every call, the innermost first.
+fn around(services: Router, draining: &CancellationToken) -> Router {
+    services
         .fallback(|uri: Uri| async move { errors::no_such_method(uri.path()).into_http::<Body>() })
         .layer(middleware::from_fn(too_large))
         .layer(middleware::from_fn_with_state(draining.clone(), end_streams))
         .layer(middleware::from_fn(deadline::observe))
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| errors::panicked().into_http::<Body>()))
         // Outermost: every answer so far is one of gRPC, which this makes one of gRPC-web for those who asked so.
-        .layer(tonic_web::GrpcWebLayer::new()))
+        .layer(tonic_web::GrpcWebLayer::new())
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -65,10 +68,11 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 /// tonic's decoder answers OUT_OF_RANGE to a message above the limit, and nothing here does: to callers it is a
 /// field too large like any other.
 async fn too_large(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let out_of_range = HeaderValue::from(Code::OutOfRange as u16);
     if response.headers().get(Status::GRPC_STATUS) == Some(&out_of_range) {
-        return errors::too_large().into_http();
+        return errors::too_large(&path).into_http();
     }
     response
 }
@@ -81,4 +85,57 @@ async fn end_streams(State(draining): State<CancellationToken>, request: Request
     let request =
         request.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(draining.cancelled_owned()))));
     next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::post;
+    use http::{Method, header};
+    use tonic_types::StatusExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn call(path: &str, content_type: &str, timeout: &str) -> Response {
+        let services = Router::new()
+            .route("/s/panics", post(async || -> Response { panic!("on purpose") }))
+            .route("/s/never", post(async || std::future::pending::<Response>().await))
+            .route("/s/SubmitJob", post(async || Status::out_of_range("too large").into_http::<Body>()));
+        let request = Request::builder()
+            .version(http::Version::HTTP_2)
+            .method(Method::POST)
+            .uri(path)
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::ACCEPT, content_type)
+            .header("grpc-timeout", timeout)
+            .body(Body::empty())
+            .unwrap();
+        around(services, &CancellationToken::new()).oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn whatever_goes_wrong_is_answered_in_the_callers_protocol() {
+        for content_type in ["application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto"] {
+            for (path, code) in [
+                ("/s/panics", Code::Internal),
+                ("/s/never", Code::DeadlineExceeded),
+                ("/s/SubmitJob", Code::InvalidArgument),
+                ("/s/other", Code::Unimplemented),
+                ("/other/method", Code::Unimplemented),
+            ] {
+                let response = call(path, content_type, "50m").await;
+                assert_eq!(response.status(), http::StatusCode::OK);
+                assert_eq!(response.headers()[header::CONTENT_TYPE], content_type, "{path}");
+                let status = Status::from_header_map(response.headers()).unwrap();
+                assert_eq!(status.code(), code, "{path} {content_type}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_too_large_to_read_names_the_field_that_made_it_so() {
+        let response = call("/s/SubmitJob", "application/grpc", "1S").await;
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "payload_json");
+    }
 }
