@@ -6,6 +6,9 @@ use uuid::Uuid;
 
 use super::{places, plan};
 
+/// worker_id and bucket; first, retry, running, done, failed, cancelled.
+pub(super) type CounterRow = (String, i64, i64, i64, i64, i64, i64, i64);
+
 /// first, retry, running, done, failed, cancelled, by worker_id and bucket.
 pub(super) type Counters = HashMap<(String, i64), [i64; 6]>;
 

@@ -27,10 +27,14 @@ impl Clock {
         self.base_ms.load(Ordering::Relaxed) + self.elapsed_ms()
     }
 
-    /// The database said `now_ms` between `asked` and now.
-    pub(super) fn set(&self, now_ms: i64, asked: Instant) {
-        let halfway = (asked.elapsed() / 2).as_millis() as i64;
-        self.base_ms.store(now_ms + halfway - self.elapsed_ms(), Ordering::Relaxed);
+    /// The database has just said `now_ms`. The answer took a while to get here, so what is known is never ahead of
+    /// the database, or a job would have to wait for its own submission; of several answers the quickest counts.
+    pub(super) fn set(&self, now_ms: i64) {
+        let known = self.base_ms.load(Ordering::Relaxed);
+        let heard = now_ms - self.elapsed_ms();
+        // Drift is followed by a millisecond an answer, a clock that was set back at once.
+        let base = if heard < known - 1_000 { heard } else { heard.max(known - 1) };
+        self.base_ms.store(base, Ordering::Relaxed);
     }
 
     /// `count` new ids of this moment, ascending, also after those made before.
@@ -69,7 +73,11 @@ mod tests {
     #[test]
     fn it_follows_the_database() {
         let clock = Clock::new(0);
-        clock.set(5_000_000, Instant::now());
+        clock.set(5_000_000);
         assert!((5_000_000..5_010_000).contains(&clock.now_ms()));
+        clock.set(4_999_950);
+        assert!(clock.now_ms() >= 4_999_999, "a slow answer is no news");
+        clock.set(1_000_000);
+        assert!((1_000_000..1_010_000).contains(&clock.now_ms()), "a clock that was set back is");
     }
 }

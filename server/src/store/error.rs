@@ -58,10 +58,10 @@ fn classify(code: &str, text: String) -> StoreError {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // FULL
         Ok(13) => StoreError::Full(text),
-        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CANTOPEN, PROTOCOL, NOTADB and CORRUPT are not ours to mend
-        Ok(5 | 6 | 7 | 8 | 9 | 10 | 14 | 15) => StoreError::Unavailable(text),
+        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CANTOPEN, PROTOCOL
+        Ok(5..=10 | 14 | 15) => StoreError::Unavailable(text),
         // TOOBIG, CONSTRAINT, MISMATCH
-        Ok(18 | 19 | 20) => StoreError::Data(text),
+        Ok(18..=20) => StoreError::Data(text),
         _ => StoreError::Defect(text),
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn encode_places(places: &[Place]) -> Vec<u8> {
 
 /// `None`: the two do not belong together.
 pub(super) fn decode_places(ids: &[u8], places: &[u8]) -> Option<Vec<Place>> {
-    if ids.len() % 16 != 0 || places.len() != ids.len() / 16 * PLACE_BYTES {
+    if !ids.len().is_multiple_of(16) || places.len() != ids.len() / 16 * PLACE_BYTES {
         return None;
     }
     let places = decode_ids(ids).zip(places.as_chunks::<PLACE_BYTES>().0).map(|(job_id, bytes)| {
@@ -107,7 +107,7 @@ pub(super) fn done_groups(mut places: Vec<Place>) -> Vec<Vec<Place>> {
 }
 
 /// The jobs of rows that share a time each, newest first and then by descending id, after `after`, at most `limit`.
-pub(super) fn newest(groups: Vec<GroupRow>, after: Option<&Cursor>, limit: usize) -> Vec<(i64, Uuid)> {
+pub(super) fn newest(groups: &[GroupRow], after: Option<&Cursor>, limit: usize) -> Vec<(i64, Uuid)> {
     let mut jobs: Vec<_> = groups
         .iter()
         .flat_map(|group| decode_ids(&group.ids).map(|id| (group.at, id)))

@@ -17,7 +17,9 @@ use crate::store::{
 };
 
 pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
-    let mut tx = store.begin_lazy().await?;
+    // Two calls with one acquire_no, when the first is slow and the worker asks again, must give one answer: the
+    // second would skip what the first has locked, say that there is nothing, and what the first took were stranded.
+    let mut tx = store.begin_alone(request.session_id).await?;
     let Some(session) = lock_session(&mut tx, request).await? else { return Ok(Acquired::NoSession) };
     if session.repeated {
         let claims = repeated_claims(&mut tx, request).await?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use crate::store::{
-    audit::{Found, Places},
+    audit::{CounterRow, Found, Places},
     error::StoreResult,
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
     let cancelled: Vec<(Uuid, String)> =
         sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
     places.cancelled(cancelled);
-    let counters: Vec<(String, i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
+    let counters: Vec<CounterRow> = sqlx::query_as(
         "SELECT worker_id, bucket, sum(first)::bigint, sum(retry)::bigint, sum(running)::bigint, sum(done)::bigint,
                 sum(failed)::bigint, sum(cancelled)::bigint
          FROM (SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters

@@ -18,9 +18,8 @@ const COMMIT_TRIES: u32 = 3;
 pub(super) async fn insert(store: &PostgresStore, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
     match insert_group(store, units).await {
         Ok(Some(answers)) => return Ok(answers),
-        Ok(None) => {}
         Err(StoreError::Data(text)) if units.len() == 1 => return Ok(vec![UnitAnswer::Refused(text)]),
-        Err(StoreError::Data(_)) => {}
+        Ok(None) | Err(StoreError::Data(_)) => {}
         Err(error) => return Err(error),
     }
     let mut answers = Vec::with_capacity(units.len());

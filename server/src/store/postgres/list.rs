@@ -104,12 +104,12 @@ async fn candidates(store: &PostgresStore, query: &ListQuery, limit: usize) -> S
             sqlx::query_as(CANCELLED).bind(worker_id).bind(at).bind(id).bind(limit).fetch_all(&store.pool).await?
         }
         Some(State::Running) => {
-            let groups = sqlx::query_as(RUNNING).bind(worker_id).fetch_all(&store.pool).await?;
-            details(store, places::newest(groups, after, limit as usize)).await?
+            let groups: Vec<GroupRow> = sqlx::query_as(RUNNING).bind(worker_id).fetch_all(&store.pool).await?;
+            details(store, places::newest(&groups, after, limit as usize)).await?
         }
         Some(State::Done) => {
             let groups = done_groups(store, worker_id, at, limit).await?;
-            details(store, places::newest(groups, after, limit as usize)).await?
+            details(store, places::newest(&groups, after, limit as usize)).await?
         }
     };
     Ok(rows)

@@ -20,7 +20,7 @@ mod wake;
 use std::{path::Path, sync::Mutex};
 
 use async_trait::async_trait;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
@@ -28,12 +28,15 @@ use super::{
     Store,
     clock::Clock,
     error::{StoreError, StoreResult},
-    types::*,
+    types::{
+        Acquire, Acquired, Alive, AttemptRecord, Beat, JobRecord, ListQuery, MinuteCounts, Moved, NewSession, Page,
+        ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Unit, UnitAnswer, WorkerIdCounts,
+    },
 };
 
 type Tx = Transaction<'static, Postgres>;
 
-pub struct PostgresStore {
+pub(super) struct PostgresStore {
     pool: PgPool,
     clock: std::sync::Arc<Clock>,
     wakes: broadcast::Sender<String>,
@@ -55,6 +58,15 @@ impl PostgresStore {
     /// A transaction whose loss in a crash is only a redelivery.
     async fn begin_lazy(&self) -> StoreResult<Tx> {
         Ok(self.pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await?)
+    }
+
+    /// The same, and no other of this session runs beside it. Not by its row: heartbeats must get through.
+    async fn begin_alone(&self, session_id: Uuid) -> StoreResult<Tx> {
+        let begin = format!(
+            "BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({})",
+            session_id.as_u64_pair().0.cast_signed()
+        );
+        Ok(self.pool.begin_with(AssertSqlSafe(begin)).await?)
     }
 }
 

@@ -1,10 +1,6 @@
 //! Opening a database: connections, schema, and whether it keeps its promises.
 
-use std::{
-    str::FromStr as _,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
     Connection as _, PgConnection, PgPool,
@@ -24,7 +20,7 @@ use crate::store::{
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/postgres");
 
 impl PostgresStore {
-    pub async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
+    pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
         let base = PgConnectOptions::from_str(&options.url)
             .map_err(|error| StoreError::Startup(format!("the database URL: {error}")))?
             .application_name("jobqueue");
@@ -69,8 +65,7 @@ async fn migrate(options: &PgConnectOptions) -> StoreResult<()> {
         }
     }
     // A newer schema that allows this server has migrations that it does not know.
-    let mut migrator = Migrator { ignore_missing: true, ..Migrator::DEFAULT };
-    migrator.migrations = MIGRATOR.migrations.clone();
+    let migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ignore_missing: true, ..Migrator::DEFAULT };
     migrator
         .run(&mut connection)
         .await
@@ -101,9 +96,8 @@ async fn check_durability(pool: &PgPool) -> StoreResult<()> {
 }
 
 pub(super) async fn read_clock(pool: &PgPool, clock: &Clock) -> StoreResult<i64> {
-    let asked = Instant::now();
     let now: i64 = sqlx::query_scalar("SELECT now_ms()").fetch_one(pool).await?;
-    clock.set(now, asked);
+    clock.set(now);
     Ok(now)
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::store::{
-    audit::{Found, Places},
+    audit::{CounterRow, Found, Places},
     error::StoreResult,
 };
 
@@ -31,7 +31,7 @@ pub(super) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
     let cancelled: Vec<(Uuid, String)> =
         sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
     places.cancelled(cancelled);
-    let counters: Vec<(String, i64, i64, i64, i64, i64, i64, i64)> =
+    let counters: Vec<CounterRow> =
         sqlx::query_as("SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters")
             .fetch_all(&mut *tx)
             .await?;

@@ -104,12 +104,12 @@ async fn candidates(store: &SqliteStore, query: &ListQuery, limit: usize) -> Sto
             sqlx::query_as(CANCELLED).bind(worker_id).bind(at).bind(id).bind(limit).fetch_all(&store.readers).await?
         }
         Some(State::Running) => {
-            let groups = sqlx::query_as(RUNNING).bind(worker_id).fetch_all(&store.readers).await?;
-            details(store, places::newest(groups, after, limit as usize)).await?
+            let groups: Vec<GroupRow> = sqlx::query_as(RUNNING).bind(worker_id).fetch_all(&store.readers).await?;
+            details(store, places::newest(&groups, after, limit as usize)).await?
         }
         Some(State::Done) => {
             let groups = done_groups(store, worker_id, at, limit).await?;
-            details(store, places::newest(groups, after, limit as usize)).await?
+            details(store, places::newest(&groups, after, limit as usize)).await?
         }
     };
     Ok(rows)

@@ -33,12 +33,15 @@ use super::{
     Store,
     clock::Clock,
     error::{StoreError, StoreResult},
-    types::*,
+    types::{
+        Acquire, Acquired, Alive, AttemptRecord, Beat, JobRecord, ListQuery, MinuteCounts, Moved, NewSession, Page,
+        ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Unit, UnitAnswer, WorkerIdCounts,
+    },
 };
 
 type Tx<'a> = Transaction<'a, Sqlite>;
 
-pub struct SqliteStore {
+pub(super) struct SqliteStore {
     /// `None` once closed.
     writer: tokio::sync::Mutex<Option<SqliteConnection>>,
     readers: SqlitePool,

@@ -25,7 +25,7 @@ use crate::store::{
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 impl SqliteStore {
-    pub async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
+    pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
         let base = parse(&options.url)?;
         let path = base.get_filename().to_owned();
         make_folder(&path)?;
@@ -109,8 +109,7 @@ async fn migrate(writer: &mut SqliteConnection) -> StoreResult<()> {
         }
     }
     // A newer schema that allows this server has migrations that it does not know.
-    let mut migrator = Migrator { ignore_missing: true, ..Migrator::DEFAULT };
-    migrator.migrations = MIGRATOR.migrations.clone();
+    let migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ignore_missing: true, ..Migrator::DEFAULT };
     migrator
         .run(writer)
         .await
