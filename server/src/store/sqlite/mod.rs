@@ -25,7 +25,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteConnectOptions,
+};
 use tokio::sync::{MappedMutexGuard, MutexGuard, broadcast};
 use uuid::Uuid;
 
@@ -44,6 +46,8 @@ type Tx<'a> = Transaction<'a, Sqlite>;
 pub(super) struct SqliteStore {
     /// `None` once closed.
     writer: tokio::sync::Mutex<Option<SqliteConnection>>,
+    /// How the writer is opened.
+    options: SqliteConnectOptions,
     readers: SqlitePool,
     clock: Clock,
     /// Where the pruner of keys goes on.
@@ -55,9 +59,21 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
-        MutexGuard::try_map(self.writer.lock().await, Option::as_mut)
-            .map_err(|_| StoreError::Unavailable("the database is closed".into()))
+        let closed = || StoreError::Unavailable("the database is closed".into());
+        let mut guard = self.writer.lock().await;
+        // After a full disk or a failed read or write SQLite has rolled back by itself; sqlx's own rollback then
+        // fails, and the connection counts a transaction for ever that no longer is.
+        if stuck(guard.as_mut().ok_or_else(closed)?).await {
+            *guard = Some(self.options.connect().await?);
+        }
+        MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
     }
+}
+
+/// It is in a transaction, although nobody uses it.
+async fn stuck(writer: &mut SqliteConnection) -> bool {
+    // The answer to a ping comes after the rollback of a transaction that was dropped.
+    writer.is_in_transaction() && (writer.ping().await.is_err() || writer.is_in_transaction())
 }
 
 /// Takes the write lock at once: one that is asked for later, after a read, is refused without waiting.
@@ -199,5 +215,54 @@ impl Store for SqliteStore {
             tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
         }
         drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ConnectOptions, NewJob, Start};
+
+    fn unit() -> Unit {
+        let job = NewJob {
+            worker_id: "w".into(),
+            task: String::new(),
+            priority: 5,
+            start: Start::Now,
+            payload: format!("\"{}\"", "x".repeat(200_000)),
+            max_retries: 3,
+            retry: None,
+            attempt_timeout_ms: None,
+            key: None,
+        };
+        Unit { jobs: vec![job] }
+    }
+
+    #[tokio::test]
+    async fn writing_goes_on_after_a_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/jobs.db", folder.path().display());
+        let store = SqliteStore::connect(&ConnectOptions::new(url)).await.unwrap();
+        {
+            // What SQLite does at the end of the disk it also does here. The limit is the connection's own.
+            let mut writer = store.writer().await.unwrap();
+            sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer).await.unwrap();
+        }
+        let mut stored = 0;
+        let error = loop {
+            match store.insert(&[unit()]).await {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+        assert!(stored > 0);
+        for _ in 0..2 {
+            store.insert(&[unit()]).await.unwrap();
+            stored += 1;
+        }
+        assert_eq!(store.counts().await.unwrap()[0].pending, stored);
+        assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());
+        store.close().await;
     }
 }

@@ -44,11 +44,12 @@ impl SqliteStore {
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(options.acquire_timeout)
-            .connect_with(base.pragma("query_only", "on"))
+            .connect_with(base.clone().pragma("query_only", "on"))
             .await
             .map_err(startup)?;
         Ok(Self {
             writer: tokio::sync::Mutex::new(Some(writer)),
+            options: base,
             readers,
             clock,
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
