@@ -11,9 +11,9 @@ use super::{
 };
 use crate::store::{AttemptRecord, JobRecord, Moved, SessionRecord};
 
-/// Jobs that a page asks the store for at once, so that a page of large payloads does not fill the memory before it
-/// is cut at `limits::REPLY_BYTES`.
-const CHUNK: u32 = 64;
+/// What a page may be with everything in it. The store has cut it by payloads and results, but errors and notes
+/// count too: clients refuse messages of more than 4 MiB.
+const MESSAGE_BYTES: usize = limits::REPLY_BYTES + 512 * 1024;
 /// What a job takes in a reply beside its texts.
 const JOB_BYTES: usize = 512;
 
@@ -76,40 +76,17 @@ impl Queue {
         };
         violations.finish()?;
 
-        let (mut jobs, mut bytes, mut after) = (Vec::new(), 0, after);
-        loop {
-            let ask = (wanted - jobs.len() as u32).min(CHUNK);
-            let mut chunk = self.store.list(&filter.query(ask, after.clone())).await?;
-            let fits = fitting(&chunk.jobs, limits::REPLY_BYTES.saturating_sub(bytes));
-            // One job is always answered, or a page could never end.
-            let keep = if jobs.is_empty() { fits.max(1) } else { fits };
-            if keep < chunk.jobs.len() {
-                if keep == 0 {
-                    return Ok(JobPage {
-                        jobs,
-                        next_page_token: after.map_or_else(String::new, |it| filter.token(it)),
-                    });
-                }
-                // Only the store knows how its lists are ordered: it is asked where the shorter page ends.
-                chunk = self.store.list(&filter.query(keep as u32, after)).await?;
-                jobs.append(&mut chunk.jobs);
-                return Ok(JobPage {
-                    jobs,
-                    next_page_token: chunk.next.map_or_else(String::new, |it| filter.token(it)),
-                });
-            }
-            let short = chunk.jobs.len() < ask as usize;
-            bytes += chunk.jobs.iter().map(job_bytes).sum::<usize>();
-            jobs.append(&mut chunk.jobs);
-            match chunk.next {
-                None => return Ok(JobPage { jobs, next_page_token: String::new() }),
-                // A short one has read as many rows as a page may.
-                Some(next) if short || jobs.len() as u32 >= wanted => {
-                    return Ok(JobPage { jobs, next_page_token: filter.token(next) });
-                }
-                next => after = next,
-            }
-        }
+        let page = self.store.list(&filter.query(wanted, after.clone())).await?;
+        // One job is always answered, or the list could never go on.
+        let fits = fitting(&page.jobs, MESSAGE_BYTES).max(1);
+        let page = if fits < page.jobs.len() {
+            // Only the store knows how its lists are ordered: it is asked where the shorter page ends.
+            self.store.list(&filter.query(fits as u32, after)).await?
+        } else {
+            page
+        };
+        let next_page_token = page.next.map_or_else(String::new, |next| filter.token(next));
+        Ok(JobPage { jobs: page.jobs, next_page_token })
     }
 
     pub async fn cancel(&self, request: v1::CancelJobRequest) -> Result<JobRecord> {
