@@ -93,7 +93,7 @@ pub struct Serve {
     #[arg(long, env = "JOBQUEUE_INSECURE_ALLOW_REMOTE")]
     pub insecure_allow_remote: bool,
 
-    /// An origin, such as https://tools.example.com, whose pages may call the API from a browser. Repeatable; none
+    /// An origin, such as `https://tools.example.com`, whose pages may call the API from a browser. Repeatable; none
     /// by default. Behind a proxy, name the origin under which the dashboard is reached.
     #[arg(long = "cors-origin", env = "JOBQUEUE_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<Origin>,

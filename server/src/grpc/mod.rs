@@ -1,7 +1,7 @@
 //! gRPC: parses, calls the queue and converts; nothing more.
 //!
-//! One file a service; [`convert`] makes the API's messages, [`errors`] its errors. [`deadline`], [`health`] and
-//! [`routes`] are what every method shares.
+//! One file a service; `convert` makes the API's messages, `errors` its errors. `deadline`, `health` and
+//! `routes` are what every method shares.
 
 mod admin_service;
 mod convert;

@@ -2,7 +2,7 @@
 //!
 //! A job is written once; where it stands is told by the one table that holds its id: `ready` (pending), an open
 //! place of `claims` (running), `done`, `dead_letters` (failed) or `cancelled`. Every method is one atomic
-//! transition over a batch. What a transition decides is in [`plan`], which both drivers share: their SQL only
+//! transition over a batch. What a transition decides is in `plan`, which both drivers share: their SQL only
 //! finds, locks and writes.
 
 mod audit;
