@@ -6,7 +6,10 @@ use jobqueue_shared::limits;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{PostgresStore, Tx, counts};
+use super::{
+    PostgresStore, Tx, counts,
+    floor::{PRIORITIES, Start},
+};
 use crate::store::{
     error::StoreResult,
     hand_over::{self, Taker},
@@ -30,7 +33,17 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     if room == 0 {
         return Ok(Acquired::SessionFull);
     }
-    let taken = take_ready(&mut tx, &session, u64::from(request.max_jobs).min(room)).await?;
+    let max_jobs = u64::from(request.max_jobs).min(room);
+    let start = store.floors.start(&session.worker_id);
+    let mut taken = take_ready(&mut tx, &session, &start, max_jobs, &[]).await?;
+    // A short answer: perhaps something was put below the floors.
+    if (taken.len() as u64) < max_jobs
+        && let Some(below) = start.below()
+    {
+        let more = take_ready(&mut tx, &session, &below, max_jobs, &taken).await?;
+        taken.extend(more);
+        taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
+    }
     if taken.is_empty() {
         let next_run_at_ms = next_run_at(&mut tx, &session).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
@@ -43,6 +56,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), session.now).await?;
     let jobs = hand_over::in_taken_order(hand_over::leased(&claims, facts)?, &taken);
     tx.commit().await?;
+    store.floors.raise(&session.worker_id, &start, &taken);
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
 
@@ -94,10 +108,11 @@ const TAKE_READY: &str = "
             SELECT tid, n, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) AS bytes
             FROM (
                 SELECT r.tid, r.payload_bytes, row_number() OVER () AS n
-                FROM generate_series(0, 9) AS p(priority), LATERAL (
+                FROM unnest($5::smallint[], $6::bigint[], $7::uuid[]) AS f(priority, run_at, id), LATERAL (
                     SELECT ready.ctid AS tid, ready.payload_bytes
                     FROM ready
-                    WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at <= $2
+                    WHERE ready.worker_id = $1 AND ready.priority = f.priority AND ready.run_at <= $2
+                      AND (ready.run_at, ready.id) > (f.run_at, f.id)
                     ORDER BY ready.run_at, ready.id
                     LIMIT $3
                     FOR UPDATE SKIP LOCKED
@@ -105,16 +120,28 @@ const TAKE_READY: &str = "
                 LIMIT $3
             ) AS candidates
         ) AS sized
-        WHERE bytes <= $4 OR n = 1
+        WHERE bytes <= $4 OR (n = 1 AND $8)
     ))
     RETURNING id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
 
-async fn take_ready(tx: &mut Tx, session: &SessionRow, max_jobs: u64) -> StoreResult<Vec<TakenRow>> {
+/// As many as fit beside those that were taken before: `max_jobs` and the bytes of a reply, but at least one in all.
+async fn take_ready(
+    tx: &mut Tx,
+    session: &SessionRow,
+    start: &Start,
+    max_jobs: u64,
+    before: &[TakenRow],
+) -> StoreResult<Vec<TakenRow>> {
+    let bytes: i64 = before.iter().map(|row| i64::from(row.payload_bytes)).sum();
     let mut taken: Vec<TakenRow> = sqlx::query_as(TAKE_READY)
         .bind(&session.worker_id)
         .bind(session.now)
-        .bind(max_jobs as i64)
-        .bind(limits::REPLY_BYTES as i64)
+        .bind(max_jobs as i64 - before.len() as i64)
+        .bind(limits::REPLY_BYTES as i64 - bytes)
+        .bind((0..PRIORITIES as i16).collect::<Vec<_>>())
+        .bind(start.keys.map(|(run_at, _)| run_at).to_vec())
+        .bind(start.keys.map(|(_, id)| id).to_vec())
+        .bind(before.is_empty())
         .fetch_all(&mut **tx)
         .await?;
     taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));

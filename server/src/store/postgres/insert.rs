@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{PostgresStore, Tx};
 use crate::store::{
     error::{StoreError, StoreResult},
+    plan::ReadyRow,
     prepare::{self, Holder, JobToStore, KeyRef, Verdict},
     types::{Unit, UnitAnswer},
 };
@@ -46,9 +47,12 @@ async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Opti
             return Ok(None);
         }
         give_back_keys(&mut tx, &verdict.give_back).await?;
-        write_jobs(&mut tx, units, &verdict.insert).await?;
+        let ready = write_jobs(&mut tx, units, &verdict.insert).await?;
         match tx.commit().await.map_err(StoreError::from) {
-            Ok(()) => return Ok(Some(verdict.answers)),
+            Ok(()) => {
+                store.floors.lower(&ready);
+                return Ok(Some(verdict.answers));
+            }
             Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -148,9 +152,9 @@ const WRITE_JOBS: &str = "
     FROM new WHERE id IN (SELECT id FROM stored)
     RETURNING id";
 
-async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<()> {
+async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
     if jobs.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
     let stored: Vec<Uuid> = sqlx::query_scalar(WRITE_JOBS)
@@ -171,5 +175,6 @@ async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreRe
     let rows: Vec<_> =
         jobs.iter().filter(|job| stored.contains(&job.id)).map(|job| prepare::ready_row(job, units)).collect();
     let now = rows.iter().map(|row| row.since).max().unwrap_or_default();
-    super::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await
+    super::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
+    Ok(rows)
 }

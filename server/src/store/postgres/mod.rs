@@ -6,6 +6,7 @@
 mod acquire;
 mod audit;
 mod counts;
+mod floor;
 mod insert;
 mod list;
 mod moves;
@@ -39,6 +40,7 @@ type Tx = Transaction<'static, Postgres>;
 pub(super) struct PostgresStore {
     pool: PgPool,
     clock: std::sync::Arc<Clock>,
+    floors: floor::Floors,
     wakes: broadcast::Sender<String>,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,

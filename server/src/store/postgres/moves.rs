@@ -148,9 +148,10 @@ pub(super) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Ve
     while !open(&sorted, &answers).is_empty() {
         let mut tx = store.begin().await?;
         let mut round = answers.clone();
-        retry_finished(&mut tx, &sorted, &mut round).await?;
+        let ready = retry_finished(&mut tx, &sorted, &mut round).await?;
         explain(&mut tx, &sorted, State::can_retry, &mut round).await?;
         tx.commit().await?;
+        store.floors.lower(&ready);
         answers = round;
     }
     Ok(in_order(ids, &answers))
@@ -179,9 +180,9 @@ const TAKE_FINISHED: &str = "
     FROM (SELECT id, run_no, true AS failed FROM failed UNION ALL SELECT id, run_no, false FROM stopped) AS t
     JOIN jobs j ON j.id = t.id";
 
-async fn retry_finished(tx: &mut Tx, ids: &[Uuid], answers: &mut Answers) -> StoreResult<()> {
+async fn retry_finished(tx: &mut Tx, ids: &[Uuid], answers: &mut Answers) -> StoreResult<Vec<ReadyRow>> {
     let rows: Vec<FinishedRow> = sqlx::query_as(TAKE_FINISHED).bind(open(ids, answers)).fetch_all(&mut **tx).await?;
-    let Some(now) = rows.first().map(|row| row.now) else { return Ok(()) };
+    let Some(now) = rows.first().map(|row| row.now) else { return Ok(Vec::new()) };
     let mut deltas = Deltas::default();
     let (mut ready, mut attempts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in rows {
@@ -215,7 +216,8 @@ async fn retry_finished(tx: &mut Tx, ids: &[Uuid], answers: &mut Answers) -> Sto
     }
     settle::write_ready(tx, &ready).await?;
     settle::write_attempts(tx, &attempts).await?;
-    counts::write_deltas(tx, &deltas, now).await
+    counts::write_deltas(tx, &deltas, now).await?;
+    Ok(ready)
 }
 
 pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid], keys: Keys) -> StoreResult<Vec<Moved>> {

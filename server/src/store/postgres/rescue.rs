@@ -52,6 +52,7 @@ async fn time_out(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
     let items = plan::timed_out_items(&claims, now);
     let plan = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
+    store.floors.lower(&plan.ready);
     rescued.timed_out += items.len() as u64;
     rescued.worker_ids.extend(woken(plan));
     Ok(())
@@ -112,6 +113,7 @@ async fn end_lost(store: &PostgresStore, session_id: Uuid, rescued: &mut Rescued
     sqlx::query(MARK_ENDED).bind(session_id).bind(true).execute(&mut *tx).await?;
     let plan = take_back(&mut tx, session_id, |claims| plan::lost_items(claims, slots, &text)).await?;
     tx.commit().await?;
+    store.floors.lower(&plan.ready);
     rescued.sessions += 1;
     rescued.lost += plan.answers.len() as u64;
     rescued.worker_ids.extend(woken(plan));
@@ -124,7 +126,7 @@ pub(super) async fn end_session(store: &PostgresStore, session_id: Uuid) -> Stor
         return Ok(None);
     };
     sqlx::query(MARK_ENDED).bind(session_id).bind(false).execute(&mut *tx).await?;
-    take_back(&mut tx, session_id, |claims| {
+    let plan = take_back(&mut tx, session_id, |claims| {
         let places = claims.values().flat_map(|claim| claim.places.iter().map(|place| (claim.id, place.job_id)));
         let release = Ending::Release { no_handler: false };
         places
@@ -133,6 +135,7 @@ pub(super) async fn end_session(store: &PostgresStore, session_id: Uuid) -> Stor
     })
     .await?;
     tx.commit().await?;
+    store.floors.lower(&plan.ready);
     Ok(Some(session.worker_id))
 }
 

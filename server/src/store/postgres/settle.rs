@@ -22,6 +22,7 @@ pub(super) async fn settle(store: &PostgresStore, settlements: &[Settlement]) ->
     let claims = lock_claims(&mut tx, claim_ids(&items)).await?;
     let plan = end(&mut tx, &items, claims, store.clock.now_ms()).await?;
     tx.commit().await?;
+    store.floors.lower(&plan.ready);
     Ok(plan.answers)
 }
 

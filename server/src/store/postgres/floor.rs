@@ -1,0 +1,179 @@
+//! Where the next acquire of a worker_id begins to look, so that dead rows that an old snapshot pins are not walked
+//! again each time.
+//!
+//! A floor is the whole key of the last row taken, (run_at, id), a priority. With run_at alone a bulk submit, which
+//! gives one run_at to many jobs, would be walked again at every acquire. What lies below a floor is found when the
+//! floor is lowered for it, when an answer comes short, or at the latest when the floor expires.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use crate::store::{plan::ReadyRow, rows::TakenRow};
+
+pub(super) const PRIORITIES: usize = jobqueue_shared::limits::PRIORITY_LOWEST as usize + 1;
+/// Below every row.
+const BOTTOM: Key = (i64::MIN, Uuid::nil());
+/// How far below its floors a short answer looks: what other servers and long transactions put there lately.
+const LOOK_BELOW_MS: i64 = 10_000;
+const EXPIRES: Duration = Duration::from_secs(1);
+/// A full look takes at most a twentieth of the time.
+const FULL_LOOK_SHARE: u32 = 20;
+/// Forgetting all floors costs a full look each.
+const WORKER_IDS: usize = 10_000;
+
+type Key = (i64, Uuid);
+
+/// Rows with a larger key than their priority's are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub keys: [Key; PRIORITIES],
+    /// Everything is looked at.
+    pub full: bool,
+    generation: u64,
+    began: Instant,
+}
+
+impl Start {
+    /// The same, further down; `None` when it began at the bottom.
+    pub(super) fn below(&self) -> Option<Self> {
+        let lower = |(run_at, _): Key| (run_at.saturating_sub(LOOK_BELOW_MS), Uuid::nil());
+        (!self.full).then(|| Self { keys: self.keys.map(lower), ..*self })
+    }
+}
+
+struct Floor {
+    keys: [Key; PRIORITIES],
+    /// Counts how often it was lowered.
+    generation: u64,
+    /// When everything was looked at last, and how long that took.
+    looked: Option<(Instant, Duration)>,
+}
+
+#[derive(Default)]
+pub(super) struct Floors(Mutex<HashMap<String, Floor>>);
+
+impl Floors {
+    pub(super) fn start(&self, worker_id: &str) -> Start {
+        let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        let floor = floors.get(worker_id);
+        let generation = floor.map_or(0, |floor| floor.generation);
+        let fresh = floor.filter(|floor| {
+            floor.looked.is_some_and(|(at, took)| began.duration_since(at) < EXPIRES.max(took * FULL_LOOK_SHARE))
+        });
+        match fresh {
+            Some(floor) => Start { keys: floor.keys, full: false, generation, began },
+            None => Start { keys: [BOTTOM; PRIORITIES], full: true, generation, began },
+        }
+    }
+
+    /// After a commit that took these rows. Nothing is raised if something was put below meanwhile.
+    pub(super) fn raise(&self, worker_id: &str, start: &Start, taken: &[TakenRow]) {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if floors.len() >= WORKER_IDS && !floors.contains_key(worker_id) {
+            floors.clear();
+        }
+        let floor = floors.entry(worker_id.to_owned()).or_insert_with(|| Floor {
+            keys: [BOTTOM; PRIORITIES],
+            generation: 0,
+            looked: None,
+        });
+        if floor.generation != start.generation {
+            return;
+        }
+        if start.full {
+            floor.keys = start.keys;
+            floor.looked = Some((start.began, start.began.elapsed()));
+        }
+        for row in taken {
+            if let Some(key) = floor.keys.get_mut(row.priority as usize) {
+                *key = (*key).max((row.run_at, row.id));
+            }
+        }
+    }
+
+    /// After a commit that made these rows ready.
+    pub(super) fn lower(&self, rows: &[ReadyRow]) {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            let Some(floor) = floors.get_mut(&row.worker_id) else { continue };
+            let Some(key) = floor.keys.get_mut(row.priority as usize) else { continue };
+            if (row.run_at, row.id) <= *key {
+                *key = (row.run_at.saturating_sub(1), Uuid::max());
+                floor.generation += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(priority: i16, run_at: i64, id: u128) -> TakenRow {
+        let id = Uuid::from_u128(id);
+        TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0, waits_for_handler: false }
+    }
+
+    fn ready(priority: i16, run_at: i64, id: u128) -> ReadyRow {
+        ReadyRow {
+            worker_id: "w".into(),
+            id: Uuid::from_u128(id),
+            priority,
+            run_at,
+            run_no: 0,
+            used: 0,
+            payload_bytes: 0,
+            since: 0,
+            waits_for_handler: false,
+        }
+    }
+
+    #[test]
+    fn a_floor_rises_with_what_is_taken_in_each_priority() {
+        let floors = Floors::default();
+        let start = floors.start("w");
+        assert!(start.full);
+        floors.raise("w", &start, &[taken(5, 10, 1), taken(5, 10, 2), taken(7, 3, 9)]);
+        let start = floors.start("w");
+        assert!(!start.full);
+        assert_eq!(
+            (start.keys[5], start.keys[7], start.keys[0]),
+            ((10, Uuid::from_u128(2)), (3, Uuid::from_u128(9)), BOTTOM)
+        );
+        assert!(floors.start("other").full);
+    }
+
+    #[test]
+    fn what_is_put_below_is_seen_by_the_next_look() {
+        let floors = Floors::default();
+        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7)]);
+        floors.lower(&[ready(5, 10, 3), ready(5, 11, 1), ready(6, 1, 1)]);
+        assert!(floors.start("w").keys[5] < (10, Uuid::from_u128(3)));
+    }
+
+    #[test]
+    fn a_look_that_began_before_something_was_put_below_raises_nothing() {
+        let floors = Floors::default();
+        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7)]);
+        let start = floors.start("w");
+        floors.lower(&[ready(5, 9, 3)]);
+        floors.raise("w", &start, &[taken(5, 12, 1)]);
+        assert!(floors.start("w").keys[5] < (9, Uuid::from_u128(3)));
+    }
+
+    #[test]
+    fn a_short_answer_looks_below_once() {
+        let floors = Floors::default();
+        let full = floors.start("w");
+        assert_eq!(full.below(), None);
+        floors.raise("w", &full, &[taken(5, 50_000, 7)]);
+        let below = floors.start("w").below().unwrap();
+        assert_eq!(below.keys[5], (40_000, Uuid::nil()));
+    }
+}
