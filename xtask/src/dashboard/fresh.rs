@@ -17,10 +17,12 @@ const SOURCES: [&str; 6] = ["frontend", "shared", "proto", "Cargo.lock", "Cargo.
 /// Folders in there that are made and not written.
 const IGNORED: [&str; 3] = ["node_modules", "target", "dist"];
 
-/// What dist/ would be made of now, and what it holds now. Both go into the stamp: building by hand changes dist/ too.
+/// What dist/ would be made of now. The stamp says what it was made of and what came out: building by hand changes
+/// dist/ without changing the stamp.
 pub(crate) struct Fresh {
+    sources: String,
+    dist: PathBuf,
     stamp: PathBuf,
-    content: String,
 }
 
 impl Fresh {
@@ -31,18 +33,23 @@ impl Fresh {
         for source in SOURCES {
             add(&mut hash, &workspace.root, Path::new(source))?;
         }
-        let mut content = hex(hash);
-        content.push('\n');
-        content.push_str(&listing(&workspace.dist())?);
-        Ok(Self { stamp: workspace.target.join("dashboard.stamp"), content })
+        let stamp = workspace.target.join("dashboard.stamp");
+        Ok(Self { sources: hex(hash), dist: workspace.dist(), stamp })
     }
 
-    pub(crate) fn is_current(&self) -> bool {
-        fs::read_to_string(&self.stamp).is_ok_and(|content| content == self.content)
+    /// Whether dist/ holds what building it now would make.
+    pub(crate) fn is_current(&self) -> Result<bool> {
+        let stamp = fs::read_to_string(&self.stamp).unwrap_or_default();
+        Ok(self.dist.is_dir() && stamp == self.content()?)
     }
 
+    /// Says that dist/ has been built from these sources.
     pub(crate) fn write(&self) -> Result<()> {
-        fs::write(&self.stamp, &self.content).with_context(|| format!("cannot write {}", self.stamp.display()))
+        fs::write(&self.stamp, self.content()?).with_context(|| format!("cannot write {}", self.stamp.display()))
+    }
+
+    fn content(&self) -> Result<String> {
+        Ok(format!("{}\n{}", self.sources, listing(&self.dist)?))
     }
 }
 
@@ -106,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let workspace = workspace(root);
-        let current = || Fresh::new(&workspace).is_ok_and(|fresh| fresh.is_current());
+        let current = || Fresh::new(&workspace).unwrap().is_current().unwrap();
         assert!(!current(), "never built");
         Fresh::new(&workspace).unwrap().write().unwrap();
         assert!(current());

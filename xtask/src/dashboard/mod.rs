@@ -20,7 +20,7 @@ use crate::workspace::Workspace;
 
 /// The task that builds dist/; none when nothing that goes into it has changed.
 pub(crate) fn task(workspace: &Workspace) -> Option<Task<'_>> {
-    if Fresh::new(workspace).is_ok_and(|fresh| fresh.is_current()) {
+    if Fresh::new(workspace).and_then(|fresh| fresh.is_current()).unwrap_or(false) {
         return None;
     }
     Some(Task::new("the dashboard (trunk)", "the server carries it inside", |step| build(workspace, step)))
@@ -45,6 +45,8 @@ pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
 fn build(workspace: &Workspace, step: &Step) -> Result<()> {
     let log = workspace.log("dashboard");
     let dist = workspace.dist();
+    // Before the build: what is edited while it runs is not in it.
+    let fresh = Fresh::new(workspace);
     let mut command = trunk(workspace)?;
     command.args(["build", "--release", "--cargo-profile", "wasm-release", "--color", "never", "--dist"]).arg(&dist);
     process::logged(&mut command, &log, step)?;
@@ -58,7 +60,7 @@ fn build(workspace: &Workspace, step: &Step) -> Result<()> {
     for file in files(&dist)? {
         compress::beside(&file)?;
     }
-    Fresh::new(workspace)?.write()
+    fresh?.write()
 }
 
 /// Shrinks a WebAssembly file in place, where wasm-opt is installed.

@@ -1,6 +1,7 @@
 //! `cargo xtask up`: builds everything and runs it until Ctrl-C.
 
 mod children;
+mod dev;
 mod ports;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -71,13 +72,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     worker.arg("--server").arg(format!("http://{}", reachable(grpc)));
     children.start("jobqueue-worker", &mut worker)?;
 
-    if let Some(dev) = dev {
-        let mut trunk = dashboard::trunk(workspace)?;
-        trunk.args(["serve", "--color", "never", "--dist"]).arg(workspace.target.join("dashboard-dev"));
-        trunk.args(["--address", &dev.ip().to_string(), "--port", &dev.port().to_string()]);
-        trunk.envs(proxy(http));
-        children.start("trunk serve", &mut trunk)?;
-    }
+    // Lives until the end: it removes trunk's configuration.
+    let _config = match dev {
+        Some(dev) => {
+            let config = dev::Config::new(workspace, reachable(http))?;
+            children.start("trunk serve", &mut config.serve(workspace, dev)?)?;
+            Some(config)
+        }
+        None => None,
+    };
     announce(grpc, http, dev);
     Ok(report(&children.wait()))
 }
@@ -118,11 +121,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     address
-}
-
-/// What `Trunk.toml` cannot know: where the API listens this time.
-fn proxy(http: SocketAddr) -> [(&'static str, String); 1] {
-    [("TRUNK_SERVE_PROXY_BACKEND", format!("http://{}", reachable(http)))]
 }
 
 fn announce(grpc: SocketAddr, http: SocketAddr, dev: Option<SocketAddr>) {
