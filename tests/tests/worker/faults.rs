@@ -179,16 +179,20 @@ async fn stopping_finishes_what_it_can_and_gives_back_the_rest() {
 #[tokio::test]
 async fn a_job_that_was_on_its_way_to_a_stopping_worker_goes_back_at_once() {
     let world = World::new().await;
+    let (started, mut starts) = mpsc::unbounded_channel();
     let worker = world.worker().concurrency(2).handler("email", |_, _: Value| async { Ok(()) }).handler(
         "long",
-        |context: Context, _: Value| async move {
-            context.cancelled().await;
-            Ok(())
+        move |context: Context, _: Value| {
+            started.send(()).unwrap();
+            async move {
+                context.cancelled().await;
+                Ok(())
+            }
         },
     );
     let worker = Running::start(worker.grace(Duration::from_mins(10)));
     let long = world.submit("long").await;
-    world.until(&long, Status::Running).await;
+    starts.recv().await.unwrap();
     world.proxy.hold_answers(Some("AcquireJobs"));
     let job_id = world.submit("email").await;
     let leased_to = world.until(&job_id, Status::Running).await.job.session_id;
