@@ -41,7 +41,7 @@ impl Live {
         window_event_listener(ev::online, move |_| live.refresh());
         // It bubbles from the document.
         window_event_listener(ev::Custom::<web_sys::Event>::new("visibilitychange"), move |_| {
-            live.hidden.set(dom::hidden())
+            live.hidden.set(dom::hidden());
         });
         spawn_local(async move {
             loop {

@@ -127,12 +127,12 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
                 {move || axes(frame.get(), &scale.get(), &minutes.get())}
                 {move || lines(frame.get(), top.get(), &minutes.get())}
                 {move || {
-                    let minute = minutes.with(|all| all.get(at.get()?).cloned())?;
+                    let minute = minutes.with(|all| all.get(at.get()?).copied())?;
                     Some(crosshair(frame.get(), top.get(), shown.get(), count.get(), &minute))
                 }}
             </svg>
             {move || {
-                let minute = minutes.with(|all| all.get(at.get()?).cloned())?;
+                let minute = minutes.with(|all| all.get(at.get()?).copied())?;
                 let left = frame.get().x(shown.get(), count.get()) > width.get() / 2.0;
                 Some(view! { <Readout minute left /> })
             }}
@@ -160,7 +160,7 @@ fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<
     let times = minutes
         .iter()
         .enumerate()
-        .filter(|(at, _)| (last - at) % every == 0)
+        .filter(|(at, _)| (last - at).is_multiple_of(every))
         .map(|(at, minute)| {
             let x = frame.x(at, minutes.len());
             let clock = minute.start.as_ref().map(|start| dom::local_clock(timestamp_ms(start)));

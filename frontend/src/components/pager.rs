@@ -49,7 +49,7 @@ pub fn Pager(
                     <Icon name="left" />
                     "Newer"
                 </button>
-                <button type="button" class="button" class:gone=move || next.get().is_empty() on:click=older.clone()>
+                <button type="button" class="button" class:gone=move || next.get().is_empty() on:click=older>
                     "Older"
                     <Icon name="right" />
                 </button>

@@ -30,12 +30,11 @@ impl Frame {
 
     /// An SVG path through `values`.
     pub fn line(&self, values: &[i32], max: i32) -> String {
-        let mut path = String::with_capacity(values.len() * 14);
-        for (at, &value) in values.iter().enumerate() {
+        let point = |(at, &value): (usize, &i32)| {
             let command = if at == 0 { 'M' } else { 'L' };
-            path += &format!("{command}{:.1} {:.1}", self.x(at, values.len()), self.y(value, max));
-        }
-        path
+            format!("{command}{:.1} {:.1}", self.x(at, values.len()), self.y(value, max))
+        };
+        values.iter().enumerate().map(point).collect()
     }
 
     /// The area between `values` and the axis.

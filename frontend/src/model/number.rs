@@ -35,7 +35,7 @@ pub fn bytes(n: usize) -> String {
 
 fn scaled(n: usize, unit: usize, word: &str) -> String {
     let tenths = n * 10 / unit;
-    if tenths % 10 == 0 || tenths >= 1_000 {
+    if tenths.is_multiple_of(10) || tenths >= 1_000 {
         format!("{} {word}", tenths / 10)
     } else {
         format!("{}.{} {word}", tenths / 10, tenths % 10)

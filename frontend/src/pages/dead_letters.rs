@@ -197,10 +197,8 @@ fn tell(toasts: Toasts, answers: &[Answer]) {
         i32::try_from(n).unwrap_or(i32::MAX)
     };
     let (gone, left) = (number(|it| it.is_some_and(Failure::is_gone)), number(is_left));
-    let mut text = format!("{} retried", count(number(|it| it.is_none())));
-    if gone > 0 {
-        text += &format!(", {} already gone", count(gone));
-    }
+    let gone = if gone > 0 { format!(", {} already gone", count(gone)) } else { String::new() };
+    let text = format!("{} retried{gone}", count(number(|it| it.is_none())));
     match answers.iter().filter_map(|(_, failure)| failure.as_ref()).find(|it| is_left(Some(it))) {
         Some(first) => toasts.bad(format!("{text}, {} not: {}", count(left), first.message)),
         None => toasts.good(text),

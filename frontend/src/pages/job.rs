@@ -5,6 +5,7 @@ use jobqueue_shared::{
         CancelJobRequest, DeleteJobRequest, GetJobRequest, GetJobResponse, Job, RetryJobRequest, RetryPolicy,
         dead_letter::Reason, job::Status,
     },
+    state::State,
     status::state,
     time::{duration_ms, timestamp_ms},
 };
@@ -305,19 +306,19 @@ fn Actions(job: Signal<Job>) -> impl IntoView {
     };
     view! {
         <div class="actions">
-            <Show when=move || at.get().is_some_and(|it| it.can_retry())>
+            <Show when=move || at.get().is_some_and(State::can_retry)>
                 <button type="button" class="button primary" on:click=retry>
                     <Icon name="retry" />
                     "Retry job"
                 </button>
             </Show>
-            <Show when=move || at.get().is_some_and(|it| it.can_cancel())>
+            <Show when=move || at.get().is_some_and(State::can_cancel)>
                 <button type="button" class="button danger-quiet" on:click=cancel>
                     <Icon name="prohibit" />
                     "Cancel job"
                 </button>
             </Show>
-            <Show when=move || at.get().is_some_and(|it| it.is_finished())>
+            <Show when=move || at.get().is_some_and(State::is_finished)>
                 <button type="button" class="button danger-quiet" on:click=delete.clone()>
                     <Icon name="trash" />
                     "Delete job"

@@ -63,7 +63,7 @@ fn Tiles(data: RwSignal<Option<GetMetricsResponse>>, minutes: Memo<Vec<Minute>>)
                      figure: fn(&GetMetricsResponse) -> i32,
                      note: Box<dyn Fn(&GetMetricsResponse) -> String + Send + Sync>| {
         let figure = Memo::new(move |_| data.with(|data| data.as_ref().map(figure)));
-        let note = Memo::new(move |_| data.with(|data| data.as_ref().map(|data| note(data))));
+        let note = Memo::new(move |_| data.with(|data| data.as_ref().map(&note)));
         view! {
             <A href=href attr:class=format!("tile {tone}")>
                 <span class="tile-word">

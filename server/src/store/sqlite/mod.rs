@@ -26,7 +26,8 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteConnectOptions,
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    sqlite::SqliteConnectOptions,
 };
 use tokio::sync::{MappedMutexGuard, MutexGuard, broadcast};
 use uuid::Uuid;
