@@ -35,10 +35,8 @@ pub struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nobody answered, or not in time: what was asked may have been done.
-    Silent,
-    /// The server answered that it cannot work now; nothing was done.
-    Unavailable,
+    /// No answer, none in time, or that the storage is away: what was asked may have been done.
+    Away,
     NotFound,
     /// The job's state does not allow it.
     Precondition,
@@ -48,7 +46,7 @@ pub enum Kind {
 impl Failure {
     /// True when it says something about the server and nothing about the request.
     pub fn is_away(&self) -> bool {
-        matches!(self.kind, Kind::Silent | Kind::Unavailable)
+        self.kind == Kind::Away
     }
 
     /// True when the job is no longer there, or no longer in the state that it was shown in.
@@ -56,8 +54,8 @@ impl Failure {
         matches!(self.kind, Kind::NotFound | Kind::Precondition)
     }
 
-    fn silent(message: &str) -> Self {
-        Self { kind: Kind::Silent, message: message.into(), fields: vec![], job_id: None }
+    fn away(message: &str) -> Self {
+        Self { kind: Kind::Away, message: message.into(), fields: vec![], job_id: None }
     }
 }
 
@@ -65,11 +63,11 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         // A status that was made on this side has a source; one that the server sent has none.
         if status.source().is_some() {
-            return Self::silent("The server does not answer");
+            return Self::away("The server does not answer");
         }
         let kind = match status.code() {
-            Code::DeadlineExceeded => return Self::silent("The server did not answer in time"),
-            Code::Unavailable => Kind::Unavailable,
+            Code::DeadlineExceeded => return Self::away("The server did not answer in time"),
+            Code::Unavailable => Kind::Away,
             Code::NotFound => Kind::NotFound,
             Code::FailedPrecondition => Kind::Precondition,
             _ => Kind::Refused,
@@ -98,7 +96,7 @@ where
     let patience = TimeoutFuture::new(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).saturating_add(500));
     match select(answer, patience).await {
         Either::Left((answer, _)) => Ok(answer?.into_inner()),
-        Either::Right(_) => Err(Failure::silent("The server did not answer in time")),
+        Either::Right(_) => Err(Failure::away("The server did not answer in time")),
     }
 }
 
@@ -154,8 +152,8 @@ mod tests {
     #[test]
     fn silence_and_refusal_are_told_apart() {
         let broken = Status::from_error(Box::new(std::io::Error::other("connection refused")));
-        assert_eq!(Failure::from(broken).kind, Kind::Silent);
-        assert_eq!(Failure::from(Status::unavailable("storage is away")).kind, Kind::Unavailable);
+        assert_eq!(Failure::from(broken).kind, Kind::Away);
+        assert!(Failure::from(Status::unavailable("the storage is away")).is_away());
         assert!(Failure::from(Status::not_found("no job")).is_gone());
         assert_eq!(Failure::from(Status::internal("")).message, "The server answered Internal");
     }

@@ -396,10 +396,9 @@ fn Refused(failure: Failure) -> impl IntoView {
     // Those of a field of the form stand at the field.
     let other: Vec<_> = failure.fields.iter().filter(|(field, _)| !FIELDS.contains(&field.as_str())).cloned().collect();
     let advice = match failure.kind {
-        Kind::Silent => {
-            " The job may have been stored all the same. Nothing typed is lost; submitting again with an idempotency key stores it once at most."
+        Kind::Away => {
+            " Nothing typed is lost. The job may have been stored all the same; with an idempotency key, submitting again stores it once at most."
         }
-        Kind::Unavailable => " Nothing was stored, and nothing typed is lost. Try again in a moment.",
         _ if failure.fields.len() > other.len() => " See the marked fields.",
         _ => "",
     };
