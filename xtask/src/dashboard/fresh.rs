@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::files;
+use super::{WASM_OPT, files};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -30,6 +30,7 @@ impl Fresh {
         let mut hash = Sha256::new();
         hash.update(setup::tool_versions(workspace)?);
         hash.update([u8::from(setup::wasm_opt(workspace).is_some())]);
+        hash.update(WASM_OPT.concat());
         for source in SOURCES {
             add(&mut hash, &workspace.root, Path::new(source))?;
         }

@@ -63,12 +63,23 @@ fn build(workspace: &Workspace, step: &Step) -> Result<()> {
     fresh?.write()
 }
 
+/// The features that rustc's own output uses. With all of them wasm-opt writes imports that browsers refuse.
+const WASM_OPT: [&str; 7] = [
+    "-Oz",
+    "--enable-bulk-memory",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+
 /// Shrinks a WebAssembly file in place, where wasm-opt is installed.
 fn optimise(workspace: &Workspace, wasm: &Path, log: &Path, step: &Step) -> Result<()> {
     let Some(mut command) = setup::wasm_opt(workspace) else { return Ok(()) };
     let before = fs::read(wasm)?;
     let output = wasm.with_extension("optimised");
-    process::logged(command.args(["-Oz", "--all-features"]).arg(wasm).arg("-o").arg(&output), log, step)?;
+    process::logged(command.args(WASM_OPT).arg(wasm).arg("-o").arg(&output), log, step)?;
     fs::rename(&output, wasm)?;
     // The page names the hash of the file as trunk wrote it; a browser refuses what does not match.
     let page = workspace.dist().join("index.html");

@@ -35,6 +35,7 @@ impl Config {
         let mut trunk = dashboard::trunk(workspace)?;
         trunk.args(["serve", "--color", "never", "--dist"]).arg(workspace.target.join("dashboard-dev"));
         trunk.args(["--address", &address.ip().to_string(), "--port", &address.port().to_string()]);
+        trunk.args(["--disable-address-lookup", "true"]);
         trunk.args(self.0.iter().flat_map(|file| [Path::new("--config"), file]));
         Ok(trunk)
     }
