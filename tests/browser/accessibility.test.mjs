@@ -1,0 +1,92 @@
+// axe-core on every page filled with data, light and dark, wide and narrow; and the keyboard alone.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { AxeBuilder } from "@axe-core/playwright";
+
+import { Stack, open, until } from "./harness.mjs";
+
+let stack;
+let letter;
+before(async () => {
+  stack = await Stack.start();
+  const ids = [];
+  for (let n = 0; n < 3; n++) ids.push(await stack.deadLetter());
+  letter = ids[0];
+  const done = await stack.submit({ worker_id: "worker-1a", payload_json: '{"task":"email"}' });
+  await stack.settled(done, "done");
+  await stack.submit({ worker_id: "worker-1a", payload_json: '{"sleep_ms":600000}' });
+  await stack.submit({ worker_id: "nobody", task: "report", payload_json: "{}" });
+  await stack.submit({ worker_id: "nobody", payload_json: "{}", delay: { seconds: 3600 } });
+  const cancelled = await stack.submit({ worker_id: "nobody", payload_json: "{}" });
+  await stack.call("CancelJob", { job_id: cancelled, reason: "not needed" });
+});
+after(() => stack?.stop());
+
+const pages = [
+  ["/", "Overview", "main .brief a"],
+  ["/jobs", "Jobs", "td.lead a"],
+  ["/dead-letters", "Dead letters", "td.lead a"],
+  ["/workers", "Workers", "td.lead a"],
+  ["/submit", "Submit", "textarea"],
+  ["/jobs/", null, ".timeline .event"],
+];
+
+async function check(page, what) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  const told = grave.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join("\n  ")}`);
+  assert.deepEqual(told, [], what);
+}
+
+const ground = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+const GROUNDS = { light: "rgb(246, 247, 249)", dark: "rgb(14, 19, 26)" };
+
+for (const [viewport, width] of [["wide", 1280], ["narrow", 390]]) {
+  test(`axe finds nothing serious, ${viewport}, light and dark`, async () => {
+    const page = await stack.page({ colorScheme: "light", viewport: { width, height: 900 }, reducedMotion: "reduce" });
+    for (const [url, heading, filled] of pages) {
+      const [address, title] = heading ? [url, heading] : [`${url}${letter}`, letter];
+      await open(page, `${stack.base}${address}`, title);
+      await page.locator(filled).first().waitFor();
+      for (const theme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme: theme });
+        assert.equal(await ground(page), GROUNDS[theme], `${address} must be ${theme}`);
+        await check(page, `${address}, ${theme}, ${viewport}`);
+      }
+    }
+    // What is only there at times.
+    await open(page, `${stack.base}/dead-letters`, "Dead letters");
+    await page.getByLabel("Select all on this page").check();
+    await page.getByRole("button", { name: "Retry 3", exact: true }).click();
+    await page.getByRole("dialog").waitFor();
+    await check(page, `dialog, ${viewport}`);
+  });
+}
+
+test("the theme is the system's until one is chosen, and the choice is kept", async () => {
+  const page = await stack.page({ colorScheme: "light" });
+  await open(page, `${stack.base}/`, "Overview");
+  assert.equal(await ground(page), GROUNDS.light);
+  await page.getByRole("button", { name: "Theme: system" }).click();
+  await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+  assert.equal(await ground(page), GROUNDS.dark);
+  await page.reload();
+  await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+  assert.equal(await ground(page), GROUNDS.dark);
+});
+
+test("the keyboard alone reaches the content and the pages", async () => {
+  const page = await stack.page();
+  await open(page, `${stack.base}/`, "Overview");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to content");
+  await page.keyboard.press("Enter");
+  await until("the content to have the focus", () => page.evaluate(() => document.activeElement.id === "content"));
+  await page.getByRole("link", { name: "Workers" }).first().focus();
+  await page.keyboard.press("Enter");
+  await until("the heading to have the focus", () =>
+    page.evaluate(() => document.activeElement.tagName === "H1" && document.activeElement.textContent === "Workers"));
+});
+
+test("nothing has complained", () => assert.deepEqual(stack.problems, []));

@@ -1,0 +1,168 @@
+// Starts the real server, worker and browser, and stops them again. Waits are for conditions, never for a time.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const binary = (name) =>
+  process.env[`JOBQUEUE_${name.toUpperCase()}_BIN`] ?? path.join(root, "target/debug", `jobqueue-${name}`);
+const LIMIT_MS = 30_000;
+
+const api = grpc.loadPackageDefinition(
+  loadSync(["jobqueue/v1/job_service.proto", "jobqueue/v1/admin_service.proto"], {
+    includeDirs: [path.join(root, "proto")],
+    keepCase: true,
+    enums: String,
+    longs: Number,
+    defaults: true,
+  }),
+).jobqueue.v1;
+
+/** Calls `test` until it gives something true, which is the answer. */
+export async function until(what, test) {
+  const end = Date.now() + LIMIT_MS;
+  for (;;) {
+    const found = await test();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
+    await new Promise((next) => setTimeout(next, 50));
+  }
+}
+
+function start(name, args) {
+  const child = spawn(binary(name), args, { stdio: ["ignore", "pipe", "pipe"] });
+  child.log = "";
+  child.stderr.on("data", (data) => (child.log = (child.log + data).slice(-20_000)));
+  return child;
+}
+
+async function stop(child, signal = "SIGTERM") {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, "exit");
+  child.kill(signal);
+  await gone;
+}
+
+/** One server on a database of its own, its worker, a browser, and a gRPC client beside it. */
+export class Stack {
+  static async start({ workers = [["worker-1a", "--simulate"]] } = {}) {
+    const stack = new Stack();
+    stack.folder = await mkdtemp(path.join(tmpdir(), "jobqueue-browser-"));
+    stack.workers = [];
+    stack.problems = [];
+    try {
+      await stack.startServer();
+      for (const [id, ...args] of workers) stack.startWorker(id, ...args);
+      stack.browser = await chromium.launch({
+        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+        args: [
+          "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+          "--disable-component-update", "--disable-sync",
+        ],
+      });
+    } catch (error) {
+      await stack.stop();
+      throw error;
+    }
+    return stack;
+  }
+
+  /** The first time on free ports, afterwards on the same ones. */
+  async startServer() {
+    const server = start("server", [
+      "--database-url", `sqlite://${this.folder}/jobqueue.db`,
+      "--grpc-addr", this.grpc ?? "127.0.0.1:0",
+      "--http-addr", this.http ?? "127.0.0.1:0",
+    ]);
+    this.server = server;
+    const lines = createInterface({ input: server.stdout });
+    const listening = once(lines, "line").then(([line]) => JSON.parse(line).listening);
+    const died = once(server, "exit").then(([code]) => {
+      throw new Error(`the server ended with ${code}:\n${server.log}`);
+    });
+    const { grpc_addr, http_addr } = await Promise.race([listening, died]);
+    died.catch(() => {});
+    this.grpc = grpc_addr;
+    this.http = http_addr;
+    this.base = `http://${http_addr}`;
+    this.jobs ??= new api.JobService(grpc_addr, grpc.credentials.createInsecure());
+  }
+
+  startWorker(id, ...args) {
+    this.workers.push(start("worker", ["--worker-id", id, "--server", `http://${this.grpc}`, ...args]));
+  }
+
+  async stopServer(signal) {
+    await stop(this.server, signal);
+  }
+
+  /** Calls a method of JobService. */
+  call(method, request) {
+    return new Promise((answer, fail) => {
+      const options = { deadline: Date.now() + LIMIT_MS };
+      this.jobs[method](request, { ...options }, (error, response) => (error ? fail(error) : answer(response)));
+    });
+  }
+
+  async submit(request) {
+    const { job_id } = await this.call("SubmitJob", request);
+    return job_id;
+  }
+
+  /** Waits until the job is in that state. */
+  async settled(job_id, status) {
+    await until(`${job_id} to be ${status}`, async () => {
+      const { job } = await this.call("GetJob", { job_id });
+      return job.status === status;
+    });
+  }
+
+  /** A job that has failed for good. */
+  async deadLetter(request = {}) {
+    const job_id = await this.submit({
+      worker_id: "worker-1a", task: "email", payload_json: '{"fail":true}', max_retries: 1, ...request,
+    });
+    await this.settled(job_id, "failed");
+    return job_id;
+  }
+
+  /** A page of a fresh browser context. What the browser complains about is kept in `problems`. */
+  async page(options = {}) {
+    const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    const page = await context.newPage();
+    page.setDefaultTimeout(LIMIT_MS);
+    page.on("pageerror", (error) => this.problems.push(error.message));
+    page.on("console", (message) => {
+      if (message.type() === "error") this.problems.push(message.text());
+    });
+    return page;
+  }
+
+  async stop() {
+    await this.browser?.close();
+    this.jobs?.close();
+    await Promise.all(this.workers.map((worker) => stop(worker)));
+    if (this.server) await stop(this.server);
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** `0192f5a6…3f2a91`, as the tables show ids. */
+export const short = (id) => `${id.slice(0, 8)}…${id.slice(30)}`;
+
+/** The table row of a job. */
+export const row = (page, id) => page.locator("tbody tr", { has: page.getByRole("link", { name: short(id) }) });
+
+/** Opens an address and waits for its heading. */
+export async function open(page, url, heading) {
+  await page.goto(url);
+  await page.getByRole("heading", { level: 1, name: heading }).waitFor();
+}

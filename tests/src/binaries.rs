@@ -1,0 +1,47 @@
+//! The programs under test: those that xtask has built, or ones built now.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// `jobqueue-server`: what JOBQUEUE_SERVER_BIN names, else built from this workspace.
+pub fn server() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("JOBQUEUE_SERVER_BIN", "jobqueue-server")).clone()
+}
+
+/// `jobqueue-worker`: what JOBQUEUE_WORKER_BIN names, else built from this workspace.
+pub fn worker() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("JOBQUEUE_WORKER_BIN", "jobqueue-worker")).clone()
+}
+
+fn find(variable: &str, name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    if let Some(given) = env::var_os(variable).map(PathBuf::from) {
+        assert!(given.is_file(), "{variable} names {}, which is missing: build {name} first", given.display());
+        return given;
+    }
+    BUILT.get_or_init(|| cargo_build("--bins"));
+    build_folder().join(name)
+}
+
+/// The folder of this build: target/debug.
+pub fn build_folder() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    test.ancestors().nth(2).map(Path::to_owned).unwrap()
+}
+
+/// Builds what the tests start. Agrees with `cargo test --workspace` on features, so that little is compiled twice.
+pub fn cargo_build(what: &str) {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--quiet", "--workspace", what])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo build {what} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,35 @@
+//! `jobqueue-worker` as a process.
+
+use std::{
+    ops::{Deref, DerefMut},
+    process::Command,
+};
+
+use crate::{binaries, process::Process, server::Server};
+
+/// A worker that was started; it may not have reached its server yet.
+#[derive(Debug)]
+pub struct Worker(Process);
+
+impl Worker {
+    /// Starts one for the jobs of `worker_id`, with `args` that say what it runs.
+    pub fn start(server: &Server, worker_id: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(binaries::worker());
+        command.args(["--server", &server.endpoint(), "--worker-id", worker_id, "--log", "debug,h2=info,hyper=info"]);
+        Self(Process::start("jobqueue-worker", command.args(args)))
+    }
+}
+
+impl Deref for Worker {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+impl DerefMut for Worker {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.0
+    }
+}

@@ -1,0 +1,195 @@
+//! Whatever dies, and whenever: nothing acknowledged is lost, and nothing is done twice by one job.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, extract::State, routing::post};
+use jobqueue_shared::proto::v1::{ListWorkersRequest, SubmitJobRequest, job::Status, worker_session};
+use jobqueue_tests::{
+    api::{Api, job},
+    poll::eventually,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    scenarios,
+    world::{ByHand, W, World, history, parts},
+};
+
+scenarios!(
+    a_killed_workers_job_is_picked_up_by_another_after_its_lease,
+    a_server_killed_again_and_again_loses_nothing_acknowledged,
+    sigterm_on_both_loses_nothing,
+    a_worker_that_is_told_to_stop_finishes_what_it_runs,
+    a_worker_that_cannot_finish_in_time_gives_back_uncharged,
+    a_server_that_is_told_to_stop_ends_long_polls_and_exits,
+);
+
+/// Says when somebody has called, and answers only from the second call on.
+async fn stuck_at_first() -> (String, mpsc::UnboundedReceiver<()>) {
+    let (called, calls) = mpsc::unbounded_channel();
+    let first = Arc::new(Mutex::new(true));
+    let answer = async |State((called, first)): State<(mpsc::UnboundedSender<()>, Arc<Mutex<bool>>)>| {
+        called.send(()).unwrap();
+        if std::mem::take(&mut *first.lock().unwrap()) {
+            std::future::pending::<()>().await;
+        }
+        "\"done\""
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("email=http://{}/", listener.local_addr().unwrap());
+    let router = Router::new().route("/", post(answer)).with_state((called, first));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, calls)
+}
+
+async fn a_killed_workers_job_is_picked_up_by_another_after_its_lease(world: &mut World) {
+    let (url, mut calls) = stuck_at_first().await;
+    let args = ["--lease-time", "5s", "--http", &url];
+    let mut first = world.worker(&args);
+    let id = world.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(W, "{}") }).await;
+    calls.recv().await.unwrap();
+    first.kill9().await;
+    let _second = world.worker(&args);
+    let found = world.api.until(&id, Status::Done).await;
+    assert_eq!(history(&found), ["lost"], "the crash counts as an attempt");
+    let lost = found.attempts[0].clone();
+    let (job, _) = parts(found);
+    assert_eq!((job.attempt_count, job.run_no, job.result_json.as_str()), (2, 2, "\"done\""));
+    assert_ne!(lost.session_id, job.session_id);
+    assert_ne!(lost.error, "");
+    let sessions = world.api.admin().list_workers(ListWorkersRequest::default()).await.unwrap().into_inner().sessions;
+    let of_first = sessions.iter().find(|session| session.session_id == lost.session_id).unwrap();
+    assert_eq!(of_first.state(), worker_session::State::Lost);
+}
+
+/// What was acknowledged: the job of each key.
+type Acknowledged = Arc<Mutex<HashMap<String, String>>>;
+
+/// Submits its keys one after the other, each until it is acknowledged.
+async fn submit_all(api: Api, keys: Vec<String>, acknowledged: Acknowledged) {
+    for key in keys {
+        let request = SubmitJobRequest { idempotency_key: key.clone(), ..job(W, r#"{"sleep_ms": 0}"#) };
+        let id = eventually("a submit is acknowledged", async || api.try_submit(request.clone()).await.ok()).await;
+        acknowledged.lock().unwrap().insert(key, id);
+    }
+}
+
+async fn a_server_killed_again_and_again_loses_nothing_acknowledged(world: &mut World) {
+    const SUBMITTERS: usize = 8;
+    const EACH: usize = 60;
+    let _worker = world.simulating();
+    let acknowledged = Acknowledged::default();
+    let submitters: Vec<_> = (0..SUBMITTERS)
+        .map(|n| {
+            let keys = (0..EACH).map(|key| format!("{n}/{key}")).collect();
+            tokio::spawn(submit_all(world.server.api(), keys, Arc::clone(&acknowledged)))
+        })
+        .collect();
+    let count = || acknowledged.lock().unwrap().len();
+    for kill in 1..=3 {
+        eventually("submits are acknowledged", async || (count() >= kill * 100).then_some(())).await;
+        world.server.kill9().await;
+        let before: Vec<_> = acknowledged.lock().unwrap().values().cloned().collect();
+        world.server.start_again().await;
+        let api = world.server.api();
+        for id in before {
+            assert_eq!(api.get(&id).await.job.unwrap().id, id);
+        }
+    }
+    for submitter in submitters {
+        submitter.await.unwrap();
+    }
+    let ids: Vec<_> = acknowledged.lock().unwrap().values().cloned().collect();
+    assert_eq!(ids.len(), SUBMITTERS * EACH);
+    let api = world.server.api();
+    for id in &ids {
+        api.until(id, Status::Done).await;
+    }
+    // A key makes one job, also where the answer to its first submit was lost.
+    let metrics = api.metrics().await;
+    assert_eq!((metrics.total, metrics.done), (ids.len() as i32, ids.len() as i32));
+}
+
+async fn sigterm_on_both_loses_nothing(world: &mut World) {
+    let args = ["--simulate", "--concurrency", "5", "--lease-time", "5s", "--grace", "3s"];
+    let mut worker = world.worker(&args);
+    let acknowledged = Acknowledged::default();
+    let keys = (0..200).map(|n| n.to_string()).collect();
+    let submitter = tokio::spawn(submit_all(world.server.api(), keys, Arc::clone(&acknowledged)));
+    eventually("half is submitted and some is done", async || {
+        let done = world.api.jobs().get_metrics(jobqueue_shared::proto::v1::GetMetricsRequest {}).await.ok()?;
+        (acknowledged.lock().unwrap().len() >= 100 && done.into_inner().done > 0).then_some(())
+    })
+    .await;
+    worker.sigterm();
+    world.server.sigterm();
+    let (worker_ended, server_ended) = (worker.ended().await, world.server.ended().await);
+    assert!(worker_ended.success() && server_ended.success(), "{worker_ended}, {server_ended}");
+
+    world.server.start_again().await;
+    let _next = world.worker(&args);
+    submitter.await.unwrap();
+    let api = world.server.api();
+    let ids: Vec<_> = acknowledged.lock().unwrap().values().cloned().collect();
+    assert_eq!(ids.len(), 200);
+    for id in &ids {
+        api.until(id, Status::Done).await;
+    }
+    assert_eq!(api.metrics().await.total, 200);
+}
+
+async fn a_worker_that_is_told_to_stop_finishes_what_it_runs(world: &mut World) {
+    let mut first = world.worker(&["--simulate", "--concurrency", "4"]);
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(world.api.submit(job(W, r#"{"sleep_ms": 50}"#)).await);
+    }
+    world.api.until(&ids[3], Status::Done).await;
+    let status = first.terminate().await;
+    assert!(status.success(), "{status}");
+    let metrics = world.api.metrics().await;
+    assert_eq!(metrics.running, 0, "what it held is finished or given back");
+    let _second = world.simulating();
+    for id in &ids {
+        let found = world.api.until(id, Status::Done).await;
+        assert!(history(&found).iter().all(|outcome| *outcome == "released"), "{found:?}");
+        assert_eq!(found.job.unwrap().attempt_count, 1, "a planned stop charges nothing");
+    }
+}
+
+async fn a_worker_that_cannot_finish_in_time_gives_back_uncharged(world: &mut World) {
+    let started = world.file("started");
+    let command = format!("long=touch '{}'; while :; do sleep 0.05; done", started.display());
+    let mut worker = world.worker(&["--grace", "100ms", "--exec", &command]);
+    let new = SubmitJobRequest { task: "long".to_owned(), max_retries: Some(1), ..job(W, "{}") };
+    let id = world.api.submit(new).await;
+    eventually("the command runs", async || started.exists().then_some(())).await;
+    assert!(worker.terminate().await.success());
+    let found = world.api.get(&id).await;
+    assert_eq!(history(&found), ["released"]);
+    let (job, _) = parts(found);
+    assert_eq!((job.status(), job.attempt_count, job.run_no), (Status::Pending, 0, 1));
+}
+
+async fn a_server_that_is_told_to_stop_ends_long_polls_and_exits(world: &mut World) {
+    let mut worker = ByHand::register(&world.api).await;
+    let request = worker.next_acquire(1, 60);
+    let mut workers = world.api.workers();
+    let poll = tokio::spawn(async move { workers.acquire_jobs(request).await });
+    // The poll has arrived when it is among the calls that the server has under way: it holds the session's next jobs.
+    let early = tokio::time::timeout(Duration::from_millis(500), async {
+        while !poll.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(early.await.is_err(), "it did not wait");
+    // Well within its grace of 30 s, or Server::ended gives up.
+    let status = world.server.terminate().await;
+    assert!(status.success(), "{status}");
+    let answer = poll.await.unwrap().expect("it ends empty, not with an error").into_inner();
+    assert_eq!(answer.jobs, []);
+}

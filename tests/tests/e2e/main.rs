@@ -1,0 +1,34 @@
+//! The real programs over real sockets.
+//!
+//! [`world`] is a server on a database of its own; when a scenario is over, the server is stopped in order and looks
+//! through everything that it stored. Scenarios are named by what must hold; most run on both databases.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod world;
+
+mod idempotency;
+mod lifecycle;
+
+/// Makes a test for each database from every scenario that is named.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let mut world = $crate::world::World::new(jobqueue_tests::database::Driver::Sqlite).await;
+                super::$name(&mut world).await;
+                world.over().await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let mut world = $crate::world::World::new(jobqueue_tests::database::Driver::Postgres).await;
+                super::$name(&mut world).await;
+                world.over().await;
+            })+
+        }
+    };
+}
+pub(crate) use scenarios;
