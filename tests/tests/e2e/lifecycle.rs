@@ -82,7 +82,7 @@ async fn a_dead_letter_is_retried_and_done_with_its_history_kept(world: &mut Wor
     let new = SubmitJobRequest { task: "email".to_owned(), max_retries: Some(2), ..job(W, "{}") };
     let id = world.api.submit(new).await;
     let (failed, _) = parts(world.api.until(&id, Status::Failed).await);
-    assert_eq!((failed.attempt_count, failed.last_error.as_str()), (2, "broken"));
+    assert_eq!((failed.attempt_count, failed.last_error.as_str()), (2, "exit status 1: broken"));
 
     std::fs::write(&mended, "").unwrap();
     let retried = world.api.jobs().retry_job(RetryJobRequest { job_id: id.clone() }).await.unwrap().into_inner();
@@ -206,7 +206,7 @@ async fn workers_are_shown_while_they_live_and_afterwards(world: &mut World) {
     };
     let shown = eventually("the worker is shown", async || list().await.pop()).await;
     assert_eq!((shown.state(), shown.slots, shown.running), (worker_session::State::Live, 7, 0));
-    assert_eq!(shown.tasks, ["email"]);
+    assert_eq!(shown.tasks, ["email", "*"]);
     assert_eq!(shown.lease_time, Some(Duration { seconds: 6, nanos: 0 }));
     assert!(shown.pid > 0 && !shown.host.is_empty() && !shown.version.is_empty());
     assert_eq!(world.api.metrics().await.sessions, 1);
