@@ -2,11 +2,14 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
+use tonic::{Code, Status};
 
 use crate::poll::PATIENCE;
 
@@ -28,35 +31,51 @@ impl Answer {
     }
 }
 
-/// What came in the frames of a gRPC-web answer.
-#[derive(Clone, Debug)]
-pub struct WebAnswer {
-    pub http: Answer,
-    /// Message frames, without their five bytes.
-    pub messages: Vec<Vec<u8>>,
-    /// The trailers frame; None when there was none.
-    pub trailers: Option<HashMap<String, String>>,
-}
-
-impl WebAnswer {
-    /// grpc-status, which is in the headers of an answer without a body and else in the trailers frame.
-    pub fn status(&self) -> i32 {
-        let trailer = self.trailers.as_ref().and_then(|it| it.get("grpc-status"));
-        trailer.or_else(|| self.http.headers.get("grpc-status")).unwrap().parse().unwrap()
-    }
+/// How gRPC-web is put into a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Binary,
+    Text,
 }
 
 /// A GET.
-pub async fn get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
-    exchange(addr, "GET", path, headers, &[]).await
+pub async fn get(addr: SocketAddr, path: &str) -> Answer {
+    exchange(addr, "GET", path, &[], &[]).await
 }
 
-/// One unary call of binary gRPC-web; `path` is `/package.Service/Method`.
-pub async fn call(addr: SocketAddr, path: &str, headers: &[(&str, &str)], message: &[u8]) -> WebAnswer {
-    let content_type = [("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1")];
-    let http = exchange(addr, "POST", path, &[&content_type, headers].concat(), &frame(message)).await;
-    let (messages, trailers) = unframe(&http.body);
-    WebAnswer { http, messages, trailers }
+/// One unary call; `path` is `/package.Service/Method`.
+pub async fn call<M: Message + Default>(
+    addr: SocketAddr,
+    form: Form,
+    path: &str,
+    headers: &[(&str, &str)],
+    message: &impl Message,
+) -> Result<M, Status> {
+    let frame = frame(&message.encode_to_vec());
+    let (content_type, body) = match form {
+        Form::Binary => ("application/grpc-web+proto", frame),
+        Form::Text => ("application/grpc-web-text+proto", STANDARD.encode(frame).into_bytes()),
+    };
+    let headers = [headers, &[("content-type", content_type), ("accept", content_type), ("x-grpc-web", "1")]].concat();
+    let http = exchange(addr, "POST", path, &headers, &body).await;
+    assert_eq!((http.status, http.header("content-type")), (200, content_type));
+    let (mut messages, trailers) = match form {
+        Form::Binary => unframe(&http.body),
+        Form::Text => unframe(&decoded(&http.body)),
+    };
+    // A call that failed at once has its status in the headers, and no body.
+    let trailer = |name: &str| trailers.as_ref().unwrap_or(&http.headers).get(name).map_or("", String::as_str);
+    let code: i32 = trailer("grpc-status").parse().unwrap();
+    if code != 0 {
+        return Err(Status::new(Code::from(code), trailer("grpc-message")));
+    }
+    assert_eq!(messages.len(), 1);
+    Ok(M::decode(&*messages.remove(0)).unwrap())
+}
+
+/// base64 that may be padded at the end of each piece.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    text.chunks(4).flat_map(|piece| STANDARD.decode(piece).unwrap()).collect()
 }
 
 /// A message with the five bytes that go before it.
@@ -83,9 +102,12 @@ pub fn unframe(mut body: &[u8]) -> (Vec<Vec<u8>>, Option<HashMap<String, String>
     (messages, trailers)
 }
 
-/// One request on a connection of its own.
+/// One request on a connection of its own; `headers` may name another host.
 pub async fn exchange(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request.extend(["host: ", &addr.to_string(), "\r\n"]);
+    }
     for (name, value) in headers {
         request.extend([name, ": ", value, "\r\n"]);
     }

@@ -2,23 +2,26 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails the test")]
 
-#[path = "worker/server.rs"]
-mod server;
-
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
+use jobqueue_tests::{
+    binaries,
+    database::{Database, Driver},
+    server::Server,
+};
 use serde_json::Value;
-use server::Server;
-use tokio::{process::Command, sync::OnceCell};
+use tokio::process::Command;
 
 /// The lines that a program prints, which must end well.
 async fn run(command: &mut Command) -> String {
-    let server = Server::start().await;
-    let running = command.env("JOBQUEUE_SERVER", &server.endpoint).kill_on_drop(true).output();
+    let database = Database::create(Driver::Sqlite).await;
+    let server = Server::start(database.url()).await;
+    let running = command.env("JOBQUEUE_SERVER", server.endpoint()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_mins(2), running).await.expect("the example hangs").unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{:?}: {}\n{}", command, output.status, text(&output.stderr));
@@ -26,9 +29,9 @@ async fn run(command: &mut Command) -> String {
 }
 
 async fn rust(name: &str) -> Vec<String> {
-    static BUILT: OnceCell<()> = OnceCell::const_new();
-    BUILT.get_or_init(|| server::cargo_build("--examples")).await;
-    let output = run(&mut Command::new(server::build_folder().join("examples").join(name))).await;
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| binaries::cargo_build("--examples"));
+    let output = run(&mut Command::new(binaries::build_folder().join("examples").join(name))).await;
     output.lines().map(str::to_owned).collect()
 }
 

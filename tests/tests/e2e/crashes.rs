@@ -3,14 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, extract::State, routing::post};
 use jobqueue_shared::proto::v1::{ListWorkersRequest, SubmitJobRequest, job::Status, worker_session};
 use jobqueue_tests::{
     api::{Api, job},
-    poll::eventually,
+    poll::{PATIENCE, eventually},
+    process::Signal,
 };
 use tokio::sync::mpsc;
 
@@ -52,7 +53,7 @@ async fn a_killed_workers_job_is_picked_up_by_another_after_its_lease(world: &mu
     let mut first = world.worker(&args);
     let id = world.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(W, "{}") }).await;
     calls.recv().await.unwrap();
-    first.kill9().await;
+    first.kill9();
     let _second = world.worker(&args);
     let found = world.api.until(&id, Status::Done).await;
     assert_eq!(history(&found), ["lost"], "the crash counts as an attempt");
@@ -69,11 +70,26 @@ async fn a_killed_workers_job_is_picked_up_by_another_after_its_lease(world: &mu
 /// What was acknowledged: the job of each key.
 type Acknowledged = Arc<Mutex<HashMap<String, String>>>;
 
+/// Repeats a call until it is acknowledged, as a program does that must not lose it.
+pub(crate) async fn insist<T, F>(mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, tonic::Status>>,
+{
+    let deadline = Instant::now() + 2 * PATIENCE;
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(status) => assert!(Instant::now() < deadline, "not acknowledged: {status:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Submits its keys one after the other, each until it is acknowledged.
 async fn submit_all(api: Api, keys: Vec<String>, acknowledged: Acknowledged) {
     for key in keys {
         let request = SubmitJobRequest { idempotency_key: key.clone(), ..job(W, r#"{"sleep_ms": 0}"#) };
-        let id = eventually("a submit is acknowledged", async || api.try_submit(request.clone()).await.ok()).await;
+        let id = insist(|| api.try_submit(request.clone())).await;
         acknowledged.lock().unwrap().insert(key, id);
     }
 }
@@ -92,7 +108,7 @@ async fn a_server_killed_again_and_again_loses_nothing_acknowledged(world: &mut 
     let count = || acknowledged.lock().unwrap().len();
     for kill in 1..=3 {
         eventually("submits are acknowledged", async || (count() >= kill * 100).then_some(())).await;
-        world.server.kill9().await;
+        world.server.kill9();
         let before: Vec<_> = acknowledged.lock().unwrap().values().cloned().collect();
         world.server.start_again().await;
         let api = world.server.api();
@@ -125,8 +141,8 @@ async fn sigterm_on_both_loses_nothing(world: &mut World) {
         (acknowledged.lock().unwrap().len() >= 100 && done.into_inner().done > 0).then_some(())
     })
     .await;
-    worker.sigterm();
-    world.server.sigterm();
+    worker.signal(Signal::TERM);
+    world.server.signal(Signal::TERM);
     let (worker_ended, server_ended) = (worker.ended().await, world.server.ended().await);
     assert!(worker_ended.success() && server_ended.success(), "{worker_ended}, {server_ended}");
 

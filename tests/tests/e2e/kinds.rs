@@ -126,8 +126,9 @@ async fn an_endpoint_gets_the_payload_and_gives_the_result(world: &mut World) {
     assert_eq!(job.result_json, r#"{"id": "<1@example.org>"}"#);
     let seen = service.seen.lock().unwrap();
     let [(headers, body)] = &seen[..] else { panic!("{seen:?}") };
-    assert_eq!((body.as_str(), &headers["content-type"]), (payload, "application/json"));
-    assert_eq!((headers["idempotency-key"].to_str().unwrap(), &headers["jobqueue-attempt"]), (id.as_str(), "1"));
+    let header = |name: &str| headers[name].to_str().unwrap();
+    assert_eq!((body.as_str(), header("content-type")), (payload, "application/json"));
+    assert_eq!((header("idempotency-key"), header("jobqueue-attempt")), (id.as_str(), "1"));
 }
 
 async fn an_endpoint_that_is_busy_is_asked_again(world: &mut World) {

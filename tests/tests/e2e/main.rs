@@ -7,8 +7,18 @@
 
 mod world;
 
+mod command_line;
+mod contract;
+mod crashes;
+mod errors;
 mod idempotency;
+mod kinds;
 mod lifecycle;
+mod outage;
+mod pages;
+mod protocol;
+mod servers;
+mod worker_api;
 
 /// Makes a test for each database from every scenario that is named.
 macro_rules! scenarios {

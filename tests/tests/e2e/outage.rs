@@ -11,13 +11,14 @@ use jobqueue_tests::{
     api::{Api, job},
     poll::eventually,
     server::Server,
+    web::get,
     worker::Worker,
 };
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::{wire::get, world::W};
+use crate::{crashes::insist, world::W};
 
 /// A PostgreSQL of its own, which can be stopped without disturbing other tests, and a server on it.
 async fn on_a_cluster_of_its_own() -> (Cluster, Server) {
@@ -64,14 +65,14 @@ async fn storage_that_is_gone_is_told_and_its_return_noticed() {
     let status = api.jobs().get_metrics(GetMetricsRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     eventually("health is NOT_SERVING", async || (health(&api).await == ServingStatus::NotServing).then_some(())).await;
-    assert_eq!(get(server.http_addr, "/readyz").await.status, 503);
-    assert_eq!(get(server.http_addr, "/healthz").await.status, 200, "the process itself is well");
-    assert!(get(server.http_addr, "/metrics").await.text().contains("jobqueue_storage_up 0"));
+    assert_eq!(get(server.http_addr(), "/readyz").await.status, 503);
+    assert_eq!(get(server.http_addr(), "/healthz").await.status, 200, "the process itself is well");
+    assert!(get(server.http_addr(), "/metrics").await.text().contains("jobqueue_storage_up 0"));
 
     let it = Arc::clone(&cluster);
     blocking(move || it.restart().unwrap()).await;
     healthy(&api).await;
-    assert_eq!(get(server.http_addr, "/readyz").await.status, 200);
+    assert_eq!(get(server.http_addr(), "/readyz").await.status, 200);
     let after = api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
     // The worker comes back by itself, too.
     api.until(&after, Status::Done).await;
@@ -97,8 +98,9 @@ async fn a_database_that_crashes_mid_load_loses_nothing_acknowledged() {
                         ..job(W, r#"{"sleep_ms": 0}"#)
                     };
                     let request = SubmitJobsRequest { jobs: (0..5).map(keyed).collect() };
-                    let answer = eventually("a batch is acknowledged", async || {
-                        api.jobs().submit_jobs(request.clone()).await.ok()
+                    let answer = insist(|| {
+                        let (mut jobs, request) = (api.jobs(), request.clone());
+                        async move { jobs.submit_jobs(request).await }
                     })
                     .await;
                     let ids = answer.into_inner().jobs.into_iter().map(|stored| stored.job_id).collect();

@@ -9,16 +9,21 @@ use jobqueue_shared::proto::v1::{
 use jobqueue_tests::{
     api::{Api, job},
     database::Driver,
+    poll::PATIENCE,
+    process::Signal,
+    web::{Form, call, exchange, get},
 };
 use prost_types::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, IntoRequest as _};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::{
-    wire::{Form, call, exchange, get, request},
-    world::{W, World},
-};
+use crate::world::{W, World};
 
 const SUBMIT: &str = "/jobqueue.v1.JobService/SubmitJob";
 const GET: &str = "/jobqueue.v1.JobService/GetJob";
@@ -29,7 +34,7 @@ async fn world() -> World {
 
 impl World {
     fn listeners(&self) -> [SocketAddr; 2] {
-        [self.server.grpc_addr, self.server.http_addr]
+        [self.server.grpc_addr(), self.server.http_addr()]
     }
 }
 
@@ -39,11 +44,11 @@ async fn grpc_web_works_over_plain_http_1_on_both_listeners() {
     for addr in world.listeners() {
         for form in [Form::Binary, Form::Text] {
             let payload = "{\"a\": \"€ 😀 \\u0000\"}";
-            let stored: SubmitJobResponse = call(addr, form, SUBMIT, &job(W, payload), &[]).await.unwrap();
+            let stored: SubmitJobResponse = call(addr, form, SUBMIT, &[], &job(W, payload)).await.unwrap();
             let request = GetJobRequest { job_id: stored.job_id.clone() };
-            let found: GetJobResponse = call(addr, form, GET, &request, &[]).await.unwrap();
+            let found: GetJobResponse = call(addr, form, GET, &[], &request).await.unwrap();
             let found = found.job.unwrap();
-            assert_eq!((found.id, found.payload_json.as_str()), (stored.job_id, payload));
+            assert_eq!((found.id.as_str(), found.payload_json.as_str()), (stored.job_id.as_str(), payload));
             assert_eq!(found.status(), JobStatus::Pending);
         }
     }
@@ -57,7 +62,7 @@ async fn grpc_web_tells_errors_as_grpc_does() {
         for form in [Form::Binary, Form::Text] {
             let call = async |path: &str, job_id: &str| {
                 let request = GetJobRequest { job_id: job_id.to_owned() };
-                call::<GetJobResponse>(addr, form, path, &request, &[]).await.unwrap_err()
+                call::<GetJobResponse>(addr, form, path, &[], &request).await.unwrap_err()
             };
             assert_eq!(call(GET, "no id").await.code(), Code::InvalidArgument);
             assert_eq!(call(GET, "01a20bc1-67cb-7621-9286-30fd25718a8a").await.code(), Code::NotFound);
@@ -99,9 +104,9 @@ async fn an_unknown_method_is_unimplemented_and_never_a_page() {
 async fn the_callers_deadline_ends_a_long_poll() {
     let world = world().await;
     let new = RegisterSessionRequest { worker_id: W.to_owned(), slots: 1, ..RegisterSessionRequest::default() };
-    let addr = world.server.grpc_addr;
+    let addr = world.server.grpc_addr();
     let path = "/jobqueue.v1.WorkerService/RegisterSession";
-    let session: RegisterSessionResponse = call(addr, Form::Binary, path, &new, &[]).await.unwrap();
+    let session: RegisterSessionResponse = call(addr, Form::Binary, path, &[], &new).await.unwrap();
     for addr in world.listeners() {
         let acquire = AcquireJobsRequest {
             session_id: session.session_id.clone(),
@@ -109,14 +114,11 @@ async fn the_callers_deadline_ends_a_long_poll() {
             acquire_no: 1,
             wait: Some(Duration { seconds: 60, nanos: 0 }),
         };
-        // wire::call gives up long before the minute is over.
+        // `call` gives up long before the minute is over.
         let path = "/jobqueue.v1.WorkerService/AcquireJobs";
         let answer: AcquireJobsResponse =
-            call(addr, Form::Binary, path, &acquire, &[("grpc-timeout", "400m")]).await.unwrap();
+            call(addr, Form::Binary, path, &[("grpc-timeout", "400m")], &acquire).await.unwrap();
         assert_eq!(answer.jobs, [], "an empty answer in time, not an error");
-        // There is no time at all: that is an error.
-        let answer = call::<AcquireJobsResponse>(addr, Form::Binary, path, &acquire, &[("grpc-timeout", "1n")]).await;
-        assert!(answer.is_ok_and(|it| it.jobs.is_empty()) || true);
     }
     world.over().await;
 }
@@ -139,7 +141,7 @@ async fn health_answers_for_the_server_and_each_service() {
     let mut health = HealthClient::new(world.api.channel.clone());
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
-    world.server.sigterm();
+    world.server.signal(Signal::TERM);
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(world.server.ended().await.success());
     world.over().await;
@@ -192,9 +194,9 @@ async fn probes_and_metrics_answer_plain_http() {
             assert_eq!((reply.status, reply.text().as_str()), (200, text));
         }
     }
-    let reply = get(world.server.http_addr, "/metrics").await;
+    let reply = get(world.server.http_addr(), "/metrics").await;
     assert_eq!(reply.status, 200);
-    assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(reply.header("content-type").starts_with("text/plain; version=0.0.4"));
     let text = reply.text();
     for line in [
         "jobqueue_storage_up 1",
@@ -214,21 +216,21 @@ async fn probes_and_metrics_answer_plain_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_reach_nothing() {
     let world = world().await;
-    let addr = world.server.http_addr;
+    let addr = world.server.http_addr();
     let web = ("content-type", "application/grpc-web+proto");
     let body = [0, 0, 0, 0, 0];
     let other_site = [web, ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")];
-    let reply = request(addr, "POST", SUBMIT, &other_site, &body).await;
+    let reply = exchange(addr, "POST", SUBMIT, &other_site, &body).await;
     assert_eq!(reply.status, 403);
-    assert_eq!(reply.header("access-control-allow-origin"), None);
+    assert_eq!(reply.header("access-control-allow-origin"), "");
     // A name that its owner has made to lead here.
     let rebound = [web, ("host", "evil.example")];
-    assert_eq!(request(addr, "POST", SUBMIT, &rebound, &body).await.status, 421);
-    assert_eq!(request(addr, "GET", "/metrics", &[("host", "evil.example")], b"").await.status, 421);
+    assert_eq!(exchange(addr, "POST", SUBMIT, &rebound, &body).await.status, 421);
+    assert_eq!(exchange(addr, "GET", "/metrics", &[("host", "evil.example")], b"").await.status, 421);
     // This server's own pages may.
     let origin = format!("http://{addr}");
     let own = [web, ("origin", origin.as_str()), ("sec-fetch-site", "same-origin")];
-    assert_eq!(request(addr, "POST", SUBMIT, &own, &body).await.status, 200);
+    assert_eq!(exchange(addr, "POST", SUBMIT, &own, &body).await.status, 200);
     world.over().await;
 }
 
@@ -237,11 +239,18 @@ async fn garbage_on_a_connection_harms_nobody_else() {
     let world = world().await;
     for addr in world.listeners() {
         for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", &[0xff; 4_096], b"\r\n\r\n\r\n\r\n"] {
-            exchange(addr, &[garbage, b"\r\n\r\n"].concat()).await;
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            // Whether it is answered, closed or reset does not matter; that it ends does.
+            let spoken = async {
+                stream.write_all(garbage).await?;
+                stream.shutdown().await?;
+                stream.read_to_end(&mut Vec::new()).await
+            };
+            drop(timeout(PATIENCE, spoken).await.expect("the connection stays open"));
         }
         let frame = [(&[0_u8, 0xff, 0xff, 0xff, 0xff][..]), b"short"].concat();
         let headers = [("content-type", "application/grpc-web+proto")];
-        let reply = request(addr, "POST", SUBMIT, &headers, &frame).await;
+        let reply = exchange(addr, "POST", SUBMIT, &headers, &frame).await;
         assert_eq!(reply.status, 200, "the error is in its status");
         let id = Api::at(addr).submit(job(W, "{}")).await;
         assert_ne!(id, "");

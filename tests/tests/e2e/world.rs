@@ -66,7 +66,6 @@ pub(crate) struct ByHand {
     acquire_no: i32,
 }
 
-#[expect(dead_code, reason = "the modules that are not yet wired in use the rest")]
 impl ByHand {
     pub(crate) async fn register(api: &Api) -> Self {
         let request =

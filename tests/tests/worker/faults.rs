@@ -115,7 +115,7 @@ async fn a_session_that_was_ended_is_followed_by_another_and_its_handlers_stop()
     }));
     let job_id = world.submit("email").await;
     let session_id = world.until(&job_id, Status::Running).await.job.session_id;
-    let channel = Endpoint::from_shared(world.server.endpoint.clone()).unwrap().connect_lazy();
+    let channel = Endpoint::from_shared(world.server.endpoint()).unwrap().connect_lazy();
     let mut server = WorkerServiceClient::new(channel);
     server.end_session(EndSessionRequest { session_id: session_id.clone() }).await.unwrap();
 

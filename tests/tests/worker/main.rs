@@ -5,15 +5,17 @@
 mod faults;
 mod outcomes;
 mod proxy;
-mod server;
 
 use std::time::Duration;
 
-use jobqueue_tests::poll::eventually;
+use jobqueue_tests::{
+    database::{Database, Driver},
+    poll::eventually,
+    server::Server,
+};
 use jobqueue_worker::{Client, JobDetails, NewJob, RetryPolicy, RunError, Status, Worker, WorkerBuilder};
 use proxy::Proxy;
 use serde_json::json;
-use server::Server;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +25,9 @@ const WORKER_ID: &str = "w";
 struct World {
     client: Client,
     proxy: Proxy,
+    // Dropped in this order: the server before its database.
     server: Server,
+    _database: Database,
 }
 
 /// A worker that runs until it is stopped.
@@ -34,9 +38,10 @@ struct Running {
 
 impl World {
     async fn new() -> Self {
-        let server = Server::start().await;
-        let proxy = Proxy::before(&server.endpoint).await;
-        Self { client: Client::connect(&server.endpoint).unwrap(), proxy, server }
+        let database = Database::create(Driver::Sqlite).await;
+        let server = Server::start(database.url()).await;
+        let proxy = Proxy::before(&server.endpoint()).await;
+        Self { client: Client::connect(server.endpoint()).unwrap(), proxy, server, _database: database }
     }
 
     /// A worker behind the proxy.

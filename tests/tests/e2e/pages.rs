@@ -1,0 +1,97 @@
+//! Lists and what they count, through the API.
+
+use std::collections::BTreeSet;
+
+use jobqueue_shared::proto::v1::{
+    GetThroughputRequest, Job, ListFailedJobsRequest, ListJobsRequest, SubmitJobRequest, SubmitJobsRequest, job::Status,
+};
+use jobqueue_tests::api::job;
+
+use crate::{
+    scenarios,
+    world::{ByHand, W, World},
+};
+
+scenarios!(
+    pages_together_are_the_whole_list,
+    a_page_of_large_jobs_ends_in_time,
+    the_last_hour_is_told_minute_by_minute,
+);
+
+/// Every page of a list.
+async fn pages(world: &World, mut request: ListJobsRequest) -> Vec<Vec<Job>> {
+    let mut pages = Vec::new();
+    loop {
+        let page = world.api.jobs().list_jobs(request.clone()).await.unwrap().into_inner();
+        pages.push(page.jobs);
+        if page.next_page_token.is_empty() {
+            return pages;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn pages_together_are_the_whole_list(world: &mut World) {
+    let jobs: Vec<_> = (0..120)
+        .map(|n| SubmitJobRequest { task: ["email", "report"][n % 2].to_owned(), ..job(["a", W][n % 3 / 2], "{}") })
+        .collect();
+    let stored = world.api.jobs().submit_jobs(SubmitJobsRequest { jobs }).await.unwrap().into_inner().jobs;
+    let ids: Vec<_> = stored.into_iter().map(|it| it.job_id).collect();
+    let mut worker = ByHand::register(&world.api).await;
+    for leased in worker.acquire(9).await {
+        let fail = jobqueue_shared::proto::v1::settlement::Fail { permanent: true, ..Default::default() };
+        worker.settle(&leased.lease_id, jobqueue_shared::proto::v1::settlement::Outcome::Fail(fail)).await;
+    }
+    let list = |page_size| ListJobsRequest { page_size, ..ListJobsRequest::default() };
+    let newest_first: Vec<_> = ids.iter().rev().cloned().collect();
+    for page_size in [0, 1, 7, 500] {
+        let pages = pages(world, list(page_size)).await;
+        let size = if page_size == 0 { 50 } else { page_size as usize };
+        assert!(pages.iter().all(|page| page.len() <= size));
+        assert_eq!(pages.concat().into_iter().map(|it| it.id).collect::<Vec<_>>(), newest_first);
+    }
+    let of_w = pages(world, ListJobsRequest { worker_id: W.to_owned(), ..list(7) }).await.concat();
+    assert_eq!(of_w.len(), 40);
+    assert!(of_w.iter().all(|it| it.worker_id == W));
+    let failed = pages(world, ListJobsRequest { status: Status::Failed.into(), ..list(4) }).await.concat();
+    let request = ListFailedJobsRequest { worker_id: W.to_owned(), ..ListFailedJobsRequest::default() };
+    let dead = world.api.jobs().list_failed_jobs(request).await.unwrap().into_inner().jobs;
+    assert_eq!(failed, dead);
+    assert_eq!(dead.len(), 9);
+    assert!(dead.iter().all(|it| it.status() == Status::Failed));
+    let reports = pages(world, ListJobsRequest { task: "report".to_owned(), ..list(10) }).await.concat();
+    assert_eq!(reports.iter().map(|it| &it.id).collect::<BTreeSet<_>>().len(), 60);
+}
+
+async fn a_page_of_large_jobs_ends_in_time(world: &mut World) {
+    let large = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
+    for _ in 0..20 {
+        world.api.submit(job(W, &large)).await;
+    }
+    // Clients take no more than 4 MiB at once.
+    let pages = pages(world, ListJobsRequest { page_size: 500, ..ListJobsRequest::default() }).await;
+    assert!(pages.len() >= 2);
+    assert_eq!(pages.concat().len(), 20);
+    let mut worker = ByHand::register(&world.api).await;
+    let mut taken = 0;
+    while taken < 20 {
+        let jobs = worker.acquire(1_000).await;
+        assert!(!jobs.is_empty());
+        taken += jobs.len();
+    }
+}
+
+async fn the_last_hour_is_told_minute_by_minute(world: &mut World) {
+    for _ in 0..3 {
+        world.api.submit(job(W, "{}")).await;
+    }
+    let request = GetThroughputRequest { worker_id: W.to_owned(), minutes: 0 };
+    let minutes = world.api.jobs().get_throughput(request).await.unwrap().into_inner().minutes;
+    assert_eq!(minutes.len(), 60, "those without events included");
+    let starts: Vec<_> = minutes.iter().map(|minute| minute.start.unwrap().seconds).collect();
+    assert!(starts.windows(2).all(|it| it[1] - it[0] == 60) && starts[0] % 60 == 0);
+    assert_eq!(minutes.iter().map(|minute| minute.submitted).sum::<i32>(), 3);
+    let request = GetThroughputRequest { worker_id: "other".to_owned(), minutes: 5 };
+    let minutes = world.api.jobs().get_throughput(request).await.unwrap().into_inner().minutes;
+    assert_eq!((minutes.len(), minutes.iter().map(|it| it.submitted).sum::<i32>()), (5, 0));
+}
