@@ -16,6 +16,7 @@ mod lists;
 mod lost;
 mod model;
 mod moves;
+mod operations;
 mod postgres;
 mod prune;
 mod reads;
