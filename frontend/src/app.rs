@@ -1,6 +1,6 @@
 //! The frame around all pages, and which URL shows which page.
 
-use leptos::prelude::*;
+use leptos::{ev::MouseEvent, prelude::*};
 use leptos_router::{
     components::{FlatRoutes, Route, Router},
     path,
@@ -13,6 +13,7 @@ use crate::{
         heading::Place,
         notice::AwayBanner,
     },
+    dom,
     live::Live,
     pages::{
         dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
@@ -28,9 +29,14 @@ pub fn App() -> impl IntoView {
     Place::provide();
     Confirm::provide();
     Metrics::provide();
+    // By hand: the router would take the link for a navigation and leave the focus where it is.
+    let skip = |click: MouseEvent| {
+        click.prevent_default();
+        dom::focus("content");
+    };
     view! {
         <Router>
-            <a class="skip" href="#content">"Skip to content"</a>
+            <a class="skip" href="#content" on:click=skip>"Skip to content"</a>
             <div class="frame">
                 <Rail />
                 <div class="stage">

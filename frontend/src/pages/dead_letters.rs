@@ -86,13 +86,16 @@ pub fn DeadLetters() -> impl IntoView {
                     <thead>
                         <tr>
                             <th scope="col" class="pick">
-                                <input
-                                    type="checkbox"
-                                    aria-label="Select all on this page"
-                                    prop:checked=all
-                                    prop:indeterminate=move || !all.get() && !selected.with(BTreeSet::is_empty)
-                                    on:change=toggle_all
-                                />
+                                <label>
+                                    <input
+                                        type="checkbox"
+                                        aria-label="Select all on this page"
+                                        prop:checked=all
+                                        prop:indeterminate=move || !all.get() && !selected.with(BTreeSet::is_empty)
+                                        on:change=toggle_all
+                                    />
+                                    <span class="only-narrow" aria-hidden="true">"Select all"</span>
+                                </label>
                             </th>
                             <th scope="col">"Job"</th>
                             <th scope="col">"Task"</th>
