@@ -26,6 +26,7 @@ scenarios!(
     sigterm_on_both_loses_nothing,
     a_worker_that_is_told_to_stop_finishes_what_it_runs,
     a_worker_that_cannot_finish_in_time_gives_back_uncharged,
+    a_server_that_restarts_under_load_charges_nothing,
     a_server_that_is_told_to_stop_ends_long_polls_and_exits,
 );
 
@@ -189,6 +190,33 @@ async fn a_worker_that_cannot_finish_in_time_gives_back_uncharged(world: &mut Wo
     assert_eq!(history(&found), ["released"]);
     let (job, _) = parts(found);
     assert_eq!((job.status(), job.attempt_count, job.run_no), (Status::Pending, 0, 1));
+}
+
+async fn a_server_that_restarts_under_load_charges_nothing(world: &mut World) {
+    const JOBS: usize = 200;
+    // A lease that outlives the restart.
+    let _worker = world.worker(&["--simulate", "--concurrency", "4", "--lease-time", "10m"]);
+    let acknowledged = Acknowledged::default();
+    let keys = (0..JOBS).map(|n| n.to_string()).collect();
+    let submitter = tokio::spawn(submit_all(world.server.api(), keys, Arc::clone(&acknowledged)));
+    eventually("jobs are submitted and done", async || {
+        let done = world.api.metrics().await.done > 0;
+        (done && acknowledged.lock().unwrap().len() >= JOBS / 4).then_some(())
+    })
+    .await;
+    let status = world.server.terminate().await;
+    assert!(status.success(), "{status}");
+    world.server.start_again().await;
+    submitter.await.unwrap();
+    let api = world.server.api();
+    let ids: Vec<_> = acknowledged.lock().unwrap().values().cloned().collect();
+    assert_eq!(ids.len(), JOBS);
+    for id in &ids {
+        let found = api.until(id, Status::Done).await;
+        assert_eq!(history(&found), [""; 0]);
+        assert_eq!(found.job.unwrap().attempt_count, 1);
+    }
+    assert_eq!(api.metrics().await.total as usize, JOBS);
 }
 
 async fn a_server_that_is_told_to_stop_ends_long_polls_and_exits(world: &mut World) {
