@@ -66,6 +66,7 @@ async fn a_heartbeat_extends_by_the_lease_time(bed: &Bed) {
     assert_eq!(alive.stop, []);
     let found = bed.store.sessions(None).await.unwrap()[0].clone();
     assert_eq!(found.expires_at_ms, alive.expires_at_ms);
+    assert_eq!(found.expires_at_ms, found.last_heartbeat_at_ms + HOUR_MS);
     assert_eq!(found.started_at_ms, first.started_at_ms);
     assert!(found.last_heartbeat_at_ms > first.last_heartbeat_at_ms);
 }
