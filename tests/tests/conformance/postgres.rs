@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jobqueue_server::store::{ConnectOptions, StoreError, connect};
+use jobqueue_server::store::{ConnectOptions, NewJob, Start, StoreError, UnitAnswer, connect};
 use jobqueue_shared::state::State;
 use jobqueue_tests::{
     database::{Database, Driver},
@@ -29,6 +29,24 @@ async fn what_one_server_did_is_seen_by_the_other_at_once() {
     session.on(&bed.store).complete(lease).await;
     assert_eq!(second.get(&[id]).await.unwrap()[0].as_ref().unwrap().state, State::Done);
     assert_eq!(second.counts().await.unwrap()[0].done, 1);
+    bed.check().await;
+    bed.close().await;
+}
+
+/// An hour below the floor: neither lowered for it by the server that put it there, nor near enough for a short answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_puts_far_below_the_floor_is_found() {
+    let bed = bed().await;
+    let second = bed.second_store().await;
+    let session = bed.session("w").await;
+    bed.submit(job("w")).await;
+    session.complete(session.acquire_one().await.lease).await;
+    let run_at_ms = bed.now_ms().await - 3_600_000;
+    let old = NewJob { start: Start::At { run_at_ms }, ..job("w") };
+    let UnitAnswer::Stored(stored) = crate::bed::insert_on(&*second, vec![old]).await else { panic!() };
+    assert_eq!(session.acquire(10).await.len(), 0, "the floor hides it at first");
+    let found = eventually("the job is found", async || session.acquire(10).await.pop()).await;
+    assert_eq!(found.job.id, stored[0].id);
     bed.check().await;
     bed.close().await;
 }

@@ -3,7 +3,8 @@
 //!
 //! A floor is the whole key of the last row taken, (run_at, id), a priority. With run_at alone a bulk submit, which
 //! gives one run_at to many jobs, would be walked again at every acquire. What lies below a floor is found when the
-//! floor is lowered for it, when an answer comes short, or at the latest when the floor expires.
+//! floor is lowered for it, when an answer comes short, or at the latest when the floor has expired: then a look
+//! from the bottom runs beside the acquires, and lowers it to the first row that it finds.
 
 use std::{
     collections::HashMap,
@@ -32,8 +33,10 @@ type Key = (i64, Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub keys: [Key; PRIORITIES],
-    /// Everything is looked at.
+    /// Everything is looked at: there is no floor yet.
     pub full: bool,
+    /// The floor has expired; whoever is told so looks from the bottom. Nobody else is told for a while.
+    pub expired: bool,
     generation: u64,
     began: Instant,
 }
@@ -51,7 +54,17 @@ struct Floor {
     /// Counts how often it was lowered.
     generation: u64,
     /// When everything was looked at last, and how long that took.
-    looked: Option<(Instant, Duration)>,
+    looked: (Instant, Duration),
+}
+
+impl Floor {
+    fn lower(&mut self, priority: i16, run_at: i64, id: Uuid) {
+        let Some(key) = self.keys.get_mut(priority as usize) else { return };
+        if (run_at, id) <= *key {
+            *key = (run_at.saturating_sub(1), Uuid::max());
+            self.generation += 1;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -59,16 +72,26 @@ pub(super) struct Floors(Mutex<HashMap<String, Floor>>);
 
 impl Floors {
     pub(super) fn start(&self, worker_id: &str) -> Start {
-        let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
-        let floor = floors.get(worker_id);
-        let generation = floor.map_or(0, |floor| floor.generation);
-        let fresh = floor.filter(|floor| {
-            floor.looked.is_some_and(|(at, took)| began.duration_since(at) < EXPIRES.max(took * FULL_LOOK_SHARE))
-        });
-        match fresh {
-            Some(floor) => Start { keys: floor.keys, full: false, generation, began },
-            None => Start { keys: [BOTTOM; PRIORITIES], full: true, generation, began },
+        let Some(floor) = floors.get_mut(worker_id) else {
+            return Start { keys: [BOTTOM; PRIORITIES], full: true, expired: false, generation: 0, began };
+        };
+        let (looked, took) = floor.looked;
+        let expired = began.duration_since(looked) >= EXPIRES.max(took * FULL_LOOK_SHARE);
+        if expired {
+            floor.looked = (began, took);
+        }
+        Start { keys: floor.keys, full: false, expired, generation: floor.generation, began }
+    }
+
+    /// A look from the bottom, begun at `began`, found these first rows: (priority, run_at, id).
+    pub(super) fn looked(&self, worker_id: &str, began: Instant, first: &[(i16, i64, Uuid)]) {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(floor) = floors.get_mut(worker_id) else { return };
+        floor.looked = (began, began.elapsed());
+        for (priority, run_at, id) in first {
+            floor.lower(*priority, *run_at, *id);
         }
     }
 
@@ -81,14 +104,14 @@ impl Floors {
         let floor = floors.entry(worker_id.to_owned()).or_insert_with(|| Floor {
             keys: [BOTTOM; PRIORITIES],
             generation: 0,
-            looked: None,
+            looked: (start.began, start.began.elapsed()),
         });
         if floor.generation != start.generation {
             return;
         }
         if start.full {
             floor.keys = start.keys;
-            floor.looked = Some((start.began, start.began.elapsed()));
+            floor.looked = (start.began, start.began.elapsed());
         }
         for row in taken {
             if let Some(key) = floor.keys.get_mut(row.priority as usize) {
@@ -101,11 +124,8 @@ impl Floors {
     pub(super) fn lower(&self, rows: &[ReadyRow]) {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            let Some(floor) = floors.get_mut(&row.worker_id) else { continue };
-            let Some(key) = floor.keys.get_mut(row.priority as usize) else { continue };
-            if (row.run_at, row.id) <= *key {
-                *key = (row.run_at.saturating_sub(1), Uuid::max());
-                floor.generation += 1;
+            if let Some(floor) = floors.get_mut(&row.worker_id) {
+                floor.lower(row.priority, row.run_at, row.id);
             }
         }
     }
@@ -165,6 +185,30 @@ mod tests {
         floors.lower(&[ready(5, 9, 3)]);
         floors.raise("w", &start, &[taken(5, 12, 1)]);
         assert!(floors.start("w").keys[5] < (9, Uuid::from_u128(3)));
+    }
+
+    #[test]
+    fn a_look_from_the_bottom_finds_what_nobody_told_of() {
+        let floors = Floors::default();
+        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7), taken(6, 10, 7)]);
+        floors.looked("w", Instant::now(), &[(5, 4, Uuid::from_u128(1)), (6, 12, Uuid::from_u128(1))]);
+        let start = floors.start("w");
+        assert!(start.keys[5] < (4, Uuid::from_u128(1)));
+        assert_eq!(start.keys[6], (10, Uuid::from_u128(7)), "what lies above lowers nothing");
+    }
+
+    #[test]
+    fn an_expired_floor_is_still_used_and_one_acquire_is_told_to_look() {
+        let floors = Floors::default();
+        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7)]);
+        let long_ago = Instant::now().checked_sub(EXPIRES * 2).unwrap();
+        floors.looked("w", long_ago, &[]);
+        // That look seems to have taken two seconds: its share of the time is what it waits for.
+        assert!(!floors.start("w").expired);
+        floors.0.lock().unwrap().get_mut("w").unwrap().looked = (long_ago, Duration::ZERO);
+        let (first, second) = (floors.start("w"), floors.start("w"));
+        assert_eq!((first.expired, first.full, first.keys[5]), (true, false, (10, Uuid::from_u128(7))));
+        assert!(!second.expired);
     }
 
     #[test]

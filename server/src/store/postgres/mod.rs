@@ -40,7 +40,7 @@ type Tx = Transaction<'static, Postgres>;
 pub(super) struct PostgresStore {
     pool: PgPool,
     clock: std::sync::Arc<Clock>,
-    floors: floor::Floors,
+    floors: std::sync::Arc<floor::Floors>,
     wakes: broadcast::Sender<String>,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,

@@ -46,14 +46,7 @@ impl PostgresStore {
             tokio::spawn(super::wake::listen(base, wakes.clone())),
             tokio::spawn(follow_clock(pool.clone(), clock.clone())),
         ];
-        Ok(Self {
-            pool,
-            clock,
-            floors: super::floor::Floors::default(),
-            wakes,
-            key_cursor: std::sync::Mutex::new(Uuid::nil()),
-            tasks,
-        })
+        Ok(Self { pool, clock, floors: Arc::default(), wakes, key_cursor: std::sync::Mutex::new(Uuid::nil()), tasks })
     }
 }
 
