@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{places, plan};
+use super::{places, writes};
 
 /// worker_id and bucket; first, retry, running, done, failed, cancelled.
 pub(super) type CounterRow = (String, i64, i64, i64, i64, i64, i64, i64);
@@ -41,7 +41,7 @@ impl<'a> Places<'a> {
 
     pub(super) fn ready(&mut self, rows: Vec<(Uuid, String, i64, i64, i32)>) {
         for (id, worker_id, since, run_at, used) in rows {
-            self.see(id, &worker_id, "ready", plan::bucket(since, run_at), usize::from(used != 0));
+            self.see(id, &worker_id, "ready", writes::bucket(since, run_at), usize::from(used != 0));
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) fn too_new(needed: i32) -> StoreError {
 /// A consistent copy of a SQLite database into a new file, also while a server owns it.
 pub async fn backup(url: &str, file: &Path) -> StoreResult<()> {
     if url.starts_with("sqlite:") {
-        super::sqlite::backup_url(url, file).await
+        super::sqlite::backup(url, file).await
     } else {
         Err(StoreError::Unsupported("backup is for SQLite; use pg_dump or pg_basebackup for PostgreSQL"))
     }

@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::{
     error::StoreResult,
     places::{PLACES_PER_CLAIM, Place},
-    plan::{Claim, Deltas, ReadyRow},
+    plan::Claim,
     rows::{LeasedRow, TakenRow},
     types::Leased,
+    writes::{Deltas, ReadyRow},
 };
 
 /// The session that takes, and when.

@@ -1,6 +1,6 @@
 //! Spans and metrics for a store, put around the interface once.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use metrics::{counter, histogram};
@@ -134,10 +134,6 @@ impl Store for Measured {
 
     async fn audit(&self) -> StoreResult<Vec<String>> {
         measure("audit", self.0.audit()).await
-    }
-
-    async fn backup(&self, file: &Path) -> StoreResult<()> {
-        measure("backup", self.0.backup(file)).await
     }
 
     async fn close(&self) {

@@ -11,15 +11,17 @@ mod connect;
 mod error;
 mod hand_over;
 pub mod measured;
+mod moving;
+mod page;
 mod places;
 mod plan;
 mod postgres;
 mod prepare;
+mod retention;
 mod rows;
 mod sqlite;
 pub mod types;
-
-use std::path::Path;
+mod writes;
 
 use async_trait::async_trait;
 pub use connect::{ConnectOptions, backup, connect};
@@ -105,9 +107,6 @@ pub trait Store: Send + Sync + 'static {
     /// Every place where the stored data contradicts itself: a job in no state or in two, a count that is off.
     /// Scans everything; for tests and `jobqueue-server check`.
     async fn audit(&self) -> StoreResult<Vec<String>>;
-
-    /// A consistent copy into a new file.
-    async fn backup(&self, file: &Path) -> StoreResult<()>;
 
     /// Waits for what is under way and closes every connection.
     async fn close(&self);

@@ -4,8 +4,6 @@
 use jobqueue_shared::lease::created_at_ms;
 use uuid::Uuid;
 
-use super::{rows::GroupRow, types::Cursor};
-
 /// A claims row stays under PostgreSQL's 2,000 bytes, above which rows are moved out of line.
 pub(super) const PLACES_PER_CLAIM: usize = 64;
 /// The ids of a done row are at most this far apart, so that a job is found by looking back no further.
@@ -104,18 +102,6 @@ pub(super) fn done_groups(mut places: Vec<Place>) -> Vec<Vec<Place>> {
         }
     }
     groups
-}
-
-/// The jobs of rows that share a time each, newest first and then by descending id, after `after`, at most `limit`.
-pub(super) fn newest(groups: &[GroupRow], after: Option<&Cursor>, limit: usize) -> Vec<(i64, Uuid)> {
-    let mut jobs: Vec<_> = groups
-        .iter()
-        .flat_map(|group| decode_ids(&group.ids).map(|id| (group.at, id)))
-        .filter(|job| after.is_none_or(|after| *job < (after.at_ms, after.id)))
-        .collect();
-    jobs.sort_unstable_by(|a, b| b.cmp(a));
-    jobs.truncate(limit);
-    jobs
 }
 
 /// What is left of a done row when jobs are deleted from it.

@@ -10,11 +10,13 @@ use jobqueue_shared::{
     state::{self, Ending, FailureReason, Next, State},
 };
 use sha2::{Digest as _, Sha256};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
     places::{self, Place},
     types::{AttemptOutcome, SettleAnswer, Settlement, StopReason},
+    writes::{AttemptRow, CancelledRow, DeadRow, Deltas, DoneRow, ReadyRow, ResultRow, StopRow},
 };
 
 /// One attempt to end.
@@ -87,128 +89,6 @@ pub(super) struct Prior {
     pub ended_at: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ReadyRow {
-    pub worker_id: String,
-    pub id: Uuid,
-    pub priority: i16,
-    pub run_at: i64,
-    pub run_no: i32,
-    pub used: i32,
-    pub payload_bytes: i32,
-    pub since: i64,
-    pub waits_for_handler: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct DoneRow {
-    pub worker_id: String,
-    pub first_id: Uuid,
-    pub claim_id: Uuid,
-    pub session_id: Uuid,
-    pub claimed_at: i64,
-    pub finished_at: i64,
-    pub ids: Vec<u8>,
-    pub runs: Option<Vec<u8>>,
-}
-
-/// Beside what is copied from the job itself.
-#[derive(Clone, Debug)]
-pub(super) struct DeadRow {
-    pub id: Uuid,
-    pub run_no: i32,
-    pub used: i32,
-    pub reason: i16,
-    pub error: String,
-    pub fingerprint: i64,
-    pub session_id: Uuid,
-    pub started_at: i64,
-    pub failed_at: i64,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct CancelledRow {
-    pub id: Uuid,
-    pub worker_id: String,
-    pub run_no: i32,
-    pub used: i32,
-    pub cancelled_at: i64,
-    pub note: String,
-    pub session_id: Option<Uuid>,
-    pub started_at: Option<i64>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct AttemptRow {
-    pub job_id: Uuid,
-    pub run_no: i32,
-    pub outcome: i16,
-    pub claim_id: Option<Uuid>,
-    pub session_id: Option<Uuid>,
-    pub host: String,
-    pub started_at: Option<i64>,
-    pub ended_at: i64,
-    pub error: String,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct ResultRow {
-    pub id: Uuid,
-    pub result: Option<Vec<u8>>,
-    pub note: String,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct StopRow {
-    pub session_id: Uuid,
-    pub claim_id: Uuid,
-    pub job_id: Uuid,
-    pub reason: i16,
-}
-
-/// Changes of the counters, by worker_id and bucket.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Deltas(pub BTreeMap<(String, i64), Delta>);
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Delta {
-    /// Pending with no attempt used.
-    pub first: i32,
-    /// Pending with attempts used.
-    pub retry: i32,
-    pub running: i32,
-    pub done: i32,
-    pub failed: i32,
-    pub cancelled: i32,
-    pub submitted: i32,
-    pub completed: i32,
-    pub died: i32,
-    pub retried: i32,
-}
-
-impl Deltas {
-    pub(super) fn at(&mut self, worker_id: &str, bucket: i64) -> &mut Delta {
-        self.0.entry((worker_id.to_owned(), bucket)).or_default()
-    }
-
-    pub(super) fn ready(&mut self, row: &ReadyRow, n: i32) {
-        let delta = self.at(&row.worker_id, bucket(row.since, row.run_at));
-        *(if row.used == 0 { &mut delta.first } else { &mut delta.retry }) += n;
-    }
-}
-
-/// Where a pending job is counted: the time from which on it no longer counts as scheduled or retrying, so that no
-/// statement is needed when that time passes. 0: it could run from the start. A function of the row alone, so that
-/// the job is taken from the bucket that it was put into.
-pub(super) fn bucket(since: i64, run_at: i64) -> i64 {
-    let step = match run_at.saturating_sub(since) {
-        ..=0 => return 0,
-        1..=600_000 => 1_000,
-        _ => 60_000,
-    };
-    run_at.saturating_add(step - 1).div_euclid(step) * step
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// Claims with places left.
@@ -224,6 +104,14 @@ pub(super) struct Plan {
     pub stops: Vec<StopRow>,
     pub deltas: Deltas,
     pub answers: Vec<SettleAnswer>,
+}
+
+/// The claims that `items` name, in the order in which they are locked everywhere.
+pub(super) fn claim_ids(items: &[Item]) -> Vec<Uuid> {
+    let mut ids: Vec<_> = items.iter().map(|item| item.lease.claim_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// Leases that `items` name and that are not open in `claims`: the driver looks up how they had ended.
@@ -330,6 +218,11 @@ pub(super) fn plan(
 }
 
 impl Plan {
+    /// Whose jobs became pending.
+    pub(super) fn woken(&self) -> impl Iterator<Item = String> {
+        self.ready.iter().map(|row| row.worker_id.clone())
+    }
+
     fn end(
         &mut self,
         item: &Item,
@@ -575,6 +468,38 @@ pub(super) fn lost_items(claims: &HashMap<Uuid, Claim>, slots: u32, text: &str) 
         .collect()
 }
 
+/// A session that says goodbye gives back all that it holds.
+pub(super) fn released_items(claims: &HashMap<Uuid, Claim>) -> Vec<Item> {
+    let places = claims.values().flat_map(|claim| claim.places.iter().map(|place| (claim.id, place.job_id)));
+    let release = Ending::Release { no_handler: false };
+    places.map(|(claim_id, job_id)| Item::by_server(claim_id, job_id, release, "its session ended".into())).collect()
+}
+
+/// A session that is to be ended because it is lost.
+#[derive(FromRow)]
+pub(super) struct LostSession {
+    pub worker_id: String,
+    host: String,
+    slots: i32,
+    lease: i64,
+    pub ended: bool,
+    pub expired: bool,
+}
+
+/// How many of its places a lost session had started, and what its jobs are told. `None`: nothing is known of it.
+pub(super) fn loss(session_id: Uuid, session: Option<&LostSession>) -> (u32, String) {
+    match session {
+        Some(session) => {
+            let text = format!(
+                "worker lost: session {session_id} of {} on {} was silent for {} ms",
+                session.worker_id, session.host, session.lease
+            );
+            (session.slots as u32, text)
+        }
+        None => (u32::MAX, format!("worker lost: session {session_id} is gone")),
+    }
+}
+
 /// The places of locked claims whose attempts have run out of time.
 pub(super) fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Item> {
     let mut items = Vec::new();
@@ -592,8 +517,6 @@ pub(super) fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<It
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -614,19 +537,6 @@ mod tests {
             FailureReason::TimedOut,
         ] {
             assert_eq!(failure_from(failure_number(reason)), reason);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_bucket_never_ends_before_its_jobs_can_run(since in 0_i64..4_000_000_000_000, wait in -1_000_000_i64..40_000_000_000) {
-            let run_at = since + wait;
-            let bucket = bucket(since, run_at);
-            if wait <= 0 {
-                prop_assert_eq!(bucket, 0);
-            } else {
-                prop_assert!((run_at..run_at + 60_000).contains(&bucket));
-            }
         }
     }
 }

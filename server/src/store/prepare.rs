@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::{
     clock::Clock,
     error::StoreResult,
-    plan::{Deltas, ReadyRow},
     rows::retry_json,
     types::{NewJob, Start, Stored, Unit, UnitAnswer},
+    writes::{Deltas, ReadyRow},
 };
 use uuid::Uuid;
 

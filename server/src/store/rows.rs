@@ -2,7 +2,6 @@
 
 use jobqueue_shared::{
     lease::{LeaseId, created_at_ms},
-    limits,
     retry::RetryPolicy,
     state::State,
 };
@@ -156,24 +155,6 @@ pub(super) fn retry(json: Option<&str>) -> StoreResult<RetryPolicy> {
 pub(super) fn retry_json(policy: Option<RetryPolicy>) -> StoreResult<Option<String>> {
     let json = policy.map(|policy| serde_json::to_string(&policy)).transpose();
     json.map_err(|error| StoreError::Data(format!("retry policy: {error}")))
-}
-
-/// A row of a list before its jobs are read: what it is ordered by, and how large it is.
-#[derive(FromRow)]
-pub(super) struct ListRow {
-    pub id: Uuid,
-    pub worker_id: String,
-    pub priority: i16,
-    pub at: i64,
-    pub task: String,
-    pub bytes: i64,
-}
-
-/// Jobs that share a row, of claims or done.
-#[derive(FromRow)]
-pub(super) struct GroupRow {
-    pub at: i64,
-    pub ids: Vec<u8>,
 }
 
 #[derive(FromRow)]
@@ -454,71 +435,5 @@ impl From<MinuteRow> for MinuteCounts {
             failed: row.failed as u64,
             retried: row.retried as u64,
         }
-    }
-}
-
-/// What cuts a page of candidates to `page_size` jobs of `task`, within the bytes of a reply, reading no further
-/// than they were read. True: the list goes on after the last of `seen`.
-pub(super) fn cut_page(
-    rows: Vec<ListRow>,
-    limit_read: usize,
-    task: Option<&str>,
-    page_size: usize,
-) -> (Vec<ListRow>, Option<ListRow>) {
-    let read_all = rows.len() < limit_read;
-    let mut kept: Vec<ListRow> = Vec::new();
-    let mut bytes = 0;
-    let mut last_seen = None;
-    for row in rows {
-        let matches = task.is_none_or(|task| row.task == task);
-        if matches {
-            if kept.len() == page_size || (!kept.is_empty() && bytes + row.bytes > limits::REPLY_BYTES as i64) {
-                let end = kept.last().map(ListRow::position);
-                return (kept, end);
-            }
-            bytes += row.bytes;
-            kept.push(row);
-            last_seen = kept.last().map(ListRow::position);
-        } else {
-            last_seen = Some(row);
-        }
-    }
-    (kept, if read_all { None } else { last_seen })
-}
-
-impl ListRow {
-    fn position(&self) -> Self {
-        Self { worker_id: self.worker_id.clone(), task: String::new(), ..*self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(tasks: &[&str], bytes: i64) -> Vec<ListRow> {
-        let row = |(n, task): (usize, &&str)| ListRow {
-            id: Uuid::from_u128(n as u128),
-            worker_id: "w".into(),
-            priority: 5,
-            at: 0,
-            task: (*task).into(),
-            bytes,
-        };
-        tasks.iter().enumerate().map(row).collect()
-    }
-
-    fn ends(page: (Vec<ListRow>, Option<ListRow>)) -> (usize, Option<u128>) {
-        (page.0.len(), page.1.map(|row| row.id.as_u128()))
-    }
-
-    #[test]
-    fn a_page_ends_where_the_next_one_begins() {
-        assert_eq!(ends(cut_page(rows(&["a"; 3], 1), 3, None, 2)), (2, Some(1)), "one more was read");
-        assert_eq!(ends(cut_page(rows(&["a"; 2], 1), 3, None, 2)), (2, None), "nothing follows");
-        assert_eq!(ends(cut_page(rows(&["a"; 3], 2_000_000), 10, None, 3)), (1, Some(0)), "by bytes");
-        assert_eq!(ends(cut_page(rows(&["a"], 9_000_000), 10, None, 3)), (1, None), "at least one job");
-        assert_eq!(ends(cut_page(rows(&["a", "b", "b"], 1), 3, Some("a"), 5)), (1, Some(2)), "short, and goes on");
-        assert_eq!(ends(cut_page(rows(&["b", "b"], 1), 2, Some("a"), 5)), (0, Some(1)), "empty, and goes on");
     }
 }

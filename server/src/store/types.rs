@@ -272,22 +272,6 @@ pub struct Cursor {
     pub id: Uuid,
 }
 
-impl Cursor {
-    /// Where a page of the list of `state` ends whose last job is `job`.
-    pub fn after(state: Option<State>, job: &JobRecord) -> Self {
-        let at =
-            |at_ms: Option<i64>| Self { worker_id: String::new(), priority: 0, at_ms: at_ms.unwrap_or(0), id: job.id };
-        match state {
-            None => at(None),
-            Some(State::Pending) => {
-                Self { worker_id: job.worker_id.clone(), priority: job.priority, at_ms: job.run_at_ms, id: job.id }
-            }
-            Some(State::Running) => at(job.started_at_ms),
-            Some(State::Done | State::Failed | State::Cancelled) => at(job.finished_at_ms),
-        }
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub jobs: Vec<JobRecord>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jobqueue_server::store::{ConnectOptions, NewJob, Start, StoreError, UnitAnswer, connect};
+use jobqueue_server::store::{ConnectOptions, NewJob, Start, StoreError, UnitAnswer, backup, connect};
 use jobqueue_shared::state::State;
 use jobqueue_tests::{
     database::{Database, Driver},
@@ -11,7 +11,7 @@ use jobqueue_tests::{
 };
 use sqlx::{Connection as _, PgConnection};
 
-use crate::bed::{Bed, job, jobs, keyed, open};
+use crate::bed::{Bed, NOTHING, job, jobs, keyed, open};
 
 async fn bed() -> Bed {
     Bed::new(Driver::Postgres).await
@@ -163,10 +163,38 @@ async fn a_reader_of_an_old_snapshot_hides_no_job() {
     bed.close().await;
 }
 
+/// Another server retries it, and it fails once more, after the pruner has seen it and before it is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_new_again_is_not_pruned_for_what_it_was() {
+    let bed = bed().await;
+    let id = bed.job_in(State::Failed, job("w")).await;
+    bed.pass(bed.now_ms().await).await;
+    let mut other = PgConnection::connect(bed.database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; UPDATE dead_letters SET failed_at = now_ms() + 3600000").execute(&mut other).await.unwrap();
+    let store = bed.store.clone();
+    let prune = tokio::spawn(async move { store.prune(&NOTHING, 100).await });
+    let mut watcher = PgConnection::connect(bed.database.url()).await.unwrap();
+    eventually("the pruner has passed by, or waits", async || {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+        )
+        .fetch_one(&mut watcher)
+        .await
+        .unwrap();
+        (waits || prune.is_finished()).then_some(())
+    })
+    .await;
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    prune.await.unwrap().unwrap();
+    assert_eq!(bed.state(id).await, State::Failed);
+    bed.check().await;
+    bed.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_no_backup_into_a_file() {
     let bed = bed().await;
-    let error = bed.store.backup(std::path::Path::new("/nowhere")).await.err().unwrap();
+    let error = backup(bed.database.url(), std::path::Path::new("/nowhere")).await.err().unwrap();
     assert!(matches!(error, StoreError::Unsupported(_)), "{error:?}");
     bed.close().await;
 }

@@ -3,9 +3,9 @@
 use super::{PostgresStore, Tx};
 use crate::store::{
     error::StoreResult,
-    plan::{Delta, Deltas},
     rows::{CountRow, MinuteRow},
     types::{MinuteCounts, WorkerIdCounts},
+    writes::{Delta, Deltas},
 };
 
 const WRITE_DELTAS: &str = "

@@ -14,7 +14,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::store::{plan::ReadyRow, rows::TakenRow};
+use crate::store::{rows::TakenRow, writes::ReadyRow};
 
 pub(super) const PRIORITIES: usize = jobqueue_shared::limits::PRIORITY_LOWEST as usize + 1;
 /// Below every row.

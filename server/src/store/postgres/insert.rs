@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::{PostgresStore, Tx};
 use crate::store::{
     error::{StoreError, StoreResult},
-    plan::ReadyRow,
     prepare::{self, Holder, JobToStore, KeyRef, Verdict},
     types::{Unit, UnitAnswer},
+    writes::ReadyRow,
 };
 
 /// Attempts to learn the outcome of a commit whose connection was lost.

@@ -6,9 +6,8 @@ use uuid::Uuid;
 use super::{PostgresStore, read};
 use crate::store::{
     error::StoreResult,
-    places,
-    rows::{GroupRow, ListRow, cut_page},
-    types::{Cursor, JobRecord, ListQuery, Page},
+    page::{self, GroupRow, ListRow},
+    types::{JobRecord, ListQuery, Page},
 };
 
 /// Newest first, by id.
@@ -67,16 +66,11 @@ pub(super) async fn list(store: &PostgresStore, query: &ListQuery) -> StoreResul
     // One more than the page tells whether there is another; a filter that no index knows reads on.
     let limit = if query.task.is_some() { limits::PAGE_SCAN as usize } else { page_size + 1 };
     let rows = candidates(store, query, limit).await?;
-    let (kept, end) = cut_page(rows, limit, query.task.as_deref(), page_size);
+    let (kept, end) = page::cut(rows, limit, query.task.as_deref(), page_size);
     let ids: Vec<Uuid> = kept.iter().map(|row| row.id).collect();
     let matches = |job: &JobRecord| query.state.is_none_or(|state| job.state == state);
     let jobs = read::get(store, &ids).await?.into_iter().flatten().filter(matches).collect();
-    let next = end.map(|row| Cursor {
-        worker_id: if query.state == Some(State::Pending) { row.worker_id } else { String::new() },
-        priority: if query.state == Some(State::Pending) { row.priority as u8 } else { 0 },
-        at_ms: row.at,
-        id: row.id,
-    });
+    let next = end.map(|row| row.cursor(query.state));
     Ok(Page { jobs, next })
 }
 
@@ -105,11 +99,11 @@ async fn candidates(store: &PostgresStore, query: &ListQuery, limit: usize) -> S
         }
         Some(State::Running) => {
             let groups: Vec<GroupRow> = sqlx::query_as(RUNNING).bind(worker_id).fetch_all(&store.pool).await?;
-            details(store, places::newest(&groups, after, limit as usize)).await?
+            details(store, page::newest(&groups, after, limit as usize)).await?
         }
         Some(State::Done) => {
             let groups = done_groups(store, worker_id, at, limit).await?;
-            details(store, places::newest(&groups, after, limit as usize)).await?
+            details(store, page::newest(&groups, after, limit as usize)).await?
         }
     };
     Ok(rows)

@@ -18,7 +18,7 @@ mod settle;
 mod upkeep;
 mod wake;
 
-use std::{path::Path, sync::Mutex};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{
     Store,
     clock::Clock,
-    error::{StoreError, StoreResult},
+    error::StoreResult,
     types::{
         Acquire, Acquired, Alive, AttemptRecord, Beat, JobRecord, ListQuery, MinuteCounts, Moved, NewSession, Page,
         ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Unit, UnitAnswer, WorkerIdCounts,
@@ -123,7 +123,7 @@ impl Store for PostgresStore {
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::delete(self, ids, moves::Keys::Delete).await
+        moves::delete(self, ids).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -176,10 +176,6 @@ impl Store for PostgresStore {
 
     async fn audit(&self) -> StoreResult<Vec<String>> {
         audit::audit(self).await
-    }
-
-    async fn backup(&self, _file: &Path) -> StoreResult<()> {
-        Err(StoreError::Unsupported("backup is for SQLite; use pg_dump or pg_basebackup for PostgreSQL"))
     }
 
     async fn close(&self) {

@@ -1,13 +1,11 @@
 //! Taking back what sessions lost and what runs too long; and what a session that says goodbye still holds.
 
-use jobqueue_shared::state::Ending;
-use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{PostgresStore, Tx, settle};
 use crate::store::{
     error::StoreResult,
-    plan::{self, Item, Plan},
+    plan::{self, Item, LostSession, Plan},
     types::Rescued,
 };
 
@@ -54,7 +52,7 @@ async fn time_out(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
     tx.commit().await?;
     store.floors.lower(&plan.ready);
     rescued.timed_out += items.len() as u64;
-    rescued.worker_ids.extend(woken(plan));
+    rescued.worker_ids.extend(plan.woken());
     Ok(())
 }
 
@@ -73,16 +71,6 @@ async fn lost_sessions(store: &PostgresStore, limit: u32) -> StoreResult<Vec<Uui
     Ok(sqlx::query_scalar(LOST_SESSIONS).bind(i64::from(limit)).fetch_all(&store.pool).await?)
 }
 
-#[derive(FromRow)]
-struct LostRow {
-    worker_id: String,
-    host: String,
-    slots: i32,
-    lease: i64,
-    ended: bool,
-    expired: bool,
-}
-
 /// FOR UPDATE waits for acquires of the session (FOR KEY SHARE), so that what they commit is seen below.
 const LOCK_SESSION: &str = "
     SELECT worker_id, host, slots, lease, ended_at IS NOT NULL AS ended, expires_at <= now_ms() AS expired
@@ -90,7 +78,7 @@ const LOCK_SESSION: &str = "
 
 const MARK_ENDED: &str = "UPDATE sessions SET ended_at = now_ms(), lost = $2 WHERE id = $1 AND ended_at IS NULL";
 
-async fn lock_session(tx: &mut Tx, session_id: Uuid) -> StoreResult<Option<LostRow>> {
+async fn lock_session(tx: &mut Tx, session_id: Uuid) -> StoreResult<Option<LostSession>> {
     Ok(sqlx::query_as(LOCK_SESSION).bind(session_id).fetch_optional(&mut **tx).await?)
 }
 
@@ -100,23 +88,14 @@ async fn end_lost(store: &PostgresStore, session_id: Uuid, rescued: &mut Rescued
     if session.as_ref().is_some_and(|session| !session.ended && !session.expired) {
         return Ok(());
     }
-    let (slots, text) = match &session {
-        Some(session) => {
-            let text = format!(
-                "worker lost: session {session_id} of {} on {} was silent for {} ms",
-                session.worker_id, session.host, session.lease
-            );
-            (session.slots as u32, text)
-        }
-        None => (u32::MAX, format!("worker lost: session {session_id} is gone")),
-    };
+    let (slots, text) = plan::loss(session_id, session.as_ref());
     sqlx::query(MARK_ENDED).bind(session_id).bind(true).execute(&mut *tx).await?;
     let plan = take_back(&mut tx, session_id, |claims| plan::lost_items(claims, slots, &text)).await?;
     tx.commit().await?;
     store.floors.lower(&plan.ready);
     rescued.sessions += 1;
     rescued.lost += plan.answers.len() as u64;
-    rescued.worker_ids.extend(woken(plan));
+    rescued.worker_ids.extend(plan.woken());
     Ok(())
 }
 
@@ -126,14 +105,7 @@ pub(super) async fn end_session(store: &PostgresStore, session_id: Uuid) -> Stor
         return Ok(None);
     };
     sqlx::query(MARK_ENDED).bind(session_id).bind(false).execute(&mut *tx).await?;
-    let plan = take_back(&mut tx, session_id, |claims| {
-        let places = claims.values().flat_map(|claim| claim.places.iter().map(|place| (claim.id, place.job_id)));
-        let release = Ending::Release { no_handler: false };
-        places
-            .map(|(claim_id, job_id)| Item::by_server(claim_id, job_id, release, "its session ended".into()))
-            .collect()
-    })
-    .await?;
+    let plan = take_back(&mut tx, session_id, plan::released_items).await?;
     tx.commit().await?;
     store.floors.lower(&plan.ready);
     Ok(Some(session.worker_id))
@@ -150,8 +122,4 @@ async fn take_back(tx: &mut Tx, session_id: Uuid, items: impl FnOnce(&Claims) ->
     let plan = settle::end(tx, &items, claims, now).await?;
     sqlx::query("DELETE FROM stops WHERE session_id = $1").bind(session_id).execute(&mut **tx).await?;
     Ok(plan)
-}
-
-fn woken(plan: Plan) -> impl Iterator<Item = String> {
-    plan.ready.into_iter().map(|row| row.worker_id)
 }

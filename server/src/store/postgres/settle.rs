@@ -9,28 +9,20 @@ use super::{PostgresStore, Tx, counts};
 use crate::store::{
     error::StoreResult,
     places,
-    plan::{
-        self, AttemptRow, CancelledRow, Claim, DeadRow, DoneRow, Facts, Item, Plan, Prior, ReadyRow, ResultRow, StopRow,
-    },
+    plan::{self, Claim, Facts, Item, Plan, Prior},
     rows::{ClaimRow, FactsRow, PriorRow},
     types::{AttemptOutcome, SettleAnswer, Settlement},
+    writes::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
 };
 
 pub(super) async fn settle(store: &PostgresStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
     let items: Vec<_> = settlements.iter().map(Item::from).collect();
     let mut tx = store.begin().await?;
-    let claims = lock_claims(&mut tx, claim_ids(&items)).await?;
+    let claims = lock_claims(&mut tx, plan::claim_ids(&items)).await?;
     let plan = end(&mut tx, &items, claims, store.clock.now_ms()).await?;
     tx.commit().await?;
     store.floors.lower(&plan.ready);
     Ok(plan.answers)
-}
-
-fn claim_ids(items: &[Item]) -> Vec<Uuid> {
-    let mut ids: Vec<_> = items.iter().map(|item| item.lease.claim_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }
 
 const LOCK_CLAIMS: &str = "

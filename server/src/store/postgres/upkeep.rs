@@ -5,34 +5,24 @@ use std::collections::HashMap;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{
-    PostgresStore, counts,
-    moves::{self, Keys},
-    read,
-};
+use super::{PostgresStore, counts, moves, read};
 use crate::store::{
     error::StoreResult,
+    moving::{self, SetAsideRow},
     places,
-    plan::Deltas,
-    types::{Moved, Retention},
+    retention::{self, Keys},
+    types::Retention,
+    writes::Deltas,
 };
 
 pub(super) async fn prune(store: &PostgresStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     let now = store.now().await?;
     let limit = i64::from(limit);
-    // Keys outlive jobs that are kept for less time than they are.
-    let keys = |kept_ms| if kept_ms >= retention.keys_ms { Keys::Delete } else { Keys::Keep { gone_at: now } };
-    let mut pruned = prune_done(store, now - retention.done_ms, limit, keys(retention.done_ms)).await?;
-    pruned += prune_set_aside(store, OLD_CANCELLED, now - retention.cancelled_ms, limit, keys(retention.cancelled_ms))
-        .await?;
-    pruned += prune_set_aside(
-        store,
-        OLD_DEAD_LETTERS,
-        now - retention.dead_letters_ms,
-        limit,
-        keys(retention.dead_letters_ms),
-    )
-    .await?;
+    let keys = |kept_ms| Keys::of(retention, kept_ms, now);
+    let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
+    let mut pruned = prune_done(store, now - done, limit, keys(done)).await?;
+    pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
+    pruned += prune_set_aside(store, TAKE_OLD_DEAD_LETTERS, now - failed, limit, keys(failed)).await?;
     pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
     pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
     sqlx::query("DELETE FROM series WHERE minute < $1").bind(now / 60_000 - 2 * 1_440).execute(&store.pool).await?;
@@ -78,22 +68,35 @@ async fn prune_done(store: &PostgresStore, before: i64, limit: i64, keys: Keys) 
     Ok(gone.len() as u64)
 }
 
-const OLD_CANCELLED: &str = "SELECT id FROM cancelled WHERE cancelled_at < $1 ORDER BY cancelled_at LIMIT $2";
-const OLD_DEAD_LETTERS: &str = "SELECT id FROM dead_letters WHERE failed_at < $1 ORDER BY failed_at LIMIT $2";
+/// By its age in the statement that takes it: one that is retried meanwhile, and has ended anew, is not old.
+const TAKE_OLD_CANCELLED: &str = "
+    DELETE FROM cancelled WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM cancelled WHERE cancelled_at < $1 ORDER BY cancelled_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING id, worker_id, false AS failed";
+
+const TAKE_OLD_DEAD_LETTERS: &str = "
+    DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM dead_letters WHERE failed_at < $1 ORDER BY failed_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING id, worker_id, true AS failed";
 
 async fn prune_set_aside(
     store: &PostgresStore,
-    old: &'static str,
+    take_old: &'static str,
     before: i64,
     limit: i64,
     keys: Keys,
 ) -> StoreResult<u64> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(old).bind(before).bind(limit).fetch_all(&store.pool).await?;
-    if ids.is_empty() {
+    let mut tx = store.begin().await?;
+    let rows: Vec<SetAsideRow> = sqlx::query_as(take_old).bind(before).bind(limit).fetch_all(&mut *tx).await?;
+    if rows.is_empty() {
         return Ok(0);
     }
-    let moved = moves::delete(store, &ids, keys).await?;
-    Ok(moved.iter().filter(|moved| matches!(moved, Moved::Yes { .. })).count() as u64)
+    let mut deltas = Deltas::default();
+    let gone = moving::set_aside_gone(&rows, &mut deltas);
+    moves::forget(&mut tx, &gone, keys).await?;
+    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    tx.commit().await?;
+    Ok(gone.len() as u64)
 }
 
 /// The next keys by the age of their jobs, from where the last turn ended.
@@ -106,19 +109,13 @@ async fn prune_keys(store: &PostgresStore, before: i64, limit: i64) -> StoreResu
     let mut connection = store.pool.acquire().await?;
     let keys: Vec<(Uuid, Option<i64>)> =
         sqlx::query_as(NEXT_KEYS).bind(cursor).bind(newest).bind(limit).fetch_all(&mut *connection).await?;
-    let next = if (keys.len() as i64) < limit { Uuid::nil() } else { keys.last().map(|key| key.0).unwrap_or_default() };
-    *store.key_cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+    *store.key_cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = retention::next_cursor(&keys, limit);
     if keys.is_empty() {
         return Ok(0);
     }
     let ids: Vec<_> = keys.iter().map(|(id, _)| *id).collect();
     let records = read::states(&mut connection, &ids).await?;
-    let ended_at = |(id, gone_at): &(Uuid, Option<i64>)| match records.get(id) {
-        Some(job) => job.finished_at_ms,
-        None => *gone_at,
-    };
-    let expired: Vec<Uuid> =
-        keys.iter().filter(|key| ended_at(key).is_some_and(|at| at < before)).map(|(id, _)| *id).collect();
+    let expired = retention::expired_keys(&keys, &records, before);
     let deleted = sqlx::query("DELETE FROM idempotency_keys WHERE job_id = ANY($1)")
         .bind(expired)
         .execute(&mut *connection)

@@ -3,9 +3,9 @@
 use super::{SqliteStore, Tx};
 use crate::store::{
     error::StoreResult,
-    plan::Deltas,
     rows::{CountRow, MinuteRow},
     types::{MinuteCounts, WorkerIdCounts},
+    writes::Deltas,
 };
 
 const ADD_COUNTER: &str = "

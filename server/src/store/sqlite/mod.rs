@@ -17,10 +17,9 @@ mod sessions;
 mod settle;
 mod upkeep;
 
-pub(super) use open::backup_url;
+pub(super) use open::backup;
 use std::{
     fs::File,
-    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -53,7 +52,6 @@ pub(super) struct SqliteStore {
     clock: Clock,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
-    path: PathBuf,
     /// Locked as long as this process owns the database.
     owner: Mutex<Option<File>>,
 }
@@ -144,7 +142,7 @@ impl Store for SqliteStore {
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::delete(self, ids, moves::Keys::Delete).await
+        moves::delete(self, ids).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -202,10 +200,6 @@ impl Store for SqliteStore {
 
     async fn audit(&self) -> StoreResult<Vec<String>> {
         audit::audit(self).await
-    }
-
-    async fn backup(&self, file: &Path) -> StoreResult<()> {
-        open::backup(&self.path, file).await
     }
 
     async fn close(&self) {

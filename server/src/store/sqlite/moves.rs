@@ -1,123 +1,49 @@
-//! What people do with jobs: cancel, retry, delete.
+//! What people do with jobs: cancel, retry, delete. What they come to is in [`moving`].
 
-use std::collections::HashMap;
-
-use jobqueue_shared::state::{Ending, State};
+use jobqueue_shared::state::State;
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{SqliteStore, Tx, begin, counts, id_list, pair_list, read, settle};
 use crate::store::{
     error::StoreResult,
+    moving::{self, Answers, FinishedRow, SetAsideRow},
     places,
-    plan::{AttemptRow, CancelledRow, Deltas, Item, ReadyRow},
-    types::{AttemptOutcome, Moved},
+    retention::Keys,
+    types::Moved,
+    writes::{Deltas, ReadyRow},
 };
 
-type Answers = HashMap<Uuid, Moved>;
-
-fn sorted(ids: &[Uuid]) -> Vec<Uuid> {
-    let mut ids = ids.to_vec();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
-}
-
-fn open(ids: &[Uuid], answers: &Answers) -> Vec<Uuid> {
-    ids.iter().copied().filter(|id| !answers.contains_key(id)).collect()
-}
-
-fn in_order(ids: &[Uuid], answers: &Answers) -> Vec<Moved> {
-    ids.iter().map(|id| answers.get(id).cloned().unwrap_or(Moved::NotFound)).collect()
-}
-
-/// Answers for ids that no table had where it was looked for: refused by their state, or not there. One whose state
-/// `moves` has changed its place between two looks and stays open.
-async fn explain(tx: &mut Tx<'_>, ids: &[Uuid], moves: fn(State) -> bool, answers: &mut Answers) -> StoreResult<()> {
-    let open = open(ids, answers);
-    if open.is_empty() {
-        return Ok(());
-    }
-    let records = read::states(tx, &open).await?;
-    for id in open {
-        match records.get(&id).map(|record| record.state) {
-            None => drop(answers.insert(id, Moved::NotFound)),
-            Some(state) if !moves(state) => drop(answers.insert(id, Moved::Refused(state))),
-            Some(_) => {}
-        }
+/// Answers for what was not found where it was looked for.
+async fn explain(tx: &mut Tx<'_>, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
+    let open = answers.open();
+    if !open.is_empty() {
+        answers.explain(&read::states(tx, &open).await?, moves);
     }
     Ok(())
 }
 
 pub(super) async fn cancel(store: &SqliteStore, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
-    let mut answers = Answers::new();
-    let sorted = sorted(ids);
-    while !open(&sorted, &answers).is_empty() {
+    let mut answers = Answers::to(ids);
+    while !answers.open().is_empty() {
         let mut writer = store.writer().await?;
         let now = store.clock.now_ms();
         let mut tx = begin(&mut writer).await?;
-        let mut round = answers.clone();
-        cancel_pending(&mut tx, &sorted, reason, now, &mut round).await?;
-        cancel_running(&mut tx, &sorted, reason, now, &mut round).await?;
-        explain(&mut tx, &sorted, State::can_cancel, &mut round).await?;
+        cancel_pending(&mut tx, reason, now, &mut answers).await?;
+        cancel_running(&mut tx, reason, now, &mut answers).await?;
+        explain(&mut tx, &mut answers, State::can_cancel).await?;
         tx.commit().await?;
-        answers = round;
     }
-    Ok(in_order(ids, &answers))
-}
-
-#[derive(FromRow)]
-struct PendingRow {
-    worker_id: String,
-    id: Uuid,
-    priority: i16,
-    run_at: i64,
-    run_no: i32,
-    used: i32,
-    since: i64,
+    Ok(answers.in_order(ids))
 }
 
 const TAKE_PENDING: &str = "
     DELETE FROM ready WHERE id IN (SELECT unhex(value) FROM json_each(?1))
-    RETURNING worker_id, id, priority, run_at, run_no, used, since";
+    RETURNING worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
 
-async fn cancel_pending(
-    tx: &mut Tx<'_>,
-    ids: &[Uuid],
-    reason: &str,
-    now: i64,
-    answers: &mut Answers,
-) -> StoreResult<()> {
-    let rows: Vec<PendingRow> =
-        sqlx::query_as(TAKE_PENDING).bind(id_list(&open(ids, answers))).fetch_all(&mut **tx).await?;
-    let mut deltas = Deltas::default();
-    let mut cancelled = Vec::with_capacity(rows.len());
-    for row in rows {
-        let ready = ReadyRow {
-            worker_id: row.worker_id,
-            id: row.id,
-            priority: row.priority,
-            run_at: row.run_at,
-            run_no: row.run_no,
-            used: row.used,
-            payload_bytes: 0,
-            since: row.since,
-            waits_for_handler: false,
-        };
-        deltas.ready(&ready, -1);
-        deltas.at(&ready.worker_id, 0).cancelled += 1;
-        answers.insert(row.id, Moved::Yes { worker_id: ready.worker_id.clone() });
-        cancelled.push(CancelledRow {
-            id: row.id,
-            worker_id: ready.worker_id,
-            run_no: row.run_no,
-            used: row.used,
-            cancelled_at: now,
-            note: reason.to_owned(),
-            session_id: None,
-            started_at: None,
-        });
-    }
+async fn cancel_pending(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
+    let rows: Vec<ReadyRow> = sqlx::query_as(TAKE_PENDING).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
+    let (cancelled, deltas) = moving::cancel_pending(rows, reason, now, answers);
     settle::write_cancelled(tx, &cancelled).await?;
     counts::write_deltas(tx, &deltas, now).await
 }
@@ -126,58 +52,28 @@ const FIND_CLAIMS: &str = "
     SELECT DISTINCT c.id FROM json_each(?1) AS asked
     JOIN claims c ON instr(c.ids, unhex(asked.value)) % 16 = 1";
 
-async fn cancel_running(
-    tx: &mut Tx<'_>,
-    ids: &[Uuid],
-    reason: &str,
-    now: i64,
-    answers: &mut Answers,
-) -> StoreResult<()> {
-    let open = open(ids, answers);
-    if open.is_empty() {
-        return Ok(());
-    }
-    let claims: Vec<Uuid> = sqlx::query_scalar(FIND_CLAIMS).bind(id_list(&open)).fetch_all(&mut **tx).await?;
+async fn cancel_running(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
+    let claims: Vec<Uuid> = sqlx::query_scalar(FIND_CLAIMS).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
     if claims.is_empty() {
         return Ok(());
     }
     let claims = settle::read_claims(tx, &claims).await?;
-    let mut items = Vec::new();
-    for claim in claims.values() {
-        for place in claim.places.iter().filter(|place| open.contains(&place.job_id)) {
-            answers.insert(place.job_id, Moved::Yes { worker_id: claim.worker_id.clone() });
-            items.push(Item::by_server(claim.id, place.job_id, Ending::Cancel, reason.to_owned()));
-        }
-    }
-    items.sort_by_key(|item| item.lease.job_id);
+    let items = moving::cancel_running(&claims, reason, answers);
     settle::end(tx, &items, claims, now).await?;
     Ok(())
 }
 
 pub(super) async fn retry(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-    let mut answers = Answers::new();
-    let sorted = sorted(ids);
-    while !open(&sorted, &answers).is_empty() {
+    let mut answers = Answers::to(ids);
+    while !answers.open().is_empty() {
         let mut writer = store.writer().await?;
         let now = store.clock.now_ms();
         let mut tx = begin(&mut writer).await?;
-        let mut round = answers.clone();
-        retry_finished(&mut tx, &sorted, now, &mut round).await?;
-        explain(&mut tx, &sorted, State::can_retry, &mut round).await?;
+        retry_finished(&mut tx, now, &mut answers).await?;
+        explain(&mut tx, &mut answers, State::can_retry).await?;
         tx.commit().await?;
-        answers = round;
     }
-    Ok(in_order(ids, &answers))
-}
-
-#[derive(FromRow)]
-struct FinishedRow {
-    id: Uuid,
-    worker_id: String,
-    run_no: i32,
-    failed: bool,
-    priority: i16,
-    payload_bytes: i32,
+    Ok(answers.in_order(ids))
 }
 
 /// SQLite deletes in one table at a time, and only at the top of a statement.
@@ -187,41 +83,11 @@ const READ_FINISHED: &str = "
     JOIN jobs j ON j.id = t.id
     WHERE t.id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn retry_finished(tx: &mut Tx<'_>, ids: &[Uuid], now: i64, answers: &mut Answers) -> StoreResult<()> {
+async fn retry_finished(tx: &mut Tx<'_>, now: i64, answers: &mut Answers) -> StoreResult<()> {
     let rows: Vec<FinishedRow> =
-        sqlx::query_as(READ_FINISHED).bind(id_list(&open(ids, answers))).fetch_all(&mut **tx).await?;
+        sqlx::query_as(READ_FINISHED).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
-    let mut deltas = Deltas::default();
-    let (mut ready, mut attempts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-    for row in rows {
-        answers.insert(row.id, Moved::Yes { worker_id: row.worker_id.clone() });
-        let delta = deltas.at(&row.worker_id, 0);
-        *(if row.failed { &mut delta.failed } else { &mut delta.cancelled }) -= 1;
-        attempts.push(AttemptRow {
-            job_id: row.id,
-            run_no: row.run_no,
-            outcome: AttemptOutcome::Retried as i16,
-            claim_id: None,
-            session_id: None,
-            host: String::new(),
-            started_at: None,
-            ended_at: now,
-            error: String::new(),
-        });
-        let row = ReadyRow {
-            worker_id: row.worker_id,
-            id: row.id,
-            priority: row.priority,
-            run_at: now,
-            run_no: row.run_no,
-            used: 0,
-            payload_bytes: row.payload_bytes,
-            since: now,
-            waits_for_handler: false,
-        };
-        deltas.ready(&row, 1);
-        ready.push(row);
-    }
+    let (ready, attempts, deltas) = moving::retry(rows, now, answers);
     settle::write_ready(tx, &ready).await?;
     settle::write_attempts(tx, &attempts).await?;
     counts::write_deltas(tx, &deltas, now).await
@@ -237,36 +103,21 @@ async fn take_set_aside(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-pub(super) async fn delete(store: &SqliteStore, ids: &[Uuid], keys: Keys) -> StoreResult<Vec<Moved>> {
-    let mut answers = Answers::new();
-    let sorted = sorted(ids);
-    while !open(&sorted, &answers).is_empty() {
+pub(super) async fn delete(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    let mut answers = Answers::to(ids);
+    while !answers.open().is_empty() {
         let mut writer = store.writer().await?;
         let now = store.clock.now_ms();
         let mut tx = begin(&mut writer).await?;
-        let mut round = answers.clone();
         let mut deltas = Deltas::default();
-        delete_set_aside(&mut tx, &open(&sorted, &answers), &mut deltas, &mut round).await?;
-        delete_done(&mut tx, &open(&sorted, &round), &mut deltas, &mut round).await?;
-        let gone: Vec<_> = sorted
-            .iter()
-            .copied()
-            .filter(|id| !answers.contains_key(id) && matches!(round.get(id), Some(Moved::Yes { .. })))
-            .collect();
-        forget(&mut tx, &gone, keys).await?;
-        explain(&mut tx, &sorted, State::is_finished, &mut round).await?;
+        let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut answers).await?;
+        gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
+        forget(&mut tx, &gone, Keys::Delete).await?;
+        explain(&mut tx, &mut answers, State::is_finished).await?;
         counts::write_deltas(&mut tx, &deltas, now).await?;
         tx.commit().await?;
-        answers = round;
     }
-    Ok(in_order(ids, &answers))
-}
-
-#[derive(FromRow)]
-struct SetAsideRow {
-    id: Uuid,
-    worker_id: String,
-    failed: bool,
+    Ok(answers.in_order(ids))
 }
 
 const READ_SET_ASIDE: &str = "
@@ -274,20 +125,11 @@ const READ_SET_ASIDE: &str = "
     UNION ALL
     SELECT id, worker_id, false FROM cancelled WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn delete_set_aside(
-    tx: &mut Tx<'_>,
-    ids: &[Uuid],
-    deltas: &mut Deltas,
-    answers: &mut Answers,
-) -> StoreResult<()> {
-    let rows: Vec<SetAsideRow> = sqlx::query_as(READ_SET_ASIDE).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+async fn delete_set_aside(tx: &mut Tx<'_>, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+    let rows: Vec<SetAsideRow> =
+        sqlx::query_as(READ_SET_ASIDE).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
-    for row in rows {
-        let delta = deltas.at(&row.worker_id, 0);
-        *(if row.failed { &mut delta.failed } else { &mut delta.cancelled }) -= 1;
-        answers.insert(row.id, Moved::Yes { worker_id: row.worker_id });
-    }
-    Ok(())
+    Ok(moving::delete_set_aside(&rows, deltas, answers))
 }
 
 #[derive(FromRow)]
@@ -314,41 +156,26 @@ const DELETE_DONE: &str = "
     DELETE FROM done WHERE worker_id = ?1 AND first_id = ?2 AND claim_id = ?3 AND finished_at = ?4";
 
 /// Takes jobs out of done rows that they share with others.
-pub(super) async fn delete_done(
-    tx: &mut Tx<'_>,
-    ids: &[Uuid],
-    deltas: &mut Deltas,
-    answers: &mut Answers,
-) -> StoreResult<()> {
-    if ids.is_empty() {
-        return Ok(());
+async fn delete_done(tx: &mut Tx<'_>, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+    let open = answers.open();
+    if open.is_empty() {
+        return Ok(open);
     }
     let rows: Vec<DoneRow> = sqlx::query_as(READ_DONE)
-        .bind(pair_list(ids.iter().map(|id| [*id, places::earliest_first_id(*id)])))
+        .bind(pair_list(open.iter().map(|id| [*id, places::earliest_first_id(*id)])))
         .fetch_all(&mut **tx)
         .await?;
+    let mut gone = Vec::new();
     for row in rows {
-        let rest = places::without(&row.ids, row.runs.as_deref(), ids);
-        for id in &rest.removed {
-            deltas.at(&row.worker_id, 0).done -= 1;
-            answers.insert(*id, Moved::Yes { worker_id: row.worker_id.clone() });
-        }
+        let rest = places::without(&row.ids, row.runs.as_deref(), &open);
+        moving::delete_done(&rest.removed, &row.worker_id, deltas, answers);
+        gone.extend(rest.removed);
         let query = if rest.ids.is_empty() { sqlx::query(DELETE_DONE) } else { sqlx::query(SHRINK_DONE) };
-        let query = query.bind(&row.worker_id).bind(row.first_id).bind(row.claim_id).bind(row.finished_at);
+        let query = query.bind(row.worker_id).bind(row.first_id).bind(row.claim_id).bind(row.finished_at);
         let query = if rest.ids.is_empty() { query } else { query.bind(rest.ids).bind(rest.runs) };
         query.execute(&mut **tx).await?;
     }
-    Ok(())
-}
-
-/// What becomes of the idempotency keys of jobs that go.
-#[derive(Clone, Copy)]
-pub(super) enum Keys {
-    Delete,
-    /// They are to outlive their jobs, which went at this time.
-    Keep {
-        gone_at: i64,
-    },
+    Ok(gone)
 }
 
 /// Removes the facts of jobs that have left their last place, and everything that hangs on them.

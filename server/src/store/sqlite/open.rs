@@ -53,7 +53,6 @@ impl SqliteStore {
             readers,
             clock,
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
-            path,
             owner: std::sync::Mutex::new(Some(owner)),
         })
     }
@@ -143,8 +142,10 @@ async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
     Ok(newest.max(newest_id.map_or(0, jobqueue_shared::lease::created_at_ms)))
 }
 
-/// A consistent copy, also while a server works on the file.
-pub(crate) async fn backup(path: &Path, file: &Path) -> StoreResult<()> {
+/// A consistent copy, also while a server works on the file: it needs no ownership.
+pub(crate) async fn backup(url: &str, file: &Path) -> StoreResult<()> {
+    let source = parse(url)?;
+    let path = source.get_filename();
     if file.exists() {
         return Err(StoreError::Startup(format!("{} exists already; a backup never overwrites", file.display())));
     }
@@ -161,9 +162,4 @@ pub(crate) async fn backup(path: &Path, file: &Path) -> StoreResult<()> {
     connection.close().await?;
     let synced = File::open(file).and_then(|file| file.sync_all());
     synced.map_err(|error| StoreError::Unavailable(format!("the backup is not on disk: {error}")))
-}
-
-/// What `backup` on the command line does: it needs no ownership of the file.
-pub(crate) async fn backup_url(url: &str, file: &Path) -> StoreResult<()> {
-    backup(parse(url)?.get_filename(), file).await
 }

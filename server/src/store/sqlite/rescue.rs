@@ -1,13 +1,11 @@
 //! Taking back what sessions lost and what runs too long; and what a session that says goodbye still holds.
 
-use jobqueue_shared::state::Ending;
-use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{SqliteStore, Tx, begin, settle};
 use crate::store::{
     error::StoreResult,
-    plan::{self, Item, Plan},
+    plan::{self, Item, LostSession, Plan},
     types::Rescued,
 };
 
@@ -52,7 +50,7 @@ async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
     let plan = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     rescued.timed_out += items.len() as u64;
-    rescued.worker_ids.extend(woken(plan));
+    rescued.worker_ids.extend(plan.woken());
     Ok(())
 }
 
@@ -75,23 +73,13 @@ async fn lost_sessions(store: &SqliteStore, limit: u32) -> StoreResult<Vec<Uuid>
         .await?)
 }
 
-#[derive(FromRow)]
-struct LostRow {
-    worker_id: String,
-    host: String,
-    slots: i32,
-    lease: i64,
-    ended: bool,
-    expired: bool,
-}
-
 const READ_SESSION: &str = "
     SELECT worker_id, host, slots, lease, ended_at IS NOT NULL AS ended, expires_at <= ?2 AS expired
     FROM sessions WHERE id = ?1";
 
 const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?3, lost = ?2 WHERE id = ?1 AND ended_at IS NULL";
 
-async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, now: i64) -> StoreResult<Option<LostRow>> {
+async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, now: i64) -> StoreResult<Option<LostSession>> {
     Ok(sqlx::query_as(READ_SESSION).bind(session_id).bind(now).fetch_optional(&mut **tx).await?)
 }
 
@@ -103,22 +91,13 @@ async fn end_lost(store: &SqliteStore, session_id: Uuid, rescued: &mut Rescued) 
     if session.as_ref().is_some_and(|session| !session.ended && !session.expired) {
         return Ok(());
     }
-    let (slots, text) = match &session {
-        Some(session) => {
-            let text = format!(
-                "worker lost: session {session_id} of {} on {} was silent for {} ms",
-                session.worker_id, session.host, session.lease
-            );
-            (session.slots as u32, text)
-        }
-        None => (u32::MAX, format!("worker lost: session {session_id} is gone")),
-    };
+    let (slots, text) = plan::loss(session_id, session.as_ref());
     sqlx::query(MARK_ENDED).bind(session_id).bind(true).bind(now).execute(&mut *tx).await?;
     let plan = take_back(&mut tx, session_id, now, |claims| plan::lost_items(claims, slots, &text)).await?;
     tx.commit().await?;
     rescued.sessions += 1;
     rescued.lost += plan.answers.len() as u64;
-    rescued.worker_ids.extend(woken(plan));
+    rescued.worker_ids.extend(plan.woken());
     Ok(())
 }
 
@@ -130,14 +109,7 @@ pub(super) async fn end_session(store: &SqliteStore, session_id: Uuid) -> StoreR
         return Ok(None);
     };
     sqlx::query(MARK_ENDED).bind(session_id).bind(false).bind(now).execute(&mut *tx).await?;
-    take_back(&mut tx, session_id, now, |claims| {
-        let places = claims.values().flat_map(|claim| claim.places.iter().map(|place| (claim.id, place.job_id)));
-        let release = Ending::Release { no_handler: false };
-        places
-            .map(|(claim_id, job_id)| Item::by_server(claim_id, job_id, release, "its session ended".into()))
-            .collect()
-    })
-    .await?;
+    take_back(&mut tx, session_id, now, plan::released_items).await?;
     tx.commit().await?;
     Ok(Some(session.worker_id))
 }
@@ -157,8 +129,4 @@ async fn take_back(
     let plan = settle::end(tx, &items, claims, now).await?;
     sqlx::query("DELETE FROM stops WHERE session_id = ?1").bind(session_id).execute(&mut **tx).await?;
     Ok(plan)
-}
-
-fn woken(plan: Plan) -> impl Iterator<Item = String> {
-    plan.ready.into_iter().map(|row| row.worker_id)
 }

@@ -10,11 +10,10 @@ use super::{SqliteStore, Tx, begin, counts, id_list, insert::ROWS, pair_list};
 use crate::store::{
     error::StoreResult,
     places,
-    plan::{
-        self, AttemptRow, CancelledRow, Claim, DeadRow, DoneRow, Facts, Item, Plan, Prior, ReadyRow, ResultRow, StopRow,
-    },
+    plan::{self, Claim, Facts, Item, Plan, Prior},
     rows::{ClaimRow, FactsRow, PriorRow},
     types::{AttemptOutcome, SettleAnswer, Settlement},
+    writes::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
 };
 
 pub(super) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
@@ -22,17 +21,10 @@ pub(super) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> S
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let claims = read_claims(&mut tx, &claim_ids(&items)).await?;
+    let claims = read_claims(&mut tx, &plan::claim_ids(&items)).await?;
     let plan = end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     Ok(plan.answers)
-}
-
-fn claim_ids(items: &[Item]) -> Vec<Uuid> {
-    let mut ids: Vec<_> = items.iter().map(|item| item.lease.claim_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }
 
 const READ_CLAIMS: &str = "

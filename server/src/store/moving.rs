@@ -1,0 +1,177 @@
+//! What people's moves come to, as far as no database is needed: cancel, retry and delete write this, and answer so.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::state::{Ending, State};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{
+    plan::{Claim, Item},
+    types::{AttemptOutcome, JobRecord, Moved},
+    writes::{AttemptRow, CancelledRow, Deltas, ReadyRow},
+};
+
+/// What is known of each id that was asked for.
+pub(super) struct Answers {
+    /// Sorted, each once, so that rows are locked in one order everywhere.
+    asked: Vec<Uuid>,
+    given: HashMap<Uuid, Moved>,
+}
+
+impl Answers {
+    pub(super) fn to(ids: &[Uuid]) -> Self {
+        let mut asked = ids.to_vec();
+        asked.sort_unstable();
+        asked.dedup();
+        Self { asked, given: HashMap::new() }
+    }
+
+    /// Ids without an answer yet.
+    pub(super) fn open(&self) -> Vec<Uuid> {
+        self.asked.iter().copied().filter(|id| !self.given.contains_key(id)).collect()
+    }
+
+    fn moved(&mut self, id: Uuid, worker_id: &str) {
+        self.given.insert(id, Moved::Yes { worker_id: worker_id.to_owned() });
+    }
+
+    /// Answers for ids that no table had where it was looked for: refused by their state, or not there. One whose
+    /// state `moves` has changed its place between two looks and stays open.
+    pub(super) fn explain(&mut self, records: &HashMap<Uuid, JobRecord>, moves: fn(State) -> bool) {
+        for id in self.open() {
+            match records.get(&id).map(|record| record.state) {
+                None => drop(self.given.insert(id, Moved::NotFound)),
+                Some(state) if !moves(state) => drop(self.given.insert(id, Moved::Refused(state))),
+                Some(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn in_order(&self, ids: &[Uuid]) -> Vec<Moved> {
+        ids.iter().map(|id| self.given.get(id).cloned().unwrap_or(Moved::NotFound)).collect()
+    }
+}
+
+/// Pending jobs that were taken out of ready become cancelled.
+pub(super) fn cancel_pending(
+    rows: Vec<ReadyRow>,
+    reason: &str,
+    now: i64,
+    answers: &mut Answers,
+) -> (Vec<CancelledRow>, Deltas) {
+    let mut deltas = Deltas::default();
+    let mut cancelled = Vec::with_capacity(rows.len());
+    for row in rows {
+        deltas.ready(&row, -1);
+        deltas.at(&row.worker_id, 0).cancelled += 1;
+        answers.moved(row.id, &row.worker_id);
+        cancelled.push(CancelledRow {
+            id: row.id,
+            worker_id: row.worker_id,
+            run_no: row.run_no,
+            used: row.used,
+            cancelled_at: now,
+            note: reason.to_owned(),
+            session_id: None,
+            started_at: None,
+        });
+    }
+    (cancelled, deltas)
+}
+
+/// The attempts of running jobs to end because they are cancelled.
+pub(super) fn cancel_running(claims: &HashMap<Uuid, Claim>, reason: &str, answers: &mut Answers) -> Vec<Item> {
+    let open = answers.open();
+    let mut items = Vec::new();
+    for claim in claims.values() {
+        for place in claim.places.iter().filter(|place| open.contains(&place.job_id)) {
+            answers.moved(place.job_id, &claim.worker_id);
+            items.push(Item::by_server(claim.id, place.job_id, Ending::Cancel, reason.to_owned()));
+        }
+    }
+    items.sort_by_key(|item| item.lease.job_id);
+    items
+}
+
+/// A dead letter or cancelled job that goes back to work.
+#[derive(FromRow)]
+pub(super) struct FinishedRow {
+    pub id: Uuid,
+    worker_id: String,
+    run_no: i32,
+    failed: bool,
+    priority: i16,
+    payload_bytes: i32,
+}
+
+/// They become pending with no attempt used; that a person did it is written to their history.
+pub(super) fn retry(
+    rows: Vec<FinishedRow>,
+    now: i64,
+    answers: &mut Answers,
+) -> (Vec<ReadyRow>, Vec<AttemptRow>, Deltas) {
+    let mut deltas = Deltas::default();
+    let (mut ready, mut attempts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    for row in rows {
+        answers.moved(row.id, &row.worker_id);
+        deltas.set_aside(&row.worker_id, row.failed, -1);
+        attempts.push(AttemptRow {
+            job_id: row.id,
+            run_no: row.run_no,
+            outcome: AttemptOutcome::Retried as i16,
+            claim_id: None,
+            session_id: None,
+            host: String::new(),
+            started_at: None,
+            ended_at: now,
+            error: String::new(),
+        });
+        let row = ReadyRow {
+            worker_id: row.worker_id,
+            id: row.id,
+            priority: row.priority,
+            run_at: now,
+            run_no: row.run_no,
+            used: 0,
+            payload_bytes: row.payload_bytes,
+            since: now,
+            waits_for_handler: false,
+        };
+        deltas.ready(&row, 1);
+        ready.push(row);
+    }
+    (ready, attempts, deltas)
+}
+
+/// A dead letter or cancelled job that goes for good.
+#[derive(FromRow)]
+pub(super) struct SetAsideRow {
+    pub id: Uuid,
+    worker_id: String,
+    failed: bool,
+}
+
+/// Notes rows that were taken out of `dead_letters` and `cancelled`; answers their ids.
+pub(super) fn delete_set_aside(rows: &[SetAsideRow], deltas: &mut Deltas, answers: &mut Answers) -> Vec<Uuid> {
+    for row in rows {
+        answers.moved(row.id, &row.worker_id);
+    }
+    set_aside_gone(rows, deltas)
+}
+
+/// The same where nobody asked: they were pruned.
+pub(super) fn set_aside_gone(rows: &[SetAsideRow], deltas: &mut Deltas) -> Vec<Uuid> {
+    for row in rows {
+        deltas.set_aside(&row.worker_id, row.failed, -1);
+    }
+    rows.iter().map(|row| row.id).collect()
+}
+
+/// Notes that `ids` were taken out of a done row of `worker_id`.
+pub(super) fn delete_done(ids: &[Uuid], worker_id: &str, deltas: &mut Deltas, answers: &mut Answers) {
+    deltas.at(worker_id, 0).done -= ids.len() as i32;
+    for id in ids {
+        answers.moved(*id, worker_id);
+    }
+}

@@ -1,0 +1,154 @@
+//! The rows that a transition writes, and the changes of the counters that go with them.
+
+use std::collections::BTreeMap;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub(super) struct ReadyRow {
+    pub worker_id: String,
+    pub id: Uuid,
+    pub priority: i16,
+    pub run_at: i64,
+    pub run_no: i32,
+    pub used: i32,
+    pub payload_bytes: i32,
+    pub since: i64,
+    pub waits_for_handler: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DoneRow {
+    pub worker_id: String,
+    pub first_id: Uuid,
+    pub claim_id: Uuid,
+    pub session_id: Uuid,
+    pub claimed_at: i64,
+    pub finished_at: i64,
+    pub ids: Vec<u8>,
+    pub runs: Option<Vec<u8>>,
+}
+
+/// Beside what is copied from the job itself.
+#[derive(Clone, Debug)]
+pub(super) struct DeadRow {
+    pub id: Uuid,
+    pub run_no: i32,
+    pub used: i32,
+    pub reason: i16,
+    pub error: String,
+    pub fingerprint: i64,
+    pub session_id: Uuid,
+    pub started_at: i64,
+    pub failed_at: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CancelledRow {
+    pub id: Uuid,
+    pub worker_id: String,
+    pub run_no: i32,
+    pub used: i32,
+    pub cancelled_at: i64,
+    pub note: String,
+    pub session_id: Option<Uuid>,
+    pub started_at: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AttemptRow {
+    pub job_id: Uuid,
+    pub run_no: i32,
+    pub outcome: i16,
+    pub claim_id: Option<Uuid>,
+    pub session_id: Option<Uuid>,
+    pub host: String,
+    pub started_at: Option<i64>,
+    pub ended_at: i64,
+    pub error: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ResultRow {
+    pub id: Uuid,
+    pub result: Option<Vec<u8>>,
+    pub note: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct StopRow {
+    pub session_id: Uuid,
+    pub claim_id: Uuid,
+    pub job_id: Uuid,
+    pub reason: i16,
+}
+
+/// Changes of the counters, by worker_id and bucket.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deltas(pub BTreeMap<(String, i64), Delta>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Delta {
+    /// Pending with no attempt used.
+    pub first: i32,
+    /// Pending with attempts used.
+    pub retry: i32,
+    pub running: i32,
+    pub done: i32,
+    pub failed: i32,
+    pub cancelled: i32,
+    pub submitted: i32,
+    pub completed: i32,
+    pub died: i32,
+    pub retried: i32,
+}
+
+impl Deltas {
+    pub(super) fn at(&mut self, worker_id: &str, bucket: i64) -> &mut Delta {
+        self.0.entry((worker_id.to_owned(), bucket)).or_default()
+    }
+
+    /// `n` more dead letters, if `failed`, or cancelled jobs.
+    pub(super) fn set_aside(&mut self, worker_id: &str, failed: bool, n: i32) {
+        let delta = self.at(worker_id, 0);
+        *(if failed { &mut delta.failed } else { &mut delta.cancelled }) += n;
+    }
+
+    pub(super) fn ready(&mut self, row: &ReadyRow, n: i32) {
+        let delta = self.at(&row.worker_id, bucket(row.since, row.run_at));
+        *(if row.used == 0 { &mut delta.first } else { &mut delta.retry }) += n;
+    }
+}
+
+/// Where a pending job is counted: the time from which on it no longer counts as scheduled or retrying, so that no
+/// statement is needed when that time passes. 0: it could run from the start. A function of the row alone, so that
+/// the job is taken from the bucket that it was put into.
+pub(super) fn bucket(since: i64, run_at: i64) -> i64 {
+    let step = match run_at.saturating_sub(since) {
+        ..=0 => return 0,
+        1..=600_000 => 1_000,
+        _ => 60_000,
+    };
+    run_at.saturating_add(step - 1).div_euclid(step) * step
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_never_ends_before_its_jobs_can_run(since in 0_i64..4_000_000_000_000, wait in -1_000_000_i64..40_000_000_000) {
+            let run_at = since + wait;
+            let bucket = bucket(since, run_at);
+            if wait <= 0 {
+                prop_assert_eq!(bucket, 0);
+            } else {
+                prop_assert!((run_at..run_at + 60_000).contains(&bucket));
+            }
+        }
+    }
+}
