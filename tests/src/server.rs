@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     process: Process,
+    program: PathBuf,
     url: String,
     args: Vec<String>,
     grpc_addr: SocketAddr,
@@ -33,13 +35,24 @@ impl Server {
 
     /// The same with more arguments.
     pub async fn start_with(url: &str, args: &[&str]) -> Self {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::start_at(url, args.iter().map(|&it| it.to_owned()).collect(), any, any).await
+        Self::start_program(binaries::server(), url, args).await
     }
 
-    async fn start_at(url: &str, args: Vec<String>, grpc_addr: SocketAddr, http_addr: SocketAddr) -> Self {
+    /// The same of another version's program.
+    pub async fn start_program(program: PathBuf, url: &str, args: &[&str]) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::start_at(program, url, args.iter().map(|&it| it.to_owned()).collect(), any, any).await
+    }
+
+    async fn start_at(
+        program: PathBuf,
+        url: &str,
+        args: Vec<String>,
+        grpc_addr: SocketAddr,
+        http_addr: SocketAddr,
+    ) -> Self {
         // Few connections: the tests share one PostgreSQL.
-        let mut command = command(url);
+        let mut command = command_of(&program, url);
         command.args(["--database-max-connections", "8", "--log", "info,sqlx=warn"]);
         command.args(["--grpc-addr", &grpc_addr.to_string(), "--http-addr", &http_addr.to_string()]).args(&args);
         let mut process = Process::start("jobqueue-server", &mut command);
@@ -53,13 +66,18 @@ impl Server {
             announced
         })
         .await;
-        Self { process, url: url.to_owned(), args, grpc_addr, http_addr }
+        Self { process, program, url: url.to_owned(), args, grpc_addr, http_addr }
     }
 
     /// Starts it again with the same arguments on the same database and ports. It must have ended.
     pub async fn start_again(&mut self) {
+        self.start_again_as(self.program.clone()).await;
+    }
+
+    /// The same with another version's program.
+    pub async fn start_again_as(&mut self, program: PathBuf) {
         assert!(self.has_ended().is_some(), "it still runs");
-        *self = Self::start_at(&self.url, self.args.clone(), self.grpc_addr, self.http_addr).await;
+        *self = Self::start_at(program, &self.url, self.args.clone(), self.grpc_addr, self.http_addr).await;
     }
 
     pub fn grpc_addr(&self) -> SocketAddr {
@@ -86,7 +104,7 @@ impl Server {
             let status = self.terminate().await;
             assert!(status.success(), "the server ended with {status}");
         }
-        let mut check = Process::start("jobqueue-server check", command(&self.url).arg("check"));
+        let mut check = Process::start("jobqueue-server check", command_of(&self.program, &self.url).arg("check"));
         let status = check.ended().await;
         assert!(status.success(), "{}{}", check.stdout(), check.stderr());
     }
@@ -108,7 +126,11 @@ impl DerefMut for Server {
 
 /// `jobqueue-server` with the database at `url`, and nothing else said.
 pub fn command(url: &str) -> Command {
-    let mut command = Command::new(binaries::server());
+    command_of(&binaries::server(), url)
+}
+
+fn command_of(program: &Path, url: &str) -> Command {
+    let mut command = Command::new(program);
     command.args(["--database-url", url]);
     command
 }

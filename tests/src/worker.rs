@@ -2,6 +2,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    path::Path,
     process::Command,
 };
 
@@ -14,7 +15,12 @@ pub struct Worker(Process);
 impl Worker {
     /// Starts one for the jobs of `worker_id`, with `args` that say what it runs.
     pub fn start(server: &Server, worker_id: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(binaries::worker());
+        Self::start_program(&binaries::worker(), server, worker_id, args)
+    }
+
+    /// The same of another version's program.
+    pub fn start_program(program: &Path, server: &Server, worker_id: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
         command.args(["--server", &server.endpoint(), "--worker-id", worker_id, "--log", "debug,h2=info,hyper=info"]);
         Self(Process::start("jobqueue-worker", command.args(args)))
     }

@@ -69,7 +69,7 @@ async fn a_killed_workers_job_is_picked_up_by_another_after_its_lease(world: &mu
 }
 
 /// What was acknowledged: the job of each key.
-type Acknowledged = Arc<Mutex<HashMap<String, String>>>;
+pub(crate) type Acknowledged = Arc<Mutex<HashMap<String, String>>>;
 
 /// Repeats a call until it is acknowledged, as a program does that must not lose it.
 pub(crate) async fn insist<T, F>(mut call: impl FnMut() -> F) -> T
@@ -87,7 +87,7 @@ where
 }
 
 /// Submits its keys one after the other, each until it is acknowledged.
-async fn submit_all(api: Api, keys: Vec<String>, acknowledged: Acknowledged) {
+pub(crate) async fn submit_all(api: Api, keys: Vec<String>, acknowledged: Acknowledged) {
     for key in keys {
         let request = SubmitJobRequest { idempotency_key: key.clone(), ..job(W, r#"{"sleep_ms": 0}"#) };
         let id = insist(|| api.try_submit(request.clone())).await;

@@ -18,6 +18,7 @@ mod outage;
 mod pages;
 mod protocol;
 mod servers;
+mod upgrade;
 mod worker_api;
 
 /// Makes a test for each database from every scenario that is named.
