@@ -136,6 +136,10 @@ fn gauges(counts: &Counts) -> String {
     for (worker_id, it) in &rows {
         let _ = writeln!(text, "jobqueue_sessions{{worker_id=\"{worker_id}\"}} {}", it.sessions);
     }
+    head(&mut text, "jobqueue_paused", "1 while the jobs of a worker_id are not handed out.");
+    for (worker_id, it) in &rows {
+        let _ = writeln!(text, "jobqueue_paused{{worker_id=\"{worker_id}\"}} {}", u8::from(it.paused.is_some()));
+    }
     text
 }
 

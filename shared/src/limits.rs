@@ -43,6 +43,8 @@ pub const ACQUIRE_WAIT_MS: i64 = 60_000;
 pub const TASKS_PER_SESSION: usize = 1_000;
 /// host and version of a session.
 pub const SESSION_TEXT: usize = 255;
+/// Up to how many jobs before one are counted.
+pub const AHEAD: u32 = 1_000;
 pub const THROUGHPUT_MINUTES: i32 = 1_440;
 
 /// `text` without its end beyond `max` bytes, cut between characters.

@@ -31,7 +31,9 @@ pub(crate) async fn run(core: &Core, session: &Session, jobs: &Jobs) {
         };
         let asked_at = Instant::now();
         let Some(reply) = ask(core, session, jobs, acquire_no, slots.count()).await else { return };
-        if !reply.jobs.is_empty() || asked_at.elapsed() >= WAIT / 2 {
+        session.stop_each(&reply.stop);
+        // What has to stop ends the wait early, and is no reason to slow down.
+        if !reply.jobs.is_empty() || !reply.stop.is_empty() || asked_at.elapsed() >= WAIT / 2 {
             pauses.reset();
             start(jobs, slots, reply.jobs).await;
         } else {

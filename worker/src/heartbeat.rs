@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     backoff::Backoff,
     context::StopReason,
-    proto::{HeartbeatRequest, HeartbeatResponse, stopped_lease::Reason},
+    proto::HeartbeatRequest,
     runner::Core,
     session::{self, Session},
 };
@@ -39,7 +39,7 @@ async fn beat(core: &Core, session: &Session) {
         match core.heartbeat(request, limit).await {
             Ok(reply) => {
                 session.kept_until.send_replace(asked_at + session.lease_time);
-                stop(session, reply);
+                session.stop_each(&reply.stop);
                 // Of those that it named, the reason stays.
                 suspects.drain(..).for_each(|lease_id| session.stop(&lease_id, StopReason::LeaseLost));
                 pauses.reset();
@@ -51,16 +51,6 @@ async fn beat(core: &Core, session: &Session) {
             }
             Err(_) => pause = pauses.next(),
         }
-    }
-}
-
-fn stop(session: &Session, reply: HeartbeatResponse) {
-    for lease in reply.stop {
-        let reason = match lease.reason() {
-            Reason::TimedOut => StopReason::TimedOut,
-            Reason::Cancelled | Reason::Unspecified => StopReason::Cancelled,
-        };
-        session.stop(&lease.lease_id, reason);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     context::{Stop, StopReason},
     new_job::duration,
     progress::Progress,
-    proto::{EndSessionRequest, RegisterSessionRequest},
+    proto::{EndSessionRequest, RegisterSessionRequest, StoppedLease, stopped_lease::Reason},
     runner::{Core, RunError},
 };
 
@@ -137,6 +137,17 @@ impl Session {
     pub(crate) fn stop(&self, lease_id: &str, reason: StopReason) {
         if let Some(stop) = self.lock().get(lease_id) {
             stop.by_server(reason);
+        }
+    }
+
+    /// What a heartbeat or an acquire says is over.
+    pub(crate) fn stop_each(&self, leases: &[StoppedLease]) {
+        for lease in leases {
+            let reason = match lease.reason() {
+                Reason::TimedOut => StopReason::TimedOut,
+                Reason::Cancelled | Reason::Unspecified => StopReason::Cancelled,
+            };
+            self.stop(&lease.lease_id, reason);
         }
     }
 

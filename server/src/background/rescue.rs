@@ -27,6 +27,9 @@ pub async fn run_once(store: &dyn Store, wakes: &Wakes) -> StoreResult<()> {
         for worker_id in &rescued.worker_ids {
             wakes.wake(worker_id, LIMIT as usize);
         }
+        for session_id in rescued.stopped {
+            wakes.stop(session_id);
+        }
         if !rescued.more {
             return Ok(());
         }

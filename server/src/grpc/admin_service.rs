@@ -19,4 +19,20 @@ impl admin_service_server::AdminService for AdminService {
         let sessions = self.0.sessions(request.into_inner()).await?;
         Ok(Response::new(v1::ListWorkersResponse { sessions: sessions.into_iter().map(convert::session).collect() }))
     }
+
+    async fn pause_worker_id(
+        &self,
+        request: Request<v1::PauseWorkerIdRequest>,
+    ) -> Result<Response<v1::PauseWorkerIdResponse>, Status> {
+        self.0.pause(request.into_inner()).await?;
+        Ok(Response::new(v1::PauseWorkerIdResponse {}))
+    }
+
+    async fn resume_worker_id(
+        &self,
+        request: Request<v1::ResumeWorkerIdRequest>,
+    ) -> Result<Response<v1::ResumeWorkerIdResponse>, Status> {
+        self.0.resume(request.get_ref()).await?;
+        Ok(Response::new(v1::ResumeWorkerIdResponse {}))
+    }
 }

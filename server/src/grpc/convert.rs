@@ -6,10 +6,10 @@ use jobqueue_shared::{
 };
 
 use crate::{
-    queue::{Counts, Outcome, Verdict},
+    queue::{Counts, Event, Explanation, Handed, Outcome, Verdict},
     store::{
         Alive, AttemptOutcome, AttemptRecord, JobRecord, Leased, MinuteCounts, SessionRecord, SessionState, StopReason,
-        Stored, WorkerIdCounts,
+        Stopped, Stored, WorkerIdCounts,
     },
 };
 
@@ -94,7 +94,40 @@ fn outcome(it: AttemptOutcome) -> v1::attempt::Outcome {
     }
 }
 
-pub(super) fn leased(leased: Leased) -> v1::LeasedJob {
+pub(super) fn event(it: Event) -> v1::TimelineEvent {
+    v1::TimelineEvent {
+        kind: it.kind.into(),
+        at: Some(timestamp(it.at_ms)),
+        run_no: count(it.run_no.into()),
+        session_id: it.session_id.map(|it| it.to_string()).unwrap_or_default(),
+        host: it.host,
+        text: it.text,
+        fraction: it.fraction,
+    }
+}
+
+pub(super) fn explanation(it: Explanation) -> v1::ExplainJobResponse {
+    let around = it.around;
+    v1::ExplainJobResponse {
+        reason: it.reason.into(),
+        sentence: it.sentence,
+        run_at: it.run_at_ms.map(timestamp),
+        sessions: count(around.sessions),
+        handling_sessions: count(around.handling),
+        slots: count(around.slots),
+        held: count(around.held),
+        ahead: count(around.ahead),
+    }
+}
+
+pub(super) fn handed(handed: Handed) -> v1::AcquireJobsResponse {
+    v1::AcquireJobsResponse {
+        jobs: handed.jobs.into_iter().map(leased).collect(),
+        stop: handed.stop.into_iter().map(stopped).collect(),
+    }
+}
+
+fn leased(leased: Leased) -> v1::LeasedJob {
     v1::LeasedJob {
         lease_id: leased.lease.to_string(),
         job: Some(job(leased.job)),
@@ -103,17 +136,17 @@ pub(super) fn leased(leased: Leased) -> v1::LeasedJob {
 }
 
 pub(super) fn alive(alive: Alive) -> v1::HeartbeatResponse {
+    let stop = alive.stop.into_iter().map(stopped).collect();
+    v1::HeartbeatResponse { expires_at: Some(timestamp(alive.expires_at_ms)), stop }
+}
+
+fn stopped(it: Stopped) -> v1::StoppedLease {
     use v1::stopped_lease::Reason;
-    let stop = alive.stop.into_iter().map(|it| v1::StoppedLease {
-        lease_id: it.lease.to_string(),
-        job_id: it.lease.job_id.to_string(),
-        reason: match it.reason {
-            StopReason::Cancelled => Reason::Cancelled,
-            StopReason::TimedOut => Reason::TimedOut,
-        }
-        .into(),
-    });
-    v1::HeartbeatResponse { expires_at: Some(timestamp(alive.expires_at_ms)), stop: stop.collect() }
+    let reason = match it.reason {
+        StopReason::Cancelled => Reason::Cancelled,
+        StopReason::TimedOut => Reason::TimedOut,
+    };
+    v1::StoppedLease { lease_id: it.lease.to_string(), job_id: it.lease.job_id.to_string(), reason: reason.into() }
 }
 
 pub(super) fn settled(Outcome { lease_id, verdict }: Outcome) -> v1::SettleResult {
@@ -155,6 +188,8 @@ pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {
                 cancelled: count(it.cancelled),
                 oldest_runnable_age: age(now_ms, it.oldest_runnable_ms),
                 sessions: count(it.sessions),
+                paused_at: it.paused.as_ref().map(|it| timestamp(it.at_ms)),
+                pause_reason: it.paused.map(|it| it.reason).unwrap_or_default(),
                 worker_id: it.worker_id,
             })
             .collect(),

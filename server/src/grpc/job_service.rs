@@ -62,6 +62,15 @@ impl job_service_server::JobService for JobService {
         Ok(Response::new(v1::DeleteJobResponse {}))
     }
 
+    async fn get_timeline(&self, request: Request<v1::GetTimelineRequest>) -> Answer<v1::GetTimelineResponse> {
+        let events = self.0.timeline(request.get_ref()).await?;
+        Ok(Response::new(v1::GetTimelineResponse { events: events.into_iter().map(convert::event).collect() }))
+    }
+
+    async fn explain_job(&self, request: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
+        Ok(Response::new(convert::explanation(self.0.explain(request.get_ref()).await?)))
+    }
+
     async fn get_metrics(&self, _: Request<v1::GetMetricsRequest>) -> Answer<v1::GetMetricsResponse> {
         Ok(Response::new(convert::metrics(self.0.counts().await?)))
     }

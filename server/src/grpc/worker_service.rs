@@ -34,8 +34,7 @@ impl worker_service_server::WorkerService for WorkerService {
 
     async fn acquire_jobs(&self, request: Request<v1::AcquireJobsRequest>) -> Answer<v1::AcquireJobsResponse> {
         let deadline = request.extensions().get::<Deadline>().map(|it| it.0);
-        let jobs = self.0.acquire(request.into_inner(), deadline).await?;
-        Ok(Response::new(v1::AcquireJobsResponse { jobs: jobs.into_iter().map(convert::leased).collect() }))
+        Ok(Response::new(convert::handed(self.0.acquire(request.into_inner(), deadline).await?)))
     }
 
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Answer<v1::HeartbeatResponse> {

@@ -1,4 +1,5 @@
-//! AcquireJobs: a long poll that looks, waits for a wake-up call or the next due time, and looks again.
+//! AcquireJobs: a long poll that looks, waits for a wake-up call or the next due time, and looks again. One that waits
+//! also hears at once of leases that others ended; all else that a worker has to stop its heartbeat says.
 //!
 //! A call that is dropped leaves nothing stranded: what it leased stays claimed for (session, acquire_no) and comes
 //! again when the worker repeats the call with the same number.
@@ -7,6 +8,7 @@ use std::{pin::pin, time::Duration};
 
 use jobqueue_shared::{limits, proto::v1::AcquireJobsRequest};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     Queue,
@@ -14,7 +16,7 @@ use super::{
     validate::Violations,
     wake::Listener,
 };
-use crate::store::{Acquire, Acquired, Leased};
+use crate::store::{Acquire, Acquired, Leased, Stopped};
 
 /// How often a waiting call looks without being woken; varied by a quarter, so that callers spread.
 const POLL: Duration = Duration::from_secs(1);
@@ -23,9 +25,18 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// When a job is due already but somebody else has its row locked.
 const CONTENDED: Duration = Duration::from_millis(50);
 
+/// What an acquire brings.
+#[derive(Debug, Default)]
+pub struct Handed {
+    pub jobs: Vec<Leased>,
+    /// Leases of the session that somebody else ended; looked for only when one was, while the call waited.
+    pub stop: Vec<Stopped>,
+}
+
 impl Queue {
-    /// Jobs for the session, or none when `wait`, or the caller's `deadline`, has run out.
-    pub async fn acquire(&self, request: AcquireJobsRequest, deadline: Option<Instant>) -> Result<Vec<Leased>> {
+    /// Jobs for the session, or none when `wait`, or the caller's `deadline`, has run out, or when it has to stop
+    /// something.
+    pub async fn acquire(&self, request: AcquireJobsRequest, deadline: Option<Instant>) -> Result<Handed> {
         let begun = Instant::now();
         let mut violations = Violations::default();
         let acquire = Acquire {
@@ -43,6 +54,7 @@ impl Queue {
         let until = wait_until(begun, Duration::from_millis(wait_ms.unsigned_abs()), deadline);
 
         let mut listener = self.worker_ids.get(acquire.session_id).map(|worker_id| self.wakes.listen(&worker_id));
+        let mut stops = self.wakes.listen_for_stops(acquire.session_id);
         loop {
             let worker_id = {
                 let mut called = pin!(listener.as_ref().map(Listener::notified));
@@ -51,19 +63,28 @@ impl Queue {
                     called.enable();
                 }
                 let (worker_id, next_run_at_ms) = match self.look(&acquire).await? {
-                    Look::Found(jobs) => return Ok(jobs),
+                    Look::Found(jobs) => {
+                        let stop = if stops.is_told() { self.stops(acquire.session_id).await } else { Vec::new() };
+                        return Ok(Handed { jobs, stop });
+                    }
                     Look::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
                 };
                 let now = Instant::now();
                 if now >= until {
-                    return Ok(Vec::new());
+                    return Ok(Handed::default());
                 }
                 match called.as_pin_mut() {
                     Some(called) => {
                         tokio::select! {
                             () = called => {}
+                            () = stops.told() => {
+                                let stop = self.stops(acquire.session_id).await;
+                                if !stop.is_empty() {
+                                    return Ok(Handed { jobs: Vec::new(), stop });
+                                }
+                            }
                             () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
-                            () = self.draining.cancelled() => return Ok(Vec::new()),
+                            () = self.draining.cancelled() => return Ok(Handed::default()),
                         }
                         continue;
                     }
@@ -74,6 +95,11 @@ impl Queue {
             self.worker_ids.put(acquire.session_id, &worker_id);
             listener = Some(self.wakes.listen(&worker_id));
         }
+    }
+
+    /// Nothing when that fails: the heartbeat says it again, and jobs that were found must reach their worker.
+    async fn stops(&self, session_id: Uuid) -> Vec<Stopped> {
+        self.store.stops(session_id).await.unwrap_or_default()
     }
 
     async fn look(&self, acquire: &Acquire) -> Result<Look> {

@@ -1,6 +1,7 @@
 //! Reading jobs and moving them by hand: get, lists, cancel, retry, delete.
 
 use jobqueue_shared::{limits, proto::v1, state::State, status};
+use uuid::Uuid;
 
 use super::{
     Queue,
@@ -32,7 +33,7 @@ impl Queue {
         Ok((job, self.store.attempts(id).await?))
     }
 
-    async fn job(&self, id: uuid::Uuid) -> Result<JobRecord> {
+    pub(super) async fn job(&self, id: Uuid) -> Result<JobRecord> {
         self.store.get(&[id]).await?.into_iter().next().flatten().ok_or(Error::NoJob(id))
     }
 
@@ -95,13 +96,16 @@ impl Queue {
         violations.length("reason", &request.reason, limits::NOTE);
         violations.finish()?;
         let reason = storable(request.reason, limits::NOTE);
-        moved(id, "cancelled", self.store.cancel(&[id], &reason).await?)?;
+        let (_, stopped) = moved(id, "cancelled", self.store.cancel(&[id], &reason).await?)?;
+        if let Some(session_id) = stopped {
+            self.wakes.stop(session_id);
+        }
         self.job(id).await
     }
 
     pub async fn retry(&self, request: &v1::RetryJobRequest) -> Result<JobRecord> {
         let id = job_id(&request.job_id)?;
-        let worker_id = moved(id, "retried", self.store.retry(&[id]).await?)?;
+        let (worker_id, _) = moved(id, "retried", self.store.retry(&[id]).await?)?;
         self.wakes.wake(&worker_id, 1);
         self.job(id).await
     }
@@ -120,10 +124,10 @@ impl Queue {
     }
 }
 
-/// The worker_id of the one job that was moved.
-fn moved(id: uuid::Uuid, verb: &'static str, answers: Vec<Moved>) -> Result<String> {
+/// The worker_id of the one job that was moved, and the session that it was taken from.
+fn moved(id: Uuid, verb: &'static str, answers: Vec<Moved>) -> Result<(String, Option<Uuid>)> {
     match answers.into_iter().next() {
-        Some(Moved::Yes { worker_id }) => Ok(worker_id),
+        Some(Moved::Yes { worker_id, stopped }) => Ok((worker_id, stopped)),
         Some(Moved::Refused(state)) => Err(Error::WrongState { id, state, verb }),
         Some(Moved::NotFound) | None => Err(Error::NoJob(id)),
     }

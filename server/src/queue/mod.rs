@@ -1,19 +1,22 @@
 //! The rules of the queue, between the API and the store.
 //!
-//! `submit`, `acquire`, `settle`, `sessions`, `jobs` and `metrics` are the calls; `validate` checks
-//! their fields; `grouper` turns concurrent writes into few commits; `wake` tells who waits that there is work;
+//! `submit`, `acquire`, `settle`, `sessions`, `jobs`, `timeline`, `explain`, `pause` and `metrics` are the calls;
+//! `validate` checks their fields; `grouper` turns concurrent writes into few commits; `wake` tells who waits that there is work;
 //! `page` names the places where pages end.
 
 mod acquire;
 mod clock;
 pub mod error;
+mod explain;
 mod grouper;
 mod jobs;
 mod metrics;
 mod page;
+mod pause;
 mod sessions;
 mod settle;
 mod submit;
+mod timeline;
 mod validate;
 mod wake;
 
@@ -23,12 +26,15 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    acquire::Handed,
     clock::Clock,
     error::{Error, Result},
+    explain::Explanation,
     jobs::JobPage,
     metrics::{Counts, sum},
     sessions::Registered,
     settle::{Outcome, Verdict},
+    timeline::Event,
     wake::Wakes,
 };
 use self::{

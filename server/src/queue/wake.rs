@@ -1,4 +1,5 @@
-//! Wake-up calls for those who wait for jobs of a worker_id. A hint: polling is the truth, so one may be lost.
+//! Calls for those who wait: there may be jobs of a worker_id, a session has to stop something. Hints: polling and
+//! heartbeats are the truth, so one may be lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,25 +7,28 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, broadcast, futures::Notified};
+use tokio::sync::{Notify, broadcast, futures::Notified, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use uuid::Uuid;
 
-use crate::store::Store;
+use crate::store::{Hint, Store};
 
-/// Other servers hear of one worker_id at most once in this time.
+/// Other servers hear of one worker_id or session at most once in this time.
 const QUIET: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub struct Wakes {
     listeners: Mutex<HashMap<String, Arc<Notify>>>,
-    /// worker_ids that other servers have not been told of yet. `None`: there are no other servers.
+    /// Sessions that wait for jobs here.
+    sessions: Mutex<HashMap<Uuid, watch::Sender<()>>>,
+    /// What other servers have not been told yet. `None`: there are no other servers.
     untold: Option<Untold>,
 }
 
 #[derive(Default)]
 struct Untold {
-    worker_ids: Mutex<HashSet<String>>,
+    hints: Mutex<HashSet<Hint>>,
     some: Notify,
 }
 
@@ -33,6 +37,13 @@ pub struct Listener {
     hub: Arc<Wakes>,
     worker_id: String,
     notify: Arc<Notify>,
+}
+
+/// A session that would stop what it is told to while it waits for jobs.
+pub struct Stops {
+    hub: Arc<Wakes>,
+    session_id: Uuid,
+    told: watch::Receiver<()>,
 }
 
 impl Wakes {
@@ -50,12 +61,32 @@ impl Wakes {
     /// `jobs` of this worker_id became runnable here: so many listeners look, and other servers are told.
     pub fn wake(&self, worker_id: &str, jobs: usize) {
         self.wake_here(worker_id, jobs);
-        if let Some(untold) = &self.untold {
-            let mut worker_ids = lock(&untold.worker_ids);
-            if !worker_ids.contains(worker_id) {
-                worker_ids.insert(worker_id.to_owned());
-                untold.some.notify_one();
-            }
+        self.tell(|| Hint::Runnable(worker_id.to_owned()));
+    }
+
+    pub fn listen_for_stops(self: &Arc<Self>, session_id: Uuid) -> Stops {
+        let mut sessions = lock(&self.sessions);
+        let told = sessions.entry(session_id).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Stops { hub: Arc::clone(self), session_id, told }
+    }
+
+    /// Somebody else ended a lease of this session: all its calls look, and other servers are told.
+    pub fn stop(&self, session_id: Uuid) {
+        self.stop_here(session_id);
+        self.tell(|| Hint::Stopped(session_id));
+    }
+
+    fn stop_here(&self, session_id: Uuid) {
+        if let Some(told) = lock(&self.sessions).get(&session_id) {
+            told.send_replace(());
+        }
+    }
+
+    fn tell(&self, hint: impl FnOnce() -> Hint) {
+        if let Some(untold) = &self.untold
+            && lock(&untold.hints).insert(hint())
+        {
+            untold.some.notify_one();
         }
     }
 
@@ -75,6 +106,9 @@ impl Wakes {
         for notify in lock(&self.listeners).values() {
             notify.notify_waiters();
         }
+        for told in lock(&self.sessions).values() {
+            told.send_replace(());
+        }
     }
 
     /// Tells other servers, until `stop`.
@@ -85,9 +119,9 @@ impl Wakes {
                 () = stop.cancelled() => return,
                 () = untold.some.notified() => {}
             }
-            let worker_ids: Vec<_> = lock(&untold.worker_ids).drain().collect();
-            if let Err(error) = store.announce(&worker_ids).await {
-                debug!(%error, worker_ids = worker_ids.len(), "other servers were not told of runnable jobs");
+            let hints: Vec<_> = lock(&untold.hints).drain().collect();
+            if let Err(error) = store.announce(&hints).await {
+                debug!(%error, hints = hints.len(), "other servers were not told of runnable jobs and stopped leases");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -97,14 +131,15 @@ impl Wakes {
     }
 
     /// Listens to other servers, until `stop`.
-    pub async fn hear(self: Arc<Self>, mut wakes: broadcast::Receiver<String>, stop: CancellationToken) {
+    pub async fn hear(self: Arc<Self>, mut wakes: broadcast::Receiver<Hint>, stop: CancellationToken) {
         loop {
             let heard = tokio::select! {
                 () = stop.cancelled() => return,
                 heard = wakes.recv() => heard,
             };
             match heard {
-                Ok(worker_id) => self.wake_here(&worker_id, 1),
+                Ok(Hint::Runnable(worker_id)) => self.wake_here(&worker_id, 1),
+                Ok(Hint::Stopped(session_id)) => self.stop_here(session_id),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all(),
                 Err(broadcast::error::RecvError::Closed) => return,
             }
@@ -126,6 +161,31 @@ impl Drop for Listener {
         // The map's reference and this one: nobody else listens.
         if Arc::strong_count(&self.notify) == 2 {
             listeners.remove(&self.worker_id);
+        }
+    }
+}
+
+impl Stops {
+    /// Completes when the session was told since this was made, or since it last completed.
+    pub async fn told(&mut self) {
+        if self.told.changed().await.is_err() {
+            // The sender stays as long as somebody listens.
+            std::future::pending().await
+        }
+    }
+
+    /// The session was told, and nobody has looked.
+    pub fn is_told(&self) -> bool {
+        self.told.has_changed().unwrap_or_default()
+    }
+}
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.hub.sessions);
+        // This one: nobody else listens.
+        if sessions.get(&self.session_id).is_some_and(|told| told.receiver_count() == 1) {
+            sessions.remove(&self.session_id);
         }
     }
 }
@@ -202,13 +262,49 @@ mod tests {
         let (mut x, mut y) = (pin!(x.notified()), pin!(y.notified()));
         x.as_mut().enable();
         y.as_mut().enable();
+        let mut stops = hub.listen_for_stops(Uuid::from_u128(1));
         for worker_id in ["z", "x"] {
-            sender.send(worker_id.to_owned()).unwrap();
+            sender.send(Hint::Runnable(worker_id.to_owned())).unwrap();
         }
         let task = tokio::spawn(Arc::clone(&hub).hear(receiver, stop.clone()));
         x.await;
         y.await;
+        stops.told().await;
         stop.cancel();
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stop_reaches_every_call_of_its_session_and_no_other() {
+        let hub = Wakes::new(false);
+        let (session_id, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        hub.stop(session_id);
+        let mut calls = [hub.listen_for_stops(session_id), hub.listen_for_stops(session_id)];
+        let mut stranger = hub.listen_for_stops(other);
+        assert!(!calls[0].is_told(), "what came before is no news");
+        hub.stop(session_id);
+        for call in &mut calls {
+            assert!(call.is_told());
+            call.told().await;
+            assert!(!call.is_told());
+        }
+        assert!(poll!(pin!(stranger.told())).is_pending());
+        let [one, two] = calls;
+        drop(one);
+        assert_eq!(lock(&hub.sessions).len(), 2);
+        drop((two, stranger));
+        assert!(lock(&hub.sessions).is_empty());
+    }
+
+    #[tokio::test]
+    async fn other_servers_are_told_of_stops_once() {
+        let hub = Wakes::new(true);
+        let session_id = Uuid::from_u128(1);
+        hub.stop(session_id);
+        hub.stop(session_id);
+        hub.wake("x", 1);
+        let untold = hub.untold.as_ref().unwrap();
+        let expected = HashSet::from([Hint::Stopped(session_id), Hint::Runnable("x".to_owned())]);
+        assert_eq!(*lock(&untold.hints), expected);
     }
 }

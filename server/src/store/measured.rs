@@ -9,9 +9,9 @@ use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
 use super::{
-    Acquire, Acquired, Alive, AttemptRecord, Beat, JobRecord, ListQuery, MinuteCounts, Moved, NewSession, Page,
-    ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Store, StoreError, StoreResult, Unit,
-    UnitAnswer, WorkerIdCounts,
+    Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
+    NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped, Store,
+    StoreError, StoreResult, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
 };
 
 /// The store inside, measured: `jobqueue_store_seconds` and `jobqueue_store_errors_total` by method.
@@ -72,6 +72,10 @@ impl Store for Measured {
         measure("end_session", self.0.end_session(session_id)).await
     }
 
+    async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
+        measure("stops", self.0.stops(session_id)).await
+    }
+
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
         measure("cancel", self.0.cancel(ids, reason)).await
     }
@@ -82,6 +86,14 @@ impl Store for Measured {
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
         measure("delete", self.0.delete(ids)).await
+    }
+
+    async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
+        measure("pause", self.0.pause(worker_id, reason)).await
+    }
+
+    async fn resume(&self, worker_id: &str) -> StoreResult<()> {
+        measure("resume", self.0.resume(worker_id)).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -104,6 +116,14 @@ impl Store for Measured {
         measure("attempts", self.0.attempts(job_id)).await
     }
 
+    async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
+        measure("history", self.0.history(job_id)).await
+    }
+
+    async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
+        measure("surroundings", self.0.surroundings(job)).await
+    }
+
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
         measure("list", self.0.list(query)).await
     }
@@ -124,12 +144,12 @@ impl Store for Measured {
         measure("now_ms", self.0.now_ms()).await
     }
 
-    fn wakes(&self) -> Option<broadcast::Receiver<String>> {
+    fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
         self.0.wakes()
     }
 
-    async fn announce(&self, worker_ids: &[String]) -> StoreResult<()> {
-        measure("announce", self.0.announce(worker_ids)).await
+    async fn announce(&self, hints: &[Hint]) -> StoreResult<()> {
+        measure("announce", self.0.announce(hints)).await
     }
 
     async fn audit(&self) -> StoreResult<Vec<String>> {

@@ -60,6 +60,9 @@ pub trait Store: Send + Sync + 'static {
     /// has jobs back, or `None` when the session was unknown or had ended.
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>>;
 
+    /// Leases of a session that somebody else ended while it held them, as a heartbeat answers.
+    async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>>;
+
     /// Pending and running jobs become cancelled; a running one's session is told to stop it.
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>>;
 
@@ -68,6 +71,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finished jobs are gone, with all that is known of them.
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>>;
+
+    /// Once this has answered, no job of this worker_id is handed out. Pausing again changes the reason.
+    async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()>;
+
+    /// Its jobs are handed out again.
+    async fn resume(&self, worker_id: &str) -> StoreResult<()>;
 
     /// Takes back what sessions lost whose lease ran out, and attempts past their timeout; about `limit` jobs at once.
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued>;
@@ -84,6 +93,12 @@ pub trait Store: Send + Sync + 'static {
     /// What happened to a job besides success, newest first.
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>>;
 
+    /// What is kept of a job and what happened to it, read at one moment.
+    async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>>;
+
+    /// What the start of this pending job depends on. Reads no more at ten million jobs than at ten.
+    async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings>;
+
     async fn list(&self, query: &ListQuery) -> StoreResult<Page>;
 
     /// By worker_id, in its order; exact as of one moment.
@@ -98,11 +113,11 @@ pub trait Store: Send + Sync + 'static {
     /// The database's clock, in milliseconds since 1970; also tells that it answers.
     async fn now_ms(&self) -> StoreResult<i64>;
 
-    /// worker_ids that other servers made runnable. `None` where no other server can be.
-    fn wakes(&self) -> Option<broadcast::Receiver<String>>;
+    /// What other servers announce. `None` where no other server can be.
+    fn wakes(&self) -> Option<broadcast::Receiver<Hint>>;
 
-    /// Tells other servers that these worker_ids may have runnable jobs. A hint: it can be lost.
-    async fn announce(&self, worker_ids: &[String]) -> StoreResult<()>;
+    /// Tells other servers.
+    async fn announce(&self, hints: &[Hint]) -> StoreResult<()>;
 
     /// Every place where the stored data contradicts itself: a job in no state or in two, a count that is off.
     /// Scans everything; for tests and `jobqueue-server check`.

@@ -33,7 +33,12 @@ impl Answers {
     }
 
     fn moved(&mut self, id: Uuid, worker_id: &str) {
-        self.given.insert(id, Moved::Yes { worker_id: worker_id.to_owned() });
+        self.given.insert(id, Moved::Yes { worker_id: worker_id.to_owned(), stopped: None });
+    }
+
+    fn taken_from(&mut self, id: Uuid, claim: &Claim) {
+        let (worker_id, stopped) = (claim.worker_id.clone(), Some(claim.session_id));
+        self.given.insert(id, Moved::Yes { worker_id, stopped });
     }
 
     /// Answers for ids that no table had where it was looked for: refused by their state, or not there. One whose
@@ -86,7 +91,7 @@ pub(super) fn cancel_running(claims: &HashMap<Uuid, Claim>, reason: &str, answer
     let mut items = Vec::new();
     for claim in claims.values() {
         for place in claim.places.iter().filter(|place| open.contains(&place.job_id)) {
-            answers.moved(place.job_id, &claim.worker_id);
+            answers.taken_from(place.job_id, claim);
             items.push(Item::by_server(claim.id, place.job_id, Ending::Cancel, reason.to_owned()));
         }
     }
@@ -103,9 +108,13 @@ pub(super) struct FinishedRow {
     failed: bool,
     priority: i16,
     payload_bytes: i32,
+    /// When and why it was cancelled while it waited: nothing has been written to its history yet.
+    cancelled_at: Option<i64>,
+    note: Option<String>,
 }
 
-/// They become pending with no attempt used; that a person did it is written to their history.
+/// They become pending with no attempt used; that a person did it is written to their history, and what is only
+/// told by the row that goes.
 pub(super) fn retry(
     rows: Vec<FinishedRow>,
     now: i64,
@@ -116,17 +125,10 @@ pub(super) fn retry(
     for row in rows {
         answers.moved(row.id, &row.worker_id);
         deltas.set_aside(&row.worker_id, row.failed, -1);
-        attempts.push(AttemptRow {
-            job_id: row.id,
-            run_no: row.run_no,
-            outcome: AttemptOutcome::Retried as i16,
-            claim_id: None,
-            session_id: None,
-            host: String::new(),
-            started_at: None,
-            ended_at: now,
-            error: String::new(),
-        });
+        if let Some(at) = row.cancelled_at {
+            attempts.push(by_person(&row, AttemptOutcome::Cancelled, at, row.note.clone().unwrap_or_default()));
+        }
+        attempts.push(by_person(&row, AttemptOutcome::Retried, now, String::new()));
         let row = ReadyRow {
             worker_id: row.worker_id,
             id: row.id,
@@ -142,6 +144,21 @@ pub(super) fn retry(
         ready.push(row);
     }
     (ready, attempts, deltas)
+}
+
+/// What a person did to a job that no session held.
+fn by_person(row: &FinishedRow, outcome: AttemptOutcome, at: i64, text: String) -> AttemptRow {
+    AttemptRow {
+        job_id: row.id,
+        run_no: row.run_no,
+        outcome: outcome as i16,
+        claim_id: None,
+        session_id: None,
+        host: String::new(),
+        started_at: None,
+        ended_at: at,
+        error: text,
+    }
 }
 
 /// A dead letter or cancelled job that goes for good.

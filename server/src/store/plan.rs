@@ -223,6 +223,12 @@ impl Plan {
         self.ready.iter().map(|row| row.worker_id.clone())
     }
 
+    /// Sessions that have to stop something.
+    pub(super) fn stopped(&self) -> impl Iterator<Item = Uuid> {
+        let sessions: std::collections::BTreeSet<_> = self.stops.iter().map(|stop| stop.session_id).collect();
+        sessions.into_iter()
+    }
+
     fn end(
         &mut self,
         item: &Item,

@@ -2,6 +2,7 @@
 
 use jobqueue_shared::{
     lease::{LeaseId, created_at_ms},
+    limits,
     retry::RetryPolicy,
     state::State,
 };
@@ -12,8 +13,8 @@ use super::{
     error::{StoreError, StoreResult},
     places, plan,
     types::{
-        AttemptRecord, JobRecord, MinuteCounts, Progress, SessionRecord, SessionState, StopReason, Stopped,
-        WorkerIdCounts,
+        AttemptRecord, JobRecord, MinuteCounts, Pause, Progress, SessionRecord, SessionState, StopReason, Stopped,
+        Surroundings, WorkerIdCounts,
     },
 };
 
@@ -396,6 +397,8 @@ pub(super) struct CountRow {
     cancelled: i64,
     oldest_runnable: Option<i64>,
     sessions: i64,
+    paused_at: Option<i64>,
+    pause_reason: Option<String>,
 }
 
 impl From<CountRow> for WorkerIdCounts {
@@ -413,7 +416,56 @@ impl From<CountRow> for WorkerIdCounts {
             cancelled: count(row.cancelled),
             oldest_runnable_ms: row.oldest_runnable,
             sessions: count(row.sessions),
+            paused: pause(row.paused_at, row.pause_reason),
         }
+    }
+}
+
+fn pause(at: Option<i64>, reason: Option<String>) -> Option<Pause> {
+    at.map(|at_ms| Pause { at_ms, reason: reason.unwrap_or_default() })
+}
+
+#[derive(FromRow)]
+pub(super) struct SurroundingsRow {
+    now: i64,
+    paused_at: Option<i64>,
+    pause_reason: Option<String>,
+    sessions: i64,
+    draining: i64,
+    handling: i64,
+    slots: i64,
+    held: i64,
+    last_seen: Option<i64>,
+    ahead: i64,
+}
+
+impl From<SurroundingsRow> for Surroundings {
+    fn from(row: SurroundingsRow) -> Self {
+        Self {
+            now_ms: row.now,
+            paused: pause(row.paused_at, row.pause_reason),
+            sessions: row.sessions as u64,
+            draining: row.draining as u64,
+            handling: row.handling as u64,
+            slots: row.slots as u64,
+            held: row.held as u64,
+            last_seen_ms: row.last_seen,
+            ahead: (row.ahead as u64).min(limits::AHEAD.into()),
+        }
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct ProgressRow {
+    run_no: i32,
+    fraction: f64,
+    message: String,
+    at: i64,
+}
+
+impl ProgressRow {
+    pub(super) fn into_progress(self) -> (u32, Progress) {
+        (self.run_no as u32, Progress { fraction: self.fraction, message: self.message, at_ms: self.at })
     }
 }
 

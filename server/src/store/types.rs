@@ -153,11 +153,22 @@ pub enum StopReason {
     TimedOut,
 }
 
+/// What servers that share a database tell each other. Only hints: each can be lost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// Jobs of this worker_id may be runnable.
+    Runnable(String),
+    /// A lease of this session was ended by somebody else.
+    Stopped(Uuid),
+}
+
 /// What became of one id that a person wanted to move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
     Yes {
         worker_id: String,
+        /// The session that held it and has to stop it.
+        stopped: Option<Uuid>,
     },
     NotFound,
     /// It is in a state that the move does not start from.
@@ -172,6 +183,8 @@ pub struct Rescued {
     pub timed_out: u64,
     /// Whose jobs became pending.
     pub worker_ids: Vec<String>,
+    /// Sessions that live and have to stop what timed out.
+    pub stopped: Vec<Uuid>,
     /// There was more than the limit: call again at once.
     pub more: bool,
 }
@@ -248,6 +261,38 @@ pub struct AttemptRecord {
     pub ended_at_ms: i64,
 }
 
+/// All that is kept of what happened to a job, read at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// Without its payload.
+    pub job: JobRecord,
+    /// Newest first.
+    pub attempts: Vec<AttemptRecord>,
+    /// The last report, and the hand-over that it is of.
+    pub progress: Option<(u32, Progress)>,
+    /// Of the job's session; "" = not known (any more).
+    pub host: String,
+}
+
+/// What a pending job's start depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    pub now_ms: i64,
+    pub paused: Option<Pause>,
+    /// Live sessions of its worker_id that take jobs.
+    pub sessions: u64,
+    /// Those that take none any more.
+    pub draining: u64,
+    /// Of `sessions`, those that handle its task; and how many jobs these run at once, and hold.
+    pub handling: u64,
+    pub slots: u64,
+    pub held: u64,
+    /// When any session of the worker_id that is still known was heard of last.
+    pub last_seen_ms: Option<i64>,
+    /// Runnable jobs before it; counted up to `limits::AHEAD`.
+    pub ahead: u64,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
     pub worker_id: Option<String>,
@@ -292,6 +337,14 @@ pub struct WorkerIdCounts {
     pub oldest_runnable_ms: Option<i64>,
     /// Live sessions.
     pub sessions: u64,
+    pub paused: Option<Pause>,
+}
+
+/// Since when no jobs of a worker_id are handed out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    pub at_ms: i64,
+    pub reason: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -275,6 +275,7 @@ impl Bed {
                 all.lost += rescued.lost;
                 all.timed_out += rescued.timed_out;
                 all.worker_ids.extend(rescued.worker_ids);
+                all.stopped.extend(rescued.stopped);
                 if !rescued.more {
                     break;
                 }

@@ -9,6 +9,7 @@ mod bed;
 mod session;
 
 mod acquire;
+mod circumstances;
 mod counts;
 mod idempotency;
 mod lease;
@@ -17,6 +18,7 @@ mod lost;
 mod model;
 mod moves;
 mod operations;
+mod pause;
 mod postgres;
 mod prune;
 mod reads;

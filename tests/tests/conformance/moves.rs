@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     bed::{Bed, HOUR_MS, job, jobs, keyed},
     scenarios,
+    session::Session,
 };
 
 scenarios!(
@@ -33,7 +34,12 @@ scenarios!(
 );
 
 fn yes(worker_id: &str) -> Moved {
-    Moved::Yes { worker_id: worker_id.to_owned() }
+    Moved::Yes { worker_id: worker_id.to_owned(), stopped: None }
+}
+
+/// Cancelled while this session ran it.
+fn stopped(worker_id: &str, session: &Session) -> Moved {
+    Moved::Yes { worker_id: worker_id.to_owned(), stopped: Some(session.id) }
 }
 
 async fn a_pending_job_that_is_cancelled_never_runs(bed: &Bed) {
@@ -65,13 +71,15 @@ async fn a_running_job_that_is_cancelled_is_taken_from_its_worker(bed: &Bed) {
     let session = bed.session("w").await;
     let leased = session.acquire(3).await;
     let lease = leased[1].lease;
-    assert_eq!(bed.store.cancel(&[ids[1]], "wrong address").await.unwrap(), [yes("w")]);
+    assert_eq!(bed.store.cancel(&[ids[1]], "wrong address").await.unwrap(), [stopped("w", &session)]);
     let job = bed.get(ids[1]).await;
     assert_eq!((job.state, job.note.as_str()), (State::Cancelled, "wrong address"));
     assert_eq!((job.run_no, job.session_id), (1, Some(session.id)));
     assert_eq!(bed.outcomes(ids[1]).await, [(1, AttemptOutcome::Cancelled)]);
     let alive = session.beat().await.unwrap();
     assert_eq!(alive.stop, [Stopped { lease, reason: StopReason::Cancelled }]);
+    assert_eq!(bed.store.stops(session.id).await.unwrap(), alive.stop);
+    assert_eq!(bed.store.stops(Uuid::new_v4()).await.unwrap(), []);
     assert_eq!(session.complete(lease).await, SettleAnswer::Stale);
     assert_eq!(session.fail(lease, "cancelled").await, SettleAnswer::Stale);
     assert_eq!(bed.state(ids[1]).await, State::Cancelled);
@@ -149,6 +157,13 @@ async fn a_cancelled_job_can_be_retried(bed: &Bed) {
     assert_ne!(next.lease, old.lease);
     assert_eq!(session.complete(old.lease).await, SettleAnswer::Stale);
     assert_eq!(session.complete(next.lease).await, SettleAnswer::Accepted(State::Done));
+    // Both cancellations are told, the one that ended an attempt and the one that found none.
+    let told: Vec<_> =
+        bed.attempts(ids[0]).await.into_iter().rev().map(|it| (it.run_no, it.outcome, it.error)).collect();
+    let expected = [(AttemptOutcome::Cancelled, "for now"), (AttemptOutcome::Retried, "")];
+    assert_eq!(told, expected.map(|(outcome, text)| (0, outcome, text.to_owned())));
+    let outcomes = bed.outcomes(ids[1]).await;
+    assert_eq!(outcomes.iter().filter(|it| **it == (1, AttemptOutcome::Cancelled)).count(), 1, "{outcomes:?}");
 }
 
 async fn only_what_failed_or_was_cancelled_can_be_retried(bed: &Bed) {
@@ -237,10 +252,9 @@ async fn many_are_moved_at_once_each_by_itself(bed: &Bed) {
     ids.insert(2, Uuid::now_v7());
     ids.reverse();
     let cancelled = bed.store.cancel(&ids, "").await.unwrap();
-    assert_eq!(
-        cancelled,
-        [Refused(Cancelled), Refused(Failed), Refused(Done), NotFound, yes("running"), yes("pending")]
-    );
+    let holder = bed.store.sessions(Some("running")).await.unwrap()[0].session_id;
+    let taken = Moved::Yes { worker_id: "running".to_owned(), stopped: Some(holder) };
+    assert_eq!(cancelled, [Refused(Cancelled), Refused(Failed), Refused(Done), NotFound, taken, yes("pending")]);
     let retried = bed.store.retry(&ids).await.unwrap();
     assert_eq!(retried, [yes("cancelled"), yes("failed"), Refused(Done), NotFound, yes("running"), yes("pending")]);
     let deleted = bed.store.delete(&ids).await.unwrap();

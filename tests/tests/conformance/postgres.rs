@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jobqueue_server::store::{ConnectOptions, NewJob, Start, StoreError, UnitAnswer, backup, connect};
+use jobqueue_server::store::{ConnectOptions, Hint, NewJob, Start, StoreError, UnitAnswer, backup, connect};
 use jobqueue_shared::state::State;
 use jobqueue_tests::{
     database::{Database, Driver},
     poll::eventually,
 };
 use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use crate::bed::{Bed, NOTHING, job, jobs, keyed, open};
 
@@ -52,17 +53,18 @@ async fn what_another_server_puts_far_below_the_floor_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_hears_what_another_made_runnable() {
+async fn a_server_hears_what_another_made_runnable_and_stopped() {
     let bed = bed().await;
     let second = bed.second_store().await;
     let mut wakes = second.wakes().unwrap();
     let names = ["w".to_owned(), "😀".repeat(25), "it's \"w\"".to_owned()];
-    for name in &names {
+    let hints = names.map(Hint::Runnable).into_iter().chain([Hint::Stopped(Uuid::new_v4())]);
+    for hint in hints {
         // A hint can be lost, as long as the listener is not there yet.
         eventually("the hint arrives", async || {
-            bed.store.announce(std::slice::from_ref(name)).await.unwrap();
+            bed.store.announce(std::slice::from_ref(&hint)).await.unwrap();
             let heard = tokio::time::timeout(Duration::from_millis(100), wakes.recv()).await;
-            (heard.is_ok_and(|heard| heard.unwrap() == *name)).then_some(())
+            (heard.is_ok_and(|heard| heard.unwrap() == hint)).then_some(())
         })
         .await;
     }
@@ -187,6 +189,43 @@ async fn a_dead_letter_that_is_new_again_is_not_pruned_for_what_it_was() {
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     prune.await.unwrap().unwrap();
     assert_eq!(bed.state(id).await, State::Failed);
+    bed.check().await;
+    bed.close().await;
+}
+
+/// The acquire looked before the pause was there, and has not yet taken what it found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_waits_for_acquires_that_are_under_way() {
+    let bed = bed().await;
+    let session = bed.session("w").await;
+    let key = session.id.as_u64_pair().0.cast_signed();
+    let mut acquire = PgConnection::connect(bed.database.url()).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut acquire).await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(&mut acquire).await.unwrap();
+    let store = bed.store.clone();
+    let pause = tokio::spawn(async move { store.pause("w", "").await });
+    let mut watcher = PgConnection::connect(bed.database.url()).await.unwrap();
+    eventually("the pause waits", async || {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory')",
+        )
+        .fetch_one(&mut watcher)
+        .await
+        .unwrap();
+        assert!(!pause.is_finished(), "it has answered while an acquire was under way");
+        waits.then_some(())
+    })
+    .await;
+    sqlx::query("COMMIT").execute(&mut acquire).await.unwrap();
+    pause.await.unwrap().unwrap();
+    let held: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+         WHERE d.datname = current_database() AND l.locktype = 'advisory'",
+    )
+    .fetch_one(&mut watcher)
+    .await
+    .unwrap();
+    assert_eq!(held, 0, "its locks are gone");
     bed.check().await;
     bed.close().await;
 }

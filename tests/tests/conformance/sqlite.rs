@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jobqueue_server::store::{ConnectOptions, StoreError, backup, connect};
+use jobqueue_server::store::{ConnectOptions, Hint, StoreError, backup, connect};
 use jobqueue_shared::state::State;
 use jobqueue_tests::{
     database::{Database, Driver},
@@ -109,7 +109,7 @@ async fn the_folder_of_a_new_file_is_made() {
 async fn nobody_else_can_wake_it() {
     let bed = bed().await;
     assert!(bed.store.wakes().is_none());
-    bed.store.announce(&["w".to_owned()]).await.unwrap();
+    bed.store.announce(&[Hint::Runnable("w".to_owned())]).await.unwrap();
     bed.close().await;
 }
 

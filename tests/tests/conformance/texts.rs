@@ -1,6 +1,6 @@
 //! No text that anybody can send breaks a store.
 
-use jobqueue_server::store::NewJob;
+use jobqueue_server::store::{Hint, NewJob};
 
 use crate::{
     bed::{Bed, job, keyed, session},
@@ -33,7 +33,7 @@ async fn names_of_any_characters_and_full_length_work(bed: &Bed) {
         session.complete(leased.lease).await;
         assert_eq!(bed.tally(name).await, [0, 0, 1, 0, 0], "{name}");
         assert!(bed.submit_or_known(NewJob { task: name.clone(), ..keyed(name, name, 1) }).await.deduplicated);
-        bed.store.announce(std::slice::from_ref(name)).await.unwrap();
+        bed.store.announce(&[Hint::Runnable(name.clone())]).await.unwrap();
     }
 }
 

@@ -32,6 +32,7 @@ async fn an_attempt_past_its_time_is_taken_from_a_session_that_lives(bed: &Bed) 
     assert_eq!(deadline_ms, leased.job.started_at_ms.unwrap() + 50);
     let rescued = bed.rescue_until(0, 1).await;
     assert_eq!((rescued.sessions, rescued.worker_ids), (0, vec!["w".to_owned()]));
+    assert_eq!(rescued.stopped, [session.id]);
     assert!(bed.now_ms().await > deadline_ms);
 
     let job = bed.get(id).await;
@@ -41,6 +42,7 @@ async fn an_attempt_past_its_time_is_taken_from_a_session_that_lives(bed: &Bed) 
     assert_ne!(job.last_error, "");
     let alive = session.beat().await.expect("the session lives on");
     assert_eq!(alive.stop, [Stopped { lease: leased.lease, reason: StopReason::TimedOut }]);
+    assert_eq!(bed.store.stops(session.id).await.unwrap(), alive.stop);
     assert_eq!(session.complete(leased.lease).await, SettleAnswer::Stale);
     assert_eq!(bed.state(id).await, State::Pending);
 }

@@ -1,10 +1,10 @@
 //! Whatever is wrong with a request is told: which fields, what is wrong with each, and what the limit is.
 
 use jobqueue_shared::proto::v1::{
-    AcquireJobsRequest, CancelJobRequest, DeleteJobRequest, EndSessionRequest, GetJobRequest, GetThroughputRequest,
-    HeartbeatRequest, ListFailedJobsRequest, ListJobsRequest, ListWorkersRequest, RegisterSessionRequest,
-    ReportProgressRequest, RetryJobRequest, RetryPolicy, SettleJobsRequest, Settlement, SubmitJobRequest,
-    SubmitJobsRequest, job,
+    AcquireJobsRequest, CancelJobRequest, DeleteJobRequest, EndSessionRequest, ExplainJobRequest, GetJobRequest,
+    GetThroughputRequest, GetTimelineRequest, HeartbeatRequest, ListFailedJobsRequest, ListJobsRequest,
+    ListWorkersRequest, PauseWorkerIdRequest, RegisterSessionRequest, ReportProgressRequest, ResumeWorkerIdRequest,
+    RetryJobRequest, RetryPolicy, SettleJobsRequest, Settlement, SubmitJobRequest, SubmitJobsRequest, job,
 };
 use jobqueue_tests::api::job as new_job;
 use prost_types::{Duration, Timestamp};
@@ -27,6 +27,7 @@ scenarios!(
     a_state_that_forbids_it_is_named,
     what_is_wrong_with_a_list_is_named,
     what_is_wrong_with_a_worker_is_named,
+    what_is_wrong_with_a_pause_is_named,
     nothing_invalid_is_ever_stored,
 );
 
@@ -203,6 +204,8 @@ async fn ids_that_are_no_uuids_are_named(world: &mut World) {
         only(&jobs.cancel_job(CancelJobRequest { job_id: job_id(), reason }).await.unwrap_err(), "job_id", "");
         only(&jobs.retry_job(RetryJobRequest { job_id: job_id() }).await.unwrap_err(), "job_id", "");
         only(&jobs.delete_job(DeleteJobRequest { job_id: job_id() }).await.unwrap_err(), "job_id", "");
+        only(&jobs.get_timeline(GetTimelineRequest { job_id: job_id() }).await.unwrap_err(), "job_id", "");
+        only(&jobs.explain_job(ExplainJobRequest { job_id: job_id() }).await.unwrap_err(), "job_id", "");
     }
     let reason = "r".repeat(1_025);
     let request = CancelJobRequest { job_id: NOWHERE.to_owned(), reason };
@@ -217,6 +220,8 @@ async fn a_job_that_does_not_exist_is_not_found(world: &mut World) {
         jobs.cancel_job(CancelJobRequest { job_id: job_id(), reason: String::new() }).await.unwrap_err(),
         jobs.retry_job(RetryJobRequest { job_id: job_id() }).await.unwrap_err(),
         jobs.delete_job(DeleteJobRequest { job_id: job_id() }).await.unwrap_err(),
+        jobs.get_timeline(GetTimelineRequest { job_id: job_id() }).await.unwrap_err(),
+        jobs.explain_job(ExplainJobRequest { job_id: job_id() }).await.unwrap_err(),
     ] {
         assert_eq!(status.code(), Code::NotFound);
         assert!(status.message().contains(NOWHERE), "{}", status.message());
@@ -281,6 +286,23 @@ async fn what_is_wrong_with_a_list_is_named(world: &mut World) {
         let request = GetThroughputRequest { minutes, ..GetThroughputRequest::default() };
         only(&jobs.get_throughput(request).await.unwrap_err(), "minutes", "1440");
     }
+}
+
+async fn what_is_wrong_with_a_pause_is_named(world: &mut World) {
+    let mut admin = world.api.admin();
+    for (worker_id, said) in [("", "1 to 100"), (&*"w".repeat(101), "100"), ("a\nb", "control")] {
+        let worker_id = || worker_id.to_owned();
+        let pause = PauseWorkerIdRequest { worker_id: worker_id(), reason: String::new() };
+        only(&admin.pause_worker_id(pause).await.unwrap_err(), "worker_id", said);
+        let resume = ResumeWorkerIdRequest { worker_id: worker_id() };
+        only(&admin.resume_worker_id(resume).await.unwrap_err(), "worker_id", said);
+    }
+    let pause = |reason| PauseWorkerIdRequest { worker_id: W.to_owned(), reason };
+    only(&admin.pause_worker_id(pause("r".repeat(1_025))).await.unwrap_err(), "reason", "1024");
+    assert!(world.api.metrics().await.worker_ids.is_empty());
+    // What no database can keep as text is kept as far as it can be.
+    admin.pause_worker_id(pause("a\0b".to_owned())).await.unwrap();
+    assert_eq!(world.api.metrics().await.worker_ids[0].pause_reason, "a\u{FFFD}b");
 }
 
 async fn what_is_wrong_with_a_worker_is_named(world: &mut World) {

@@ -11,6 +11,7 @@ mod command_line;
 mod contract;
 mod crashes;
 mod errors;
+mod explain;
 mod idempotency;
 mod kinds;
 mod lifecycle;
@@ -18,6 +19,8 @@ mod outage;
 mod pages;
 mod protocol;
 mod servers;
+mod stop;
+mod timeline;
 mod upgrade;
 mod worker_api;
 

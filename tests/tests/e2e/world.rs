@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use jobqueue_shared::proto::v1::{
-    AcquireJobsRequest, Attempt, GetJobResponse, Job, LeasedJob, RegisterSessionRequest, SettleJobsRequest,
-    SettleResult, Settlement, settlement::Outcome,
+    AcquireJobsRequest, Attempt, EndSessionRequest, GetJobResponse, Job, LeasedJob, RegisterSessionRequest,
+    SettleJobsRequest, SettleResult, Settlement, settlement::Outcome,
 };
 use jobqueue_tests::{
     api::Api,
@@ -68,8 +68,13 @@ pub(crate) struct ByHand {
 
 impl ByHand {
     pub(crate) async fn register(api: &Api) -> Self {
-        let request =
-            RegisterSessionRequest { worker_id: W.to_owned(), slots: 10, ..RegisterSessionRequest::default() };
+        Self::register_as(api, RegisterSessionRequest::default()).await
+    }
+
+    /// For [`W`], with 10 slots unless it says otherwise.
+    pub(crate) async fn register_as(api: &Api, request: RegisterSessionRequest) -> Self {
+        let slots = if request.slots == 0 { 10 } else { request.slots };
+        let request = RegisterSessionRequest { worker_id: W.to_owned(), slots, ..request };
         let session = api.workers().register_session(request).await.unwrap().into_inner();
         Self { api: api.clone(), session_id: session.session_id, acquire_no: 0 }
     }
@@ -94,6 +99,10 @@ impl ByHand {
         let mut jobs = self.acquire(1).await;
         assert_eq!(jobs.len(), 1);
         jobs.remove(0)
+    }
+
+    pub(crate) async fn end(self) {
+        self.api.workers().end_session(EndSessionRequest { session_id: self.session_id }).await.unwrap();
     }
 
     pub(crate) async fn settle_all(&self, settlements: Vec<Settlement>) -> Vec<SettleResult> {

@@ -29,6 +29,9 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
         let jobs = leased_jobs(&mut tx, &claims).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
     }
+    if session.paused {
+        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms: None });
+    }
     let room = u64::from(limits::JOBS_PER_SESSION).saturating_sub(session.held as u64);
     if room == 0 {
         return Ok(Acquired::SessionFull);
@@ -70,6 +73,7 @@ struct SessionRow {
     now: i64,
     held: i64,
     repeated: bool,
+    paused: bool,
 }
 
 /// Locked against rescue, which takes the row FOR UPDATE, and not against heartbeats. An acquire that commits late
@@ -77,7 +81,8 @@ struct SessionRow {
 const LOCK_SESSION: &str = "
     SELECT s.worker_id, s.host, now_ms() AS now,
            (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
-           EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = $2) AS repeated
+           EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = $2) AS repeated,
+           EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
     FROM sessions s
     WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now_ms()
     FOR KEY SHARE OF s";

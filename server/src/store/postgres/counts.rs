@@ -44,7 +44,7 @@ pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> Stor
 }
 
 /// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed
-/// while it has jobs or live sessions.
+/// while it has jobs or live sessions, or is paused, or is paused.
 const COUNTS: &str = "
     WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
         SELECT all_counts.worker_id,
@@ -75,9 +75,9 @@ const COUNTS: &str = "
                    ORDER BY ready.run_at LIMIT 1
                ) AS r
            ) END AS oldest_runnable,
-           coalesce(sessions, 0) AS sessions
-    FROM sums FULL JOIN live USING (worker_id)
-    WHERE sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
+           coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
+    FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+    WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
     ORDER BY worker_id COLLATE \"C\"";
 
 pub(super) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCounts>> {

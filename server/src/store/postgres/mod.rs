@@ -11,10 +11,12 @@ mod insert;
 mod list;
 mod moves;
 mod open;
+mod pause;
 mod read;
 mod rescue;
 mod sessions;
 mod settle;
+mod surroundings;
 mod upkeep;
 mod wake;
 
@@ -30,8 +32,9 @@ use super::{
     clock::Clock,
     error::StoreResult,
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, JobRecord, ListQuery, MinuteCounts, Moved, NewSession, Page,
-        ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Unit, UnitAnswer, WorkerIdCounts,
+        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
+        NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped,
+        Surroundings, Unit, UnitAnswer, WorkerIdCounts,
     },
 };
 
@@ -41,7 +44,7 @@ pub(super) struct PostgresStore {
     pool: PgPool,
     clock: std::sync::Arc<Clock>,
     floors: std::sync::Arc<floor::Floors>,
-    wakes: broadcast::Sender<String>,
+    wakes: broadcast::Sender<Hint>,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
@@ -66,10 +69,15 @@ impl PostgresStore {
     async fn begin_alone(&self, session_id: Uuid) -> StoreResult<Tx> {
         let begin = format!(
             "BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({})",
-            session_id.as_u64_pair().0.cast_signed()
+            session_key(session_id)
         );
         Ok(self.pool.begin_with(AssertSqlSafe(begin)).await?)
     }
+}
+
+/// The advisory lock that a session's acquires hold.
+fn session_key(session_id: Uuid) -> i64 {
+    session_id.as_u64_pair().0.cast_signed()
 }
 
 impl Drop for PostgresStore {
@@ -114,6 +122,10 @@ impl Store for PostgresStore {
         rescue::end_session(self, session_id).await
     }
 
+    async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
+        sessions::stops(self, session_id).await
+    }
+
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
         moves::cancel(self, ids, reason).await
     }
@@ -124,6 +136,14 @@ impl Store for PostgresStore {
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
         moves::delete(self, ids).await
+    }
+
+    async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
+        pause::pause(self, worker_id, reason).await
+    }
+
+    async fn resume(&self, worker_id: &str) -> StoreResult<()> {
+        pause::resume(self, worker_id).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -146,6 +166,14 @@ impl Store for PostgresStore {
         read::attempts(self, job_id).await
     }
 
+    async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
+        read::history(self, job_id).await
+    }
+
+    async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
+        surroundings::surroundings(self, job).await
+    }
+
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
         list::list(self, query).await
     }
@@ -166,12 +194,12 @@ impl Store for PostgresStore {
         self.now().await
     }
 
-    fn wakes(&self) -> Option<broadcast::Receiver<String>> {
+    fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
         Some(self.wakes.subscribe())
     }
 
-    async fn announce(&self, worker_ids: &[String]) -> StoreResult<()> {
-        wake::announce(self, worker_ids).await
+    async fn announce(&self, hints: &[Hint]) -> StoreResult<()> {
+        wake::announce(self, hints).await
     }
 
     async fn audit(&self) -> StoreResult<Vec<String>> {

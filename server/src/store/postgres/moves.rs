@@ -81,10 +81,14 @@ const TAKE_FINISHED: &str = "
         RETURNING id, run_no
     ), stopped AS (
         DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
-        RETURNING id, run_no
+        RETURNING id, run_no, CASE WHEN session_id IS NULL THEN cancelled_at END AS cancelled_at, note
     )
-    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, octet_length(j.payload) AS payload_bytes
-    FROM (SELECT id, run_no, true AS failed FROM failed UNION ALL SELECT id, run_no, false FROM stopped) AS t
+    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, octet_length(j.payload) AS payload_bytes, t.cancelled_at, t.note
+    FROM (
+        SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note FROM failed
+        UNION ALL
+        SELECT id, run_no, false, cancelled_at, note FROM stopped
+    ) AS t
     JOIN jobs j ON j.id = t.id";
 
 async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreResult<Vec<ReadyRow>> {

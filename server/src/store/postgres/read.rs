@@ -9,8 +9,8 @@ use super::PostgresStore;
 use crate::store::{
     error::StoreResult,
     places,
-    rows::{AttemptReadRow, JobRow},
-    types::{AttemptRecord, JobRecord},
+    rows::{AttemptReadRow, JobRow, ProgressRow},
+    types::{AttemptRecord, History, JobRecord},
 };
 
 /// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
@@ -87,10 +87,34 @@ const ATTEMPTS: &str = "
     FROM attempts WHERE job_id = $1 ORDER BY ended_at DESC, run_no DESC LIMIT $2";
 
 pub(super) async fn attempts(store: &PostgresStore, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+    let mut connection = store.pool.acquire().await?;
+    attempts_of(&mut connection, job_id).await
+}
+
+async fn attempts_of(connection: &mut PgConnection, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
     let rows: Vec<AttemptReadRow> = sqlx::query_as(ATTEMPTS)
         .bind(job_id)
         .bind(i64::from(jobqueue_shared::limits::ATTEMPTS_KEPT))
-        .fetch_all(&store.pool)
+        .fetch_all(connection)
         .await?;
     rows.into_iter().map(AttemptReadRow::into_record).collect()
+}
+
+const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE id = $1";
+
+const HOST: &str = "SELECT host FROM sessions WHERE id = $1";
+
+/// On one snapshot, so that no attempt is told twice or not at all because it ended between two looks.
+pub(super) async fn history(store: &PostgresStore, job_id: Uuid) -> StoreResult<Option<History>> {
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let Some(job) = states(&mut tx, &[job_id]).await?.remove(&job_id) else { return Ok(None) };
+    let attempts = attempts_of(&mut tx, job_id).await?;
+    let progress: Option<ProgressRow> = sqlx::query_as(PROGRESS).bind(job_id).fetch_optional(&mut *tx).await?;
+    let host: Option<String> = match job.session_id {
+        Some(session_id) => sqlx::query_scalar(HOST).bind(session_id).fetch_optional(&mut *tx).await?,
+        None => None,
+    };
+    tx.commit().await?;
+    let progress = progress.map(ProgressRow::into_progress);
+    Ok(Some(History { job, attempts, progress, host: host.unwrap_or_default() }))
 }

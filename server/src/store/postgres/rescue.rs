@@ -53,6 +53,7 @@ async fn time_out(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
     store.floors.lower(&plan.ready);
     rescued.timed_out += items.len() as u64;
     rescued.worker_ids.extend(plan.woken());
+    rescued.stopped.extend(plan.stopped());
     Ok(())
 }
 

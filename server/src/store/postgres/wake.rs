@@ -1,29 +1,49 @@
-//! Telling other servers that a worker_id may have runnable jobs. Only a hint: polling is the truth.
+//! What servers tell each other: that a worker_id may have runnable jobs, and that a session has to stop something.
+//! Only hints: polling and heartbeats are the truth.
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 use super::PostgresStore;
-use crate::store::error::StoreResult;
+use crate::store::{error::StoreResult, types::Hint};
 
-const CHANNEL: &str = "jobqueue_wake";
+const RUNNABLE: &str = "jobqueue_wake";
+/// A channel of its own: servers that know only the first would take a session for a worker_id.
+const STOPPED: &str = "jobqueue_stop";
 /// A silent connection may be half open; asking it something tells.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// Not in the submitting transaction, where it would take a lock that all commits share. A worker_id is at most
 /// 100 bytes; a payload's limit is 8,000.
-pub(super) async fn announce(store: &PostgresStore, worker_ids: &[String]) -> StoreResult<()> {
-    sqlx::query("SELECT pg_notify($1, w) FROM unnest($2::text[]) AS t(w)")
-        .bind(CHANNEL)
-        .bind(worker_ids)
+pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResult<()> {
+    let (channels, payloads): (Vec<_>, Vec<_>) = hints
+        .iter()
+        .map(|hint| match hint {
+            Hint::Runnable(worker_id) => (RUNNABLE, worker_id.clone()),
+            Hint::Stopped(session_id) => (STOPPED, session_id.to_string()),
+        })
+        .unzip();
+    sqlx::query("SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS t(channel, payload)")
+        .bind(channels)
+        .bind(payloads)
         .execute(&store.pool)
         .await?;
     Ok(())
 }
 
-pub(super) async fn listen(options: PgConnectOptions, wakes: broadcast::Sender<String>) {
+/// `None` for what only a newer server understands.
+fn hint(channel: &str, payload: &str) -> Option<Hint> {
+    match channel {
+        RUNNABLE => Some(Hint::Runnable(payload.to_owned())),
+        STOPPED => Uuid::try_parse(payload).ok().map(Hint::Stopped),
+        _ => None,
+    }
+}
+
+pub(super) async fn listen(options: PgConnectOptions, wakes: broadcast::Sender<Hint>) {
     loop {
         if let Err(error) = listen_once(&options, &wakes).await {
             tracing::debug!(%error, "lost the connection that listens for other servers; polling serves until it is back");
@@ -32,15 +52,17 @@ pub(super) async fn listen(options: PgConnectOptions, wakes: broadcast::Sender<S
     }
 }
 
-async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<String>) -> Result<(), sqlx::Error> {
+async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<Hint>) -> Result<(), sqlx::Error> {
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
+    listener.listen_all([RUNNABLE, STOPPED]).await?;
     loop {
         match tokio::time::timeout(CHECK_EVERY, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => {
-                // No receiver is no error: nobody waits.
-                let _ = wakes.send(notification.payload().to_owned());
+                if let Some(hint) = hint(notification.channel(), notification.payload()) {
+                    // No receiver is no error: nobody waits.
+                    let _ = wakes.send(hint);
+                }
             }
             Ok(Ok(None)) => return Err(sqlx::Error::PoolClosed),
             Ok(Err(error)) => return Err(error),

@@ -26,6 +26,9 @@ pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResu
         let jobs = leased_jobs(&mut tx, &claims).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
     }
+    if session.paused {
+        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms: None });
+    }
     let room = u64::from(limits::JOBS_PER_SESSION).saturating_sub(session.held as u64);
     if room == 0 {
         return Ok(Acquired::SessionFull);
@@ -51,12 +54,14 @@ struct SessionRow {
     host: String,
     held: i64,
     repeated: bool,
+    paused: bool,
 }
 
 const READ_SESSION: &str = "
     SELECT s.worker_id, s.host,
            (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
-           EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated
+           EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated,
+           EXISTS (SELECT 1 FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
     FROM sessions s
     WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?3";
 

@@ -52,7 +52,7 @@ pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> 
     Ok(())
 }
 
-/// A worker_id is listed while it has jobs or live sessions.
+/// A worker_id is listed while it has jobs or live sessions, or is paused.
 const COUNTS: &str = "
     WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9), sums AS (
         SELECT worker_id,
@@ -74,9 +74,9 @@ const COUNTS: &str = "
                            WHERE ready.worker_id = sums.worker_id AND ready.priority = p.priority AND ready.run_at <= ?1
                            ORDER BY ready.run_at LIMIT 1)) FROM p
            ) END AS oldest_runnable,
-           coalesce(sessions, 0) AS sessions
-    FROM sums FULL JOIN live USING (worker_id)
-    WHERE sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
+           coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
+    FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+    WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
     ORDER BY worker_id";
 
 pub(super) async fn counts(store: &SqliteStore) -> StoreResult<Vec<WorkerIdCounts>> {

@@ -11,10 +11,12 @@ mod insert;
 mod list;
 mod moves;
 mod open;
+mod pause;
 mod read;
 mod rescue;
 mod sessions;
 mod settle;
+mod surroundings;
 mod upkeep;
 
 pub(super) use open::backup;
@@ -36,8 +38,9 @@ use super::{
     clock::Clock,
     error::{StoreError, StoreResult},
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, JobRecord, ListQuery, MinuteCounts, Moved, NewSession, Page,
-        ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Unit, UnitAnswer, WorkerIdCounts,
+        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
+        NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped,
+        Surroundings, Unit, UnitAnswer, WorkerIdCounts,
     },
 };
 
@@ -133,6 +136,10 @@ impl Store for SqliteStore {
         rescue::end_session(self, session_id).await
     }
 
+    async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
+        sessions::stops(self, session_id).await
+    }
+
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
         moves::cancel(self, ids, reason).await
     }
@@ -143,6 +150,14 @@ impl Store for SqliteStore {
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
         moves::delete(self, ids).await
+    }
+
+    async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
+        pause::pause(self, worker_id, reason).await
+    }
+
+    async fn resume(&self, worker_id: &str) -> StoreResult<()> {
+        pause::resume(self, worker_id).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -165,6 +180,14 @@ impl Store for SqliteStore {
 
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
         read::attempts(self, job_id).await
+    }
+
+    async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
+        read::history(self, job_id).await
+    }
+
+    async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
+        surroundings::surroundings(self, job).await
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
@@ -190,11 +213,11 @@ impl Store for SqliteStore {
         Ok(self.clock.now_ms())
     }
 
-    fn wakes(&self) -> Option<broadcast::Receiver<String>> {
+    fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
         None
     }
 
-    async fn announce(&self, _worker_ids: &[String]) -> StoreResult<()> {
+    async fn announce(&self, _hints: &[Hint]) -> StoreResult<()> {
         Ok(())
     }
 

@@ -78,8 +78,12 @@ pub(super) async fn retry(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<
 
 /// SQLite deletes in one table at a time, and only at the top of a statement.
 const READ_FINISHED: &str = "
-    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, length(j.payload) AS payload_bytes
-    FROM (SELECT id, run_no, true AS failed FROM dead_letters UNION ALL SELECT id, run_no, false FROM cancelled) AS t
+    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, length(j.payload) AS payload_bytes, t.cancelled_at, t.note
+    FROM (
+        SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note FROM dead_letters
+        UNION ALL
+        SELECT id, run_no, false, CASE WHEN session_id IS NULL THEN cancelled_at END, note FROM cancelled
+    ) AS t
     JOIN jobs j ON j.id = t.id
     WHERE t.id IN (SELECT unhex(value) FROM json_each(?1))";
 

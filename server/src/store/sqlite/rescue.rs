@@ -51,6 +51,7 @@ async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
     tx.commit().await?;
     rescued.timed_out += items.len() as u64;
     rescued.worker_ids.extend(plan.woken());
+    rescued.stopped.extend(plan.stopped());
     Ok(())
 }
 

@@ -72,6 +72,11 @@ pub(super) async fn heartbeat(store: &SqliteStore, beats: &[Beat]) -> StoreResul
     Ok(ids.iter().map(alive).collect())
 }
 
+pub(super) async fn stops(store: &SqliteStore, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
+    let rows: Vec<StopReadRow> = sqlx::query_as(STOPS).bind(id_list(&[session_id])).fetch_all(&store.readers).await?;
+    Ok(rows.iter().map(StopReadRow::stopped).collect())
+}
+
 const WRITE_PROGRESS: &str = "
     INSERT INTO progress (id, run_no, fraction, message, at) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (id) DO UPDATE SET run_no = excluded.run_no, fraction = excluded.fraction, message = excluded.message,

@@ -1,0 +1,390 @@
+//! ExplainJob: why a job is not running, decided from a few facts and said in one sentence.
+
+use jobqueue_shared::{
+    limits,
+    proto::v1::{ExplainJobRequest, explain_job_response::Reason},
+    state::{self, State},
+    time::timestamp,
+};
+
+use super::{Queue, error::Result, submit::job_id};
+use crate::store::{JobRecord, Surroundings};
+
+/// The answer, and the facts that it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub reason: Reason,
+    pub sentence: String,
+    /// Of a job that waits for its time.
+    pub run_at_ms: Option<i64>,
+    pub around: Surroundings,
+}
+
+impl Queue {
+    pub async fn explain(&self, request: &ExplainJobRequest) -> Result<Explanation> {
+        let job = self.job(job_id(&request.job_id)?).await?;
+        let around = match job.state {
+            State::Pending => self.store.surroundings(&job).await?,
+            _ => Surroundings { now_ms: self.clock.now_ms(), ..Surroundings::default() },
+        };
+        Ok(explain(&job, around))
+    }
+}
+
+fn explain(job: &JobRecord, around: Surroundings) -> Explanation {
+    let reason = reason(job, &around);
+    let run_at_ms = matches!(reason, Reason::Scheduled | Reason::Retrying).then_some(job.run_at_ms);
+    Explanation { reason, sentence: sentence(job, &around, reason), run_at_ms, around }
+}
+
+/// The first that applies.
+fn reason(job: &JobRecord, around: &Surroundings) -> Reason {
+    if job.state.is_finished() {
+        return Reason::Finished;
+    }
+    if job.state == State::Running {
+        return Reason::Running;
+    }
+    if around.paused.is_some() {
+        return Reason::Paused;
+    }
+    let none_handles = around.sessions > 0 && around.handling == 0;
+    if job.run_at_ms > around.now_ms {
+        // It waits for its time only because nobody had a handler, and nobody has one yet.
+        return match (job.waits_for_handler && none_handles, job.attempts_used) {
+            (true, _) => Reason::NoHandler,
+            (false, 0) => Reason::Scheduled,
+            (false, _) => Reason::Retrying,
+        };
+    }
+    if around.sessions == 0 {
+        Reason::NoSession
+    } else if none_handles {
+        Reason::NoHandler
+    } else if around.held >= around.slots {
+        Reason::SlotsBusy
+    } else {
+        Reason::Next
+    }
+}
+
+fn sentence(job: &JobRecord, around: &Surroundings, reason: Reason) -> String {
+    let now = around.now_ms;
+    let worker_id = &job.worker_id;
+    match reason {
+        Reason::Unspecified => String::new(),
+        Reason::Finished => finished(job, now),
+        Reason::Running => {
+            let since = job.started_at_ms.map(|at| format!(" for {}", span(now - at))).unwrap_or_default();
+            format!("It has been running{since}: {}.", attempt(job, job.attempts_used))
+        }
+        Reason::Paused => {
+            let pause = around.paused.as_ref();
+            let since = pause.map(|it| format!(" for {}", span(now - it.at_ms))).unwrap_or_default();
+            let why = pause.map(|it| it.reason.trim()).filter(|it| !it.is_empty());
+            let why = why.map(|it| format!(": {it}")).unwrap_or_default();
+            ended(format!("\"{worker_id}\" has been paused{since}{why}"))
+        }
+        Reason::Scheduled => format!("Scheduled: it starts {}.", due(job, now)),
+        Reason::Retrying => format!("Retrying: {} starts {}.", attempt(job, job.attempts_used + 1), due(job, now)),
+        Reason::NoSession => no_session(worker_id, around),
+        Reason::NoHandler => {
+            let task = if job.task.is_empty() {
+                "jobs without a task".to_owned()
+            } else {
+                format!("the task \"{}\"", job.task)
+            };
+            match around.sessions {
+                1 => format!("The live worker for \"{worker_id}\" does not handle {task}."),
+                2 => format!("Neither of the 2 live workers for \"{worker_id}\" handles {task}."),
+                n => format!("None of the {n} live workers for \"{worker_id}\" handles {task}."),
+            }
+        }
+        Reason::SlotsBusy => format!("{} busy; {}.", all_slots(job, around), ahead(around.ahead)),
+        Reason::Next => {
+            let free = around.slots - around.held;
+            format!(
+                "Nothing is in its way: {} of {} {} free, and {}.",
+                free,
+                counted(around.slots, "slot"),
+                is(free),
+                ahead(around.ahead)
+            )
+        }
+    }
+}
+
+fn finished(job: &JobRecord, now: i64) -> String {
+    let ago = job.finished_at_ms.map(|at| format!(" {} ago", span(now - at))).unwrap_or_default();
+    match job.state {
+        State::Failed => format!("It failed for good{ago}: {}.", attempt(job, job.attempts_used)),
+        State::Cancelled => format!("It was cancelled{ago}."),
+        _ => format!("It was done{ago}."),
+    }
+}
+
+fn no_session(worker_id: &str, around: &Surroundings) -> String {
+    if around.draining > 0 {
+        let (workers, are) = (counted(around.draining, "worker"), is(around.draining));
+        return format!("No worker for \"{worker_id}\" takes jobs: {workers} {are} stopping.");
+    }
+    match around.last_seen_ms {
+        Some(at) => {
+            let ago = span(around.now_ms - at);
+            format!("No worker for \"{worker_id}\" is connected; the last one was seen {ago} ago.")
+        }
+        None => format!("No worker for \"{worker_id}\" is connected, and none was seen lately."),
+    }
+}
+
+fn all_slots(job: &JobRecord, around: &Surroundings) -> String {
+    let slots = match around.slots {
+        1 => "The only slot".to_owned(),
+        2 => "Both slots".to_owned(),
+        n => format!("All {n} slots"),
+    };
+    let workers = match around.handling {
+        1 => "the live worker".to_owned(),
+        n => format!("the {n} live workers"),
+    };
+    let that_handle = if around.handling == around.sessions {
+        String::new()
+    } else {
+        let handle = if around.handling == 1 { "handles" } else { "handle" };
+        match job.task.as_str() {
+            "" => format!(" that {handle} jobs without a task"),
+            task => format!(" that {handle} \"{task}\""),
+        }
+    };
+    format!("{slots} of {workers} for \"{}\"{that_handle} {}", job.worker_id, is(around.slots))
+}
+
+fn ahead(jobs: u64) -> String {
+    match jobs {
+        0 => "no job is ahead of it".to_owned(),
+        n if n >= u64::from(limits::AHEAD) => format!("{} jobs or more are ahead of it", limits::AHEAD),
+        n => format!("{} {} ahead of it", counted(n, "job"), is(n)),
+    }
+}
+
+fn attempt(job: &JobRecord, number: u32) -> String {
+    format!("attempt {number} of {}", state::attempts_allowed(job.max_retries))
+}
+
+fn due(job: &JobRecord, now: i64) -> String {
+    format!("at {} (in {})", timestamp(job.run_at_ms), span(job.run_at_ms - now))
+}
+
+fn counted(n: u64, thing: &str) -> String {
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+}
+
+fn is(n: u64) -> &'static str {
+    if n == 1 { "is" } else { "are" }
+}
+
+/// A reason that somebody wrote may end as a sentence does.
+fn ended(mut sentence: String) -> String {
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// A length of time in its largest unit, cut; none is shorter than a moment.
+fn span(ms: i64) -> String {
+    match ms / 1_000 {
+        ..=0 => "less than 1 s".to_owned(),
+        s @ 1..=59 => format!("{s} s"),
+        s @ 60..=3_599 => format!("{} min", s / 60),
+        s @ 3_600..=172_799 => format!("{} h", s / 3_600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jobqueue_shared::retry::RetryPolicy;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::Pause;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn job(state: State) -> JobRecord {
+        JobRecord {
+            id: Uuid::nil(),
+            worker_id: "mailer".into(),
+            task: "email".into(),
+            priority: 5,
+            payload: String::new(),
+            max_retries: 3,
+            retry: RetryPolicy::default(),
+            attempt_timeout_ms: None,
+            idempotency_key: None,
+            state,
+            run_no: 0,
+            attempts_used: 0,
+            last_error: String::new(),
+            run_at_ms: NOW,
+            created_at_ms: NOW - 60_000,
+            updated_at_ms: NOW - 60_000,
+            started_at_ms: None,
+            finished_at_ms: None,
+            session_id: None,
+            failure: None,
+            result: None,
+            note: String::new(),
+            waits_for_handler: false,
+            progress: None,
+        }
+    }
+
+    fn around() -> Surroundings {
+        Surroundings { now_ms: NOW, sessions: 2, handling: 2, slots: 4, held: 4, ahead: 17, ..Surroundings::default() }
+    }
+
+    fn says(job: &JobRecord, around: Surroundings) -> (Reason, String) {
+        let Explanation { reason, sentence, .. } = explain(job, around);
+        (reason, sentence)
+    }
+
+    #[track_caller]
+    fn expect(job: &JobRecord, around: Surroundings, reason: Reason, sentence: &str) {
+        assert_eq!(says(job, around), (reason, sentence.to_owned()));
+    }
+
+    #[test]
+    fn each_reason_has_its_sentence_with_the_numbers() {
+        let pending = || job(State::Pending);
+        let running = JobRecord { started_at_ms: Some(NOW - 12_345), attempts_used: 2, ..job(State::Running) };
+        expect(&running, around(), Reason::Running, "It has been running for 12 s: attempt 2 of 3.");
+        let done = JobRecord { finished_at_ms: Some(NOW - 999), ..job(State::Done) };
+        expect(&done, around(), Reason::Finished, "It was done less than 1 s ago.");
+        let dead = JobRecord { finished_at_ms: Some(NOW - 7_200_000), attempts_used: 3, ..job(State::Failed) };
+        expect(&dead, around(), Reason::Finished, "It failed for good 2 h ago: attempt 3 of 3.");
+        let cancelled = JobRecord { finished_at_ms: Some(NOW - 3 * 86_400_000), ..job(State::Cancelled) };
+        expect(&cancelled, around(), Reason::Finished, "It was cancelled 3 days ago.");
+
+        let paused = |reason: &str| Surroundings {
+            paused: Some(Pause { at_ms: NOW - 180_000, reason: reason.into() }),
+            ..around()
+        };
+        expect(&pending(), paused(""), Reason::Paused, "\"mailer\" has been paused for 3 min.");
+        expect(&pending(), paused("a new key."), Reason::Paused, "\"mailer\" has been paused for 3 min: a new key.");
+
+        let later = JobRecord { run_at_ms: NOW + 180_000, ..pending() };
+        expect(&later, around(), Reason::Scheduled, "Scheduled: it starts at 2023-11-14T22:16:20Z (in 3 min).");
+        let again = JobRecord { attempts_used: 1, ..later };
+        let sentence = "Retrying: attempt 2 of 3 starts at 2023-11-14T22:16:20Z (in 3 min).";
+        expect(&again, around(), Reason::Retrying, sentence);
+
+        let nobody =
+            |last_seen_ms, draining| Surroundings { now_ms: NOW, last_seen_ms, draining, ..Default::default() };
+        let sentence = "No worker for \"mailer\" is connected; the last one was seen 3 min ago.";
+        expect(&pending(), nobody(Some(NOW - 180_000), 0), Reason::NoSession, sentence);
+        let sentence = "No worker for \"mailer\" is connected, and none was seen lately.";
+        expect(&pending(), nobody(None, 0), Reason::NoSession, sentence);
+        let sentence = "No worker for \"mailer\" takes jobs: 1 worker is stopping.";
+        expect(&pending(), nobody(Some(NOW), 1), Reason::NoSession, sentence);
+
+        let none = |sessions| Surroundings { sessions, handling: 0, slots: 0, held: 0, ..around() };
+        let sentence = "The live worker for \"mailer\" does not handle the task \"email\".";
+        expect(&pending(), none(1), Reason::NoHandler, sentence);
+        let untold = JobRecord { task: String::new(), ..pending() };
+        let sentence = "None of the 3 live workers for \"mailer\" handles jobs without a task.";
+        expect(&untold, none(3), Reason::NoHandler, sentence);
+
+        let sentence = "All 4 slots of the 2 live workers for \"mailer\" are busy; 17 jobs are ahead of it.";
+        expect(&pending(), around(), Reason::SlotsBusy, sentence);
+        let one = Surroundings { sessions: 2, handling: 1, slots: 1, held: 1, ahead: 1, ..around() };
+        let sentence =
+            "The only slot of the live worker for \"mailer\" that handles \"email\" is busy; 1 job is ahead of it.";
+        expect(&pending(), one, Reason::SlotsBusy, sentence);
+        let many = Surroundings { ahead: 1_000, held: 9, ..around() };
+        let sentence = "All 4 slots of the 2 live workers for \"mailer\" are busy; 1000 jobs or more are ahead of it.";
+        expect(&pending(), many, Reason::SlotsBusy, sentence);
+
+        let free = Surroundings { held: 3, ahead: 0, ..around() };
+        let sentence = "Nothing is in its way: 1 of 4 slots is free, and no job is ahead of it.";
+        expect(&pending(), free, Reason::Next, sentence);
+    }
+
+    #[test]
+    fn what_nobody_handles_is_not_called_scheduled() {
+        let given_back = JobRecord { run_at_ms: NOW + 1_000, waits_for_handler: true, ..job(State::Pending) };
+        let none = Surroundings { handling: 0, slots: 0, held: 0, ..around() };
+        assert_eq!(says(&given_back, none).0, Reason::NoHandler);
+        // Now there is one: it will be offered again when its delay is over.
+        assert_eq!(says(&given_back, around()).0, Reason::Scheduled);
+        let nobody = Surroundings { now_ms: NOW, ..Surroundings::default() };
+        assert_eq!(says(&given_back, nobody).0, Reason::Scheduled);
+    }
+
+    fn jobs() -> impl Strategy<Value = JobRecord> {
+        (0..State::ALL.len(), -1_000_000_000_i64..1_000_000_000, 0_u32..5, any::<bool>(), "[a-z]{0,3}").prop_map(
+            |(state, wait, attempts_used, waits_for_handler, task)| JobRecord {
+                run_at_ms: NOW + wait,
+                started_at_ms: Some(NOW - wait),
+                finished_at_ms: Some(NOW - wait),
+                attempts_used,
+                waits_for_handler,
+                task,
+                ..job(State::ALL[state])
+            },
+        )
+    }
+
+    fn surroundings() -> impl Strategy<Value = Surroundings> {
+        (proptest::option::of(0_i64..=NOW), 0_u64..4, 0_u64..4, 0_u64..4, 0_u64..9, 0_u64..9, 0_u64..=1_000).prop_map(
+            |(paused, sessions, draining, handling, slots, held, ahead)| {
+                let handling = handling.min(sessions);
+                Surroundings {
+                    now_ms: NOW,
+                    paused: paused.map(|at_ms| Pause { at_ms, reason: "x".into() }),
+                    sessions,
+                    draining,
+                    handling,
+                    slots: if handling == 0 { 0 } else { handling.max(slots) },
+                    held: if handling == 0 { 0 } else { held },
+                    last_seen_ms: Some(NOW - 1),
+                    ahead,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_job_gets_one_reason_that_is_true(job in jobs(), around in surroundings()) {
+            let Explanation { reason, sentence, run_at_ms, around } = explain(&job, around);
+            let due = job.run_at_ms <= NOW;
+            let pending = job.state == State::Pending;
+            let holds = match reason {
+                Reason::Unspecified => false,
+                Reason::Finished => job.state.is_finished(),
+                Reason::Running => job.state == State::Running,
+                Reason::Paused => pending && around.paused.is_some(),
+                Reason::Scheduled => pending && !due && job.attempts_used == 0,
+                Reason::Retrying => pending && !due && job.attempts_used > 0,
+                Reason::NoSession => pending && due && around.sessions == 0,
+                Reason::NoHandler => pending && around.sessions > 0 && around.handling == 0,
+                Reason::SlotsBusy => pending && due && around.handling > 0 && around.held >= around.slots,
+                Reason::Next => pending && due && around.handling > 0 && around.held < around.slots,
+            };
+            prop_assert!(holds, "{reason:?}: {sentence}");
+            prop_assert_eq!(around.paused.is_some() && pending, reason == Reason::Paused);
+            prop_assert_eq!(run_at_ms.is_some(), matches!(reason, Reason::Scheduled | Reason::Retrying));
+        }
+
+        #[test]
+        fn every_sentence_is_one(job in jobs(), around in surroundings()) {
+            let sentence = explain(&job, around).sentence;
+            prop_assert!(sentence.ends_with('.') && !sentence.contains(". "), "{sentence}");
+            prop_assert!(!sentence.contains(" 1 jobs") && !sentence.contains(" 1 slots are"), "{sentence}");
+            prop_assert!(!sentence.contains('-') || sentence.contains('T'), "a negative number: {sentence}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! worker_ids whose jobs are not handed out until a person resumes them.
+
+use super::SqliteStore;
+use crate::store::error::StoreResult;
+
+const PAUSE: &str = "
+    INSERT INTO worker_ids (worker_id, paused_at, reason) VALUES (?1, ?3, ?2)
+    ON CONFLICT (worker_id) DO UPDATE SET reason = excluded.reason";
+
+/// With one writer, no acquire is under way.
+pub(super) async fn pause(store: &SqliteStore, worker_id: &str, reason: &str) -> StoreResult<()> {
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    sqlx::query(PAUSE).bind(worker_id).bind(reason).bind(now).execute(&mut *writer).await?;
+    Ok(())
+}
+
+pub(super) async fn resume(store: &SqliteStore, worker_id: &str) -> StoreResult<()> {
+    let mut writer = store.writer().await?;
+    sqlx::query("DELETE FROM worker_ids WHERE worker_id = ?1").bind(worker_id).execute(&mut *writer).await?;
+    Ok(())
+}
