@@ -8,6 +8,7 @@
 pub mod background;
 pub mod config;
 pub mod dashboard;
+mod failpoint;
 pub mod grpc;
 pub mod guard;
 pub mod listen;
@@ -65,6 +66,7 @@ pub struct Server {
 impl Server {
     /// Opens the database and brings its schema up to date.
     pub async fn open(common: &Common, config: Serve) -> anyhow::Result<Self> {
+        failpoint::set_up();
         // Before the first measurement.
         metrics::recorder().context("the metrics cannot be recorded")?;
         let options = common.connect_options();

@@ -39,7 +39,7 @@ pub fn build_folder() -> PathBuf {
 pub fn cargo_build(what: &str) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", what])
+        .args(["build", "--quiet", "--workspace", "--features", "jobqueue-server/failpoints", what])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();

@@ -41,18 +41,30 @@ impl Server {
     /// The same of another version's program.
     pub async fn start_program(program: PathBuf, url: &str, args: &[&str]) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::start_at(program, url, args.iter().map(|&it| it.to_owned()).collect(), any, any).await
+        Self::start_at(program, url, args.iter().map(|&it| it.to_owned()).collect(), "", any, any).await
+    }
+
+    /// The same with faults that the server does to itself; [`Server::start_again`] starts it without them.
+    pub async fn start_failing(url: &str, args: &[&str], failpoints: &str) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let args = args.iter().map(|&it| it.to_owned()).collect();
+        let server = Self::start_at(binaries::server(), url, args, failpoints, any, any).await;
+        let set = server.stderr().contains("failpoint set");
+        assert!(set, "this jobqueue-server was built without --features jobqueue-server/failpoints");
+        server
     }
 
     async fn start_at(
         program: PathBuf,
         url: &str,
         args: Vec<String>,
+        failpoints: &str,
         grpc_addr: SocketAddr,
         http_addr: SocketAddr,
     ) -> Self {
         // Few connections: the tests share one PostgreSQL.
         let mut command = command_of(&program, url);
+        command.env("FAILPOINTS", failpoints);
         command.args(["--database-max-connections", "8", "--log", "info,sqlx=warn"]);
         command.args(["--grpc-addr", &grpc_addr.to_string(), "--http-addr", &http_addr.to_string()]).args(&args);
         let mut process = Process::start("jobqueue-server", &mut command);
@@ -77,7 +89,7 @@ impl Server {
     /// The same with another version's program.
     pub async fn start_again_as(&mut self, program: PathBuf) {
         assert!(self.has_ended().is_some(), "it still runs");
-        *self = Self::start_at(program, &self.url, self.args.clone(), self.grpc_addr, self.http_addr).await;
+        *self = Self::start_at(program, &self.url, self.args.clone(), "", self.grpc_addr, self.http_addr).await;
     }
 
     pub fn grpc_addr(&self) -> SocketAddr {

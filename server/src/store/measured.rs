@@ -13,13 +13,19 @@ use super::{
     NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped, Store,
     StoreError, StoreResult, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
 };
+use crate::failpoint;
 
 /// The store inside, measured: `jobqueue_store_seconds` and `jobqueue_store_errors_total` by method.
 pub struct Measured(pub Arc<dyn Store>);
 
 async fn measure<T>(method: &'static str, call: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
     let begun = Instant::now();
-    let result = call.instrument(debug_span!("store", method)).await;
+    let result = async {
+        failpoint::before(method).await?;
+        let result = call.await?;
+        failpoint::after(method).await.map(|()| result)
+    };
+    let result = result.instrument(debug_span!("store", method)).await;
     histogram!("jobqueue_store_seconds", "method" => method).record(begun.elapsed());
     if let Err(error) = &result {
         counter!("jobqueue_store_errors_total", "method" => method, "kind" => kind(error)).increment(1);

@@ -6,9 +6,9 @@ use std::process::Command;
 use crate::{Error, MINIMUM_VERSION, process};
 
 /// The programs a cluster needs, all in one folder.
-const NEEDED: [&str; 3] = ["initdb", "postgres", "psql"];
+const NEEDED: [&str; 4] = ["initdb", "pg_basebackup", "postgres", "psql"];
 
-/// The folder with `initdb`, `postgres` and `psql` of one version.
+/// The folder with these programs of one version.
 #[derive(Debug, Clone)]
 pub(crate) struct Binaries {
     folder: PathBuf,

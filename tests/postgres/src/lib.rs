@@ -25,6 +25,15 @@ pub const URL_VARIABLE: &str = "JOBQUEUE_TEST_POSTGRES_URL";
 /// The oldest PostgreSQL that jobqueue runs on.
 pub const MINIMUM_VERSION: u32 = 15;
 
+/// What a cluster of its own is made with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Lines of postgresql.conf: name and value, which is quoted. They come last, so they win.
+    pub settings: Vec<(String, String)>,
+    /// Where its folder is made, which everybody must be able to enter; the system's temporary folder if not given.
+    pub parent: Option<PathBuf>,
+}
+
 /// What can go wrong with a test cluster. None of it is a reason to skip a test.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -47,6 +56,8 @@ pub enum Error {
     NotRunning,
     #[error("process {0} did not end within 10 s")]
     StillAlive(i32),
+    #[error("not within a minute: {0}")]
+    Late(&'static str),
 }
 
 impl Error {
@@ -77,8 +88,30 @@ impl Cluster {
     ///
     /// Takes one to three seconds. Every local connection is trusted; the superuser is `postgres`.
     pub fn start() -> Result<Self, Error> {
-        let own = Own::start(Binaries::find()?)?;
-        Ok(Self { admin_url: format!("postgres://postgres@127.0.0.1:{}/postgres", own.port()), own: Some(own) })
+        Self::start_with(&Setup::default())
+    }
+
+    /// The same with settings, or in a folder, of the caller's.
+    pub fn start_with(setup: &Setup) -> Result<Self, Error> {
+        Own::start(Binaries::find()?, setup).map(Self::from)
+    }
+
+    /// A standby of this cluster, as `pg_basebackup` makes it, that reads can be sent to and that streams. From now on
+    /// this cluster's synchronous commits wait until they are on the standby's disk too.
+    pub fn start_standby(&self, setup: &Setup) -> Result<Self, Error> {
+        let standby = Self::from(Own::start_standby(self.own()?, setup)?);
+        // Set after the copy was made: the standby shall wait for nobody when it is promoted.
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.execute("SELECT pg_reload_conf()")?;
+        let in_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        process::wait_until("the standby is in sync", || Ok(self.query(in_sync)? == "1"))?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary; returns when it takes writes.
+    pub fn promote(&self) -> Result<(), Error> {
+        self.execute("SELECT pg_promote(true, 60)")?;
+        process::wait_until("the standby is promoted", || Ok(self.query("SELECT pg_is_in_recovery()")? == "f"))
     }
 
     /// The cluster that all tests of this process share: the server that [`URL_VARIABLE`] names, else one that is
@@ -150,11 +183,33 @@ impl Cluster {
         self.own()?.restart()
     }
 
+    /// Whether its server runs; a crash may have ended it for good.
+    pub fn is_running(&self) -> Result<bool, Error> {
+        Ok(self.own()?.pid().is_some())
+    }
+
+    /// The ids of the server's processes: the postmaster first, then its children.
+    pub fn processes(&self) -> Result<Vec<i32>, Error> {
+        let postmaster = self.own()?.pid().ok_or(Error::NotRunning)?;
+        Ok(std::iter::once(postmaster).chain(process::children(postmaster)).collect())
+    }
+
+    /// Runs statements in the database `postgres`; returns the rows of the last one, unaligned: `a|b` a line.
+    pub fn query(&self, sql: &str) -> Result<String, Error> {
+        let mut command = self.psql();
+        command.args(["--no-align", "--tuples-only", "--command", sql]);
+        process::run(&mut command).map(|rows| rows.trim_end().to_owned())
+    }
+
     fn own(&self) -> Result<&Own, Error> {
         self.own.as_ref().ok_or(Error::NotOwn)
     }
 
     fn execute(&self, sql: &str) -> Result<(), Error> {
+        self.query(sql).map(drop)
+    }
+
+    fn psql(&self) -> Command {
         let psql = match &self.own {
             Some(own) => own.binaries().path("psql"),
             // A server given by URL may live elsewhere; then the client on PATH will do.
@@ -162,8 +217,14 @@ impl Cluster {
         };
         let mut command = Command::new(&psql);
         command.args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]);
-        command.arg("--dbname").arg(OsString::from(&self.admin_url)).args(["--command", sql]);
-        process::run(&mut command).map(drop)
+        command.arg("--dbname").arg(OsString::from(&self.admin_url));
+        command
+    }
+}
+
+impl From<Own> for Cluster {
+    fn from(own: Own) -> Self {
+        Self { admin_url: format!("postgres://postgres@127.0.0.1:{}/postgres", own.port()), own: Some(own) }
     }
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::binaries::Binaries;
 use crate::watchdog::Watchdog;
-use crate::{Error, process};
+use crate::{Error, Setup, process};
 
 /// The longest path a Unix socket may have on every system is 103 bytes; PostgreSQL appends `/.s.PGSQL.<port>.lock`.
 const SOCKET_FOLDER_MAX: usize = 80;
@@ -55,10 +55,31 @@ struct Account {
 }
 
 impl Own {
-    pub(crate) fn start(binaries: Binaries) -> Result<Self, Error> {
+    pub(crate) fn start(binaries: Binaries, setup: &Setup) -> Result<Self, Error> {
+        let mut own = Self::in_a_folder(binaries, setup)?;
+        own.initialise()?;
+        own.configure(setup)?;
+        own.start_on_a_free_port()?;
+        Ok(own)
+    }
+
+    /// A copy of a running server that follows it.
+    pub(crate) fn start_standby(primary: &Self, setup: &Setup) -> Result<Self, Error> {
+        let mut own = Self::in_a_folder(primary.binaries.clone(), setup)?;
+        let mut copy = own.command("pg_basebackup");
+        copy.arg("--pgdata").arg(own.data()).args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        copy.args(["--host=127.0.0.1", "--username=postgres", "--port", &primary.port.to_string()]);
+        process::run(&mut copy)?;
+        own.configure(setup)?;
+        own.start_on_a_free_port()?;
+        Ok(own)
+    }
+
+    fn in_a_folder(binaries: Binaries, setup: &Setup) -> Result<Self, Error> {
+        let parent = setup.parent.clone().unwrap_or_else(std::env::temp_dir);
         let temporary = tempfile::Builder::new()
             .prefix("jobqueue-pg-")
-            .tempdir()
+            .tempdir_in(parent)
             .map_err(Error::io("cannot make a temporary folder"))?;
         let folder = temporary.path().canonicalize().map_err(Error::io("cannot resolve the temporary folder"))?;
         let watchdog = Watchdog::start(&folder)?;
@@ -70,10 +91,7 @@ impl Own {
             std::os::unix::fs::chown(&folder, Some(uid), Some(gid))
                 .map_err(Error::io(format!("cannot hand {} over", folder.display())))?;
         }
-        let mut own = Self { watchdog, folder, account, binaries, port: 0, postmaster: Mutex::new(None) };
-        own.initialise()?;
-        own.start_on_a_free_port()?;
-        Ok(own)
+        Ok(Self { watchdog, folder, account, binaries, port: 0, postmaster: Mutex::new(None) })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -127,6 +145,13 @@ impl Own {
         }
     }
 
+    /// The postmaster's id while it runs.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        let mut postmaster = self.postmaster();
+        let child = postmaster.as_mut()?;
+        matches!(child.try_wait(), Ok(None)).then(|| id(child))
+    }
+
     fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
         self.postmaster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,7 +165,10 @@ impl Own {
         initdb.arg("--pgdata").arg(self.data());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"]);
         // Only the making of the empty cluster goes unsynced; the server's own fsync stays on.
-        process::run(initdb.arg("--no-sync"))?;
+        process::run(initdb.arg("--no-sync")).map(drop)
+    }
+
+    fn configure(&self, setup: &Setup) -> Result<(), Error> {
         let file = self.data().join("postgresql.conf");
         let mut settings = fs::read_to_string(&file).map_err(Error::io("cannot read postgresql.conf"))?;
         let sockets = if self.folder.as_os_str().as_bytes().len() <= SOCKET_FOLDER_MAX {
@@ -154,6 +182,9 @@ impl Own {
              fsync = on\nsynchronous_commit = on\nfull_page_writes = on\ntimezone = 'UTC'\nlog_timezone = 'UTC'\n",
             sockets.display().to_string().replace('\'', "''"),
         );
+        for (name, value) in &setup.settings {
+            let _ = writeln!(settings, "{name} = '{}'", value.replace('\'', "''"));
+        }
         fs::write(&file, settings).map_err(Error::io("cannot write postgresql.conf"))
     }
 

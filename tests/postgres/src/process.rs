@@ -49,6 +49,18 @@ pub(crate) fn wait_gone(pid: i32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Asks until it is so.
+pub(crate) fn wait_until(what: &'static str, mut is_so: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !is_so()? {
+        if Instant::now() > deadline {
+            return Err(Error::Late(what));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 pub(crate) fn alive(pid: i32) -> bool {
     if std::path::Path::new("/proc/self/stat").exists() {
         return status(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X');

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jobqueue_test_postgres::{Cluster, Error};
+use jobqueue_test_postgres::{Cluster, Error, Setup};
 
 /// Runs a statement with the psql on PATH and returns the rows, unaligned.
 #[expect(clippy::unwrap_used, reason = "a test's helper, outside of #[test]")]
@@ -101,4 +102,42 @@ fn nothing_is_left_when_the_process_that_holds_a_cluster_is_killed() {
     holder.wait().unwrap();
     wait_until("the folder is gone", || !folder.exists());
     wait_until("nobody listens", || query(&url, "SELECT 1").is_err());
+}
+
+#[test]
+fn a_cluster_takes_settings_and_a_folder_of_the_callers() {
+    let parent = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let settings =
+        vec![("max_connections".to_owned(), "20".to_owned()), ("cluster_name".to_owned(), "it's".to_owned())];
+    let cluster = Cluster::start_with(&Setup { settings, parent: Some(parent.path().to_owned()) }).unwrap();
+    assert_eq!(cluster.query("SHOW max_connections").unwrap(), "20");
+    assert_eq!(cluster.query("SHOW cluster_name").unwrap(), "it's");
+    assert_eq!(cluster.folder().unwrap().parent().unwrap(), parent.path().canonicalize().unwrap());
+    assert!(cluster.processes().unwrap().len() > 3);
+}
+
+#[test]
+fn what_was_committed_is_on_the_standby_when_the_primary_is_lost() {
+    let primary = Cluster::start().unwrap();
+    let standby = primary.start_standby(&Setup::default()).unwrap();
+    let url = primary.create_database("pair").unwrap();
+    query(&url, "CREATE TABLE kept AS SELECT 1 AS n").unwrap();
+    // It has it on disk, and shows it when it has been applied.
+    wait_until("the standby shows it", || query(&standby.url("pair"), "SELECT 1 FROM kept").is_ok());
+    let read_only = query(&standby.url("pair"), "INSERT INTO kept VALUES (2)").unwrap_err();
+    assert!(read_only.contains("read-only"), "{read_only}");
+
+    primary.kill9().unwrap();
+    assert!(!primary.is_running().unwrap());
+    standby.promote().unwrap();
+    let url = standby.url("pair");
+    query(&url, "INSERT INTO kept VALUES (2)").unwrap();
+    assert_eq!(query(&url, "SELECT sum(n) FROM kept").unwrap(), "3");
+
+    // And the other way round, with a new copy in the old one's place.
+    let back = standby.start_standby(&Setup::default()).unwrap();
+    query(&url, "INSERT INTO kept VALUES (3)").unwrap();
+    standby.kill9().unwrap();
+    back.promote().unwrap();
+    assert_eq!(query(&back.url("pair"), "SELECT sum(n) FROM kept").unwrap(), "6");
 }

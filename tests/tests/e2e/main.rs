@@ -12,6 +12,7 @@ mod contract;
 mod crashes;
 mod errors;
 mod explain;
+mod failpoints;
 mod idempotency;
 mod kinds;
 mod lifecycle;

@@ -118,9 +118,10 @@ impl Part {
     }
 }
 
-/// The features to build the workspace with. The dashboard is one because it must have been built before.
-pub(crate) fn features(with_dashboard: bool) -> &'static [&'static str] {
-    if with_dashboard { &["--features", "jobqueue-server/dashboard"] } else { &[] }
+/// The features to build the workspace with: the faults that tests ask for, and the dashboard when it has been built.
+pub(crate) fn features(with_dashboard: bool) -> [&'static str; 2] {
+    let both = "jobqueue-server/failpoints,jobqueue-server/dashboard";
+    ["--features", if with_dashboard { both } else { "jobqueue-server/failpoints" }]
 }
 
 #[cfg(test)]

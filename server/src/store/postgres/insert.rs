@@ -6,11 +6,14 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{PostgresStore, Tx};
-use crate::store::{
-    error::{StoreError, StoreResult},
-    prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-    types::{Unit, UnitAnswer},
-    writes::ReadyRow,
+use crate::{
+    failpoint,
+    store::{
+        error::{StoreError, StoreResult},
+        prepare::{self, Holder, JobToStore, KeyRef, Verdict},
+        types::{Unit, UnitAnswer},
+        writes::ReadyRow,
+    },
 };
 
 /// Attempts to learn the outcome of a commit whose connection was lost.
@@ -48,7 +51,8 @@ async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Opti
         }
         give_back_keys(&mut tx, &verdict.give_back).await?;
         let ready = write_jobs(&mut tx, units, &verdict.insert).await?;
-        match tx.commit().await.map_err(StoreError::from) {
+        let committed = tx.commit().await.map_err(StoreError::from);
+        match failpoint::committed("insert_commit", committed).await {
             Ok(()) => {
                 store.floors.lower(&ready);
                 return Ok(Some(verdict.answers));

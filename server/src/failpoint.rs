@@ -1,0 +1,82 @@
+//! Faults between a commit and its answer, for tests: nothing of this is compiled without the feature `failpoints`.
+//!
+//! Each call of the store passes `before_<method>` and, when it went well, `after_<method>`; `insert_commit` is inside
+//! the commit of PostgreSQL's inserts. FAILPOINTS in the environment says what happens there, in the words of the crate
+//! `fail`: `after_settle=0.5%return(exit);before_insert=2*return(lost)`.
+
+pub(crate) use inner::{after, before, committed, set_up};
+
+#[cfg(feature = "failpoints")]
+mod inner {
+    use std::{sync::Once, time::Duration};
+
+    use tracing::warn;
+
+    use crate::store::{StoreError, StoreResult};
+
+    /// Reads FAILPOINTS, once a process.
+    ///
+    /// # Panics
+    /// When it cannot be read as failpoints: a test that asks for nonsense must not pass.
+    pub(crate) fn set_up() {
+        static READ: Once = Once::new();
+        READ.call_once(|| {
+            // Its end would remove what it has set.
+            std::mem::forget(fail::FailScenario::setup());
+            for (place, actions) in fail::list() {
+                warn!(place, actions, "failpoint set");
+            }
+        });
+    }
+
+    pub(crate) async fn before(method: &str) -> StoreResult<()> {
+        reach(&format!("before_{method}")).await
+    }
+
+    pub(crate) async fn after(method: &str) -> StoreResult<()> {
+        reach(&format!("after_{method}")).await
+    }
+
+    /// What a caller learns of a commit.
+    pub(crate) async fn committed(place: &str, outcome: StoreResult<()>) -> StoreResult<()> {
+        outcome?;
+        reach(place).await
+    }
+
+    async fn reach(place: &str) -> StoreResult<()> {
+        let Some(action) = fail::eval(place, |action| action.unwrap_or_default()) else { return Ok(()) };
+        // Those who test count these lines.
+        warn!(place, action, "failpoint fired");
+        match action.split_once(' ').unwrap_or((&action, "")) {
+            ("exit", _) => std::process::exit(86),
+            ("panic", _) => panic!("failpoint {place}"),
+            ("lost", _) => Err(StoreError::Unavailable(format!("failpoint {place}"))),
+            ("wait", ms) => {
+                tokio::time::sleep(Duration::from_millis(ms.parse().unwrap_or_default())).await;
+                Ok(())
+            }
+            _ => panic!("failpoint {place}: {action} is not exit, panic, lost or wait <ms>"),
+        }
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+mod inner {
+    use std::future::{Ready, ready};
+
+    use crate::store::StoreResult;
+
+    pub(crate) fn set_up() {}
+
+    pub(crate) fn before(_: &str) -> Ready<StoreResult<()>> {
+        ready(Ok(()))
+    }
+
+    pub(crate) fn after(_: &str) -> Ready<StoreResult<()>> {
+        ready(Ok(()))
+    }
+
+    pub(crate) fn committed(_: &str, outcome: StoreResult<()>) -> Ready<StoreResult<()>> {
+        ready(outcome)
+    }
+}
