@@ -60,6 +60,8 @@ pub enum Promise {
     OutcomeKept,
     /// The same outcome of the same lease again is accepted.
     RepeatAccepted,
+    /// What was refused stands in the job's timeline.
+    RefusalShown,
     /// No two leases of a job at the same time, by the database's clock.
     OneLease,
     /// Not more attempts than allowed, and every one counted.
@@ -85,6 +87,7 @@ impl fmt::Display for Promise {
             Self::StaleRefused => "an outcome that comes too late is refused",
             Self::OutcomeKept => "what was acknowledged is what the job shows",
             Self::RepeatAccepted => "the same outcome of the same lease again is accepted",
+            Self::RefusalShown => "a refused outcome is in the job's timeline",
             Self::OneLease => "no two leases of a job overlap",
             Self::Budget => "not more attempts than allowed, and every one counted",
             Self::NotEarly => "no job runs before its time",

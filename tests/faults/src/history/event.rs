@@ -90,6 +90,11 @@ pub enum Kind {
         session: Uuid,
     },
 
+    /// The worker plays dead on purpose: it will not be heard of before its lease is over.
+    SessionSilent {
+        session: Uuid,
+    },
+
     /// One job of an answer to AcquireJobs. The same lease again is an answer that was asked for again.
     Acquired {
         session: Uuid,
@@ -210,6 +215,8 @@ pub struct Fault {
     pub phase: Phase,
     /// True for what an operator does on a good day: it must cost no attempt.
     pub planned: bool,
+    /// True when PostgreSQL may forget what it had not been told to keep at once: hand-overs and heartbeats.
+    pub crashes_database: bool,
     pub recovery: Recovery,
     pub detail: String,
 }
