@@ -36,16 +36,19 @@ pub(crate) fn check(address: &str) -> Result<Uri, BadAddress> {
     Ok(uri)
 }
 
+/// How long a connection may be silent before it counts as lost, where no lease runs out meanwhile.
+pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+
 /// A channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without a
-/// word is noticed after at most 15 s.
-pub(crate) fn lazy(address: &str) -> Result<Channel, BadAddress> {
+/// word is noticed after `silence`.
+pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
     let uri = check(address)?;
     Ok(Endpoint::from(uri)
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .tcp_keepalive(Some(Duration::from_secs(30)))
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(silence * 2 / 3)
+        .keep_alive_timeout(silence / 3)
         .keep_alive_while_idle(true)
         .connect_lazy())
 }
@@ -137,7 +140,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let channel = lazy(&address).unwrap();
+        let channel = lazy(&address, SILENCE).unwrap();
         let mut api = jobqueue_shared::proto::v1::job_service_client::JobServiceClient::new(channel);
         let limit = Duration::from_secs(5);
         let message = jobqueue_shared::proto::v1::GetMetricsRequest::default();

@@ -85,7 +85,10 @@ impl Worker {
     /// and gives it back, delivers all outcomes, and returns: at most the grace and 25 s later. Dropping it stops
     /// everything at once; the server gives the jobs to others when the lease has run out.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let channel = channel::lazy(&self.config.endpoint).map_err(|error| RunError::Address(error.to_string()))?;
+        // In time to keep the lease through another connection.
+        let silence = channel::SILENCE.min(self.config.lease_time / 2);
+        let channel =
+            channel::lazy(&self.config.endpoint, silence).map_err(|error| RunError::Address(error.to_string()))?;
         let core = Arc::new(Core {
             slots: Slots::new(self.config.concurrency),
             config: self.config,

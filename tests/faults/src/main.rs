@@ -1,9 +1,16 @@
-//! `jobqueue-faults`: the programs of the fault suite.
+//! `jobqueue-faults`: runs the fault suite, and is the programs of a run.
 
-use clap::{Parser, Subcommand};
-use jobqueue_faults::programs::{submitter, worker};
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::ensure;
+use clap::{Parser, Subcommand, ValueEnum};
+use jobqueue_faults::{
+    programs::{submitter, worker},
+    run::{self, Options, Programs, Store},
+};
 
 #[derive(Parser)]
+#[command(name = "jobqueue-faults", max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -11,16 +18,76 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Kills, stalls and cuts off the parts of a queue, and judges what they did
+    Run(Run),
     /// Submits jobs until SIGTERM, and writes down what it saw
     Submitter(submitter::Args),
     /// Runs jobs until SIGTERM, and writes down what it saw
     Worker(worker::Args),
 }
 
+#[derive(clap::Args)]
+struct Run {
+    /// How long there are faults, on each store
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = minutes)]
+    minutes: f64,
+    /// What happens, and when, follows from it; a new one each time when it is not given
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// What the jobs are kept in
+    #[arg(long, value_enum, default_value_t = Stores::Both)]
+    store: Stores,
+    /// jobqueue-server, built with its feature `failpoints`
+    #[arg(long, env = "JOBQUEUE_SERVER_BIN", value_name = "FILE")]
+    server: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Stores {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run(arguments).await,
         Command::Submitter(args) => submitter::run(args).await,
         Command::Worker(args) => worker::run(args).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if (0.25..=1_440.0).contains(&minutes) => Ok(minutes),
+        _ => Err("it must be a number from 0.25 to 1440".to_owned()),
+    }
+}
+
+async fn run(arguments: Run) -> anyhow::Result<()> {
+    let clients = std::env::current_exe()?;
+    let beside = clients.with_file_name("jobqueue-server");
+    let server = arguments.server.unwrap_or(beside);
+    ensure!(server.is_file(), "{} is missing: build jobqueue-server first", server.display());
+    let stores = match arguments.store {
+        Stores::Sqlite => vec![Store::Sqlite],
+        Stores::Postgres => vec![Store::Postgres],
+        Stores::Both => vec![Store::Sqlite, Store::Postgres],
+    };
+    let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+    for store in stores {
+        let programs = Programs { server: server.clone(), clients: clients.clone() };
+        let options = Options { store, seed, seconds: (arguments.minutes * 60.0).round() as u64, programs };
+        let outcome = run::run(&options, &mut |line| println!("{line}")).await?;
+        println!("\n{outcome}");
+    }
+    Ok(())
 }

@@ -196,7 +196,16 @@ impl Cluster {
 
     /// Runs statements in the database `postgres`; returns the rows of the last one, unaligned: `a|b` a line.
     pub fn query(&self, sql: &str) -> Result<String, Error> {
-        let mut command = self.psql();
+        self.query_at(&self.admin_url, sql)
+    }
+
+    /// The same in another database.
+    pub fn query_in(&self, database: &str, sql: &str) -> Result<String, Error> {
+        self.query_at(&self.url(database), sql)
+    }
+
+    fn query_at(&self, url: &str, sql: &str) -> Result<String, Error> {
+        let mut command = self.psql(url);
         command.args(["--no-align", "--tuples-only", "--command", sql]);
         process::run(&mut command).map(|rows| rows.trim_end().to_owned())
     }
@@ -209,7 +218,7 @@ impl Cluster {
         self.query(sql).map(drop)
     }
 
-    fn psql(&self) -> Command {
+    fn psql(&self, url: &str) -> Command {
         let psql = match &self.own {
             Some(own) => own.binaries().path("psql"),
             // A server given by URL may live elsewhere; then the client on PATH will do.
@@ -217,7 +226,7 @@ impl Cluster {
         };
         let mut command = Command::new(&psql);
         command.args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]);
-        command.arg("--dbname").arg(OsString::from(&self.admin_url));
+        command.arg("--dbname").arg(OsString::from(url));
         command
     }
 }

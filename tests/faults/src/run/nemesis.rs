@@ -1,0 +1,462 @@
+//! Does the faults, and proves of each that it happened.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jobqueue_shared::proto::v1::{EndSessionRequest, RegisterSessionRequest};
+use rustix::process::Signal;
+
+use super::{
+    fault::{Fault, Hop, Kind, Store},
+    site::{Database, Node, PATIENCE, Site},
+    strace::FailingSync,
+};
+use crate::{
+    history::{self, Phase, Recorder, Recovery},
+    proxy::{Counts, Proxy, Weather},
+};
+
+/// How long it may take until a fault that depends on traffic is felt.
+const FELT_WITHIN: Duration = Duration::from_secs(20);
+
+pub(super) struct Nemesis<'a> {
+    pub(super) site: &'a mut Site,
+    pub(super) recorder: &'a Recorder,
+    next: u32,
+}
+
+/// A fault on its way from its beginning to its end.
+struct Open {
+    fault: history::Fault,
+}
+
+impl<'a> Nemesis<'a> {
+    pub(super) fn new(site: &'a mut Site, recorder: &'a Recorder) -> Self {
+        Self { site, recorder, next: 0 }
+    }
+
+    /// From a healthy site to a healthy site. An error is a fault that could not be done, or what did not get well.
+    pub(super) async fn inflict(&mut self, fault: &Fault) -> Result<()> {
+        let kind = fault.kind();
+        self.inflict_inner(kind, fault).await.with_context(|| format!("{}: {fault:?}", kind.name()))
+    }
+
+    async fn inflict_inner(&mut self, kind: Kind, fault: &Fault) -> Result<()> {
+        let ms = Duration::from_millis;
+        match *fault {
+            Fault::KillWorker { worker, down_ms } => {
+                let target = self.site.workers[worker].name();
+                let open = self.begin(kind, &target, Recovery::JobsOfTarget)?;
+                let killed = self.site.workers[worker].kill9(ms(down_ms))?;
+                self.proven_killed(&open, killed.map(|(_, status)| status))?;
+                self.well(open).await
+            }
+            Fault::KillServer { server, down_ms } => {
+                let target = self.site.servers[server].name();
+                let open = self.begin(kind, &target, Recovery::AnyJob)?;
+                let killed = self.site.servers[server].kill9(ms(down_ms))?;
+                self.proven_killed(&open, killed.map(|(_, status)| status))?;
+                self.well(open).await
+            }
+            Fault::StallWorker { worker, ms: for_ms } => {
+                let target = self.site.workers[worker].name();
+                let open = self.begin(kind, &target, Recovery::NotMeasured)?;
+                self.stall(open, ms(for_ms), |site| site.workers[worker].running.as_ref()).await
+            }
+            Fault::StallServer { server, ms: for_ms } => {
+                let target = self.site.servers[server].name();
+                let open = self.begin(kind, &target, Recovery::NotMeasured)?;
+                self.stall(open, ms(for_ms), |site| site.servers[server].running.as_ref()).await
+            }
+            Fault::RestartWorkers { gap_ms } => {
+                let open = self.begin(kind, "workers", Recovery::AnyJob)?;
+                for worker in 0..self.site.workers.len() {
+                    self.site.workers[worker].terminate()?;
+                    self.site.live_for(ms(gap_ms)).await?;
+                }
+                self.injected(&open, "all were told to end")?;
+                self.well(open).await
+            }
+            Fault::RestartServers { times } => {
+                let open = self.begin(kind, "servers", Recovery::AnyJob)?;
+                for _ in 0..times {
+                    for server in 0..self.site.servers.len() {
+                        self.restart_server(server).await?;
+                    }
+                }
+                self.injected(&open, &format!("{times} times, one after the other"))?;
+                self.well(open).await
+            }
+            Fault::WorkerClock { worker, hours, ms: for_ms } => {
+                let target = self.site.workers[worker].next_name();
+                let open = self.begin(kind, &target, Recovery::NotMeasured)?;
+                self.site.workers[worker].changes.hours = Some(hours);
+                self.restart_worker(worker).await?;
+                let loaded = |site: &mut Site| match &site.workers[worker].running {
+                    Some(running) => Ok(running.has_loaded("libfaketime")?),
+                    None => Ok(false),
+                };
+                self.site.until("the worker runs with another clock", FELT_WITHIN, loaded).await?;
+                self.injected(&open, &format!("{hours:+} h"))?;
+                self.site.live_for(ms(for_ms)).await?;
+                self.site.workers[worker].changes.hours = None;
+                self.restart_worker(worker).await?;
+                self.well(open).await
+            }
+            Fault::ServerClock { server, hours, ms: for_ms } => {
+                let target = self.site.servers[server].next_name();
+                let open = self.begin(kind, &target, Recovery::NotMeasured)?;
+                self.site.servers[server].changes.hours = Some(hours);
+                self.restart_server(server).await?;
+                let log = self.site.servers[server].running.as_ref().map(|it| it.log()).unwrap_or_default();
+                let off = hours_off(&log).context("its log tells no time")?;
+                ensure!((off - f64::from(hours)).abs() < 0.1, "its log is {off} hours off");
+                self.injected(&open, &format!("its log is {off:+.2} h off"))?;
+                self.site.live_for(ms(for_ms)).await?;
+                self.site.servers[server].changes.hours = None;
+                self.restart_server(server).await?;
+                self.well(open).await
+            }
+            Fault::Failpoints { server, ref spec, ms: for_ms } => {
+                let target = self.site.servers[server].next_name();
+                let open = self.begin(kind, &target, Recovery::NotMeasured)?;
+                self.site.servers[server].changes.failpoints.clone_from(spec);
+                let first = self.site.servers[server].latest() + 1;
+                self.restart_server(server).await?;
+                self.site.live_for(ms(for_ms)).await?;
+                let fired = |site: &mut Site| site.failpoints_fired(server, first);
+                self.site.until("a failpoint fired", FELT_WITHIN, |site| Ok(fired(site)? > 0)).await?;
+                let times = fired(self.site)?;
+                self.injected(&open, &format!("fired {times} times: {spec}"))?;
+                self.site.servers[server].changes.failpoints.clear();
+                self.restart_server(server).await?;
+                self.well(open).await
+            }
+            Fault::DiskFull { ms: for_ms } => self.fill_disk(kind, ms(for_ms)).await,
+            Fault::FsyncError { ms: for_ms } => self.fail_syncs(kind, ms(for_ms)).await,
+            Fault::KillPostmaster { down_ms } => {
+                let open = self.begin(kind, "postgres", Recovery::AnyJob)?;
+                self.site.primary()?.cluster.kill9()?;
+                ensure!(!self.site.primary()?.cluster.is_running()?, "it still runs");
+                self.injected(&open, "all its processes are gone")?;
+                self.site.live_for(ms(down_ms)).await?;
+                self.site.primary()?.cluster.restart()?;
+                self.well(open).await
+            }
+            Fault::KillBackend => {
+                let open = self.begin(kind, "postgres", Recovery::AnyJob)?;
+                let pid = self.a_backend()?;
+                let target = rustix::process::Pid::from_raw(pid).context("no process")?;
+                rustix::process::kill_process(target, Signal::KILL)?;
+                let gone = |_: &mut Site| Ok(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+                self.site.until("the backend is gone", FELT_WITHIN, gone).await?;
+                self.injected(&open, &format!("process {pid} is gone"))?;
+                self.well(open).await
+            }
+            Fault::EndBackends { times } => {
+                let open = self.begin(kind, "postgres", Recovery::NotMeasured)?;
+                let mut ended = 0;
+                for _ in 0..times {
+                    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'faults'";
+                    ended += self.site.primary()?.cluster.query(sql)?.parse::<u64>().unwrap_or_default();
+                    self.site.live_for(ms(300)).await?;
+                }
+                ensure!(ended > 0, "nobody was connected");
+                self.injected(&open, &format!("{ended} connections ended"))?;
+                self.well(open).await
+            }
+            Fault::Promote { kill_old } => self.promote(kind, kill_old).await,
+            Fault::Latency { hop, late_ms, ms: for_ms } => {
+                let weather = Weather { latency: ms(late_ms), ..Weather::default() };
+                self.weather(kind, hop, weather, ms(for_ms), |counts| counts.delayed).await
+            }
+            Fault::OneWay { hop, to_target, ms: for_ms } => {
+                let weather = Weather { block_to_target: to_target, block_to_client: !to_target, ..Weather::default() };
+                self.weather(kind, hop, weather, ms(for_ms), |counts| counts.held).await
+            }
+            Fault::Resets { hop, times, every_ms } => {
+                let open = self.begin(kind, &hop_name(hop), Recovery::NotMeasured)?;
+                let mut reset = 0;
+                for _ in 0..times {
+                    reset += self.site.proxy(hop).reset_all();
+                    self.site.live_for(ms(every_ms)).await?;
+                }
+                ensure!(reset > 0, "there were no connections");
+                self.injected(&open, &format!("{reset} connections were reset"))?;
+                self.well(open).await
+            }
+            Fault::HalfOpen { hop, ms: for_ms } => {
+                let open = self.begin(kind, &hop_name(hop), Recovery::NotMeasured)?;
+                let dead = self.site.proxy(hop).half_open();
+                ensure!(dead > 0, "there were no connections");
+                self.injected(&open, &format!("{dead} connections are dead and open"))?;
+                self.site.live_for(ms(for_ms)).await?;
+                self.well(open).await
+            }
+        }
+    }
+
+    async fn stall(
+        &mut self,
+        open: Open,
+        time: Duration,
+        running: impl Fn(&Site) -> Option<&super::slot::Running>,
+    ) -> Result<()> {
+        let process = |site: &Site| running(site).map(super::slot::Running::pid);
+        let pid = process(self.site).context("it does not run")?;
+        let signal = |site: &Site, signal| match running(site) {
+            Some(it) if it.pid() == pid => Ok(it.signal(signal)?),
+            _ => bail!("it ended while it was stopped"),
+        };
+        signal(self.site, Signal::STOP)?;
+        let stopped = |site: &mut Site| Ok(running(site).context("it ended")?.state()? == 'T');
+        self.site.until("the process is stopped", FELT_WITHIN, stopped).await?;
+        self.injected(&open, "its state is T")?;
+        self.site.live_for(time).await?;
+        signal(self.site, Signal::CONT)?;
+        self.well(open).await
+    }
+
+    async fn weather(
+        &mut self,
+        kind: Kind,
+        hop: Hop,
+        weather: Weather,
+        time: Duration,
+        count: impl Fn(Counts) -> u64,
+    ) -> Result<()> {
+        let open = self.begin(kind, &hop_name(hop), Recovery::NotMeasured)?;
+        let before = count(self.site.proxy(hop).counts());
+        self.site.proxy(hop).set(weather);
+        self.site.live_for(time).await?;
+        let felt = |site: &mut Site| Ok(count(site.proxy(hop).counts()) > before);
+        let felt = self.site.until("somebody felt it", FELT_WITHIN, felt).await;
+        let felt_by = count(self.site.proxy(hop).counts()) - before;
+        self.site.proxy(hop).heal();
+        felt?;
+        self.injected(&open, &format!("{felt_by} chunks felt it"))?;
+        self.well(open).await
+    }
+
+    async fn fill_disk(&mut self, kind: Kind, time: Duration) -> Result<()> {
+        let open = self.begin(kind, "the database's disk", Recovery::NotMeasured)?;
+        let before = self.site.complaints_of_space()?;
+        self.site.disk().fill()?;
+        // What can be written without taking new space still is.
+        let felt = |site: &mut Site| Ok(site.complaints_of_space()? > before);
+        let felt = self.site.until("a write found no space", FELT_WITHIN, felt).await;
+        self.site.live_for(time).await?;
+        self.site.disk().empty()?;
+        felt?;
+        let complaints = self.site.complaints_of_space()? - before;
+        self.injected(&open, &format!("{complaints} complaints in the log"))?;
+        if self.site.store == Store::Postgres && !self.site.primary()?.cluster.is_running()? {
+            // It could not even recover; now an operator can start it.
+            self.site.primary()?.cluster.restart()?;
+        }
+        self.well(open).await
+    }
+
+    async fn fail_syncs(&mut self, kind: Kind, time: Duration) -> Result<()> {
+        let open = self.begin(kind, "the database's disk", Recovery::NotMeasured)?;
+        let output = self.site.folder.join(format!("strace-{}", open.fault.id));
+        let strace = match &self.site.database {
+            Database::Sqlite(_) => {
+                let server = self.site.servers[0].running.as_ref().context("the server does not run")?;
+                FailingSync::attach(&[server.pid()], true, &output)?
+            }
+            // Those of now: PostgreSQL ends them all at the first error, and the new ones find the disk well.
+            Database::Postgres { primary, .. } => {
+                let processes = primary.cluster.processes()?;
+                FailingSync::attach(&processes[1..], false, &output)?
+            }
+        };
+        let felt = self.site.until("a sync failed", FELT_WITHIN, |_| Ok(strace.injected() > 0)).await;
+        if self.site.store == Store::Sqlite {
+            self.site.live_for(time).await?;
+        }
+        let failed = strace.detach();
+        felt?;
+        self.injected(&open, &format!("{failed} calls failed with EIO"))?;
+        if self.site.store == Store::Postgres && !self.site.primary()?.cluster.is_running()? {
+            self.site.primary()?.cluster.restart()?;
+        }
+        self.well(open).await
+    }
+
+    async fn promote(&mut self, kind: Kind, kill_old: bool) -> Result<()> {
+        let open = self.begin(kind, "postgres", Recovery::AnyJob)?;
+        let Database::Postgres { primary, standby } = &mut self.site.database else { bail!("SQLite has no standby") };
+        let promoted = standby.take().context("there is no standby")?;
+        if kill_old {
+            primary.cluster.kill9()?;
+        }
+        promoted.cluster.promote()?;
+        let old = std::mem::replace(primary, promoted);
+        let addr = self.site.primary_addr()?;
+        for proxy in &self.site.to_database {
+            proxy.retarget(addr);
+        }
+        let at_home = |site: &mut Site| {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'faults'";
+            Ok(site.primary()?.cluster.query(sql)? != "0")
+        };
+        self.site.until("a server has found the new primary", PATIENCE, at_home).await?;
+        self.injected(&open, if kill_old { "the old one was lost" } else { "the old one lived on" })?;
+        if !kill_old {
+            // Nobody reaches it any more, and what waits in it for a standby stays unacknowledged.
+            let rows = |node: &Node| {
+                let sql = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM done)";
+                node.cluster.query_in("faults", sql)
+            };
+            let before = rows(&old)?;
+            self.site.live_for(Duration::from_millis(700)).await?;
+            let after = rows(&old)?;
+            ensure!(before == after, "somebody wrote to the old primary: {before} rows became {after}");
+        }
+        // It comes back as a copy: what it had alone is gone with it.
+        drop(old);
+        let standby = self.site.primary()?.standby()?;
+        if let Database::Postgres { standby: place, .. } = &mut self.site.database {
+            *place = Some(Box::new(standby));
+        }
+        self.well(open).await
+    }
+
+    /// A process that serves one of the servers, one at work if there is any.
+    fn a_backend(&self) -> Result<i32> {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = 'faults'
+                   ORDER BY state = 'active' DESC, xact_start NULLS LAST, pid LIMIT 1";
+        let pid = self.site.primary()?.cluster.query(sql)?;
+        pid.parse().with_context(|| format!("no backend serves the servers: {pid:?}"))
+    }
+
+    async fn restart_server(&mut self, server: usize) -> Result<()> {
+        let before = self.site.servers[server].latest();
+        self.site.servers[server].terminate()?;
+        let is_up = |site: &mut Site| Ok(site.servers[server].is_ready() && site.servers[server].latest() > before);
+        self.site.until("the server is up again", PATIENCE, is_up).await
+    }
+
+    async fn restart_worker(&mut self, worker: usize) -> Result<()> {
+        let before = self.site.workers[worker].latest();
+        self.site.workers[worker].terminate()?;
+        let is_up = |site: &mut Site| Ok(site.workers[worker].is_ready() && site.workers[worker].latest() > before);
+        self.site.until("the worker is up again", PATIENCE, is_up).await
+    }
+
+    fn begin(&mut self, kind: Kind, target: &str, recovery: Recovery) -> Result<Open> {
+        self.next += 1;
+        let fault = history::Fault {
+            id: self.next,
+            fault: kind.name().to_owned(),
+            target: target.to_owned(),
+            phase: Phase::Begins,
+            planned: kind.is_planned(),
+            crashes_database: kind.crashes_database(),
+            recovery,
+            detail: String::new(),
+        };
+        self.recorder.record(history::Kind::Fault(fault.clone()))?;
+        Ok(Open { fault })
+    }
+
+    fn injected(&self, open: &Open, proof: &str) -> Result<()> {
+        let fault = history::Fault { phase: Phase::Injected, detail: proof.to_owned(), ..open.fault.clone() };
+        Ok(self.recorder.record(history::Kind::Fault(fault))?)
+    }
+
+    fn proven_killed(&self, open: &Open, status: Option<std::process::ExitStatus>) -> Result<()> {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = status.context("it did not run")?;
+        ensure!(status.signal() == Some(Signal::KILL.as_raw()), "it ended with {status}");
+        self.injected(open, &status.to_string())
+    }
+
+    /// Waits until everything runs and a server can write.
+    async fn well(&mut self, open: Open) -> Result<()> {
+        self.site.until("all parts run again", PATIENCE, |site| Ok(site.all_ready())).await?;
+        self.site.until_it_writes().await?;
+        let fault = history::Fault { phase: Phase::Healed, ..open.fault };
+        Ok(self.recorder.record(history::Kind::Fault(fault))?)
+    }
+}
+
+impl Site {
+    fn proxy(&self, hop: Hop) -> &Proxy {
+        match hop {
+            Hop::Clients(server) => &self.to_servers[server],
+            Hop::Database(server) => &self.to_database[server],
+        }
+    }
+
+    /// Until every server can write.
+    async fn until_it_writes(&mut self) -> Result<()> {
+        for server in 0..self.servers.len() {
+            let end = Instant::now() + PATIENCE;
+            while let Err(error) = self.write(server).await {
+                let name = self.servers[server].name();
+                ensure!(Instant::now() < end, "{name} does not write {PATIENCE:?} after all was well: {error:#}");
+                self.live_for(Duration::from_millis(20)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, server: usize) -> Result<()> {
+        let api = self.api(server);
+        let session = RegisterSessionRequest {
+            worker_id: "nemesis".to_owned(),
+            host: "nemesis".to_owned(),
+            slots: 1,
+            ..RegisterSessionRequest::default()
+        };
+        let calls = async {
+            let session_id = api.workers().register_session(session).await?.into_inner().session_id;
+            api.workers().end_session(EndSessionRequest { session_id }).await
+        };
+        tokio::time::timeout(Duration::from_secs(3), calls).await.context("no answer within 3 s")??;
+        Ok(())
+    }
+
+    fn failpoints_fired(&self, server: usize, from: u32) -> Result<usize> {
+        let mut fired = 0;
+        for number in from..=self.servers[server].latest() {
+            let log = self.folder.join(format!("server-{}.{number}.log", server + 1));
+            let log = std::fs::read(log).unwrap_or_default();
+            fired += String::from_utf8_lossy(&log).matches("failpoint fired").count();
+        }
+        Ok(fired)
+    }
+
+    /// How often somebody has logged that there was no space.
+    fn complaints_of_space(&self) -> Result<usize> {
+        Ok(match &self.database {
+            Database::Postgres { primary, .. } => primary.log()?.matches("No space left on device").count(),
+            Database::Sqlite(_) => {
+                let log = self.servers[0].running.as_ref().map(|it| it.log()).unwrap_or_default();
+                log.matches("the storage is full").count() + log.matches("disk is full").count()
+            }
+        })
+    }
+}
+
+fn hop_name(hop: Hop) -> String {
+    match hop {
+        Hop::Clients(server) => format!("clients to server-{}", server + 1),
+        Hop::Database(server) => format!("server-{} to postgres", server + 1),
+    }
+}
+
+/// How far the time of a log's last line is from ours.
+fn hours_off(log: &str) -> Option<f64> {
+    let line = log.lines().rev().find(|line| line.starts_with("20"))?;
+    let stamp = line.split_whitespace().next()?;
+    let time = humantime::parse_rfc3339(stamp).ok()?;
+    let now = std::time::SystemTime::now();
+    let seconds = match time.duration_since(now) {
+        Ok(ahead) => ahead.as_secs_f64(),
+        Err(error) => -error.duration().as_secs_f64(),
+    };
+    Some(seconds / 3_600.0)
+}
