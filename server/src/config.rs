@@ -7,7 +7,7 @@ use http::HeaderValue;
 use jobqueue_shared::limits;
 
 use crate::{
-    store::{ConnectOptions, Retention},
+    store::{ConnectOptions, Pooler, Retention},
     telemetry::LogFormat,
 };
 
@@ -67,6 +67,15 @@ pub struct Common {
         value_parser = value_parser!(u32).range(4..=1_000)
     )]
     pub database_max_connections: u32,
+
+    /// What stands between this server and PostgreSQL. With `transaction` nothing is kept in a session.
+    #[arg(long, global = true, env = "JOBQUEUE_DATABASE_POOLER", value_enum, default_value_t, value_name = "KIND")]
+    pub database_pooler: Pooler,
+
+    /// PostgreSQL's own address, where the database URL is a pooler's: migrations and wake-up calls between servers
+    /// go past the pooler. Without it migrations go through the pooler, and servers find each other's jobs by polling.
+    #[arg(long, global = true, env = "JOBQUEUE_DATABASE_DIRECT_URL", hide_env_values = true, value_name = "URL")]
+    pub database_direct_url: Option<DatabaseUrl>,
 
     /// How logs look; they go to stderr.
     #[arg(long, global = true, env = "JOBQUEUE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
@@ -167,6 +176,8 @@ impl Common {
     pub fn connect_options(&self) -> ConnectOptions {
         ConnectOptions {
             max_connections: self.database_max_connections,
+            pooler: self.database_pooler,
+            direct_url: self.database_direct_url.as_ref().map(|url| url.0.clone()),
             ..ConnectOptions::new(self.database_url.0.clone())
         }
     }

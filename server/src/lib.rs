@@ -73,7 +73,7 @@ impl Server {
         let store = store::connect(&options).await.with_context(|| format!("database {}", common.database_url))?;
         info!(database = %common.database_url, driver = store.name(), "the database is open");
         let acquires = (options.max_connections / 2).max(1) as usize;
-        Ok(Self { config, store: Arc::new(Measured(store)), acquires })
+        Ok(Self { config, store: Arc::new(Measured::new(store)), acquires })
     }
 
     /// Serves until `shutdown` completes, then finishes what is under way, within the grace.

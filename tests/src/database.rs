@@ -5,13 +5,15 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use jobqueue_test_postgres::Cluster;
+use jobqueue_test_postgres::{Cluster, Pooler};
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     Sqlite,
     Postgres,
+    /// `PostgreSQL` behind `PgBouncer` in transaction mode.
+    Pooled,
 }
 
 /// A database that no other test knows.
@@ -37,11 +39,15 @@ impl Database {
                 let url = format!("sqlite://{}", folder.path().join("jobqueue.db").display());
                 Self { url, place: Place::Folder(folder) }
             }
-            Driver::Postgres => tokio::task::spawn_blocking(|| {
+            Driver::Postgres | Driver::Pooled => tokio::task::spawn_blocking(move || {
                 static NEXT: AtomicU32 = AtomicU32::new(0);
                 let cluster = Cluster::shared().unwrap_or_else(|error| panic!("no PostgreSQL to test on: {error}"));
                 let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-                let url = cluster.create_database(&name).unwrap();
+                let mut url = cluster.create_database(&name).unwrap();
+                if driver == Driver::Pooled {
+                    url =
+                        Pooler::shared().unwrap_or_else(|error| panic!("no PgBouncer to test on: {error}")).url(&name);
+                }
                 Self { url, place: Place::Shared(name) }
             })
             .await

@@ -8,6 +8,7 @@
 //! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: what it is |
 //! | too much waits, no room, session full | RESOURCE_EXHAUSTED | RetryInfo |
 //! | storage away, shutting down | UNAVAILABLE | RetryInfo |
+//! | damaged storage | DATA_LOSS | ErrorInfo |
 //! | a defect | INTERNAL | none: the log has it |
 
 use std::{collections::HashMap, time::Duration};
@@ -57,14 +58,19 @@ impl From<Error> for Status {
 fn store(error: &StoreError) -> Status {
     match error {
         // Logged once an outage, by the health check.
-        StoreError::Unavailable(_) => {
+        StoreError::Unavailable(_) | StoreError::Conflict(_) => {
             debug!(%error, "a call found the storage unavailable");
             let text = "the storage is unavailable; it is not known whether a write that was under way took effect";
             with_retry(Code::Unavailable, text, "STORAGE_UNAVAILABLE", LATER)
         }
         StoreError::Full(_) => {
-            error!(%error, "the storage is full");
+            debug!(%error, "a call found the storage full");
             with_retry(Code::ResourceExhausted, "the storage is full", "STORAGE_FULL", LATER)
+        }
+        StoreError::Damaged(_) => {
+            error!(%error, "a call found the storage damaged");
+            let text = "the storage is damaged; the server's log has the details";
+            with_info(Code::DataLoss, text, "STORAGE_DAMAGED", [])
         }
         StoreError::Data(_) | StoreError::Defect(_) | StoreError::Startup(_) => {
             error!(%error, "a call failed by a defect");
@@ -175,6 +181,7 @@ mod tests {
             (Error::Busy, Code::ResourceExhausted),
             (Error::Draining, Code::Unavailable),
             (StoreError::Unavailable("x".into()).into(), Code::Unavailable),
+            (StoreError::Conflict("x".into()).into(), Code::Unavailable),
             (StoreError::Full("x".into()).into(), Code::ResourceExhausted),
         ] {
             let status = Status::from(error);

@@ -13,11 +13,31 @@ pub struct ConnectOptions {
     pub max_connections: u32,
     /// How long a call waits for a connection before it is told that the storage is unavailable.
     pub acquire_timeout: Duration,
+    /// What stands between this server and PostgreSQL.
+    pub pooler: Pooler,
+    /// PostgreSQL's own address where `url` is a pooler's: for LISTEN and migrations.
+    pub direct_url: Option<String>,
+}
+
+/// What stands between this server and PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pooler {
+    /// Nothing, or something that lends a session for as long as a connection lasts
+    #[default]
+    None,
+    /// A pooler, such as PgBouncer, that lends a session for one transaction at a time
+    Transaction,
 }
 
 impl ConnectOptions {
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), max_connections: 16, acquire_timeout: Duration::from_secs(5) }
+        Self {
+            url: url.into(),
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+            pooler: Pooler::None,
+            direct_url: None,
+        }
     }
 }
 

@@ -6,12 +6,20 @@ pub enum StoreError {
     /// write that was under way took effect is not known.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),
+    /// Another transaction was in the way, and this one was rolled back: it has done nothing. It is tried again at
+    /// once; if that does not help, the caller gets UNAVAILABLE.
+    #[error("the storage is busy: {0}")]
+    Conflict(String),
     /// There is no room. The caller gets RESOURCE_EXHAUSTED and tries again later.
     #[error("the storage is full: {0}")]
     Full(String),
     /// One row's data was refused. Only units are retried one by one for it; the caller gets INTERNAL.
     #[error("the database refused the data: {0}")]
     Data(String),
+    /// The file is damaged or no database. The caller gets DATA_LOSS, and the server is not ready any more: a person
+    /// has to restore it.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// The stored data or the statement is wrong: a defect. The caller gets INTERNAL, the log the text.
     #[error("storage defect: {0}")]
     Defect(String),
@@ -29,7 +37,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
+            E::PoolTimedOut => Self::Unavailable("no connection became free, and none could be made, in time".into()),
+            E::Io(_) | E::Tls(_) | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) | E::BeginFailed => {
                 Self::Unavailable(error.to_string())
             }
             E::Database(database) => {
@@ -41,25 +50,40 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// PostgreSQL's codes have five characters (classes of its Appendix A); SQLite's are numbers whose low byte is the
-/// primary code.
+/// PostgreSQL's codes have five characters (its Appendix A); SQLite's are numbers.
 fn classify(code: &str, text: String) -> StoreError {
-    if code.len() == 5 {
-        return match (&code[..2], code) {
-            ("53", "53100" | "53200") => StoreError::Full(text),
-            // Connections, resources, operator intervention (shutdown, timeouts), deadlocks, locks, read-only.
-            ("08" | "53" | "57" | "58" | "40" | "55", _) | (_, "25006" | "25P03" | "25P04") => {
-                StoreError::Unavailable(text)
-            }
-            ("22" | "23", _) => StoreError::Data(text),
-            _ => StoreError::Defect(text),
-        };
+    if code.len() == 5 { classify_postgres(code, text) } else { classify_sqlite(code, text) }
+}
+
+fn classify_postgres(code: &str, text: String) -> StoreError {
+    let (class, _) = code.split_at_checked(2).unwrap_or_default();
+    match (class, code) {
+        (_, "53100") => StoreError::Full(text),
+        // Serialization and deadlock. The rest of class 40 leaves the outcome open.
+        (_, "40001" | "40P01") => StoreError::Conflict(text),
+        // A prepared statement that is gone, or that somebody else has made.
+        (_, "26000" | "42P05") => StoreError::Unavailable(format!(
+            "{text} (is a pooler in transaction mode in between? then start with --database-pooler transaction)"
+        )),
+        // Connections, resources, operator intervention (shutdown, timeouts), I/O, locks; logins and databases that
+        // are refused or gone for now; read-only after a failover; transactions that took too long.
+        ("08" | "28" | "3D" | "40" | "53" | "55" | "57" | "58", _) | (_, "25006" | "25P03" | "25P04") => {
+            StoreError::Unavailable(text)
+        }
+        ("22" | "23", _) => StoreError::Data(text),
+        _ => StoreError::Defect(text),
     }
+}
+
+fn classify_sqlite(code: &str, text: String) -> StoreError {
+    // The low byte is the primary code.
     match code.parse::<u32>().map(|code| code & 0xff) {
         // FULL
         Ok(13) => StoreError::Full(text),
-        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CANTOPEN, PROTOCOL
-        Ok(5..=10 | 14 | 15) => StoreError::Unavailable(text),
+        // CORRUPT, NOTADB
+        Ok(11 | 26) => StoreError::Damaged(text),
+        // PERM, ABORT, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CANTOPEN, PROTOCOL, NOLFS
+        Ok(3..=10 | 14 | 15 | 22) => StoreError::Unavailable(text),
         // TOOBIG, CONSTRAINT, MISMATCH
         Ok(18..=20) => StoreError::Data(text),
         _ => StoreError::Defect(text),
@@ -70,19 +94,91 @@ fn classify(code: &str, text: String) -> StoreError {
 mod tests {
     use super::*;
 
+    fn kind(code: &str) -> &'static str {
+        match classify(code, String::new()) {
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Conflict(_) => "conflict",
+            StoreError::Full(_) => "full",
+            StoreError::Data(_) => "data",
+            StoreError::Damaged(_) => "damaged",
+            StoreError::Defect(_) => "defect",
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
-    fn errors_are_told_apart_by_what_to_do_about_them() {
-        for code in ["08006", "53300", "57P01", "57014", "40P01", "55P03", "25006", "5", "261", "8", "10", "778"] {
-            assert!(matches!(classify(code, String::new()), StoreError::Unavailable(_)), "{code}");
+    fn postgres_errors_are_told_apart_by_what_to_do_about_them() {
+        for (code, expected, what) in [
+            ("08000", "unavailable", "connection exception"),
+            ("08006", "unavailable", "connection failure"),
+            ("08P01", "unavailable", "protocol violation; PgBouncer's own troubles"),
+            ("22021", "data", "not UTF-8"),
+            ("22P05", "data", "untranslatable character: \\u0000"),
+            ("23505", "data", "unique violation"),
+            ("25006", "unavailable", "read-only transaction"),
+            ("25P03", "unavailable", "idle in transaction for too long"),
+            ("25P04", "unavailable", "transaction timeout"),
+            ("26000", "unavailable", "no such prepared statement"),
+            ("28P01", "unavailable", "wrong password"),
+            ("3D000", "unavailable", "no such database"),
+            ("40001", "conflict", "serialization failure"),
+            ("40003", "unavailable", "completion unknown"),
+            ("40P01", "conflict", "deadlock"),
+            ("42P01", "defect", "no such table"),
+            ("42P05", "unavailable", "prepared statement exists"),
+            ("53000", "unavailable", "insufficient resources"),
+            ("53100", "full", "disk full"),
+            ("53200", "unavailable", "out of memory"),
+            ("53300", "unavailable", "too many connections"),
+            ("53400", "unavailable", "configured limit exceeded"),
+            ("55006", "unavailable", "object in use"),
+            ("55P03", "unavailable", "lock timeout"),
+            ("57014", "unavailable", "statement timeout"),
+            ("57P01", "unavailable", "admin shutdown"),
+            ("57P02", "unavailable", "crash shutdown"),
+            ("57P03", "unavailable", "cannot connect now"),
+            ("57P04", "unavailable", "database dropped"),
+            ("57P05", "unavailable", "idle session timeout"),
+            ("58030", "unavailable", "I/O error"),
+            ("58P01", "unavailable", "undefined file"),
+            ("XX000", "defect", "internal error"),
+            ("XX001", "defect", "data corrupted: one page of a database that others use"),
+        ] {
+            assert_eq!(kind(code), expected, "{code}, {what}");
         }
-        for code in ["53100", "13"] {
-            assert!(matches!(classify(code, String::new()), StoreError::Full(_)), "{code}");
+    }
+
+    #[test]
+    fn sqlite_errors_are_told_apart_by_what_to_do_about_them() {
+        for (code, expected, what) in [
+            ("1", "defect", "ERROR"),
+            ("5", "unavailable", "BUSY"),
+            ("6", "unavailable", "LOCKED"),
+            ("7", "unavailable", "NOMEM"),
+            ("8", "unavailable", "READONLY"),
+            ("261", "unavailable", "BUSY_RECOVERY"),
+            ("1032", "unavailable", "READONLY_DBMOVED"),
+            ("10", "unavailable", "IOERR"),
+            ("266", "unavailable", "IOERR_READ"),
+            ("778", "unavailable", "IOERR_WRITE"),
+            ("1034", "unavailable", "IOERR_FSYNC"),
+            ("1290", "unavailable", "IOERR_DIR_FSYNC"),
+            ("11", "damaged", "CORRUPT"),
+            ("267", "damaged", "CORRUPT_VTAB"),
+            ("13", "full", "FULL"),
+            ("14", "unavailable", "CANTOPEN"),
+            ("18", "data", "TOOBIG"),
+            ("19", "data", "CONSTRAINT"),
+            ("2067", "data", "CONSTRAINT_UNIQUE"),
+            ("26", "damaged", "NOTADB"),
+        ] {
+            assert_eq!(kind(code), expected, "{code}, {what}");
         }
-        for code in ["23505", "22021", "19", "2067"] {
-            assert!(matches!(classify(code, String::new()), StoreError::Data(_)), "{code}");
-        }
-        for code in ["42P01", "1"] {
-            assert!(matches!(classify(code, String::new()), StoreError::Defect(_)), "{code}");
-        }
+    }
+
+    #[test]
+    fn a_statement_that_a_pooler_lost_says_what_to_set() {
+        let error = classify("26000", "prepared statement \"sqlx_s_1\" does not exist".into()).to_string();
+        assert!(error.contains("--database-pooler transaction") && !error.contains('\n'), "{error}");
     }
 }

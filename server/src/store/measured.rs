@@ -1,10 +1,20 @@
-//! Spans and metrics for a store, put around the interface once.
+//! What every call of a store has around it, put around the interface once: a span, metrics, an end, and a second
+//! try after a conflict; and the memory of what failed, for the health check.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use metrics::{counter, histogram};
-use tokio::{sync::broadcast, time::Instant};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
@@ -15,29 +25,107 @@ use super::{
 };
 use crate::failpoint;
 
-/// The store inside, measured: `jobqueue_store_seconds` and `jobqueue_store_errors_total` by method.
-pub struct Measured(pub Arc<dyn Store>);
+/// A call that takes longer has met a connection that is half open, or a commit that waits for a standby that is gone:
+/// the databases end everything else by themselves, sooner.
+const CALL: Duration = Duration::from_secs(20);
+/// Background work does several transactions a call.
+const WORK: Duration = Duration::from_mins(1);
+/// Of a transaction that was rolled back because of another.
+const TRIES: u32 = 3;
 
-async fn measure<T>(method: &'static str, call: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
-    let begun = Instant::now();
-    let result = async {
-        failpoint::before(method).await?;
-        let result = call.await?;
-        failpoint::after(method).await.map(|()| result)
-    };
-    let result = result.instrument(debug_span!("store", method)).await;
-    histogram!("jobqueue_store_seconds", "method" => method).record(begun.elapsed());
-    if let Err(error) = &result {
-        counter!("jobqueue_store_errors_total", "method" => method, "kind" => kind(error)).increment(1);
+/// The store inside, measured: `jobqueue_store_seconds` and `jobqueue_store_errors_total` by method.
+pub struct Measured {
+    store: Arc<dyn Store>,
+    /// Calls that found the storage away or full, and how many of them a successful write has made up for.
+    failed: AtomicU64,
+    forgiven: AtomicU64,
+    /// What damage a call has found. Nothing but a restart on a sound database forgets it.
+    damage: OnceLock<String>,
+}
+
+impl Measured {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, failed: AtomicU64::new(0), forgiven: AtomicU64::new(0), damage: OnceLock::new() }
     }
-    result
+
+    async fn call<T, F: Future<Output = StoreResult<T>>>(
+        &self,
+        method: &'static str,
+        call: impl Fn() -> F,
+    ) -> StoreResult<T> {
+        self.within(CALL, method, call).await
+    }
+
+    async fn within<T, F: Future<Output = StoreResult<T>>>(
+        &self,
+        limit: Duration,
+        method: &'static str,
+        call: impl Fn() -> F,
+    ) -> StoreResult<T> {
+        let begun = Instant::now();
+        let call = async {
+            failpoint::before(method).await?;
+            let result = tried(call).await?;
+            failpoint::after(method).await.map(|()| result)
+        };
+        let result = timeout(limit, call)
+            .instrument(debug_span!("store", method))
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {limit:?}"))));
+        histogram!("jobqueue_store_seconds", "method" => method).record(begun.elapsed());
+        if let Err(error) = &result {
+            counter!("jobqueue_store_errors_total", "method" => method, "kind" => kind(error)).increment(1);
+            self.note(error);
+        }
+        result
+    }
+
+    fn note(&self, error: &StoreError) {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Full(_) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            StoreError::Damaged(text) => {
+                let _ = self.damage.set(text.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// After a call that failed, reading is no proof of health: a full disk reads well.
+    async fn writes_again(&self) -> StoreResult<()> {
+        if let Some(text) = self.damage.get() {
+            return Err(StoreError::Damaged(text.clone()));
+        }
+        let failed = self.failed.load(Ordering::Relaxed);
+        if failed != self.forgiven.load(Ordering::Relaxed) {
+            self.store.try_write().await?;
+            self.forgiven.store(failed, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// A rolled back transaction has done nothing, so it can be tried again, a little later than the one in its way.
+async fn tried<T, F: Future<Output = StoreResult<T>>>(call: impl Fn() -> F) -> StoreResult<T> {
+    for tries in 1..TRIES {
+        match call().await {
+            Err(StoreError::Conflict(_)) => {
+                sleep(Duration::from_millis(rand::random_range(1..20) * u64::from(tries))).await
+            }
+            result => return result,
+        }
+    }
+    call().await
 }
 
 fn kind(error: &StoreError) -> &'static str {
     match error {
         StoreError::Unavailable(_) => "unavailable",
+        StoreError::Conflict(_) => "conflict",
         StoreError::Full(_) => "full",
         StoreError::Data(_) => "data",
+        StoreError::Damaged(_) => "damaged",
         StoreError::Defect(_) => "defect",
         StoreError::Startup(_) => "startup",
         StoreError::Unsupported(_) => "unsupported",
@@ -47,122 +135,128 @@ fn kind(error: &StoreError) -> &'static str {
 #[async_trait]
 impl Store for Measured {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.store.name()
     }
 
     async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
-        measure("insert", self.0.insert(units)).await
+        self.call("insert", || self.store.insert(units)).await
     }
 
     async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
-        measure("acquire", self.0.acquire(request)).await
+        self.call("acquire", || self.store.acquire(request)).await
     }
 
     async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
-        measure("settle", self.0.settle(items)).await
+        self.call("settle", || self.store.settle(items)).await
     }
 
     async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
-        measure("report_progress", self.0.report_progress(report)).await
+        self.call("report_progress", || self.store.report_progress(report)).await
     }
 
     async fn register(&self, session: &NewSession) -> StoreResult<Uuid> {
-        measure("register", self.0.register(session)).await
+        self.call("register", || self.store.register(session)).await
     }
 
     async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
-        measure("heartbeat", self.0.heartbeat(beats)).await
+        self.call("heartbeat", || self.store.heartbeat(beats)).await
     }
 
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
-        measure("end_session", self.0.end_session(session_id)).await
+        self.call("end_session", || self.store.end_session(session_id)).await
     }
 
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
-        measure("stops", self.0.stops(session_id)).await
+        self.call("stops", || self.store.stops(session_id)).await
     }
 
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
-        measure("cancel", self.0.cancel(ids, reason)).await
+        self.call("cancel", || self.store.cancel(ids, reason)).await
     }
 
     async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        measure("retry", self.0.retry(ids)).await
+        self.call("retry", || self.store.retry(ids)).await
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        measure("delete", self.0.delete(ids)).await
+        self.call("delete", || self.store.delete(ids)).await
     }
 
     async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
-        measure("pause", self.0.pause(worker_id, reason)).await
+        self.call("pause", || self.store.pause(worker_id, reason)).await
     }
 
     async fn resume(&self, worker_id: &str) -> StoreResult<()> {
-        measure("resume", self.0.resume(worker_id)).await
+        self.call("resume", || self.store.resume(worker_id)).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
-        measure("rescue", self.0.rescue(limit)).await
+        self.within(WORK, "rescue", || self.store.rescue(limit)).await
     }
 
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
-        measure("prune", self.0.prune(retention, limit)).await
+        self.within(WORK, "prune", || self.store.prune(retention, limit)).await
     }
 
     async fn fold(&self, limit: u32) -> StoreResult<u64> {
-        measure("fold", self.0.fold(limit)).await
+        self.within(WORK, "fold", || self.store.fold(limit)).await
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
-        measure("get", self.0.get(ids)).await
+        self.call("get", || self.store.get(ids)).await
     }
 
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
-        measure("attempts", self.0.attempts(job_id)).await
+        self.call("attempts", || self.store.attempts(job_id)).await
     }
 
     async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
-        measure("history", self.0.history(job_id)).await
+        self.call("history", || self.store.history(job_id)).await
     }
 
     async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
-        measure("surroundings", self.0.surroundings(job)).await
+        self.call("surroundings", || self.store.surroundings(job)).await
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
-        measure("list", self.0.list(query)).await
+        self.call("list", || self.store.list(query)).await
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
-        measure("counts", self.0.counts()).await
+        self.call("counts", || self.store.counts()).await
     }
 
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
-        measure("throughput", self.0.throughput(worker_id, from_minute)).await
+        self.call("throughput", || self.store.throughput(worker_id, from_minute)).await
     }
 
     async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
-        measure("sessions", self.0.sessions(worker_id)).await
+        self.call("sessions", || self.store.sessions(worker_id)).await
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {
-        measure("now_ms", self.0.now_ms()).await
+        self.writes_again().await?;
+        self.call("now_ms", || self.store.now_ms()).await
+    }
+
+    async fn try_write(&self) -> StoreResult<()> {
+        self.call("try_write", || self.store.try_write()).await
     }
 
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
-        self.0.wakes()
+        self.store.wakes()
     }
 
     async fn announce(&self, hints: &[Hint]) -> StoreResult<()> {
-        measure("announce", self.0.announce(hints)).await
+        self.call("announce", || self.store.announce(hints)).await
     }
 
     async fn audit(&self) -> StoreResult<Vec<String>> {
-        measure("audit", self.0.audit()).await
+        // Reads everything, however much that is.
+        self.store.audit().await
     }
 
     async fn close(&self) {
-        self.0.close().await;
+        self.store.close().await;
     }
 }

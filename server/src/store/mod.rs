@@ -24,7 +24,7 @@ pub mod types;
 mod writes;
 
 use async_trait::async_trait;
-pub use connect::{ConnectOptions, backup, connect};
+pub use connect::{ConnectOptions, Pooler, backup, connect};
 pub use error::{StoreError, StoreResult};
 use tokio::sync::broadcast;
 pub use types::*;
@@ -112,6 +112,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The database's clock, in milliseconds since 1970; also tells that it answers.
     async fn now_ms(&self) -> StoreResult<i64>;
+
+    /// Writes something that takes room and changes nothing; fails as any write would that came now.
+    async fn try_write(&self) -> StoreResult<()>;
 
     /// What other servers announce. `None` where no other server can be.
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>>;

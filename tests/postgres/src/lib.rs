@@ -2,10 +2,11 @@
 //!
 //! Durability tests need the real thing, so `fsync` and `synchronous_commit` are on and the server can be killed and
 //! started again on the same port and data. Reading order: [`Cluster`], then `binaries` (where PostgreSQL is), `own`
-//! (one running server) and `watchdog` (who cleans up when nobody else can).
+//! (one running server), [`Pooler`] (what may stand before it) and `watchdog` (who cleans up when nobody else can).
 
 mod binaries;
 mod own;
+mod pooler;
 mod process;
 mod watchdog;
 
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::binaries::Binaries;
 use crate::own::{Own, Stop};
+pub use crate::pooler::Pooler;
 
 /// Names the environment variable with the URL of a running server, database included, whose user may create
 /// databases. When it is set, [`Cluster::shared`] uses that server and starts none.
@@ -42,6 +44,8 @@ pub enum Error {
          Elsewhere: install the server programs (initdb, postgres, psql) and put pg_config on PATH"
     )]
     NotInstalled { searched: String },
+    #[error("PgBouncer was not found. On Debian: apt-get install pgbouncer")]
+    NoPooler,
     #[error("running as root, and there is no account `postgres` or `nobody` to run PostgreSQL under")]
     NoAccount,
     #[error("{program} failed ({status}):\n{output}")]

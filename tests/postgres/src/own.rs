@@ -49,9 +49,9 @@ pub(crate) enum Stop {
 
 /// The user that PostgreSQL runs as when we are root, for it refuses to be root.
 #[derive(Debug, Clone, Copy)]
-struct Account {
-    uid: u32,
-    gid: u32,
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Own {
@@ -263,7 +263,7 @@ impl Drop for Own {
 }
 
 /// The account to run under: none unless we are root.
-fn account() -> Result<Option<Account>, Error> {
+pub(crate) fn account() -> Result<Option<Account>, Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
@@ -281,7 +281,7 @@ fn id(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap_or(i32::MAX)
 }
 
-fn free_port() -> Result<u16, Error> {
+pub(crate) fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("no free port on 127.0.0.1"))?;
     Ok(listener.local_addr().map_err(Error::io("no free port on 127.0.0.1"))?.port())
 }

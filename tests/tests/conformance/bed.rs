@@ -8,8 +8,8 @@ use std::{
 
 use futures::{FutureExt as _, future::LocalBoxFuture};
 use jobqueue_server::store::{
-    AttemptOutcome, AttemptRecord, ConnectOptions, IdempotencyKey, JobRecord, ListQuery, NewJob, NewSession, Rescued,
-    Retention, Start, Store, Stored, Unit, UnitAnswer, WorkerIdCounts, connect,
+    AttemptOutcome, AttemptRecord, ConnectOptions, IdempotencyKey, JobRecord, ListQuery, NewJob, NewSession, Pooler,
+    Rescued, Retention, Start, Store, Stored, Unit, UnitAnswer, WorkerIdCounts, connect,
 };
 use jobqueue_shared::{limits, retry::RetryPolicy, state::State};
 use jobqueue_tests::{
@@ -87,7 +87,7 @@ pub(crate) async fn run(driver: Driver, scenario: impl for<'a> FnOnce(&'a Bed) -
 impl Bed {
     pub(crate) async fn new(driver: Driver) -> Self {
         let database = Database::create(driver).await;
-        let store = open(database.url()).await;
+        let store = open_by(driver, database.url()).await;
         assert_eq!(store.name(), if driver == Driver::Sqlite { "sqlite" } else { "postgres" });
         Self { driver, store, database, more: Mutex::default() }
     }
@@ -97,7 +97,7 @@ impl Bed {
         if self.driver == Driver::Sqlite {
             return Arc::clone(&self.store);
         }
-        let second = open(self.database.url()).await;
+        let second = open_by(self.driver, self.database.url()).await;
         self.more.lock().unwrap().push(Arc::clone(&second));
         second
     }
@@ -125,7 +125,7 @@ impl Bed {
     /// As after a restart of the server.
     pub(crate) async fn reopened(self) -> Self {
         self.store.close().await;
-        let store = open(self.database.url()).await;
+        let store = open_by(self.driver, self.database.url()).await;
         Self { store, ..self }
     }
 
@@ -339,6 +339,12 @@ pub(crate) fn tally(counts: &WorkerIdCounts) -> [u64; 5] {
 }
 
 pub(crate) async fn open(url: &str) -> Arc<dyn Store> {
-    let options = ConnectOptions { max_connections: 8, ..ConnectOptions::new(url) };
+    open_by(Driver::Postgres, url).await
+}
+
+/// As a server opens it that is told what stands between.
+async fn open_by(driver: Driver, url: &str) -> Arc<dyn Store> {
+    let pooler = if driver == Driver::Pooled { Pooler::Transaction } else { Pooler::None };
+    let options = ConnectOptions { max_connections: 8, pooler, ..ConnectOptions::new(url) };
     connect(&options).await.unwrap()
 }

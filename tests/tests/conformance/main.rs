@@ -1,4 +1,4 @@
-//! What every store must do, written once and run on both drivers.
+//! What every store must do, written once and run on both drivers, and on PostgreSQL behind a pooler.
 //!
 //! [`bed`] gives each scenario an empty database and looks at it again when the scenario is over: nothing that is
 //! stored may contradict anything else. A scenario is named by what must hold.
@@ -19,6 +19,7 @@ mod model;
 mod moves;
 mod operations;
 mod pause;
+mod pooler;
 mod postgres;
 mod prune;
 mod reads;
@@ -29,7 +30,7 @@ mod submit;
 mod texts;
 mod timeouts;
 
-/// Makes a test for each driver from every scenario that is named.
+/// Makes a test for each driver, and one behind a pooler, from every scenario that is named.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
@@ -42,6 +43,12 @@ macro_rules! scenarios {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $name() {
                 $crate::bed::run(jobqueue_tests::database::Driver::Postgres, |bed| Box::pin(super::$name(bed))).await;
+            })+
+        }
+        mod pooled {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                $crate::bed::run(jobqueue_tests::database::Driver::Pooled, |bed| Box::pin(super::$name(bed))).await;
             })+
         }
     };

@@ -3,12 +3,13 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use jobqueue_shared::limits;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
     PostgresStore, Tx, counts,
     floor::{Floors, PRIORITIES, Start},
+    pool::Pool,
 };
 use crate::store::{
     error::StoreResult,
@@ -165,7 +166,7 @@ const FIRST_READY: &str = "
 
 /// Off the acquire path: behind an old snapshot this walks every dead row. Not getting to it is no loss: the next
 /// expiry asks again.
-async fn look_from_bottom(pool: PgPool, floors: Arc<Floors>, worker_id: String) {
+async fn look_from_bottom(pool: Pool, floors: Arc<Floors>, worker_id: String) {
     let began = Instant::now();
     match sqlx::query_as(FIRST_READY).bind(&worker_id).fetch_all(&pool).await {
         Ok(first) => floors.looked(&worker_id, began, &first),

@@ -12,7 +12,7 @@ use crate::store::{
 
 /// One snapshot over all tables, so that moving jobs are seen in one place.
 pub(super) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
-    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "").await?;
     sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
     let mut found = Found::default();
     found.jobs = sqlx::query_as("SELECT id, worker_id FROM jobs").fetch_all(&mut *tx).await?.into_iter().collect();
@@ -53,5 +53,6 @@ pub(super) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
     )
     .fetch_all(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(found.verdict(&counters, &orphans))
 }

@@ -12,6 +12,7 @@ mod list;
 mod moves;
 mod open;
 mod pause;
+mod pool;
 mod read;
 mod rescue;
 mod sessions;
@@ -23,7 +24,7 @@ mod wake;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use pool::{Pool, Tx};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
@@ -38,10 +39,8 @@ use super::{
     },
 };
 
-type Tx = Transaction<'static, Postgres>;
-
 pub(super) struct PostgresStore {
-    pool: PgPool,
+    pool: Pool,
     clock: std::sync::Arc<Clock>,
     floors: std::sync::Arc<floor::Floors>,
     wakes: broadcast::Sender<Hint>,
@@ -57,21 +56,19 @@ impl PostgresStore {
 
     /// A transaction whose commit is on disk before it is acknowledged.
     async fn begin(&self) -> StoreResult<Tx> {
-        Ok(self.pool.begin().await?)
+        Ok(self.pool.begin_with("BEGIN", "").await?)
     }
 
     /// A transaction whose loss in a crash is only a redelivery.
     async fn begin_lazy(&self) -> StoreResult<Tx> {
-        Ok(self.pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await?)
+        Ok(self.pool.begin_with("BEGIN", "; SET LOCAL synchronous_commit = off").await?)
     }
 
     /// The same, and no other of this session runs beside it. Not by its row: heartbeats must get through.
     async fn begin_alone(&self, session_id: Uuid) -> StoreResult<Tx> {
-        let begin = format!(
-            "BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({})",
-            session_key(session_id)
-        );
-        Ok(self.pool.begin_with(AssertSqlSafe(begin)).await?)
+        let then =
+            format!("; SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({})", session_key(session_id));
+        Ok(self.pool.begin_with("BEGIN", &then).await?)
     }
 }
 
@@ -192,6 +189,10 @@ impl Store for PostgresStore {
 
     async fn now_ms(&self) -> StoreResult<i64> {
         self.now().await
+    }
+
+    async fn try_write(&self) -> StoreResult<()> {
+        upkeep::try_write(self).await
     }
 
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {

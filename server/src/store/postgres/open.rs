@@ -2,18 +2,14 @@
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
-use sqlx::{
-    Connection as _, PgConnection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{PostgresStore, pool::Pool};
 use crate::store::{
     clock::Clock,
-    connect::{ConnectOptions, SCHEMA_LEVEL, too_new},
+    connect::{ConnectOptions, Pooler, SCHEMA_LEVEL, too_new},
     error::{StoreError, StoreResult},
 };
 
@@ -21,68 +17,118 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations/postgres");
 
 impl PostgresStore {
     pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
-        let base = PgConnectOptions::from_str(&options.url)
-            .map_err(|error| StoreError::Startup(format!("the database URL: {error}")))?
-            .application_name("jobqueue");
-        migrate(&base).await?;
-        let hot = base.clone().options([
-            ("enable_seqscan", "off"),
-            ("jit", "off"),
-            ("statement_timeout", "15s"),
-            ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "5s"),
-        ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.acquire_timeout)
-            .connect_with(hot)
-            .await
-            .map_err(|error| StoreError::Startup(format!("cannot connect to PostgreSQL: {error}")))?;
-        check_durability(&pool).await?;
+        let base = parse("the database URL", &options.url)?;
+        let base = match options.pooler {
+            Pooler::None => base,
+            // Poolers refuse what they do not know of a session's settings.
+            Pooler::Transaction => base.extra_float_digits(None),
+        };
+        let direct = match (&options.direct_url, options.pooler) {
+            (Some(url), _) => Some(parse("--database-direct-url", url)?),
+            (None, Pooler::None) => Some(base.clone()),
+            (None, Pooler::Transaction) => None,
+        };
+        match &direct {
+            Some(direct) => migrate(direct).await?,
+            None => migrate_in_a_transaction(&base).await?,
+        }
+        let pool = Pool::connect(base, options).await.map_err(cannot_connect)?;
+        check_session(&pool, options.pooler).await?;
         let clock = Arc::new(Clock::new(0));
         read_clock(&pool, &clock).await?;
         let (wakes, _) = broadcast::channel(4_096);
-        let tasks = vec![
-            tokio::spawn(super::wake::listen(base, wakes.clone())),
-            tokio::spawn(follow_clock(pool.clone(), clock.clone())),
-        ];
+        let mut tasks = vec![tokio::spawn(follow_clock(pool.clone(), clock.clone()))];
+        match direct {
+            Some(direct) => tasks.push(tokio::spawn(super::wake::listen(direct, wakes.clone()))),
+            None => tracing::info!(
+                "servers behind the pooler find each other's jobs by polling; --database-direct-url lets them be told"
+            ),
+        }
         Ok(Self { pool, clock, floors: Arc::default(), wakes, key_cursor: std::sync::Mutex::new(Uuid::nil()), tasks })
     }
+}
+
+fn parse(what: &str, url: &str) -> StoreResult<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Startup(format!("{what}: {error}")))?;
+    Ok(options.application_name("jobqueue"))
+}
+
+fn cannot_connect(error: sqlx::Error) -> StoreError {
+    let text = error.to_string();
+    // PgBouncer's words for settings of a session that it will not keep.
+    if text.contains("unsupported startup parameter") {
+        return behind_a_pooler();
+    }
+    StoreError::Startup(format!("cannot connect to PostgreSQL: {text}"))
+}
+
+fn behind_a_pooler() -> StoreError {
+    StoreError::Startup(
+        "the database URL leads to a pooler, such as PgBouncer: start with --database-pooler transaction, and with \
+         --database-direct-url for PostgreSQL's own address if it can be reached"
+            .into(),
+    )
 }
 
 /// Brings the schema up to date, on a connection of its own: closing it frees the migrations' advisory lock,
 /// also when a start is cancelled half-way.
 async fn migrate(options: &PgConnectOptions) -> StoreResult<()> {
-    let startup = |error: sqlx::Error| StoreError::Startup(format!("cannot connect to PostgreSQL: {error}"));
-    let mut connection = PgConnection::connect_with(options).await.map_err(startup)?;
+    let mut connection = PgConnection::connect_with(options).await.map_err(cannot_connect)?;
+    sqlx::query("SELECT pg_advisory_lock(hashtext('jobqueue_migrate'))").execute(&mut connection).await?;
+    bring_up_to_date(&mut connection, true).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Through a pooler: in one transaction, whose end frees the lock, also when a start is cancelled half-way.
+async fn migrate_in_a_transaction(options: &PgConnectOptions) -> StoreResult<()> {
+    let mut connection = PgConnection::connect_with(options).await.map_err(cannot_connect)?;
+    // The migrator prepares statements under names, which stay in the session that was lent: they must not meet
+    // those of another migrator, before or after.
+    const BEGIN: &str = "BEGIN; DEALLOCATE ALL; SELECT pg_advisory_xact_lock(hashtext('jobqueue_migrate'))";
+    let mut tx = connection.begin_with(BEGIN).await?;
+    bring_up_to_date(&mut tx, false).await?;
+    sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *tx).await?;
+    tx.commit().await?;
+    connection.close().await?;
+    Ok(())
+}
+
+async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> StoreResult<()> {
     let known: bool =
-        sqlx::query_scalar("SELECT to_regclass('schema_compat') IS NOT NULL").fetch_one(&mut connection).await?;
+        sqlx::query_scalar("SELECT to_regclass('schema_compat') IS NOT NULL").fetch_one(&mut *connection).await?;
     if known {
         let needed: i32 =
-            sqlx::query_scalar("SELECT min_server_level FROM schema_compat").fetch_one(&mut connection).await?;
+            sqlx::query_scalar("SELECT min_server_level FROM schema_compat").fetch_one(&mut *connection).await?;
         if needed > SCHEMA_LEVEL {
             return Err(too_new(needed));
         }
     }
     // A newer schema that allows this server has migrations that it does not know.
-    let migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ignore_missing: true, ..Migrator::DEFAULT };
+    let migrations = MIGRATOR.migrations.clone();
+    let migrator = Migrator { migrations, ignore_missing: true, locking, ..Migrator::DEFAULT };
     migrator
-        .run(&mut connection)
+        .run(connection)
         .await
-        .map_err(|error| StoreError::Startup(format!("cannot bring the schema up to date: {error}")))?;
-    connection.close().await?;
-    Ok(())
+        .map_err(|error| StoreError::Startup(format!("cannot bring the schema up to date: {error}")))
 }
 
-async fn check_durability(pool: &PgPool) -> StoreResult<()> {
-    let (version, fsync, full_page_writes, synchronous_commit): (i32, String, String, String) = sqlx::query_as(
-        "SELECT current_setting('server_version_num')::int, current_setting('fsync'),
-                current_setting('full_page_writes'), current_setting('synchronous_commit')",
-    )
-    .fetch_one(pool)
-    .await?;
+/// Whether PostgreSQL keeps its promises, and a session what it was told.
+async fn check_session(pool: &Pool, pooler: Pooler) -> StoreResult<()> {
+    let (version, fsync, full_page_writes, synchronous_commit, enable_seqscan): (i32, String, String, String, String) =
+        sqlx::query_as(
+            "SELECT current_setting('server_version_num')::int, current_setting('fsync'),
+                    current_setting('full_page_writes'), current_setting('synchronous_commit'),
+                    current_setting('enable_seqscan')",
+        )
+        .fetch_one(pool)
+        .await?;
     if version < 150_000 {
         return Err(StoreError::Startup(format!("PostgreSQL 15 or newer is needed; this is {}", version / 10_000)));
+    }
+    // A pooler that is set to ignore what it does not know.
+    if pooler == Pooler::None && enable_seqscan != "off" {
+        return Err(behind_a_pooler());
     }
     if fsync != "on" || full_page_writes != "on" || synchronous_commit == "off" {
         tracing::warn!(
@@ -95,14 +141,26 @@ async fn check_durability(pool: &PgPool) -> StoreResult<()> {
     Ok(())
 }
 
-pub(super) async fn read_clock(pool: &PgPool, clock: &Clock) -> StoreResult<i64> {
-    let now: i64 = sqlx::query_scalar("SELECT now_ms()").fetch_one(pool).await?;
+const READ_CLOCK: &str = "
+    SELECT now_ms(), pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
+           current_setting('synchronous_standby_names') <> ''";
+
+/// And whether the server can still write: after a failover this connection may lead to the old one.
+pub(super) async fn read_clock(pool: &Pool, clock: &Clock) -> StoreResult<i64> {
+    let mut session = pool.acquire().await?;
+    let (now, read_only, replicated): (i64, bool, bool) = sqlx::query_as(READ_CLOCK).fetch_one(&mut *session).await?;
+    if read_only {
+        session.is_read_only();
+        return Err(StoreError::Unavailable("the database is read-only, as a standby is".into()));
+    }
+    session.commit().await?;
+    pool.set_replicated(replicated);
     clock.set(now);
     Ok(now)
 }
 
 /// Keeps the known time close to the database's. A failure waits for the next turn: the old time serves on.
-async fn follow_clock(pool: PgPool, clock: Arc<Clock>) {
+async fn follow_clock(pool: Pool, clock: Arc<Clock>) {
     let mut turns = tokio::time::interval(Duration::from_secs(1));
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

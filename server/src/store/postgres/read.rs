@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{PostgresStore, pool::Session};
 use crate::store::{
     error::StoreResult,
     places,
@@ -53,16 +53,17 @@ const GET: &str = "
 pub(super) async fn get(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.pool.acquire().await?;
     let records = records(&mut connection, ids, "j.payload").await?;
+    connection.commit().await?;
     Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
 /// Where jobs stand, without their payloads.
-pub(super) async fn states(connection: &mut PgConnection, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
+pub(super) async fn states(connection: &mut Session, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
     records(connection, ids, "''::bytea").await
 }
 
 async fn records(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     ids: &[Uuid],
     payload: &'static str,
 ) -> StoreResult<HashMap<Uuid, JobRecord>> {
@@ -88,10 +89,12 @@ const ATTEMPTS: &str = "
 
 pub(super) async fn attempts(store: &PostgresStore, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
     let mut connection = store.pool.acquire().await?;
-    attempts_of(&mut connection, job_id).await
+    let attempts = attempts_of(&mut connection, job_id).await?;
+    connection.commit().await?;
+    Ok(attempts)
 }
 
-async fn attempts_of(connection: &mut PgConnection, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+async fn attempts_of(connection: &mut Session, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
     let rows: Vec<AttemptReadRow> = sqlx::query_as(ATTEMPTS)
         .bind(job_id)
         .bind(i64::from(jobqueue_shared::limits::ATTEMPTS_KEPT))
@@ -106,7 +109,7 @@ const HOST: &str = "SELECT host FROM sessions WHERE id = $1";
 
 /// On one snapshot, so that no attempt is told twice or not at all because it ended between two looks.
 pub(super) async fn history(store: &PostgresStore, job_id: Uuid) -> StoreResult<Option<History>> {
-    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "").await?;
     let Some(job) = states(&mut tx, &[job_id]).await?.remove(&job_id) else { return Ok(None) };
     let attempts = attempts_of(&mut tx, job_id).await?;
     let progress: Option<ProgressRow> = sqlx::query_as(PROGRESS).bind(job_id).fetch_optional(&mut *tx).await?;

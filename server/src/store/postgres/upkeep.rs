@@ -120,6 +120,7 @@ async fn prune_keys(store: &PostgresStore, before: i64, limit: i64) -> StoreResu
         .bind(expired)
         .execute(&mut *connection)
         .await?;
+    connection.commit().await?;
     Ok(deleted.rows_affected())
 }
 
@@ -225,6 +226,17 @@ pub(super) async fn fold(store: &PostgresStore, limit: u32) -> StoreResult<u64> 
         .await?;
     tx.commit().await?;
     Ok(rows.len() as u64)
+}
+
+/// About a MiB of new pages, gone at the commit, and a change of a row, in the log.
+const TRY_WRITE: &str = "
+    CREATE TEMPORARY TABLE jobqueue_room ON COMMIT DROP AS SELECT n FROM generate_series(1, 30000) AS t(n);
+    UPDATE schema_compat SET min_server_level = min_server_level";
+
+pub(super) async fn try_write(store: &PostgresStore) -> StoreResult<()> {
+    let mut tx = store.begin().await?;
+    sqlx::raw_sql(TRY_WRITE).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
 }
 
 fn add<const N: usize>(sums: &mut [i64; N], more: [i32; N]) {

@@ -1,6 +1,6 @@
 //! worker_ids whose jobs are not handed out until a person resumes them.
 
-use super::SqliteStore;
+use super::{SqliteStore, begin};
 use crate::store::error::StoreResult;
 
 const PAUSE: &str = "
@@ -11,12 +11,14 @@ const PAUSE: &str = "
 pub(super) async fn pause(store: &SqliteStore, worker_id: &str, reason: &str) -> StoreResult<()> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
-    sqlx::query(PAUSE).bind(worker_id).bind(reason).bind(now).execute(&mut *writer).await?;
-    Ok(())
+    let mut tx = begin(&mut writer).await?;
+    sqlx::query(PAUSE).bind(worker_id).bind(reason).bind(now).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
 }
 
 pub(super) async fn resume(store: &SqliteStore, worker_id: &str) -> StoreResult<()> {
     let mut writer = store.writer().await?;
-    sqlx::query("DELETE FROM worker_ids WHERE worker_id = ?1").bind(worker_id).execute(&mut *writer).await?;
-    Ok(())
+    let mut tx = begin(&mut writer).await?;
+    sqlx::query("DELETE FROM worker_ids WHERE worker_id = ?1").bind(worker_id).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
 }

@@ -20,6 +20,7 @@ pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> Store
     let id = Uuid::new_v4();
     let tasks = serde_json::to_string(&session.tasks).map_err(|error| StoreError::Data(error.to_string()))?;
     let mut writer = store.writer().await?;
+    let mut tx = begin(&mut writer).await?;
     sqlx::query(REGISTER)
         .bind(id)
         .bind(&session.worker_id)
@@ -30,8 +31,9 @@ pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> Store
         .bind(i64::from(session.slots))
         .bind(session.lease_ms)
         .bind(store.clock.now_ms())
-        .execute(&mut *writer)
+        .execute(&mut *tx)
         .await?;
+    tx.commit().await?;
     Ok(id)
 }
 

@@ -5,13 +5,16 @@ use uuid::Uuid;
 
 use super::{SqliteStore, begin, counts, id_list, moves, read};
 use crate::store::{
-    error::StoreResult,
+    error::{StoreError, StoreResult},
     moving::{self, SetAsideRow},
     places,
     retention::{self, Keys},
     types::Retention,
     writes::Deltas,
 };
+
+/// A group of submits is 8 MiB of payloads; with its indexes, twice: in the log and in the file.
+const ROOM: u64 = 24 * 1024 * 1024;
 
 pub(super) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     let now = store.clock.now_ms();
@@ -24,7 +27,9 @@ pub(super) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32
     pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
     pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
     let mut writer = store.writer().await?;
-    sqlx::query("DELETE FROM series WHERE minute < ?1").bind(now / 60_000 - 2 * 1_440).execute(&mut *writer).await?;
+    let mut tx = begin(&mut writer).await?;
+    sqlx::query("DELETE FROM series WHERE minute < ?1").bind(now / 60_000 - 2 * 1_440).execute(&mut *tx).await?;
+    tx.commit().await?;
     Ok(pruned)
 }
 
@@ -116,11 +121,28 @@ async fn prune_keys(store: &SqliteStore, before: i64, limit: i64) -> StoreResult
     let records = read::states(&mut connection, &ids).await?;
     let expired = retention::expired_keys(&keys, &records, before);
     let mut writer = store.writer().await?;
+    let mut tx = begin(&mut writer).await?;
     let deleted = sqlx::query("DELETE FROM idempotency_keys WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))")
         .bind(id_list(&expired))
-        .execute(&mut *writer)
+        .execute(&mut *tx)
         .await?;
+    tx.commit().await?;
     Ok(deleted.rows_affected())
+}
+
+/// A page that is written anew, into the log; and room for more than the largest group.
+pub(super) async fn try_write(store: &SqliteStore) -> StoreResult<()> {
+    let mut writer = store.writer().await?;
+    let mut tx = begin(&mut writer).await?;
+    sqlx::query("UPDATE schema_compat SET min_server_level = min_server_level").execute(&mut *tx).await?;
+    tx.commit().await?;
+    let free = rustix::fs::statvfs(store.options.get_filename())
+        .map_err(|error| StoreError::Unavailable(format!("the file system does not answer: {error}")))?;
+    let free = free.f_bavail.saturating_mul(free.f_frsize);
+    if free < ROOM {
+        return Err(StoreError::Full(format!("{} KiB are free, {} are needed", free / 1024, ROOM / 1024)));
+    }
+    Ok(())
 }
 
 const OLD_SESSIONS: &str = "
@@ -131,6 +153,8 @@ const OLD_SESSIONS: &str = "
 
 async fn prune_sessions(store: &SqliteStore, before: i64, limit: i64) -> StoreResult<u64> {
     let mut writer = store.writer().await?;
-    let deleted = sqlx::query(OLD_SESSIONS).bind(before).bind(limit).execute(&mut *writer).await?;
+    let mut tx = begin(&mut writer).await?;
+    let deleted = sqlx::query(OLD_SESSIONS).bind(before).bind(limit).execute(&mut *tx).await?;
+    tx.commit().await?;
     Ok(deleted.rows_affected())
 }

@@ -1,0 +1,344 @@
+//! Connections, and what a transaction is on them: alone on a session of the server's own, or, behind a pooler in
+//! transaction mode, on whatever session it is lent until it ends.
+
+use std::{
+    fmt::Debug,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{
+    StreamExt as _, TryFutureExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Describe, Either, Execute, Executor, PgPool, Postgres, SqlStr,
+    error::BoxDynError,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+use tokio::time::timeout;
+
+use crate::store::connect::{ConnectOptions, Pooler};
+
+/// What every statement runs with: no plan hangs on statistics, and nobody waits for a stuck server.
+const SETTINGS: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+    ("statement_timeout", "15s"),
+    ("lock_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+];
+
+/// The same for one transaction, where a session keeps nothing.
+const LOCAL_SETTINGS: &str = "; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = '15s'; \
+     SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
+/// A connection that does not answer within this time when it is given back is given up.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// Runs single statements, too.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    connections: PgPool,
+    pooler: Pooler,
+    /// A commit waits for standbys.
+    replicated: Arc<AtomicBool>,
+}
+
+impl Pool {
+    pub(super) async fn connect(base: PgConnectOptions, options: &ConnectOptions) -> Result<Self, sqlx::Error> {
+        let base = match options.pooler {
+            Pooler::None => base.options(SETTINGS),
+            Pooler::Transaction => base,
+        };
+        let connections = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(base)
+            .await?;
+        Ok(Self { connections, pooler: options.pooler, replicated: Arc::default() })
+    }
+
+    /// A transaction; `begin` opens it, `then` follows in the same message, each statement after a semicolon.
+    pub(super) async fn begin_with(&self, begin: &str, then: &str) -> Result<Tx, sqlx::Error> {
+        let settings = match self.pooler {
+            Pooler::None => "",
+            Pooler::Transaction => LOCAL_SETTINGS,
+        };
+        let mut tx = self.acquire_session().await?;
+        // From here on it may be open, also when the call is cut off.
+        tx.open = true;
+        tx.execute(AssertSqlSafe(format!("{begin}{settings}{then}"))).await?;
+        Ok(tx)
+    }
+
+    /// For single statements. Behind a pooler it is a transaction: outside of one, a statement's preparation and its
+    /// execution may reach different sessions. Whoever writes commits.
+    pub(super) async fn acquire(&self) -> Result<Tx, sqlx::Error> {
+        match self.pooler {
+            Pooler::None => self.acquire_session().await,
+            Pooler::Transaction => self.begin_with("BEGIN", "").await,
+        }
+    }
+
+    async fn acquire_session(&self) -> Result<Tx, sqlx::Error> {
+        let connection = self.connections.acquire().await?;
+        let session = Session { connection, named: self.pooler == Pooler::None, read_only: false };
+        Ok(Tx { session: Some(session), open: false, pool: self.clone() })
+    }
+
+    pub(super) fn set_replicated(&self, replicated: bool) {
+        self.replicated.store(replicated, Ordering::Relaxed);
+    }
+
+    async fn close_idle(&self) {
+        while let Some(connection) = self.connections.try_acquire() {
+            let _ = timeout(RELEASE, connection.close()).await;
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+/// One statement, its rows read to the end before the first is given out.
+impl<'c> Executor<'c> for &'c Pool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let rows = async move {
+            let mut tx = self.acquire().await?;
+            let rows: Vec<_> = tx.fetch_many(query).try_collect().await?;
+            tx.commit().await?;
+            Ok(stream::iter(rows).map(Ok))
+        };
+        rows.try_flatten_stream().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        Box::pin(async move {
+            let mut tx = self.acquire().await?;
+            let row = tx.fetch_optional(query).await?;
+            tx.commit().await?;
+            Ok(row)
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async move { self.acquire().await?.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async move { self.acquire().await?.describe(sql).await })
+    }
+}
+
+/// A transaction, or a session for single statements. Dropped before its commit, it is rolled back.
+#[derive(Debug)]
+pub(super) struct Tx {
+    /// Taken when it ends.
+    session: Option<Session>,
+    /// A transaction is open, or may be.
+    open: bool,
+    pool: Pool,
+}
+
+const ENDED: &str = "a transaction that has ended is gone";
+
+impl Deref for Tx {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        #[expect(clippy::expect_used, reason = "commit and drop end it, and both take it")]
+        self.session.as_ref().expect(ENDED)
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Session {
+        #[expect(clippy::expect_used, reason = "commit and drop end it, and both take it")]
+        self.session.as_mut().expect(ENDED)
+    }
+}
+
+impl Tx {
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.open {
+            // A commit that statement_timeout cuts off while it waits for a standby is reported as done, although the
+            // standby does not have it.
+            let waits = self.pool.replicated.load(Ordering::Relaxed);
+            let commit = if waits { "SET LOCAL statement_timeout = 0; COMMIT" } else { "COMMIT" };
+            self.execute(commit).await?;
+        }
+        if let Some(session) = self.session.take() {
+            session.release();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        if self.open {
+            self.execute("ROLLBACK").await?;
+        }
+        if let Some(session) = self.session.take() {
+            session.release();
+        }
+        Ok(())
+    }
+
+    /// It leads to a server that only reads. It and the idle ones are closed: new ones may reach one that writes.
+    pub(super) fn is_read_only(mut self) {
+        self.read_only = true;
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        // Without a runtime the connection closes, which rolls back as well.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(session.give_up(self.open, self.pool.clone()));
+        }
+    }
+}
+
+/// What statements run on.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: PoolConnection<Postgres>,
+    /// Statements are prepared once a connection, under a name. A pooler would lend the name's session to others.
+    named: bool,
+    /// A write was refused because of where this connection leads.
+    read_only: bool,
+}
+
+impl Session {
+    /// As sqlx does when a connection is dropped, but not for ever: one that is half open would never come back.
+    fn release(mut self) {
+        tokio::spawn(timeout(RELEASE, self.connection.return_to_pool()));
+    }
+
+    async fn give_up(mut self, open: bool, pool: Pool) {
+        if self.read_only {
+            let _ = timeout(RELEASE, self.connection.close()).await;
+            pool.close_idle().await;
+            return;
+        }
+        let ended = async {
+            if open { self.connection.execute("ROLLBACK").await.map(drop) } else { self.connection.ping().await }
+        };
+        match timeout(RELEASE, ended).await {
+            Ok(Ok(())) => self.release(),
+            _ => drop(self.connection.detach()),
+        }
+    }
+}
+
+fn tells_read_only(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|it| it.code().is_some_and(|code| code == "25006"))
+}
+
+impl<'c> Executor<'c> for &'c mut Session {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let Session { connection, named, read_only } = self;
+        let query = Statement { query, named: *named };
+        connection.fetch_many(query).inspect_err(|error| *read_only |= tells_read_only(error)).boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let Session { connection, named, read_only } = self;
+        let query = Statement { query, named: *named };
+        Box::pin(connection.fetch_optional(query).inspect_err(|error| *read_only |= tells_read_only(error)))
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.connection.prepare_with(sql, parameters)
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.connection.describe(sql)
+    }
+}
+
+/// A query whose preparation is kept only where the session is ours. sqlx names it also when it keeps nothing.
+struct Statement<E> {
+    query: E,
+    named: bool,
+}
+
+impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Statement<E> {
+    fn sql(self) -> SqlStr {
+        self.query.sql()
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        self.query.statement()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        self.query.take_arguments()
+    }
+
+    fn persistent(&self) -> bool {
+        self.named && self.query.persistent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_behind_a_pooler_has_every_setting_of_a_session() {
+        for (name, value) in SETTINGS {
+            let [bare, quoted] = [format!("SET LOCAL {name} = {value}"), format!("SET LOCAL {name} = '{value}'")];
+            assert!(LOCAL_SETTINGS.contains(&bare) || LOCAL_SETTINGS.contains(&quoted), "{name}");
+        }
+        assert_eq!(LOCAL_SETTINGS.matches("SET LOCAL").count(), SETTINGS.len());
+    }
+}
