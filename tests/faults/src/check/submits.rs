@@ -148,6 +148,14 @@ fn keys_are_jobs(book: &Book<'_>, violations: &mut Vec<Violation>) {
             let events = first.events().chain(second.events());
             violations.push(violation(Promise::TrueDuplicate, Some(*id), what, events, None));
         }
+        // A request is refused for its key although nobody else's request has had it.
+        for call in &calls {
+            let Some(Kind::SubmitFailed { conflict: true, .. }) = call.answer.map(|it| &it.kind) else { continue };
+            if calls.iter().all(|it| it.submit.payload == call.submit.payload) && call.of == 1 {
+                let what = format!("key {key:?} is said to be another request's, and there is none");
+                violations.push(violation(Promise::TrueDuplicate, None, what, call.events(), None));
+            }
+        }
         for (call, (id, deduplicated, answer)) in &accepted {
             let is_first = || !calls.iter().any(|it| it.invoke != call.invoke && it.invoke.at_ns < answer.at_ns);
             if *deduplicated && is_first() {

@@ -36,10 +36,11 @@ pub enum Kind {
         job: Uuid,
         deduplicated: bool,
     },
-    /// Certainly not stored by this call.
+    /// Certainly not stored by this call; `conflict`: because the key had been used with another request.
     SubmitFailed {
         call: u64,
         place: u32,
+        conflict: bool,
         error: String,
     },
     SubmitUnknown {

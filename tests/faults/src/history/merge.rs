@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn line(seq: u64) -> String {
-        let kind = Kind::SubmitFailed { call: 1, place: 0, error: "no".to_owned() };
+        let kind = Kind::SubmitFailed { call: 1, place: 0, conflict: false, error: "no".to_owned() };
         serde_json::to_string(&Event { process: "a".to_owned(), seq, at_ns: seq, kind }).unwrap()
     }
 

@@ -78,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Recorder::create(folder.path(), "first").unwrap();
         let second = Recorder::create(folder.path(), "second").unwrap();
-        let kind = |n| Kind::SubmitFailed { call: n, place: 0, error: String::new() };
+        let kind = |n| Kind::SubmitFailed { call: n, place: 0, conflict: false, error: String::new() };
         first.record(kind(1)).unwrap();
         second.record_all([kind(2), kind(3)]).unwrap();
         first.record(kind(4)).unwrap();

@@ -1,9 +1,30 @@
 //! The programs that a run starts many times: they use the queue as people's programs do, and write down what they saw.
+//!
+//! [`submitter`] submits what [`work`] makes up; [`worker`] runs it, by the library behind a [`tap`] that sees every
+//! call, or by the bare calls of [`bare`], which sends what the library never would. [`scribe`] writes down for both
+//! what a worker and a server told each other.
 
+mod bare;
+mod calls;
+mod scribe;
 pub mod submitter;
+mod tap;
+mod work;
 pub mod worker;
 
-use std::path::PathBuf;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    path::PathBuf,
+    process,
+    time::Duration,
+};
+
+use rand::{SeedableRng as _, rngs::StdRng};
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::history::{Kind, Recorder};
 
 /// What both programs are told.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,4 +44,50 @@ pub struct Common {
     /// The jobs' address
     #[arg(long, default_value = "faults")]
     pub worker_id: String,
+}
+
+impl Common {
+    fn recorder(&self) -> io::Result<Recorder> {
+        Recorder::create(&self.history, &self.name)
+    }
+
+    /// A stream of its own for each part of the program.
+    fn random(&self, part: u64) -> StdRng {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, &self.name, part).hash(&mut hasher);
+        StdRng::seed_from_u64(hasher.finish())
+    }
+}
+
+/// Writes down, off the threads that others wait for. A program that cannot write down what it does must not go on.
+fn note(recorder: &Recorder, kinds: impl IntoIterator<Item = Kind>) {
+    if let Err(error) = tokio::task::block_in_place(|| recorder.record_all(kinds)) {
+        tracing::error!(%error, "the history cannot be written");
+        process::exit(74);
+    }
+}
+
+/// As the library connects: again whenever the connection is lost, and a peer that vanishes without a word is noticed.
+fn channel(server: &str) -> anyhow::Result<Channel> {
+    Ok(Endpoint::from_shared(server.to_owned())?
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(4))
+        .keep_alive_timeout(Duration::from_secs(2))
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+fn say_on_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // A test runs several programs in its own process.
+    let _ = lines.try_init();
+}
+
+/// Ends when the program is told to stop.
+async fn told_to_stop() -> io::Result<()> {
+    signal(SignalKind::terminate())?.recv().await;
+    Ok(())
 }

@@ -105,7 +105,9 @@ impl Model {
             let kind = match reply {
                 Reply::Died => continue,
                 Reply::Lost | Reply::NeverArrived => Kind::SubmitUnknown { call, place, error: error() },
-                Reply::Told if conflict => Kind::SubmitFailed { call, place, error: "the key is used".to_owned() },
+                Reply::Told if conflict => {
+                    Kind::SubmitFailed { call, place, conflict: true, error: "the key is used".to_owned() }
+                }
                 Reply::Told => {
                     let (job, deduplicated) = stored[place as usize];
                     Kind::SubmitOk { call, place, job, deduplicated }

@@ -113,7 +113,7 @@ fn a_refused_submit_that_is_stored() {
     let (mut history, state, job) = good_day();
     let event = event(&mut history, |it| matches!(it, Kind::SubmitOk { job: it, .. } if *it == job));
     let Kind::SubmitOk { call, place, .. } = event.kind else { panic!() };
-    event.kind = Kind::SubmitFailed { call, place, error: "max_retries".to_owned() };
+    event.kind = Kind::SubmitFailed { call, place, conflict: false, error: "max_retries".to_owned() };
     assert_eq!(told(&history, &state), (Promise::AllOrNothing, vec!["submit_invoke".into(), "submit_failed".into()]));
 }
 
@@ -216,6 +216,18 @@ fn a_duplicate_that_is_none() {
     }
     let (promise, kinds) = told(&history, &state);
     assert_eq!((promise, kinds.len()), (Promise::TrueDuplicate, 4));
+}
+
+#[test]
+fn a_request_that_is_refused_for_its_own_key() {
+    let mut model = Model::new();
+    model.submit("s", &[with_key("a", "k")], Reply::Told);
+    model.submit("s", &[with_key("a", "k")], Reply::Told);
+    let (mut history, state) = model.finish();
+    let last = history.events.iter_mut().rfind(|it| matches!(it.kind, Kind::SubmitOk { .. })).unwrap();
+    let Kind::SubmitOk { call, place, .. } = last.kind else { panic!() };
+    last.kind = Kind::SubmitFailed { call, place, conflict: true, error: "the key is used".to_owned() };
+    assert_eq!(told(&history, &state), (Promise::TrueDuplicate, vec!["submit_invoke".into(), "submit_failed".into()]));
 }
 
 #[test]
