@@ -27,7 +27,11 @@ pub(super) fn judge(book: &Book<'_>, violations: &mut Vec<Violation>) {
                 span.fault.planned && span.begins.at_ns >= life.from_ns && span.begins.at_ns <= life.to_ns
             });
             let acquired = story.leases.iter().find(|it| it.run_no == line.run_no && Some(it.session) == line.session);
-            let events = planned.last().map(|span| span.begins).into_iter().chain(acquired.map(|it| it.acquired));
+            let events = planned
+                .max_by_key(|span| span.begins.at_ns)
+                .map(|span| span.begins)
+                .into_iter()
+                .chain(acquired.map(|it| it.acquired));
             violations.push(story.violation(Promise::PlannedStopFree, job, what, events));
         }
     }

@@ -104,8 +104,8 @@ fn batches_are_whole(book: &Book<'_>, violations: &mut Vec<Violation>) {
         }
     }
     for calls in batches.values() {
-        let is_stored = |call: &&&SubmitCall<'_>| book.stored.contains_key(&call.submit.nonce);
-        let (stored, missing): (Vec<&SubmitCall<'_>>, Vec<_>) = calls.iter().partition(|call| is_stored(&call));
+        let (stored, missing): (Vec<&SubmitCall<'_>>, Vec<_>) =
+            calls.iter().partition(|call| book.stored.contains_key(&call.submit.nonce));
         // What is missing of an acknowledged one is lost, which is said elsewhere.
         if let (Some(stored), Some(missing)) = (stored.first(), missing.first())
             && missing.accepted().is_none()

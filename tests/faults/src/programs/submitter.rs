@@ -133,6 +133,15 @@ impl Lane {
     async fn submit_one(&self, random: &mut StdRng) {
         let job = self.make(random);
         let jobs = std::slice::from_ref(&job);
+        if random.random_bool(0.04) {
+            // Somebody changes their mind at once: it has hardly begun.
+            self.send(jobs).await;
+            let newest = self.recent.lock().unwrap_or_else(PoisonError::into_inner).back().copied();
+            if let Some(job) = newest {
+                self.cancel(job, random).await;
+            }
+            return;
+        }
         if job.submit.key.is_empty() {
             self.send(jobs).await;
             return;
@@ -200,7 +209,9 @@ impl Lane {
                     Kind::SubmitOk { call, place, job, deduplicated }
                 };
                 note(&self.shared.recorder, (0..).zip(&replies).map(ok));
-                replies.iter().for_each(|reply| self.remember(id(&reply.job_id)));
+                for reply in &replies {
+                    self.remember(id(&reply.job_id));
+                }
                 Heard::Yes
             }
             Ok(replies) => {
@@ -240,11 +251,15 @@ impl Lane {
         let recent: Vec<_> = self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
         let Some(&job) = recent.choose(random) else { return };
         if random.random_bool(0.5) {
-            self.send_order(job, Move::Cancel).await;
-            if random.random_bool(0.5) {
-                self.send_order(job, Move::Retry).await;
-            }
+            self.cancel(job, random).await;
         } else {
+            self.send_order(job, Move::Retry).await;
+        }
+    }
+
+    async fn cancel(&self, job: Uuid, random: &mut StdRng) {
+        self.send_order(job, Move::Cancel).await;
+        if random.random_bool(0.5) {
             self.send_order(job, Move::Retry).await;
         }
     }

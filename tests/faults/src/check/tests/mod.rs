@@ -21,7 +21,7 @@ fn accepts(model: Model) -> super::Figures {
 /// A model in which `worker-1` has got one job.
 fn leased(submit: &Submit) -> (Model, Lease) {
     let mut model = Model::new();
-    model.submit("submitter", &[submit.clone()], Reply::Told).unwrap();
+    model.submit("submitter", std::slice::from_ref(submit), Reply::Told).unwrap();
     let session = model.register("worker-1");
     let lease = model.acquire(session, Reply::Told).unwrap();
     model.start(&lease);

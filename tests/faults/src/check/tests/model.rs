@@ -358,7 +358,9 @@ impl Model {
     /// Lets every job finish.
     pub(super) fn drain(&mut self) {
         let sessions: Vec<_> = self.sessions.iter().filter(|(_, it)| it.alive).map(|(id, _)| *id).collect();
-        sessions.into_iter().for_each(|session| self.goodbye(session));
+        for session in sessions {
+            self.goodbye(session);
+        }
         self.pass(100_000);
         let session = self.register("drain");
         while let Some(lease) = self.acquire(session, Reply::Told) {

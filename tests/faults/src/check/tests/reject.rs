@@ -124,8 +124,10 @@ fn a_batch_that_is_stored_in_part() {
     let (mut history, mut state) = model.finish();
     let gone = state.jobs.pop().unwrap().id;
     history.events.retain(|event| match &event.kind {
-        Kind::Acquired { job, .. } | Kind::Started { job, .. } => *job != gone,
-        Kind::SettleInvoke { job, .. } | Kind::SettleOk { job, .. } => *job != gone,
+        Kind::Acquired { job, .. }
+        | Kind::Started { job, .. }
+        | Kind::SettleInvoke { job, .. }
+        | Kind::SettleOk { job, .. } => *job != gone,
         _ => true,
     });
     let (promise, kinds) = told(&history, &state);
@@ -188,7 +190,7 @@ fn a_duplicate_that_is_none() {
     model.submit("s", &[with_key("a", "k")], Reply::Told);
     model.submit("s", &[with_key("a", "k")], Reply::Told);
     let (mut history, state) = model.finish();
-    let last = history.events.iter_mut().filter(|it| matches!(it.kind, Kind::SubmitInvoke { .. })).next_back();
+    let last = history.events.iter_mut().rfind(|it| matches!(it.kind, Kind::SubmitInvoke { .. }));
     let Kind::SubmitInvoke { submit, .. } = &mut last.unwrap().kind else { panic!() };
     submit.payload = r#"{"nonce":"a","more":1}"#.to_owned();
     assert_eq!(told(&history, &state), (Promise::TrueDuplicate, vec!["submit_invoke".into(), "submit_ok".into()]));
