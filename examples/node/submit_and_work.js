@@ -109,6 +109,8 @@ const { job_id } = await call(jobs, "SubmitJob", {
   task: "greet",
   payload_json: '{"name": "Ada"}',
 });
+const { sentence } = await call(jobs, "ExplainJob", { job_id });
+console.error(`why it does not run yet: ${sentence}`);
 await workUntilDone(job_id);
 const { job } = await call(jobs, "GetJob", { job_id });
 console.log(JSON.stringify(job, null, 2));

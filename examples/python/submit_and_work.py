@@ -122,6 +122,8 @@ def main():
             jobs.SubmitJobRequest(worker_id=WORKER_ID, task="greet", payload_json='{"name": "Ada"}'),
             timeout=CALL_SECONDS,
         )
+        why = job_api.ExplainJob(jobs.ExplainJobRequest(job_id=submitted.job_id), timeout=CALL_SECONDS)
+        print(f"why it does not run yet: {why.sentence}", file=sys.stderr)
         work_until_done(workers_grpc.WorkerServiceStub(channel), submitted.job_id)
         job = job_api.GetJob(jobs.GetJobRequest(job_id=submitted.job_id), timeout=CALL_SECONDS).job
         print(json.dumps(MessageToDict(job, preserving_proto_field_name=True), indent=2))

@@ -14,6 +14,7 @@ use crate::{
     binaries,
     poll::{PATIENCE, within},
     process::Process,
+    web,
 };
 
 /// A server that listens.
@@ -103,6 +104,13 @@ impl Server {
     /// `http://host:port` of gRPC.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.grpc_addr)
+    }
+
+    /// How often it has looked for jobs that a worker asks for. One that waits is looked for every second or so.
+    pub async fn looks_for_jobs(&self) -> u64 {
+        let metrics = web::get(self.http_addr, "/metrics").await.text();
+        let line = metrics.lines().find(|it| it.starts_with("jobqueue_store_seconds_count{method=\"acquire\"}"));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     /// Clients with a connection of their own.

@@ -17,22 +17,28 @@ use jobqueue_tests::{
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The lines that a program prints, which must end well.
-async fn run(command: &mut Command) -> String {
+/// What a program prints.
+struct Printed {
+    out: String,
+    err: String,
+}
+
+/// It must end well.
+async fn run(command: &mut Command) -> Printed {
     let database = Database::create(Driver::Sqlite).await;
     let server = Server::start(database.url()).await;
     let running = command.env("JOBQUEUE_SERVER", server.endpoint()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_mins(2), running).await.expect("the example hangs").unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{:?}: {}\n{}", command, output.status, text(&output.stderr));
-    text(&output.stdout)
+    Printed { out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 async fn rust(name: &str) -> Vec<String> {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| binaries::cargo_build("--examples"));
     let output = run(&mut Command::new(binaries::build_folder().join("examples").join(name))).await;
-    output.lines().map(str::to_owned).collect()
+    output.out.lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -54,6 +60,7 @@ async fn errors() {
         r#"panicking is failed after 1 attempt(s), history [failed], result "", last error "panic: index out of bounds: the len is 2 but the index is 3""#,
         "dead letters: 2",
         r#"broken is done after 1 attempt(s), history [failed, retried], result "\"works now\"", last error "the account is closed""#,
+        "its timeline: submitted, acquired, attempt_failed, dead_letter, retried, acquired, completed",
     ];
     assert_eq!(rust("errors").await, expected);
 }
@@ -79,7 +86,9 @@ async fn node() {
     greets(&run(Command::new(node).arg(example("node/submit_and_work.js"))).await, "example-node");
 }
 
-fn greets(printed: &str, worker_id: &str) {
+fn greets(Printed { out: printed, err }: &Printed, worker_id: &str) {
+    let why = format!("why it does not run yet: No worker for \"{worker_id}\" is connected, and none was seen lately.");
+    assert!(err.contains(&why), "{err}");
     let job: Value = serde_json::from_str(printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
     let result: Value = serde_json::from_str(job["result_json"].as_str().unwrap()).unwrap();
     assert_eq!(result, serde_json::json!({ "greeting": "Hello, Ada!" }));

@@ -69,6 +69,9 @@ async fn main() -> anyhow::Result<()> {
     REPAIRED.store(true, Ordering::Relaxed);
     client.retry(&submitted[2].job_id).await?;
     print(&wait(&client, &submitted[2].job_id).await?);
+    let events = client.timeline(&submitted[2].job_id).await?;
+    let told: Vec<_> = events.iter().map(|event| event.kind().as_str_name()).collect();
+    println!("its timeline: {}", told.join(", "));
 
     stop.cancel();
     working.await??;

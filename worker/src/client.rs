@@ -157,6 +157,26 @@ impl Client {
         Ok(JobDetails { job: present(reply.job)?, attempts: reply.attempts })
     }
 
+    /// What happened to a job, from its submission on, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], among others.
+    pub async fn timeline(&self, job_id: &str) -> Result<Vec<proto::TimelineEvent>, Error> {
+        let request = proto::GetTimelineRequest { job_id: job_id.to_owned() };
+        let reply =
+            self.call(Repeat::Safe, request, |mut api, request| async move { api.get_timeline(request).await }).await?;
+        Ok(reply.events)
+    }
+
+    /// Why a job is not running: a reason, one sentence that says it, and the numbers in it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], among others.
+    pub async fn explain(&self, job_id: &str) -> Result<proto::ExplainJobResponse, Error> {
+        let request = proto::ExplainJobRequest { job_id: job_id.to_owned() };
+        self.call(Repeat::Safe, request, |mut api, request| async move { api.explain_job(request).await }).await
+    }
+
     /// A page of jobs. Without a status newest first; the dead letters are those with [`Status::Failed`].
     pub async fn list(&self, filter: JobFilter) -> Result<Page, Error> {
         let reply =

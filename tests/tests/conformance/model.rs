@@ -134,6 +134,10 @@ impl<'a> Model<'a> {
                 match job.state {
                     State::Failed | State::Cancelled => {
                         assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                        if job.state == State::Cancelled {
+                            // Also one that no attempt was told of, for what told it goes.
+                            job.history.insert((job.run_no, AttemptOutcome::Cancelled as u8));
+                        }
                         job.history.insert((job.run_no, AttemptOutcome::Retried as u8));
                         (job.state, job.used, job.run_at) = (State::Pending, 0, before..=after);
                     }

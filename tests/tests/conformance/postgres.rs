@@ -230,6 +230,40 @@ async fn a_pause_waits_for_acquires_that_are_under_way() {
     bed.close().await;
 }
 
+/// On a table of which no statistics tell anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_waits_for_is_read_without_reading_all_that_comes_before_it() {
+    let bed = bed().await;
+    let job = bed.get(bed.submit(job("w")).await).await;
+    let mut connection = PgConnection::connect(bed.database.url()).await.unwrap();
+    sqlx::raw_sql(
+        "ALTER TABLE ready SET (autovacuum_enabled = off);
+         INSERT INTO ready SELECT 'w', gen_random_uuid(), n % 10, now_ms() - 100000 - n, 0, 0, 10, now_ms(), false
+         FROM generate_series(1, 100000) AS t(n)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let mut read = async || -> i64 {
+        sqlx::query_scalar(
+            "SELECT (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'ready')
+                  + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'ready')",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+    };
+    let before = read().await;
+    assert_eq!(bed.store.surroundings(&job).await.unwrap().ahead, 1_000);
+    let rows = eventually("the database has counted what was read", async || {
+        let rows = read().await - before;
+        (rows >= 1_000).then_some(rows)
+    })
+    .await;
+    assert!(rows < 2_000, "{rows} rows were read");
+    bed.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_no_backup_into_a_file() {
     let bed = bed().await;

@@ -15,7 +15,6 @@ use jobqueue_tests::{
     poll::eventually,
     process::Signal,
     server::Server,
-    web,
     worker::Worker,
 };
 use rustix::process::{Pid, test_kill_process};
@@ -37,19 +36,12 @@ scenarios!(
 /// A call that nobody ends for a minute, unless there is something to say. Returns once the server has looked for jobs
 /// and found none.
 async fn long_poll(server: &Server, worker: &mut ByHand) -> JoinHandle<AcquireJobsResponse> {
-    let looks = looks(server).await;
+    let looks = server.looks_for_jobs().await;
     let request = worker.next_acquire(1, 60);
     let mut workers = server.api().workers();
     let poll = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner() });
-    eventually("the server has looked", async || (self::looks(server).await > looks).then_some(())).await;
+    eventually("the server has looked", async || (server.looks_for_jobs().await > looks).then_some(())).await;
     poll
-}
-
-/// How often the server has looked for jobs.
-async fn looks(server: &Server) -> u64 {
-    let metrics = web::get(server.http_addr(), "/metrics").await.text();
-    let line = metrics.lines().find(|it| it.starts_with("jobqueue_store_seconds_count{method=\"acquire\"}"));
-    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 async fn told(poll: JoinHandle<AcquireJobsResponse>, lease_id: &str, job_id: &str, reason: stopped_lease::Reason) {
@@ -70,8 +62,8 @@ async fn a_cancel_ends_the_long_poll_of_the_session_that_runs_the_job(world: &mu
     let mut other = ByHand::register(&world.api).await;
     let id = world.api.submit(job(W, "{}")).await;
     let lease = worker.acquire_one().await.lease_id;
-    let others = long_poll(&world.server, &mut other).await;
     let poll = long_poll(&world.server, &mut worker).await;
+    let others = long_poll(&world.server, &mut other).await;
     cancel(&world.api, &id).await;
     told(poll, &lease, &id, stopped_lease::Reason::Cancelled).await;
     // Having said so once, the next call waits for jobs.

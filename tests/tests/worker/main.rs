@@ -64,6 +64,12 @@ impl World {
             .unwrap()
     }
 
+    /// Until a call that waits for jobs has looked for them once, after this.
+    async fn waits_for_jobs(&self) {
+        let looks = self.server.looks_for_jobs().await;
+        eventually("a worker waits", async || (self.server.looks_for_jobs().await > looks).then_some(())).await;
+    }
+
     async fn until(&self, job_id: &str, status: Status) -> JobDetails {
         eventually(status.as_str_name(), async || {
             let details = self.client.get(job_id).await.unwrap();

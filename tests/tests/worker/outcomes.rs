@@ -152,6 +152,36 @@ async fn progress_is_shown_and_a_cancel_is_heard_before_the_next_heartbeat() {
 }
 
 #[tokio::test]
+async fn a_cancel_is_heard_at_once_while_the_worker_waits_for_more_jobs() {
+    let world = World::new().await;
+    let (events, mut heard) = mpsc::unbounded_channel();
+    // The next heartbeat is twenty minutes away.
+    let worker = Running::start(world.worker().lease_time(Duration::from_hours(1)).concurrency(2).handler(
+        "film",
+        move |context: Context, _: Value| {
+            let events = events.clone();
+            async move {
+                events.send(None).unwrap();
+                context.cancelled().await;
+                events.send(context.stop_reason()).unwrap();
+                Ok(())
+            }
+        },
+    ));
+    for _ in 0..3 {
+        let job_id = world.submit("film").await;
+        assert_eq!(heard.recv().await, Some(None), "it runs");
+        world.waits_for_jobs().await;
+        world.client.cancel(&job_id, "enough").await.unwrap();
+        let reason = tokio::time::timeout(jobqueue_tests::poll::PATIENCE, heard.recv()).await.unwrap();
+        assert_eq!(reason, Some(Some(StopReason::Cancelled)));
+        let ended = world.client.get(&job_id).await.unwrap();
+        assert_eq!((ended.job.status(), history(&ended)), (Status::Cancelled, vec!["cancelled"]));
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn no_more_jobs_run_at_once_than_allowed() {
     let world = World::new().await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

@@ -48,7 +48,11 @@ const SURROUNDINGS: &str = "
            ) AS counted) AS ahead
     FROM clock CROSS JOIN sums LEFT JOIN worker_ids w ON w.worker_id = $1";
 
+/// Where nothing is known of the table yet, a bitmap of all that comes before the job looks cheaper than its index.
+const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL enable_bitmapscan = off";
+
 pub(super) async fn surroundings(store: &PostgresStore, job: &JobRecord) -> StoreResult<Surroundings> {
+    let mut tx = store.pool.begin_with(BEGIN).await?;
     let row: SurroundingsRow = sqlx::query_as(SURROUNDINGS)
         .bind(&job.worker_id)
         .bind(&job.task)
@@ -56,7 +60,8 @@ pub(super) async fn surroundings(store: &PostgresStore, job: &JobRecord) -> Stor
         .bind(job.run_at_ms)
         .bind(job.id)
         .bind(i64::from(limits::AHEAD))
-        .fetch_one(&store.pool)
+        .fetch_one(&mut *tx)
         .await?;
+    tx.commit().await?;
     Ok(row.into())
 }
