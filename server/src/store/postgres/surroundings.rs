@@ -49,10 +49,10 @@ const SURROUNDINGS: &str = "
     FROM clock CROSS JOIN sums LEFT JOIN worker_ids w ON w.worker_id = $1";
 
 /// Where nothing is known of the table yet, a bitmap of all that comes before the job looks cheaper than its index.
-const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL enable_bitmapscan = off";
+const BY_INDEX: &str = "; SET LOCAL enable_bitmapscan = off";
 
 pub(super) async fn surroundings(store: &PostgresStore, job: &JobRecord) -> StoreResult<Surroundings> {
-    let mut tx = store.pool.begin_with(BEGIN).await?;
+    let mut tx = store.pool.begin_with("BEGIN READ ONLY", BY_INDEX).await?;
     let row: SurroundingsRow = sqlx::query_as(SURROUNDINGS)
         .bind(&job.worker_id)
         .bind(&job.task)
