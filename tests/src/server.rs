@@ -124,7 +124,9 @@ impl Server {
             let status = self.terminate().await;
             assert!(status.success(), "the server ended with {status}");
         }
-        let mut check = Process::start("jobqueue-server check", command_of(&self.program, &self.url).arg("check"));
+        let mut check = command_of(&self.program, &self.url);
+        // With what it was told of the database.
+        let mut check = Process::start("jobqueue-server check", check.args(&self.args).arg("check"));
         let status = check.ended().await;
         assert!(status.success(), "{}{}", check.stdout(), check.stderr());
     }

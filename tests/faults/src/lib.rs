@@ -7,5 +7,6 @@
 pub mod check;
 pub mod history;
 pub mod programs;
-pub mod proxy;
 pub mod run;
+
+pub use jobqueue_tests::proxy;

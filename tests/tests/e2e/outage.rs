@@ -6,7 +6,7 @@ use std::{
 };
 
 use jobqueue_shared::proto::v1::{GetMetricsRequest, SubmitJobRequest, SubmitJobsRequest, job::Status};
-use jobqueue_test_postgres::Cluster;
+use jobqueue_test_postgres::{Cluster, Setup};
 use jobqueue_tests::{
     api::{Api, job},
     poll::eventually,
@@ -21,9 +21,14 @@ use tonic_types::StatusExt as _;
 use crate::{crashes::insist, world::W};
 
 /// A PostgreSQL of its own, which can be stopped without disturbing other tests, and a server on it.
-async fn on_a_cluster_of_its_own() -> (Cluster, Server) {
-    let (cluster, url) = blocking(|| {
-        let cluster = Cluster::start().unwrap_or_else(|error| panic!("no PostgreSQL to test on: {error}"));
+pub(crate) async fn on_a_cluster_of_its_own() -> (Cluster, Server) {
+    on_a_cluster(Setup::default()).await
+}
+
+/// The same, made as `setup` says.
+pub(crate) async fn on_a_cluster(setup: Setup) -> (Cluster, Server) {
+    let (cluster, url) = blocking(move || {
+        let cluster = Cluster::start_with(&setup).unwrap_or_else(|error| panic!("no PostgreSQL to test on: {error}"));
         let url = cluster.create_database("jobs").unwrap();
         (cluster, url)
     })
@@ -32,7 +37,7 @@ async fn on_a_cluster_of_its_own() -> (Cluster, Server) {
     (cluster, server)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
@@ -41,8 +46,24 @@ async fn health(api: &Api) -> ServingStatus {
     HealthClient::new(api.channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
-async fn healthy(api: &Api) {
+pub(crate) async fn healthy(api: &Api) {
     eventually("health is SERVING", async || (health(api).await == ServingStatus::Serving).then_some(())).await;
+}
+
+/// What a caller gets who should try again, with when.
+pub(crate) fn tells_when_to_try_again(status: &tonic::Status, code: Code) {
+    assert_eq!(status.code(), code, "{status:?}");
+    let retry = status.get_details_retry_info().unwrap_or_else(|| panic!("no RetryInfo: {status:?}"));
+    assert!(retry.retry_delay.unwrap() > std::time::Duration::ZERO);
+    assert!(!status.message().contains("postgres"), "internals stay inside: {}", status.message());
+}
+
+pub(crate) async fn not_ready(server: &Server) {
+    let api = server.api();
+    eventually("health is NOT_SERVING", async || (health(&api).await == ServingStatus::NotServing).then_some(())).await;
+    eventually("/readyz says so", async || (get(server.http_addr(), "/readyz").await.status == 503).then_some(()))
+        .await;
+    assert_eq!(get(server.http_addr(), "/healthz").await.status, 200, "the process itself is well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,15 +79,10 @@ async fn storage_that_is_gone_is_told_and_its_return_noticed() {
     let it = Arc::clone(&cluster);
     blocking(move || it.stop_fast().unwrap()).await;
     let status = api.try_submit(job(W, "{}")).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    let retry = status.get_details_retry_info().unwrap_or_else(|| panic!("no RetryInfo: {status:?}"));
-    assert!(retry.retry_delay.unwrap() > std::time::Duration::ZERO);
-    assert!(!status.message().contains("postgres"), "internals stay inside: {}", status.message());
+    tells_when_to_try_again(&status, Code::Unavailable);
     let status = api.jobs().get_metrics(GetMetricsRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    eventually("health is NOT_SERVING", async || (health(&api).await == ServingStatus::NotServing).then_some(())).await;
-    assert_eq!(get(server.http_addr(), "/readyz").await.status, 503);
-    assert_eq!(get(server.http_addr(), "/healthz").await.status, 200, "the process itself is well");
+    not_ready(&server).await;
     assert!(get(server.http_addr(), "/metrics").await.text().contains("jobqueue_storage_up 0"));
 
     let it = Arc::clone(&cluster);

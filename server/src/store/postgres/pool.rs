@@ -88,7 +88,16 @@ impl Pool {
     }
 
     async fn acquire_session(&self) -> Result<Tx, sqlx::Error> {
-        let connection = self.connections.acquire().await?;
+        let connection = match self.connections.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => {
+                // Perhaps it has waited for one that is half open. If so, the other idle ones are, too, and would each
+                // be found out by a call that waits as long.
+                let pool = self.clone();
+                tokio::spawn(async move { pool.close_idle().await });
+                return Err(sqlx::Error::PoolTimedOut);
+            }
+            acquired => acquired?,
+        };
         let session = Session { connection, named: self.pooler == Pooler::None, read_only: false };
         Ok(Tx { session: Some(session), open: false, pool: self.clone() })
     }

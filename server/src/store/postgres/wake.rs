@@ -13,8 +13,9 @@ use crate::store::{error::StoreResult, types::Hint};
 const RUNNABLE: &str = "jobqueue_wake";
 /// A channel of its own: servers that know only the first would take a session for a worker_id.
 const STOPPED: &str = "jobqueue_stop";
-/// A silent connection may be half open; asking it something tells.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// A silent connection may be half open, or lead to a server that a failover has left behind: asking it tells.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
 /// Not in the submitting transaction, where it would take a lock that all commits share. A worker_id is at most
 /// 100 bytes; a payload's limit is 8,000.
@@ -53,7 +54,8 @@ pub(super) async fn listen(options: PgConnectOptions, wakes: broadcast::Sender<H
 }
 
 async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<Hint>) -> Result<(), sqlx::Error> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+    let pool =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(CHECK_EVERY).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen_all([RUNNABLE, STOPPED]).await?;
     loop {
@@ -67,8 +69,12 @@ async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<Hint>
             Ok(Ok(None)) => return Err(sqlx::Error::PoolClosed),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                let check = sqlx::query("SELECT 1").execute(&mut listener);
-                tokio::time::timeout(CHECK_EVERY, check).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                let check = sqlx::query_scalar(CHECK).fetch_one(&mut listener);
+                let read_only: bool =
+                    tokio::time::timeout(CHECK_EVERY, check).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                if read_only {
+                    return Err(sqlx::Error::PoolClosed);
+                }
             }
         }
     }

@@ -130,11 +130,16 @@ async fn prune_keys(store: &SqliteStore, before: i64, limit: i64) -> StoreResult
     Ok(deleted.rows_affected())
 }
 
+/// SQLite does not write what does not change.
+const TRY_WRITE: &str = "
+    UPDATE schema_compat SET min_server_level = min_server_level + 1;
+    UPDATE schema_compat SET min_server_level = min_server_level - 1";
+
 /// A page that is written anew, into the log; and room for more than the largest group.
 pub(super) async fn try_write(store: &SqliteStore) -> StoreResult<()> {
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
-    sqlx::query("UPDATE schema_compat SET min_server_level = min_server_level").execute(&mut *tx).await?;
+    sqlx::raw_sql(TRY_WRITE).execute(&mut *tx).await?;
     tx.commit().await?;
     let free = rustix::fs::statvfs(store.options.get_filename())
         .map_err(|error| StoreError::Unavailable(format!("the file system does not answer: {error}")))?;

@@ -1,0 +1,96 @@
+//! Connections to the database whose other end is gone without a word.
+
+use std::time::Duration;
+
+use jobqueue_server::store::{ConnectOptions, Hint, connect};
+use jobqueue_tests::{
+    api::job,
+    database::{Database, Driver},
+    poll::{PATIENCE, within},
+    proxy::Proxy,
+    server::Server,
+};
+use tokio::time::timeout;
+
+use crate::{
+    outage::healthy,
+    world::{ByHand, W},
+};
+
+/// A network before the shared PostgreSQL, and the database's address through it.
+async fn through_a_proxy(database: &Database) -> (Proxy, String) {
+    let (before, after) = database.url().split_once('@').unwrap();
+    let (address, name) = after.split_once('/').unwrap();
+    let target = tokio::net::lookup_host(address).await.unwrap().next().unwrap();
+    let proxy = Proxy::start(target).await.unwrap();
+    let url = format!("{before}@{}/{name}", proxy.addr());
+    (proxy, url)
+}
+
+async fn over(database: Database) {
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_connections_are_half_open_gives_them_up() {
+    let database = Database::create(Driver::Postgres).await;
+    let (proxy, url) = through_a_proxy(&database).await;
+    let server = Server::start(&url).await;
+    let api = server.api();
+    let before = api.submit(job(W, "{}")).await;
+    assert!(proxy.half_open() > 0);
+    let after = within(PATIENCE, "submits go on", async || {
+        let call = api.try_submit(job(W, "{}"));
+        timeout(PATIENCE, call).await.expect("a submit hangs").ok()
+    })
+    .await;
+    healthy(&api).await;
+    for id in [before, after] {
+        assert_eq!(api.get(&id).await.job.unwrap().id, id);
+    }
+    server.stop_and_check().await;
+    over(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_start_by_polling_while_nobody_can_be_told() {
+    let database = Database::create(Driver::Postgres).await;
+    let (proxy, direct) = through_a_proxy(&database).await;
+    let listening = ["--database-direct-url", direct.as_str()];
+    let (deaf, other) = tokio::join!(Server::start_with(database.url(), &listening), Server::start(database.url()));
+    let mut worker = ByHand::register(&deaf.api()).await;
+    assert!(proxy.half_open() > 0, "nobody listens through the proxy");
+    let request = worker.next_acquire(1, 60);
+    let mut workers = deaf.api().workers();
+    let poll = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
+    let id = other.api().submit(job(W, "{}")).await;
+    // Far sooner than the minute that it would wait.
+    let jobs = timeout(Duration::from_secs(20), poll).await.expect("it sleeps on").unwrap();
+    assert_eq!(jobs[0].job.as_ref().unwrap().id, id);
+    deaf.stop_and_check().await;
+    other.stop_and_check().await;
+    over(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_is_half_open_is_noticed_and_hears_again() {
+    let database = Database::create(Driver::Postgres).await;
+    let (proxy, direct) = through_a_proxy(&database).await;
+    let deaf = ConnectOptions { max_connections: 4, direct_url: Some(direct), ..ConnectOptions::new(database.url()) };
+    let listener = connect(&deaf).await.unwrap();
+    let teller = connect(&ConnectOptions { max_connections: 4, ..ConnectOptions::new(database.url()) }).await.unwrap();
+    let hint = Hint::Runnable(W.to_owned());
+    let mut wakes = listener.wakes().unwrap();
+    let mut hears = async || {
+        teller.announce(std::slice::from_ref(&hint)).await.unwrap();
+        let heard = timeout(Duration::from_millis(100), wakes.recv()).await;
+        heard.is_ok_and(|heard| heard.unwrap() == hint).then_some(())
+    };
+    within(PATIENCE, "the hint arrives", &mut hears).await;
+    assert!(proxy.half_open() > 0);
+    within(PATIENCE, "hints arrive again", &mut hears).await;
+    assert!(proxy.counts().accepted > 2, "by a new connection");
+    listener.close().await;
+    teller.close().await;
+    over(database).await;
+}

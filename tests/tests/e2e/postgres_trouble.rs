@@ -1,0 +1,261 @@
+//! PostgreSQL is there and fails: callers are told so, nothing acknowledged is lost, and all goes on without a restart.
+
+use std::{collections::HashSet, fs, sync::Arc};
+
+use jobqueue_shared::proto::v1::{GetJobRequest, SubmitJobRequest};
+use jobqueue_test_postgres::{Cluster, Setup};
+use jobqueue_tests::{
+    api::{Api, job},
+    disk::SmallDisk,
+    poll::{PATIENCE, eventually, within},
+    server::Server,
+    strace::FailingSyncs,
+};
+use sqlx::{Connection as _, PgConnection};
+use tonic::Code;
+
+use crate::{
+    outage::{blocking, healthy, not_ready, on_a_cluster, on_a_cluster_of_its_own, tells_when_to_try_again},
+    world::W,
+};
+
+fn settings(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+async fn query(cluster: &Arc<Cluster>, sql: &'static str) -> String {
+    let cluster = Arc::clone(cluster);
+    blocking(move || cluster.query(sql).unwrap()).await
+}
+
+async fn session(cluster: &Cluster) -> Result<PgConnection, sqlx::Error> {
+    PgConnection::connect(&cluster.url("jobs")).await
+}
+
+async fn all_there(api: &Api, ids: &[String]) {
+    for id in ids {
+        assert_eq!(api.get(id).await.job.unwrap().id, *id);
+    }
+}
+
+/// In order, with a look through everything; the cluster after it.
+async fn over(server: Server, cluster: Arc<Cluster>) {
+    server.stop_and_check().await;
+    blocking(move || drop(cluster)).await;
+}
+
+/// The processes that serve our server's connections.
+async fn backends(cluster: &Arc<Cluster>) -> HashSet<String> {
+    let pids = query(cluster, "SELECT pid FROM pg_stat_activity WHERE application_name = 'jobqueue'").await;
+    pids.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_only_reads_is_told_and_its_connections_are_given_up() {
+    let (cluster, server) = on_a_cluster_of_its_own().await;
+    let cluster = Arc::new(cluster);
+    let api = server.api();
+    let mut ids = vec![api.submit(job(W, "{}")).await];
+    let before = backends(&cluster).await;
+
+    query(&cluster, "ALTER SYSTEM SET default_transaction_read_only = on").await;
+    query(&cluster, "SELECT pg_reload_conf()").await;
+    let status = eventually("writing is refused", async || match api.try_submit(job(W, "{}")).await {
+        Ok(id) => {
+            ids.push(id);
+            None
+        }
+        Err(status) => Some(status),
+    })
+    .await;
+    tells_when_to_try_again(&status, Code::Unavailable);
+    not_ready(&server).await;
+    all_there(&api, &ids).await;
+    // After a failover the same address may lead to another server; only new connections get there.
+    eventually("every connection of before is given up", async || {
+        backends(&cluster).await.is_disjoint(&before).then_some(())
+    })
+    .await;
+
+    let it = Arc::clone(&cluster);
+    blocking(move || {
+        let folder = it.folder().unwrap().join("data/postgresql.auto.conf");
+        fs::write(folder, "").unwrap();
+    })
+    .await;
+    query(&cluster, "SELECT pg_reload_conf()").await;
+    healthy(&api).await;
+    ids.push(api.submit(job(W, "{}")).await);
+    all_there(&api, &ids).await;
+    over(server, cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_used_up_are_told_and_their_return_noticed() {
+    let limits = settings(&[("max_connections", "25"), ("superuser_reserved_connections", "0")]);
+    let (cluster, server) = on_a_cluster(Setup { settings: limits, ..Setup::default() }).await;
+    let cluster = Arc::new(cluster);
+    let api = server.api();
+    let first = api.submit(job(W, "{}")).await;
+
+    // Others take every place that there is, those of the server, too.
+    let mut ours = session(&cluster).await.unwrap();
+    let mut others = Vec::new();
+    eventually("the server has no connection", async || {
+        sqlx::raw_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobqueue'")
+            .execute(&mut ours)
+            .await
+            .unwrap();
+        while let Ok(other) = session(&cluster).await {
+            others.push(other);
+        }
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'jobqueue'")
+            .fetch_one(&mut ours)
+            .await
+            .unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    not_ready(&server).await;
+
+    for other in others {
+        other.close().await.unwrap();
+    }
+    ours.close().await.unwrap();
+    healthy(&api).await;
+    let second = api.submit(job(W, "{}")).await;
+    all_there(&api, &[first, second]).await;
+    over(server, cluster).await;
+}
+
+/// A statement waits for a lock that a person has forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_somebody_else_holds_is_not_waited_for_for_ever() {
+    let (cluster, server) = on_a_cluster_of_its_own().await;
+    let cluster = Arc::new(cluster);
+    let api = server.api();
+    let first = api.submit(job(W, "{}")).await;
+    let mut other = session(&cluster).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    let status = api.jobs().get_job(GetJobRequest { job_id: first.clone() }).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let second = api.submit(job(W, "{}")).await;
+    all_there(&api, &[first, second]).await;
+    healthy(&api).await;
+    over(server, cluster).await;
+}
+
+/// Bytes that no compression makes smaller.
+fn large(kib: usize, seed: u64) -> SubmitJobRequest {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from((state >> 33) % 75).unwrap())
+    };
+    let text: String = (0..kib * 1024).map(|_| letter()).filter(|letter| !matches!(letter, '\\' | '"')).collect();
+    job(W, &format!("\"{text}\""))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_until_there_is_room_again() {
+    let disk = SmallDisk::mount(256);
+    // What is written of a job is in its table before it is on its disk: the table has to find its room at once.
+    let setup = Setup {
+        settings: settings(&[("autovacuum", "off"), ("max_wal_size", "64MB"), ("checkpoint_timeout", "1h")]),
+        parent: Some(disk.path().to_owned()),
+    };
+    let (cluster, server) = on_a_cluster(setup).await;
+    let cluster = Arc::new(cluster);
+    let api = server.api();
+    // The log has its room: what is full first is the room for tables.
+    query(&cluster, "SELECT pg_switch_wal()").await;
+    query(&cluster, "CHECKPOINT").await;
+    let mut ids = vec![api.submit(large(150, 0)).await];
+    disk.fill(2);
+    let mut seed = 0;
+    let status = loop {
+        seed += 1;
+        match api.try_submit(large(150, seed)).await {
+            Ok(id) => ids.push(id),
+            Err(status) => break status,
+        }
+    };
+    tells_when_to_try_again(&status, Code::ResourceExhausted);
+    not_ready(&server).await;
+    all_there(&api, &ids).await;
+
+    disk.free();
+    healthy(&api).await;
+    ids.push(api.submit(large(150, seed)).await);
+    all_there(&api, &ids).await;
+    assert_eq!(api.metrics().await.total as usize, ids.len(), "a refused submit has left nothing");
+    over(server, cluster).await;
+    drop(disk);
+}
+
+/// PostgreSQL does not trust its caches after it either: it ends everything at once, and recovers from its log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_is_never_an_acknowledgement() {
+    let (cluster, server) = on_a_cluster_of_its_own().await;
+    let cluster = Arc::new(cluster);
+    let api = server.api();
+    let mut ids = vec![api.submit(job(W, "{}")).await];
+
+    // Those that serve now, and not the postmaster: what it starts afterwards can sync again.
+    let mut pids = Vec::new();
+    for pid in backends(&cluster).await {
+        pids.push(pid.parse().unwrap());
+    }
+    let failing = FailingSyncs::of(&pids).await;
+    let log = cluster.folder().unwrap().join("server.log");
+    within(2 * PATIENCE, "a sync has failed", async || {
+        // Answered OK is only what is there after the recovery.
+        match api.try_submit(job(W, "{}")).await {
+            Ok(id) => ids.push(id),
+            Err(status) => tells_when_to_try_again(&status, Code::Unavailable),
+        }
+        let log = fs::read_to_string(&log).unwrap();
+        (log.contains("PANIC") && log.contains("could not f")).then_some(())
+    })
+    .await;
+    assert!(failing.failed() > 0);
+    failing.stop().await;
+    healthy(&api).await;
+    ids.push(api.submit(job(W, "{}")).await);
+    all_there(&api, &ids).await;
+    over(server, cluster).await;
+}
+
+/// PostgreSQL reports a commit as done when a timeout ends its wait for the standby, with a warning that nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_no_standby_has_is_never_an_acknowledgement() {
+    let (cluster, standby) = blocking(|| {
+        let cluster = Cluster::start().unwrap_or_else(|error| panic!("no PostgreSQL to test on: {error}"));
+        let standby = cluster.start_standby(&Setup::default()).unwrap();
+        cluster.create_database("jobs").unwrap();
+        (Arc::new(cluster), Arc::new(standby))
+    })
+    .await;
+    let server = Server::start(&cluster.url("jobs")).await;
+    let api = server.api();
+    let first = api.submit(job(W, "{}")).await;
+    let it = Arc::clone(&standby);
+    blocking(move || it.kill9().unwrap()).await;
+    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    not_ready(&server).await;
+
+    let it = Arc::clone(&standby);
+    blocking(move || it.restart().unwrap()).await;
+    healthy(&api).await;
+    let second = api.submit(job(W, "{}")).await;
+    all_there(&api, &[first, second]).await;
+    over(server, cluster).await;
+    blocking(move || drop(standby)).await;
+}

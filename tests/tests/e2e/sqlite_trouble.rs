@@ -1,0 +1,142 @@
+//! The file and its disk fail: callers are told so, nothing acknowledged is lost, and all goes on without a restart.
+
+use std::{
+    fs::File,
+    io::{Seek as _, SeekFrom, Write as _},
+};
+
+use jobqueue_shared::proto::v1::SubmitJobRequest;
+use jobqueue_tests::{
+    api::{Api, job},
+    database::{Database, Driver},
+    disk::SmallDisk,
+    poll::eventually,
+    server::Server,
+    strace::FailingSyncs,
+    web::get,
+};
+use tonic::Code;
+
+use crate::{
+    outage::{healthy, not_ready, tells_when_to_try_again},
+    world::W,
+};
+
+fn large(kib: usize) -> SubmitJobRequest {
+    job(W, &format!("\"{}\"", "x".repeat(kib * 1024)))
+}
+
+async fn all_there(api: &Api, ids: &[String]) {
+    for id in ids {
+        assert_eq!(api.get(id).await.job.unwrap().id, *id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_until_there_is_room_again() {
+    let disk = SmallDisk::mount(64);
+    let server = Server::start(&format!("sqlite://{}/jobqueue.db", disk.path().display())).await;
+    let api = server.api();
+    disk.fill(4);
+    let mut ids = Vec::new();
+    let status = loop {
+        match api.try_submit(large(200)).await {
+            Ok(id) => ids.push(id),
+            Err(status) => break status,
+        }
+    };
+    tells_when_to_try_again(&status, Code::ResourceExhausted);
+    assert!(!ids.is_empty(), "it was full from the start");
+    not_ready(&server).await;
+    // Reading goes on; and the server stays not ready although small writes may find a place.
+    all_there(&api, &ids).await;
+    for _ in 0..3 {
+        if let Ok(id) = api.try_submit(job(W, "{}")).await {
+            ids.push(id);
+        }
+    }
+    not_ready(&server).await;
+
+    disk.free();
+    healthy(&api).await;
+    ids.push(api.submit(large(200)).await);
+    all_there(&api, &ids).await;
+    assert_eq!(api.metrics().await.total as usize, ids.len(), "a refused submit has left nothing");
+    assert_eq!(get(server.http_addr(), "/readyz").await.status, 200);
+    server.stop_and_check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_is_never_an_acknowledgement() {
+    let database = Database::create(Driver::Sqlite).await;
+    let mut server = Server::start(database.url()).await;
+    let api = server.api();
+    let mut ids = vec![api.submit(large(10)).await];
+
+    let failing = FailingSyncs::of(&[server.id()]).await;
+    for _ in 0..3 {
+        let status = api.try_submit(large(10)).await.unwrap_err();
+        tells_when_to_try_again(&status, Code::Unavailable);
+    }
+    not_ready(&server).await;
+    all_there(&api, &ids).await;
+    assert!(failing.failed() >= 3, "no sync has failed");
+    failing.stop().await;
+
+    healthy(&api).await;
+    for _ in 0..5 {
+        ids.push(api.submit(large(10)).await);
+    }
+    // What is acknowledged is in the file, not in what the process remembers of it.
+    server.kill9();
+    server.start_again().await;
+    all_there(&server.api(), &ids).await;
+    server.stop_and_check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_told_and_takes_the_server_out_of_service() {
+    let database = Database::create(Driver::Sqlite).await;
+    let mut server = Server::start(database.url()).await;
+    let small = server.api().submit(job(W, "{}")).await;
+    let damaged = server.api().submit(large(200)).await;
+    assert!(server.terminate().await.success());
+
+    // The payload is the last that was written: pages that follow each other to the file's end.
+    let mut file = File::options().write(true).open(database.folder().join("jobqueue.db")).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.seek(SeekFrom::Start(size - 100 * 1024)).unwrap();
+    file.write_all(&[0xff; 60 * 1024]).unwrap();
+    file.sync_all().unwrap();
+
+    server.start_again().await;
+    let api = server.api();
+    healthy(&api).await;
+    all_there(&api, &[small]).await;
+    let request = jobqueue_shared::proto::v1::GetJobRequest { job_id: damaged };
+    let status = api.jobs().get_job(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DataLoss, "{status:?}");
+    not_ready(&server).await;
+    assert!(server.stderr().contains("damaged"), "the log says nothing");
+    assert!(server.terminate().await.success());
+}
+
+/// Somebody's backup or shell holds the write lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_process_has_locked_is_told_and_its_release_noticed() {
+    use sqlx::{Connection as _, SqliteConnection};
+    let database = Database::create(Driver::Sqlite).await;
+    let server = Server::start(database.url()).await;
+    let api = server.api();
+    let mut other = SqliteConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    not_ready(&server).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    healthy(&api).await;
+    let id = api.submit(job(W, "{}")).await;
+    eventually("the job is there", async || api.get(&id).await.job).await;
+    server.stop_and_check().await;
+}
