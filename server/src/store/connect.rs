@@ -44,6 +44,11 @@ impl ConnectOptions {
 /// Opens the database, brings its schema up to date and checks that it is safe to promise durability on it.
 pub async fn connect(options: &ConnectOptions) -> StoreResult<Arc<dyn Store>> {
     match options.url.split_once(':') {
+        Some(("sqlite", _)) if options.pooler != Pooler::None || options.direct_url.is_some() => {
+            Err(StoreError::Startup(
+                "--database-pooler and --database-direct-url are for PostgreSQL, not for SQLite".into(),
+            ))
+        }
         Some(("sqlite", _)) => Ok(Arc::new(SqliteStore::connect(options).await?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(PostgresStore::connect(options).await?)),
         _ => Err(StoreError::Startup(

@@ -111,7 +111,7 @@ async fn tried<T, F: Future<Output = StoreResult<T>>>(call: impl Fn() -> F) -> S
     for tries in 1..TRIES {
         match call().await {
             Err(StoreError::Conflict(_)) => {
-                sleep(Duration::from_millis(rand::random_range(1..20) * u64::from(tries))).await
+                sleep(Duration::from_millis(rand::random_range(1..20) * u64::from(tries))).await;
             }
             result => return result,
         }
@@ -258,5 +258,41 @@ impl Store for Measured {
 
     async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Answers a conflict so often, and then the number of the call.
+    async fn conflicts(count: u32) -> (StoreResult<u32>, u32) {
+        let calls = Cell::new(0);
+        let call = || {
+            calls.set(calls.get() + 1);
+            let calls = calls.get();
+            async move { if calls > count { Ok(calls) } else { Err(StoreError::Conflict("deadlock".into())) } }
+        };
+        (tried(call).await, calls.get())
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_was_in_the_way_of_another_is_tried_again() {
+        assert!(matches!(conflicts(0).await, (Ok(1), 1)));
+        assert!(matches!(conflicts(2).await, (Ok(3), 3)));
+        assert!(matches!(conflicts(9).await, (Err(StoreError::Conflict(_)), TRIES)));
+    }
+
+    #[tokio::test]
+    async fn what_may_have_happened_is_not_tried_again() {
+        let calls = Cell::new(0);
+        let call = || {
+            calls.set(calls.get() + 1);
+            async { Err::<(), _>(StoreError::Unavailable("gone".into())) }
+        };
+        assert!(matches!(tried(call).await, Err(StoreError::Unavailable(_))));
+        assert_eq!(calls.get(), 1);
     }
 }

@@ -37,6 +37,17 @@ async fn without_the_setting_a_server_says_in_one_line_what_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_no_pooler_before_it() {
+    let database = Database::create(Driver::Sqlite).await;
+    let direct = ConnectOptions { direct_url: Some("postgres://h/d".into()), ..ConnectOptions::new(database.url()) };
+    for options in [behind(&database), direct] {
+        let error = connect(&options).await.err().unwrap();
+        assert!(matches!(&error, StoreError::Startup(line) if line.contains("--database-pooler")), "{error:?}");
+    }
+    over(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn four_servers_that_start_at_once_behind_it_all_start() {
     let database = Database::create(Driver::Pooled).await;
     // A small pool must do.

@@ -106,7 +106,7 @@ async fn a_damaged_file_is_told_and_takes_the_server_out_of_service() {
     let mut file = File::options().write(true).open(database.folder().join("jobqueue.db")).unwrap();
     let size = file.metadata().unwrap().len();
     file.seek(SeekFrom::Start(size - 100 * 1024)).unwrap();
-    file.write_all(&[0xff; 60 * 1024]).unwrap();
+    file.write_all(&vec![0xff; 60 * 1024]).unwrap();
     file.sync_all().unwrap();
 
     server.start_again().await;

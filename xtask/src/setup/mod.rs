@@ -27,6 +27,9 @@ use crate::workspace::Workspace;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     Postgres,
+    PgBouncer,
+    Strace,
+    Faketime,
     Chromium,
     Node,
     WasmTarget,
@@ -42,8 +45,11 @@ pub(crate) enum Need {
 impl Need {
     /// What building the dashboard needs.
     pub(crate) const DASHBOARD: [Self; 4] = [Self::WasmTarget, Self::Trunk, Self::WasmBindgen, Self::WasmOpt];
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Postgres,
+        Self::PgBouncer,
+        Self::Strace,
+        Self::Faketime,
         Self::Chromium,
         Self::Node,
         Self::WasmTarget,
@@ -79,6 +85,16 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
             Need::Postgres if jobqueue_test_postgres::check_installed().is_err() => {
                 packages.push(apt::Package { name: "postgresql", why: "tests run on a PostgreSQL of their own" });
             }
+            // Debian starts its service, which is in nobody's way: the tests run it on ports of their own.
+            Need::PgBouncer if !has_program("pgbouncer") => {
+                packages.push(apt::Package { name: "pgbouncer", why: "the store's tests also run behind it" });
+            }
+            Need::Strace if !has_program("strace") => {
+                packages.push(apt::Package { name: "strace", why: "it lets the syncs of a process fail" });
+            }
+            Need::Faketime if !has_program("faketime") => {
+                packages.push(apt::Package { name: "faketime", why: "it gives a process a clock that is wrong" });
+            }
             Need::Chromium if node::find_chromium().is_none() => {
                 packages.push(apt::Package { name: "chromium", why: "the browser tests drive it" });
             }
@@ -92,7 +108,7 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
                 packages.extend(python::missing_packages());
                 tasks.extend(python::task(workspace)?);
             }
-            Need::Postgres | Need::Chromium => {}
+            Need::Postgres | Need::PgBouncer | Need::Strace | Need::Faketime | Need::Chromium => {}
         }
     }
     let mut plan = Plan::default();
@@ -107,6 +123,13 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
         plan.list();
     }
     Ok(plan)
+}
+
+/// On PATH, or where Debian puts what only root looks for.
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.into_iter().any(|folder| folder.join(name).is_file())
 }
 
 /// Remembers with which input something was installed, so that a change installs it again.

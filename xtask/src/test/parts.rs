@@ -13,7 +13,7 @@ use crate::workspace::{Workspace, cargo};
 pub(crate) enum Part {
     /// The tests inside the crates; they need nothing installed
     Unit,
-    /// The store's conformance suite, on SQLite and PostgreSQL
+    /// The store's conformance suite, on SQLite, PostgreSQL and PostgreSQL behind PgBouncer
     Store,
     /// The real programs over real sockets, faults included
     E2e,
@@ -41,7 +41,9 @@ impl Part {
     pub(crate) fn needs(self) -> Vec<Need> {
         let mut needs = match self {
             Self::Unit | Self::Doc => vec![],
-            Self::Store | Self::E2e | Self::Other => vec![Need::Postgres],
+            Self::Store => vec![Need::Postgres, Need::PgBouncer],
+            Self::E2e => vec![Need::Postgres, Need::PgBouncer, Need::Strace],
+            Self::Other => vec![Need::Postgres],
             Self::Examples => vec![Need::Node, Need::NodeExample, Need::PythonExample],
             Self::Browser => vec![Need::Node, Need::Chromium, Need::BrowserTests],
         };
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn a_part_asks_only_for_what_it_uses() {
         assert!(Part::Unit.needs().is_empty());
-        assert_eq!(Part::Store.needs(), [Need::Postgres]);
+        assert_eq!(Part::Store.needs(), [Need::Postgres, Need::PgBouncer]);
         assert!(!Part::Examples.needs().contains(&Need::Chromium));
         assert!(Part::Browser.needs().contains(&Need::Trunk));
     }

@@ -32,17 +32,18 @@ impl PostgresStore {
             Some(direct) => migrate(direct).await?,
             None => migrate_in_a_transaction(&base).await?,
         }
-        let pool = Pool::connect(base, options).await.map_err(cannot_connect)?;
+        let pool = Pool::connect(base, options).await.map_err(|error| cannot_connect(&error))?;
         check_session(&pool, options.pooler).await?;
         let clock = Arc::new(Clock::new(0));
         read_clock(&pool, &clock).await?;
         let (wakes, _) = broadcast::channel(4_096);
         let mut tasks = vec![tokio::spawn(follow_clock(pool.clone(), clock.clone()))];
-        match direct {
-            Some(direct) => tasks.push(tokio::spawn(super::wake::listen(direct, wakes.clone()))),
-            None => tracing::info!(
+        if let Some(direct) = direct {
+            tasks.push(tokio::spawn(super::wake::listen(direct, wakes.clone())));
+        } else {
+            tracing::info!(
                 "servers behind the pooler find each other's jobs by polling; --database-direct-url lets them be told"
-            ),
+            );
         }
         Ok(Self { pool, clock, floors: Arc::default(), wakes, key_cursor: std::sync::Mutex::new(Uuid::nil()), tasks })
     }
@@ -53,7 +54,7 @@ fn parse(what: &str, url: &str) -> StoreResult<PgConnectOptions> {
     Ok(options.application_name("jobqueue"))
 }
 
-fn cannot_connect(error: sqlx::Error) -> StoreError {
+fn cannot_connect(error: &sqlx::Error) -> StoreError {
     let text = error.to_string();
     // PgBouncer's words for settings of a session that it will not keep.
     if text.contains("unsupported startup parameter") {
@@ -73,20 +74,21 @@ fn behind_a_pooler() -> StoreError {
 /// Brings the schema up to date, on a connection of its own: closing it frees the migrations' advisory lock,
 /// also when a start is cancelled half-way.
 async fn migrate(options: &PgConnectOptions) -> StoreResult<()> {
-    let mut connection = PgConnection::connect_with(options).await.map_err(cannot_connect)?;
+    let mut connection = PgConnection::connect_with(options).await.map_err(|error| cannot_connect(&error))?;
     sqlx::query("SELECT pg_advisory_lock(hashtext('jobqueue_migrate'))").execute(&mut connection).await?;
     bring_up_to_date(&mut connection, true).await?;
     connection.close().await?;
     Ok(())
 }
 
+/// The migrator prepares statements under names, which stay in the session that was lent: they must not meet those of
+/// another migrator, before or after.
+const BEGIN_MIGRATIONS: &str = "BEGIN; DEALLOCATE ALL; SELECT pg_advisory_xact_lock(hashtext('jobqueue_migrate'))";
+
 /// Through a pooler: in one transaction, whose end frees the lock, also when a start is cancelled half-way.
 async fn migrate_in_a_transaction(options: &PgConnectOptions) -> StoreResult<()> {
-    let mut connection = PgConnection::connect_with(options).await.map_err(cannot_connect)?;
-    // The migrator prepares statements under names, which stay in the session that was lent: they must not meet
-    // those of another migrator, before or after.
-    const BEGIN: &str = "BEGIN; DEALLOCATE ALL; SELECT pg_advisory_xact_lock(hashtext('jobqueue_migrate'))";
-    let mut tx = connection.begin_with(BEGIN).await?;
+    let mut connection = PgConnection::connect_with(options).await.map_err(|error| cannot_connect(&error))?;
+    let mut tx = connection.begin_with(BEGIN_MIGRATIONS).await?;
     bring_up_to_date(&mut tx, false).await?;
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *tx).await?;
     tx.commit().await?;
@@ -150,7 +152,7 @@ pub(super) async fn read_clock(pool: &Pool, clock: &Clock) -> StoreResult<i64> {
     let mut session = pool.acquire().await?;
     let (now, read_only, replicated): (i64, bool, bool) = sqlx::query_as(READ_CLOCK).fetch_one(&mut *session).await?;
     if read_only {
-        session.is_read_only();
+        session.leads_nowhere();
         return Err(StoreError::Unavailable("the database is read-only, as a standby is".into()));
     }
     session.commit().await?;

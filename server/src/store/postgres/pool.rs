@@ -221,7 +221,7 @@ impl Tx {
     }
 
     /// It leads to a server that only reads. It and the idle ones are closed: new ones may reach one that writes.
-    pub(super) fn is_read_only(mut self) {
+    pub(super) fn leads_nowhere(mut self) {
         self.read_only = true;
     }
 }
