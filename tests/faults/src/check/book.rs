@@ -9,7 +9,6 @@ use super::report::{Promise, Violation};
 use crate::history::{Event, Fault, FinalJob, FinalState, History, Kind, Move, Outcome, Status, Submit};
 
 pub(super) struct Book<'a> {
-    pub history: &'a History,
     pub submits: Vec<SubmitCall<'a>>,
     /// Submits by the request's nonce.
     pub by_nonce: HashMap<&'a str, Vec<usize>>,
@@ -85,7 +84,6 @@ pub(super) struct FaultSpan<'a> {
 impl<'a> Book<'a> {
     pub(super) fn of(history: &'a History, state: &'a FinalState) -> Self {
         let mut book = Self {
-            history,
             submits: Vec::new(),
             by_nonce: HashMap::new(),
             jobs: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::book::{Book, FaultSpan};
-use crate::history::{Kind, Recovery};
+use crate::history::Recovery;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
@@ -101,10 +101,12 @@ fn jobs_of_target(book: &Book<'_>, span: &FaultSpan<'_>) -> Vec<u64> {
     times
 }
 
+/// From the fault to the next start of a job that was handed out after it.
 fn any_job(book: &Book<'_>, span: &FaultSpan<'_>) -> Vec<u64> {
     let at = span.begins.at_ns;
-    let mut later = book.history.events.iter().filter(|it| it.at_ns > at && matches!(it.kind, Kind::Started { .. }));
-    later.next().map(|event| event.at_ns - at).into_iter().collect()
+    let leases = book.jobs.values().flat_map(|story| &story.leases).filter(|it| it.acquired.at_ns > at);
+    let start = leases.filter_map(|it| it.starts.iter().map(|start| start.at_ns).min()).min();
+    start.map(|start| start - at).into_iter().collect()
 }
 
 impl RecoveryTimes {

@@ -240,6 +240,6 @@ pub enum Recovery {
     NotMeasured,
     /// The next start of each job that the target process held.
     JobsOfTarget,
-    /// The next start of any job.
+    /// The next start of any job that was handed out after it.
     AnyJob,
 }

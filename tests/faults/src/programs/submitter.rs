@@ -43,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     pub common: Common,
     /// The mean pause between two calls of a lane, in milliseconds
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 250)]
     pub pause_ms: u64,
 }
 

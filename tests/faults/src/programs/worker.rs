@@ -18,7 +18,7 @@ pub struct Args {
     #[command(flatten)]
     pub common: Common,
     /// How many jobs it runs at once
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     pub slots: u32,
     /// Of its session, in milliseconds
     #[arg(long, default_value_t = 5_000)]

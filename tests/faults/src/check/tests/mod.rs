@@ -6,7 +6,7 @@ mod reject;
 
 use self::model::{Lease, Model, Reply, submit, with_key};
 use super::check;
-use crate::history::{Move, Outcome, Phase, Status, Submit};
+use crate::history::{Kind, Move, Outcome, Phase, Recovery, Status, Submit};
 
 fn accepts(model: Model) -> super::Figures {
     let (history, state) = model.finish();
@@ -162,6 +162,27 @@ fn a_planned_restart_that_charges_nothing_is_accepted() {
     model.fault(1, "worker-1", true, Phase::Healed);
     let figures = accepts(model);
     assert_eq!(figures.recovery["restart"].samples, 1);
+}
+
+#[test]
+fn recovery_is_the_next_start_of_what_was_handed_out_afterwards() {
+    let (mut model, lease) = leased(&submit("a"));
+    model.fault(1, "a server", false, Phase::Begins);
+    model.fault(1, "a server", false, Phase::Injected);
+    // It was handed out before: that it goes on says nothing about the server.
+    model.start(&lease);
+    model.submit("s", &[submit("b")], Reply::Told);
+    model.pass(70);
+    let next = model.acquire(lease.session, Reply::Told).unwrap();
+    model.start(&next);
+    let (mut history, state) = model.finish();
+    for event in &mut history.events {
+        if let Kind::Fault(fault) = &mut event.kind {
+            fault.recovery = Recovery::AnyJob;
+        }
+    }
+    let times = check(&history, &state).figures.recovery["kill"].clone();
+    assert!(times.samples == 1 && times.max_ms > 70.0 && times.max_ms < 100.0, "{times:?}");
 }
 
 #[test]
