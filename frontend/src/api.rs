@@ -1,17 +1,27 @@
 //! The server's calls by gRPC-web, each with a deadline that holds even when nobody answers.
 
-use std::{error::Error as _, future::Future, time::Duration};
+use std::{error::Error as _, time::Duration};
 
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use jobqueue_shared::proto::v1::{
-    CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResponse,
-    GetMetricsRequest, GetMetricsResponse, GetThroughputRequest, GetThroughputResponse, ListFailedJobsRequest,
-    ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListWorkersRequest, ListWorkersResponse,
-    RetryJobRequest, RetryJobResponse, SubmitJobRequest, SubmitJobResponse, admin_service_client::AdminServiceClient,
-    job_service_client::JobServiceClient,
+    CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse,
+    GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetThroughputRequest, GetThroughputResponse,
+    GetTimelineRequest, GetTimelineResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest,
+    ListJobsResponse, ListWorkersRequest, ListWorkersResponse, PauseWorkerIdRequest, PauseWorkerIdResponse,
+    ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse, SubmitJobRequest,
+    SubmitJobResponse,
 };
-use tonic::{Code, Request, Response, Status};
+use prost::{
+    Message,
+    bytes::{Buf as _, BufMut as _, Bytes},
+};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+};
 use tonic_types::StatusExt as _;
 use tonic_web_wasm_client::Client;
 
@@ -85,13 +95,15 @@ impl From<Status> for Failure {
     }
 }
 
-async fn call<Q, R, F>(limit: Duration, message: Q, send: impl FnOnce(Request<Q>) -> F) -> Result<R, Failure>
-where
-    F: Future<Output = Result<Response<R>, Status>>,
-{
+/// One call of any method. Messages are bytes here: what a browser has to load holds this once, and not per method.
+async fn call(path: &'static str, limit: Duration, message: Vec<u8>) -> Result<Bytes, Failure> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
-    let answer = Box::pin(send(request));
+    let answer = Box::pin(async move {
+        let mut grpc = Grpc::new(Client::new(dom::origin()));
+        grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        grpc.unary(request, PathAndQuery::from_static(path), Plain).await
+    });
     // The server keeps the deadline too, and says so a little earlier than this.
     let patience = TimeoutFuture::new(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).saturating_add(500));
     match select(answer, patience).await {
@@ -100,35 +112,99 @@ where
     }
 }
 
+fn read<R: Message + Default>(answer: Bytes) -> Result<R, Failure> {
+    R::decode(answer).map_err(|_| Failure::away("The server's answer cannot be read"))
+}
+
+/// Encoded messages as they are.
+struct Plain;
+
+impl Codec for Plain {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Plain {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Plain {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
 macro_rules! calls {
-    ($($client:ident.$name:ident($request:ty) -> $response:ty, $limit:expr;)+) => {
+    ($($path:literal $name:ident($request:ty) -> $response:ty, $limit:expr;)+) => {
         $(pub async fn $name(request: $request) -> Result<$response, Failure> {
-            call($limit, request, |request| async move {
-                $client::new(Client::new(dom::origin())).$name(request).await
-            })
-            .await
+            read(call(concat!("/jobqueue.v1.", $path), $limit, request.encode_to_vec()).await?)
         })+
+
+        /// Of every method: its path, and the names of its messages.
+        #[cfg(test)]
+        const METHODS: &[(&str, &str, &str)] =
+            &[$((concat!("/jobqueue.v1.", $path), stringify!($request), stringify!($response))),+];
     };
 }
 
 calls! {
-    JobServiceClient.submit_job(SubmitJobRequest) -> SubmitJobResponse, WRITE;
-    JobServiceClient.get_job(GetJobRequest) -> GetJobResponse, READ;
-    JobServiceClient.list_jobs(ListJobsRequest) -> ListJobsResponse, READ;
-    JobServiceClient.list_failed_jobs(ListFailedJobsRequest) -> ListFailedJobsResponse, READ;
-    JobServiceClient.cancel_job(CancelJobRequest) -> CancelJobResponse, WRITE;
-    JobServiceClient.retry_job(RetryJobRequest) -> RetryJobResponse, WRITE;
-    JobServiceClient.delete_job(DeleteJobRequest) -> DeleteJobResponse, WRITE;
-    JobServiceClient.get_metrics(GetMetricsRequest) -> GetMetricsResponse, READ;
-    JobServiceClient.get_throughput(GetThroughputRequest) -> GetThroughputResponse, READ;
-    AdminServiceClient.list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
+    "JobService/SubmitJob" submit_job(SubmitJobRequest) -> SubmitJobResponse, WRITE;
+    "JobService/GetJob" get_job(GetJobRequest) -> GetJobResponse, READ;
+    "JobService/ListJobs" list_jobs(ListJobsRequest) -> ListJobsResponse, READ;
+    "JobService/ListFailedJobs" list_failed_jobs(ListFailedJobsRequest) -> ListFailedJobsResponse, READ;
+    "JobService/CancelJob" cancel_job(CancelJobRequest) -> CancelJobResponse, WRITE;
+    "JobService/RetryJob" retry_job(RetryJobRequest) -> RetryJobResponse, WRITE;
+    "JobService/DeleteJob" delete_job(DeleteJobRequest) -> DeleteJobResponse, WRITE;
+    "JobService/GetTimeline" get_timeline(GetTimelineRequest) -> GetTimelineResponse, READ;
+    "JobService/ExplainJob" explain_job(ExplainJobRequest) -> ExplainJobResponse, READ;
+    "JobService/GetMetrics" get_metrics(GetMetricsRequest) -> GetMetricsResponse, READ;
+    "JobService/GetThroughput" get_throughput(GetThroughputRequest) -> GetThroughputResponse, READ;
+    "AdminService/ListWorkers" list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
+    "AdminService/PauseWorkerId" pause_worker_id(PauseWorkerIdRequest) -> PauseWorkerIdResponse, WRITE;
+    "AdminService/ResumeWorkerId" resume_worker_id(ResumeWorkerIdRequest) -> ResumeWorkerIdResponse, WRITE;
 }
 
 #[cfg(test)]
 mod tests {
+    use jobqueue_shared::proto::FILE_DESCRIPTOR_SET;
+    use prost_types::FileDescriptorSet;
     use tonic_types::ErrorDetails;
 
     use super::*;
+
+    #[test]
+    fn every_call_is_a_method_of_the_api_with_its_own_messages() {
+        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
+        for (path, request, response) in METHODS {
+            let method = files.iter().find_map(|file| {
+                let service =
+                    file.service.iter().find(|it| path.starts_with(&format!("/{}.{}/", file.package(), it.name())))?;
+                service.method.iter().find(|it| path.ends_with(&format!("/{}", it.name())))
+            });
+            let method = method.unwrap_or_else(|| panic!("{path} is in no .proto file"));
+            assert_eq!(method.input_type(), format!(".jobqueue.v1.{request}"), "{path}");
+            assert_eq!(method.output_type(), format!(".jobqueue.v1.{response}"), "{path}");
+        }
+    }
 
     #[test]
     fn the_fields_that_the_server_names_are_kept() {

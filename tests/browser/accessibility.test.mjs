@@ -8,6 +8,7 @@ import { Stack, open, until } from "./harness.mjs";
 
 let stack;
 let letter;
+let stuck;
 before(async () => {
   stack = await Stack.start();
   const ids = [];
@@ -16,20 +17,23 @@ before(async () => {
   const done = await stack.submit({ worker_id: "worker-1a", payload_json: '{"task":"email"}' });
   await stack.settled(done, "done");
   await stack.submit({ worker_id: "worker-1a", payload_json: '{"sleep_ms":600000}' });
-  await stack.submit({ worker_id: "nobody", task: "report", payload_json: "{}" });
+  stuck = await stack.submit({ worker_id: "nobody", task: "report", payload_json: "{}" });
   await stack.submit({ worker_id: "nobody", payload_json: "{}", delay: { seconds: 3600 } });
   const cancelled = await stack.submit({ worker_id: "nobody", payload_json: "{}" });
   await stack.call("CancelJob", { job_id: cancelled, reason: "not needed" });
+  await stack.call("PauseWorkerId", { worker_id: "nobody", reason: "the mail server is down" });
 });
 after(() => stack?.stop());
 
-const pages = [
-  ["/", "Overview", "main .brief a"],
+/** Address, heading, and what is there when the page is filled. */
+const pages = () => [
+  ["/", "Overview", "main .explains .paused"],
   ["/jobs", "Jobs", "td.lead a"],
   ["/dead-letters", "Dead letters", "td.lead a"],
   ["/workers", "Workers", "td.lead a"],
   ["/submit", "Submit", "textarea"],
-  ["/jobs/", null, ".timeline .event"],
+  [`/jobs/${letter}`, letter, ".timeline .event"],
+  [`/jobs/${stuck}`, stuck, ".why button"],
 ];
 
 async function check(page, what) {
@@ -45,15 +49,16 @@ const GROUNDS = { light: "rgb(246, 247, 249)", dark: "rgb(14, 19, 26)" };
 for (const [viewport, width] of [["wide", 1280], ["narrow", 390]]) {
   test(`axe finds nothing serious, ${viewport}, light and dark`, async () => {
     const page = await stack.page({ colorScheme: "light", viewport: { width, height: 900 }, reducedMotion: "reduce" });
-    for (const [url, heading, filled] of pages) {
-      const [address, title] = heading ? [url, heading] : [`${url}${letter}`, letter];
-      await open(page, `${stack.base}${address}`, title);
+    for (const [address, heading, filled] of pages()) {
+      await open(page, `${stack.base}${address}`, heading);
       await page.locator(filled).first().waitFor();
       for (const theme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme: theme });
         assert.equal(await ground(page), GROUNDS[theme], `${address} must be ${theme}`);
         await check(page, `${address}, ${theme}, ${viewport}`);
       }
+      const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.equal(wider, 0, `${address} must not scroll sideways, ${viewport}`);
     }
     // What is only there at times.
     await open(page, `${stack.base}/dead-letters`, "Dead letters");

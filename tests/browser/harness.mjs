@@ -17,7 +17,7 @@ const binary = (name) =>
 const LIMIT_MS = 30_000;
 
 const api = grpc.loadPackageDefinition(
-  loadSync(["jobqueue/v1/job_service.proto", "jobqueue/v1/admin_service.proto"], {
+  loadSync(["job", "admin", "worker"].map((name) => `jobqueue/v1/${name}_service.proto`), {
     includeDirs: [path.join(root, "proto")],
     keepCase: true,
     enums: String,
@@ -93,22 +93,63 @@ export class Stack {
     this.grpc = grpc_addr;
     this.http = http_addr;
     this.base = `http://${http_addr}`;
-    this.jobs ??= new api.JobService(grpc_addr, grpc.credentials.createInsecure());
+    this.clients ??= [api.JobService, api.AdminService, api.WorkerService].map(
+      (Service) => new Service(grpc_addr, grpc.credentials.createInsecure()),
+    );
   }
 
   startWorker(id, ...args) {
-    this.workers.push(start("worker", ["--worker-id", id, "--server", `http://${this.grpc}`, ...args]));
+    const worker = start("worker", ["--worker-id", id, "--server", `http://${this.grpc}`, ...args]);
+    this.workers.push(worker);
+    return worker;
+  }
+
+  /** As a machine that loses power: no goodbye. */
+  async kill(worker) {
+    await stop(worker, "SIGKILL");
+  }
+
+  /** A worker by hand: it does with its jobs what the test says, and nothing else. */
+  async session(worker_id, { slots = 1, lease = 30, tasks = [] } = {}) {
+    const { session_id } = await this.call("RegisterSession", {
+      worker_id, host: "by-hand", pid: 7, version: "0", tasks, slots, lease_time: { seconds: lease },
+    });
+    let acquire_no = 0;
+    return {
+      session_id,
+      /** Waits until that many jobs have come. */
+      acquire: async (count = 1) => {
+        const leased = [];
+        await until(`${count} jobs for ${worker_id}`, async () => {
+          acquire_no += 1;
+          const max_jobs = count - leased.length;
+          const { jobs } = await this.call("AcquireJobs", { session_id, max_jobs, acquire_no, wait: { seconds: 1 } });
+          leased.push(...jobs);
+          return leased.length === count;
+        });
+        return leased;
+      },
+      /** The google.rpc.Code of the answer. */
+      settle: async (lease_id, outcome) => {
+        const { results } = await this.call("SettleJobs", { session_id, settlements: [{ lease_id, ...outcome }] });
+        return results[0].code;
+      },
+      progress: (lease_id, fraction, message) =>
+        this.call("ReportProgress", { session_id, lease_id, fraction, message }),
+      end: () => this.call("EndSession", { session_id }),
+    };
   }
 
   async stopServer(signal) {
     await stop(this.server, signal);
   }
 
-  /** Calls a method of JobService. */
+  /** Calls a method of the API. */
   call(method, request) {
     return new Promise((answer, fail) => {
       const options = { deadline: Date.now() + LIMIT_MS };
-      this.jobs[method](request, { ...options }, (error, response) => (error ? fail(error) : answer(response)));
+      const client = this.clients.find((client) => client[method]);
+      client[method](request, { ...options }, (error, response) => (error ? fail(error) : answer(response)));
     });
   }
 
@@ -148,7 +189,7 @@ export class Stack {
 
   async stop() {
     await this.browser?.close();
-    this.jobs?.close();
+    this.clients?.forEach((client) => client.close());
     await Promise.all(this.workers.map((worker) => stop(worker)));
     if (this.server) await stop(this.server);
     await rm(this.folder, { recursive: true, force: true });
@@ -160,6 +201,10 @@ export const short = (id) => `${id.slice(0, 8)}…${id.slice(30)}`;
 
 /** The table row of a job. */
 export const row = (page, id) => page.locator("tbody tr", { has: page.getByRole("link", { name: short(id) }) });
+
+/** Remembers that the page was not loaded anew, which `stayed` then tells. */
+export const mark = (page) => page.evaluate(() => (window.stayed = true));
+export const stayed = (page) => page.evaluate(() => window.stayed === true);
 
 /** Opens an address and waits for its heading. */
 export async function open(page, url, heading) {

@@ -103,8 +103,7 @@ test("markup in payloads and errors is shown as text", async () => {
   await panel.getByText("<script>window.hacked=1</script>").waitFor();
   await panel.getByRole("button", { name: "Raw" }).click();
   await until("the payload byte for byte", async () => (await panel.locator("pre").textContent()).trim() === payload);
-  await page.locator("summary", { hasText: "onerror" }).click();
-  await page.locator("details[open] pre").getByText("<b>bold</b>").waitFor();
+  await page.locator(".timeline .event-text", { hasText: "onerror" }).getByText("<b>bold</b>").waitFor();
   await open(page, `${stack.base}/dead-letters`, "Dead letters");
   await page.getByText("<b>bold</b>").first().waitFor();
   const found = await page.evaluate(() => ({

@@ -9,6 +9,7 @@ pub mod icon;
 pub mod json_panel;
 pub mod notice;
 pub mod pager;
+pub mod pause;
 pub mod small;
 pub mod table;
 pub mod timeline;

@@ -31,6 +31,17 @@ pub fn JobLink(id: String) -> impl IntoView {
     }
 }
 
+/// A session; by its short id, or `whole`.
+#[component]
+pub fn SessionLink(id: String, #[prop(optional)] whole: bool) -> impl IntoView {
+    let text = if whole { id.clone() } else { id::short(&id) };
+    view! {
+        <span class="mono" title=id>
+            {text}
+        </span>
+    }
+}
+
 /// A time, relative and always up to date; the full one in its title.
 #[component]
 pub fn Ago(ms: Option<i64>) -> impl IntoView {

@@ -1,91 +1,88 @@
-//! What happened to a job, newest first: the present run, each attempt that did not end well, the submission.
+//! What happened to a job, newest first: hand-overs, how each ended, refused outcomes, what people did.
 
 use jobqueue_shared::{
-    proto::v1::{Attempt, Job, job::Status},
+    proto::v1::{TimelineEvent, timeline_event::Kind},
     time::timestamp_ms,
 };
 use leptos::prelude::*;
-use prost::Message as _;
 
-use super::small::{Ago, Pill};
-use crate::{
-    live::Live,
-    model::{id, span, status},
+use super::small::{Ago, Pill, SessionLink};
+use crate::model::{
+    number::count,
+    span, status,
+    timeline::{self, Line, Text},
 };
 
+/// So many lines are shown until all are asked for.
+const SHOWN: usize = 40;
+
 #[component]
-pub fn Timeline(#[prop(into)] job: Signal<Job>, #[prop(into)] attempts: Signal<Vec<Attempt>>) -> impl IntoView {
-    let live = Live::get();
-    let created = Memo::new(move |_| job.with(|job| job.created_at.as_ref().map(timestamp_ms)));
-    let present = move || {
-        let job = job.get();
-        if !matches!(job.status(), Status::Running | Status::Done) {
-            return None;
+pub fn Timeline(
+    /// Oldest first.
+    #[prop(into)]
+    events: Signal<Vec<TimelineEvent>>,
+) -> impl IntoView {
+    let lines = Memo::new(move |_| events.with(|events| timeline::lines(events)));
+    let all = RwSignal::new(false);
+    let folded = Memo::new(move |_| !all.get() && lines.with(Vec::len) > SHOWN);
+    let shown = move || {
+        let mut lines = lines.get();
+        if folded.get() {
+            lines.truncate(SHOWN);
         }
-        let started = job.started_at.as_ref().map(timestamp_ms);
-        let finished = job.finished_at.as_ref().map(timestamp_ms);
-        let took = move || {
-            let end = finished.unwrap_or_else(|| live.now.get());
-            started.map(|started| {
-                format!("{} {}", if finished.is_some() { "took" } else { "for" }, span::exact(end - started))
-            })
-        };
-        let look = status::job(&job, 0);
-        Some(view! {
-            <li class=format!("event {}", look.tone)>
-                <div class="event-line">
-                    <Pill look=look />
-                    <span class="muted">"run "{job.run_no}</span>
-                    <span>{took}</span>
-                    <Session session_id=job.session_id.clone() host=String::new() />
-                    <Ago ms=finished.or(started) />
-                </div>
-            </li>
-        })
+        lines
     };
     view! {
-        <ol class="timeline">
-            {present}
-            <For each=move || attempts.get() key=|attempt| attempt.encode_to_vec() let:attempt>
-                <Event attempt />
+        <ol class="timeline" aria-label="Timeline, newest first">
+            <For each=shown key=|line| line.key.clone() let:line>
+                <Event line />
             </For>
-            <li class="event pending">
-                <div class="event-line">
-                    <span class="pill plain">"submitted"</span>
-                    {move || view! { <Ago ms=created.get() /> }}
-                </div>
-            </li>
         </ol>
+        <Show when=move || folded.get()>
+            <div class="more">
+                <button type="button" class="button" on:click=move |_| all.set(true)>
+                    {move || format!("Show all {} events", count(i64::try_from(lines.with(Vec::len)).unwrap_or(i64::MAX)))}
+                </button>
+            </div>
+        </Show>
     }
 }
 
 #[component]
-fn Event(attempt: Attempt) -> impl IntoView {
-    let look = status::outcome(attempt.outcome());
-    let started = attempt.started_at.as_ref().map(timestamp_ms);
-    let ended = attempt.ended_at.as_ref().map(timestamp_ms);
-    let took = started.zip(ended).filter(|(started, ended)| ended > started);
-    let line = view! {
+fn Event(line: Line) -> impl IntoView {
+    let Line { event, took, .. } = line;
+    let kind = event.kind();
+    let look = status::event(kind);
+    let head = view! {
         <Pill look=look />
-        {(attempt.run_no > 0).then(|| view! { <span class="muted">"run "{attempt.run_no}</span> })}
-        {took.map(|(started, ended)| view! { <span>"after "{span::exact(ended - started)}</span> })}
-        <Session session_id=attempt.session_id.clone() host=attempt.host.clone() />
-        <Ago ms=ended.or(started) />
+        {(event.run_no > 0).then(|| view! { <span class="muted">"run "{event.run_no}</span> })}
+        {(kind == Kind::Progress).then(|| view! { <span>{status::percent(event.fraction)}</span> })}
+        {took.map(|took| view! { <span>"after "{span::exact(took)}</span> })}
+        <Session session_id=event.session_id host=event.host />
+        <Ago ms=event.at.as_ref().map(timestamp_ms) />
     };
-    let body = if attempt.error.is_empty() {
-        view! { <div class="event-line">{line}</div> }.into_any()
-    } else {
-        let first = attempt.error.lines().next().unwrap_or_default().to_owned();
-        view! {
+    let code = timeline::is_error(kind);
+    let body = match timeline::text(&event.text) {
+        Text::None => view! { <div class="event-line">{head}</div> }.into_any(),
+        Text::Short(text) => view! {
+            <div class="event-line">{head}</div>
+            <p class="event-text" class:code-text=code>
+                {text}
+            </p>
+        }
+        .into_any(),
+        Text::Folded { first, all } => view! {
             <details>
                 <summary>
-                    <span class="event-line">{line}</span>
-                    <span class="event-error">{first}</span>
+                    <span class="event-line">{head}</span>
+                    <span class="event-text folded" class:code-text=code>
+                        {first}
+                    </span>
                 </summary>
-                <pre class="code" tabindex="0" aria-label="Error">{attempt.error}</pre>
+                <pre class="code" tabindex="0" aria-label="The whole text">{all}</pre>
             </details>
         }
-        .into_any()
+        .into_any(),
     };
     view! { <li class=format!("event {}", look.tone)>{body}</li> }
 }
@@ -96,7 +93,7 @@ fn Session(session_id: String, host: String) -> impl IntoView {
         view! {
             <span class="muted">
                 {if host.is_empty() { "session ".to_owned() } else { format!("{host}, session ") }}
-                <span class="mono" title=session_id.clone()>{id::short(&session_id)}</span>
+                <SessionLink id=session_id />
             </span>
         }
     })

@@ -10,3 +10,5 @@ pub mod number;
 pub mod span;
 pub mod status;
 pub mod time;
+pub mod timeline;
+pub mod why;

@@ -1,7 +1,7 @@
-//! How statuses, outcomes and reasons look: always a shape, a word and a colour.
+//! How statuses, events and reasons look: always a shape, a word and a colour.
 
 use jobqueue_shared::{
-    proto::v1::{Job, attempt::Outcome, dead_letter::Reason, job::Status, worker_session},
+    proto::v1::{Job, dead_letter::Reason, job::Status, timeline_event::Kind, worker_session},
     time::timestamp_ms,
 };
 
@@ -21,9 +21,16 @@ const fn look(icon: &'static str, word: &'static str, tone: &'static str) -> Loo
 pub fn job(job: &Job, now: i64) -> Look {
     let due = job.run_at.as_ref().map_or(0, timestamp_ms);
     match job.status() {
-        Status::Unspecified => look("circle", "unknown", "cancelled"),
         Status::Pending if due > now && job.attempt_count > 0 => look("retry", "retrying", "retrying"),
         Status::Pending if due > now => look("clock", "scheduled", "scheduled"),
+        status => plain(status),
+    }
+}
+
+/// A status by itself.
+pub fn plain(status: Status) -> Look {
+    match status {
+        Status::Unspecified => look("circle", "unknown", "cancelled"),
         Status::Pending => look("circle", "pending", "pending"),
         Status::Running => look("play", "running", "running"),
         Status::Done => look("check", "done", "done"),
@@ -32,18 +39,24 @@ pub fn job(job: &Job, now: i64) -> Look {
     }
 }
 
-pub fn outcome(outcome: Outcome) -> Look {
-    match outcome {
-        Outcome::Unspecified => look("circle", "unknown", "cancelled"),
-        Outcome::Failed => look("cross", "failed", "failed"),
-        Outcome::TimedOut => look("timer", "timed out", "failed"),
-        Outcome::Lost => look("plugs", "worker lost", "failed"),
-        Outcome::Released => look("return", "given back", "pending"),
-        Outcome::NoHandler => look("question", "no handler", "retrying"),
-        Outcome::Snoozed => look("clock", "snoozed", "scheduled"),
-        Outcome::Cancelled => look("prohibit", "cancelled", "cancelled"),
-        Outcome::Refused => look("shield", "refused", "retrying"),
-        Outcome::Retried => look("retry", "retried by a person", "retrying"),
+/// What happened to a job.
+pub fn event(kind: Kind) -> Look {
+    match kind {
+        Kind::Unspecified => look("circle", "unknown", "cancelled"),
+        Kind::Submitted => look("submit", "submitted", "pending"),
+        Kind::Acquired => look("play", "acquired", "running"),
+        Kind::Progress => look("half", "progress", "running"),
+        Kind::Completed => look("check", "done", "done"),
+        Kind::AttemptFailed => look("cross", "failed", "failed"),
+        Kind::AttemptTimedOut => look("timer", "timed out", "failed"),
+        Kind::Rescued => look("plugs", "worker lost", "failed"),
+        Kind::Released => look("return", "given back", "pending"),
+        Kind::NoHandler => look("question", "no handler", "retrying"),
+        Kind::Snoozed => look("clock", "snoozed", "scheduled"),
+        Kind::Cancelled => look("prohibit", "cancelled", "cancelled"),
+        Kind::Refused => look("shield", "refused", "retrying"),
+        Kind::Retried => look("retry", "retried by a person", "retrying"),
+        Kind::DeadLetter => look("letters", "dead letter", "failed"),
     }
 }
 
@@ -68,6 +81,12 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::WorkerLost => "worker lost",
         Reason::TimedOut => "timed out",
     }
+}
+
+/// "45 %". What is not between 0 and 1 is taken for the nearer of them.
+pub fn percent(fraction: f64) -> String {
+    // NaN is no progress.
+    format!("{} %", (fraction.clamp(0.0, 1.0) * 100.0).max(0.0).round())
 }
 
 /// "1 of 3". A budget of 0 allows one attempt.
@@ -105,6 +124,13 @@ mod tests {
             let mut it = Job::default();
             it.set_status(status);
             assert_eq!(job(&it, 0).word, status.as_str_name());
+        }
+    }
+
+    #[test]
+    fn progress_stays_between_nothing_and_all() {
+        for (fraction, text) in [(0.0, "0 %"), (0.454, "45 %"), (1.0, "100 %"), (7.5, "100 %"), (f64::NAN, "0 %")] {
+            assert_eq!(percent(fraction), text);
         }
     }
 

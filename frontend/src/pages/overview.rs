@@ -19,6 +19,7 @@ use crate::{
         heading::Heading,
         icon::Icon,
         notice::{Empty, Trouble},
+        pause::{Pause, PauseButton, PausedLine, ResumeButton},
         small::{Ago, JobLink},
         table::{Skeleton, opens},
     },
@@ -208,11 +209,14 @@ fn WorkerIds(data: RwSignal<Option<GetMetricsResponse>>) -> impl IntoView {
                                 <th scope="col" class="num">"Failed"</th>
                                 <th scope="col" class="num">"Oldest waits"</th>
                                 <th scope="col" class="num">"Sessions"</th>
+                                <th scope="col">
+                                    <span class="unseen">"Pause"</span>
+                                </th>
                             </tr>
                         </thead>
                         <tbody>
                             <Show when=move || rows.with(Option::is_none)>
-                                <Skeleton columns=6 rows=5 />
+                                <Skeleton columns=7 rows=5 />
                             </Show>
                             <For each=move || rows.get().unwrap_or_default() key=|it| it.encode_to_vec() let:it>
                                 <WorkerIdRow it />
@@ -236,9 +240,15 @@ fn WorkerIdRow(it: WorkerIdMetrics) -> impl IntoView {
     } else {
         "0".into_any()
     };
+    let pause = Pause::of(&it);
+    let button = if pause.is_some() {
+        view! { <ResumeButton worker_id=it.worker_id.clone() small=true /> }.into_any()
+    } else {
+        view! { <PauseButton worker_id=it.worker_id.clone() small=true /> }.into_any()
+    };
     let waits = it.oldest_runnable_age.as_ref().map(|age| span::coarse(duration_ms(age)));
     view! {
-        <tr class="opens" on:click=open>
+        <tr class="opens" class:explained=pause.is_some() on:click=open>
             <td class="lead cut mono" title=it.worker_id.clone()>
                 <A href=jobs>{name}</A>
             </td>
@@ -247,6 +257,17 @@ fn WorkerIdRow(it: WorkerIdMetrics) -> impl IntoView {
             <td class="num" data-label="Failed">{failed}</td>
             <td class="num" data-label="Oldest waits">{waits.unwrap_or_else(|| "–".into())}</td>
             <td class="num" data-label="Sessions">{count(it.sessions)}</td>
+            <td class="state switch">{button}</td>
         </tr>
+        {pause
+            .map(|pause| {
+                view! {
+                    <tr class="explains">
+                        <td colspan="7">
+                            <PausedLine pause />
+                        </td>
+                    </tr>
+                }
+            })}
     }
 }

@@ -1,0 +1,154 @@
+//! What happened to a job, as lines: newest first, each with how long its run took and a key of its own.
+
+use std::collections::HashMap;
+
+use jobqueue_shared::{
+    proto::v1::{TimelineEvent, timeline_event::Kind},
+    time::timestamp_ms,
+};
+use prost::Message as _;
+
+/// A longer text is folded.
+const LINE: usize = 160;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// The event itself, and how many just like it came before.
+    pub key: (Vec<u8>, u32),
+    pub event: TimelineEvent,
+    /// Of what ended a run: milliseconds since its job was handed over.
+    pub took: Option<i64>,
+}
+
+/// The lines of `events`, which come oldest first.
+pub fn lines(events: &[TimelineEvent]) -> Vec<Line> {
+    let mut seen = HashMap::<Vec<u8>, u32>::new();
+    let mut acquired = HashMap::new();
+    let mut lines = Vec::with_capacity(events.len());
+    for event in events {
+        let at = event.at.as_ref().map(timestamp_ms);
+        if event.kind() == Kind::Acquired {
+            acquired.insert(event.run_no, at);
+        }
+        let start = acquired.get(&event.run_no).copied().flatten().filter(|_| ends_a_run(event.kind()));
+        let took = start.zip(at).map(|(start, end)| end - start).filter(|took| *took >= 0);
+        let bytes = event.encode_to_vec();
+        let before = seen.entry(bytes.clone()).or_default();
+        lines.push(Line { key: (bytes, *before), event: event.clone(), took });
+        *before += 1;
+    }
+    lines.reverse();
+    lines
+}
+
+fn ends_a_run(kind: Kind) -> bool {
+    match kind {
+        Kind::Completed
+        | Kind::AttemptFailed
+        | Kind::AttemptTimedOut
+        | Kind::Rescued
+        | Kind::Released
+        | Kind::NoHandler
+        | Kind::Snoozed
+        | Kind::Cancelled => true,
+        Kind::Unspecified
+        | Kind::Submitted
+        | Kind::Acquired
+        | Kind::Progress
+        | Kind::Refused
+        | Kind::Retried
+        | Kind::DeadLetter => false,
+    }
+}
+
+/// How a text is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    None,
+    /// On a line of its own.
+    Short(String),
+    /// Its beginning, until it is opened.
+    Folded {
+        first: String,
+        all: String,
+    },
+}
+
+pub fn text(text: &str) -> Text {
+    let all = text.trim_end();
+    let first = all.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let cut: String = first.chars().take(LINE).collect();
+    if all.is_empty() {
+        Text::None
+    } else if cut == all {
+        Text::Short(cut)
+    } else {
+        Text::Folded { first: cut, all: all.to_owned() }
+    }
+}
+
+/// True for what a program said: it is shown as it came, in the type of code.
+pub fn is_error(kind: Kind) -> bool {
+    matches!(kind, Kind::AttemptFailed | Kind::AttemptTimedOut | Kind::Rescued)
+}
+
+#[cfg(test)]
+mod tests {
+    use jobqueue_shared::time::timestamp;
+
+    use super::*;
+
+    fn event(kind: Kind, at: i64, run_no: i32) -> TimelineEvent {
+        TimelineEvent { kind: kind.into(), at: Some(timestamp(at)), run_no, ..TimelineEvent::default() }
+    }
+
+    #[test]
+    fn the_newest_comes_first_and_runs_are_timed_by_their_hand_over() {
+        let events = [
+            event(Kind::Submitted, 1_000, 0),
+            event(Kind::Acquired, 2_000, 1),
+            event(Kind::AttemptFailed, 2_500, 1),
+            event(Kind::Acquired, 9_000, 2),
+            event(Kind::Refused, 9_500, 1),
+            event(Kind::Completed, 10_000, 2),
+        ];
+        let lines = lines(&events);
+        let kinds: Vec<_> = lines.iter().map(|it| it.event.kind()).collect();
+        assert_eq!(kinds[0], Kind::Completed);
+        assert_eq!(kinds[5], Kind::Submitted);
+        let took: Vec<_> = lines.iter().map(|it| it.took).collect();
+        assert_eq!(took, [Some(1_000), None, None, Some(500), None, None]);
+    }
+
+    #[test]
+    fn what_cannot_be_timed_is_not() {
+        let mut endless = event(Kind::Completed, 0, 3);
+        endless.at = None;
+        let events = [event(Kind::Cancelled, 5, 0), event(Kind::Rescued, 5, 7), event(Kind::Acquired, 9, 3), endless];
+        assert!(lines(&events).iter().all(|line| line.took.is_none()));
+        let backwards = [event(Kind::Acquired, 9, 1), event(Kind::AttemptFailed, 8, 1)];
+        assert_eq!(lines(&backwards)[0].took, None);
+    }
+
+    #[test]
+    fn equal_events_have_keys_of_their_own_and_keep_them_when_more_come() {
+        let mut events = vec![event(Kind::Refused, 5, 1), event(Kind::Refused, 5, 1)];
+        let before = lines(&events);
+        assert_ne!(before[0].key, before[1].key);
+        events.push(event(Kind::Retried, 6, 1));
+        let after = lines(&events);
+        assert_eq!([&after[1].key, &after[2].key], [&before[0].key, &before[1].key]);
+    }
+
+    #[test]
+    fn long_texts_are_folded_and_none_is_lost() {
+        assert_eq!(text(""), Text::None);
+        assert_eq!(text(" \n"), Text::None);
+        assert_eq!(text("boom\n"), Text::Short("boom".into()));
+        let all = "\npanicked at 'x'\n  at line 3";
+        assert_eq!(text(all), Text::Folded { first: "panicked at 'x'".into(), all: all.into() });
+        let long = "ü".repeat(LINE + 1);
+        assert_eq!(text(&long), Text::Folded { first: "ü".repeat(LINE), all: long.clone() });
+    }
+}

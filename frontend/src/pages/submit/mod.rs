@@ -1,0 +1,156 @@
+//! Submits one job, with every option, and shows what becomes of it.
+
+mod fields;
+mod outcome;
+
+use jobqueue_shared::proto::v1::SubmitJobRequest;
+use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
+
+use self::{
+    fields::{Essentials, Options},
+    outcome::{Outcome, said},
+};
+use crate::{
+    api::{self, Failure, Kind},
+    components::{
+        field::{Complaints, control_id},
+        heading::Heading,
+        icon::Icon,
+        small::CopyButton,
+    },
+    dom,
+    model::{
+        draft::{Complaint, Draft},
+        grpcurl,
+    },
+    toast::Toasts,
+};
+
+const KEPT: &str = "submit-draft";
+
+/// Fields of the form by their names in the API, in the order of the page.
+const FIELDS: [&str; 13] = [
+    "worker_id",
+    "task",
+    "payload_json",
+    "idempotency_key",
+    "priority",
+    "delay",
+    "run_at",
+    "max_retries",
+    "attempt_timeout",
+    "retry_policy.initial",
+    "retry_policy.factor",
+    "retry_policy.max",
+    "retry_policy.jitter",
+];
+
+#[component]
+pub fn Submit() -> impl IntoView {
+    let form = RwSignal::new(kept());
+    let complaints = RwSignal::new(Vec::<Complaint>::new());
+    let outcome = RwSignal::new(Outcome::None);
+    provide_context(Complaints(complaints));
+    // A reload or a closed tab loses nothing either.
+    Effect::new(move |_| form.with(keep));
+
+    let refuse = move |failure: Failure| {
+        complaints.set(failure.fields.clone());
+        outcome.set(Outcome::Failed(failure));
+        let first = FIELDS.iter().find(|name| complaints.with_untracked(|all| all.iter().any(|(it, _)| it == *name)));
+        dom::focus(&first.map_or_else(|| "outcome".to_owned(), |name| control_id(name)));
+    };
+    let submit = move |event: SubmitEvent| {
+        event.prevent_default();
+        if outcome.with_untracked(|it| *it == Outcome::Sending) {
+            return;
+        }
+        let request = match form.with_untracked(|form| form.request(dom::parse_local)) {
+            Ok(request) => request,
+            Err(fields) => {
+                let message = "Some fields cannot be sent as they are".into();
+                return refuse(Failure { kind: Kind::Refused, message, fields, job_id: None });
+            }
+        };
+        complaints.set(vec![]);
+        outcome.set(Outcome::Sending);
+        spawn_local(async move {
+            match api::submit_job(request).await {
+                Ok(answer) => {
+                    outcome.set(Outcome::Stored { job_id: answer.job_id, deduplicated: answer.deduplicated });
+                    dom::focus("outcome");
+                }
+                Err(failure) => refuse(failure),
+            }
+        });
+    };
+    let sending = move || outcome.with(|it| *it == Outcome::Sending);
+    view! {
+        <div class="page-head">
+            <Heading title="Submit" />
+        </div>
+        <form class="submit" novalidate="" on:submit=submit>
+            <div class="card card-body form">
+                <Essentials form />
+            </div>
+            <div class="card card-body form">
+                <h2>"Options"</h2>
+                <Options form />
+            </div>
+            <div class="form-actions">
+                <button type="submit" class="button primary" aria-busy=move || sending().to_string()>
+                    <Icon name="submit" />
+                    {move || if sending() { "Submitting…" } else { "Submit job" }}
+                </button>
+                <GrpcurlButton form />
+                <button
+                    type="button"
+                    class="button quiet"
+                    on:click=move |_| {
+                        form.set(Draft::default());
+                        complaints.set(vec![]);
+                    }
+                >
+                    "Clear form"
+                </button>
+            </div>
+            <div id="outcome" tabindex="-1" role="status" aria-live="polite">
+                {move || said(&outcome.get())}
+            </div>
+        </form>
+    }
+}
+
+fn kept() -> Draft {
+    let text = dom::session_storage().and_then(|storage| storage.get_item(KEPT).ok().flatten());
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+fn keep(draft: &Draft) {
+    if let (Some(storage), Ok(text)) = (dom::session_storage(), serde_json::to_string(draft)) {
+        let _ = storage.set_item(KEPT, &text);
+    }
+}
+
+/// The request as a command line, as far as it can be sent.
+#[component]
+fn GrpcurlButton(form: RwSignal<Draft>) -> impl IntoView {
+    let toasts = Toasts::get();
+    let text = Callback::new(move |()| {
+        let (authority, secure) = dom::authority();
+        let request = form.with_untracked(|form| form.request(dom::parse_local)).unwrap_or_else(|fields| {
+            let names: Vec<_> = fields.into_iter().map(|(field, _)| field).collect();
+            toasts.bad(format!("Copied without the options: {} cannot be sent as it is", names.join(", ")));
+            let form = form.get_untracked();
+            SubmitJobRequest {
+                worker_id: form.worker_id,
+                task: form.task,
+                payload_json: form.payload_json,
+                idempotency_key: form.idempotency_key,
+                ..SubmitJobRequest::default()
+            }
+        });
+        grpcurl::submit(&request, &authority, secure)
+    });
+    view! { <CopyButton text label="Copy as grpcurl" word="Copy as grpcurl" /> }
+}

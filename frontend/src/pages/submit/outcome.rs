@@ -1,0 +1,88 @@
+//! What became of a submission: the job as it goes on, or why it was refused.
+
+use jobqueue_shared::proto::v1::GetJobRequest;
+use leptos::prelude::*;
+use leptos_router::components::A;
+
+use super::FIELDS;
+use crate::{
+    api::{self, Failure, Kind},
+    components::{
+        icon::Icon,
+        small::{JobLink, Pill},
+    },
+    live::{Live, feed},
+    model::status,
+};
+
+/// What the server said to the last submission.
+#[derive(Clone, PartialEq)]
+pub enum Outcome {
+    None,
+    Sending,
+    Stored { job_id: String, deduplicated: bool },
+    Failed(Failure),
+}
+
+pub fn said(outcome: &Outcome) -> Option<AnyView> {
+    match outcome {
+        Outcome::None | Outcome::Sending => None,
+        Outcome::Stored { job_id, deduplicated } => {
+            Some(view! { <Stored job_id=job_id.clone() deduplicated=*deduplicated /> }.into_any())
+        }
+        Outcome::Failed(failure) => Some(view! { <Refused failure=failure.clone() /> }.into_any()),
+    }
+}
+
+/// The job that was stored, as it goes on.
+#[component]
+fn Stored(job_id: String, deduplicated: bool) -> impl IntoView {
+    let live = Live::get();
+    let asked = job_id.clone();
+    let answer = feed(move || asked.clone(), |job_id| api::get_job(GetJobRequest { job_id }));
+    let look =
+        Memo::new(move |_| answer.data.with(|data| Some(status::job(data.as_ref()?.job.as_ref()?, live.now.get()))));
+    view! {
+        <div class="notice good">
+            <Icon name="check" />
+            <p>
+                {if deduplicated { "This key had been used for the same request: it is job " } else { "Submitted job " }}
+                <JobLink id=job_id />
+            </p>
+            {move || look.get().map(|look| view! { <Pill look /> })}
+        </div>
+    }
+}
+
+#[component]
+fn Refused(failure: Failure) -> impl IntoView {
+    // Those of a field of the form stand at the field.
+    let other: Vec<_> = failure.fields.iter().filter(|(field, _)| !FIELDS.contains(&field.as_str())).cloned().collect();
+    let advice = match failure.kind {
+        Kind::Away => {
+            " Nothing typed is lost. The job may have been stored all the same; with an idempotency key, submitting again stores it once at most."
+        }
+        _ if failure.fields.len() > other.len() => " See the marked fields.",
+        _ => "",
+    };
+    view! {
+        <div class="notice bad" role="alert">
+            <Icon name="warning" />
+            <div>
+                <p>
+                    <strong>"Not submitted: "{failure.message}"."</strong>
+                    {advice}
+                    {failure
+                        .job_id
+                        .map(|job_id| {
+                            view! {
+                                " "
+                                <A href=format!("/jobs/{job_id}")>"See that job"</A>
+                            }
+                        })}
+                </p>
+                {other.into_iter().map(|(field, text)| view! { <p class="mono">{format!("{field} {text}")}</p> }).collect_view()}
+            </div>
+        </div>
+    }
+}
