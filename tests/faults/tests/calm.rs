@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use clap::Parser;
 use jobqueue_faults::{
@@ -72,6 +75,24 @@ async fn final_state(api: &Api) -> FinalState {
     }
 }
 
+/// It has said that jobs failed which it had completed, and spoken for leases that are another session's.
+fn misbehaved(history: &History) -> bool {
+    let (mut sessions, mut completed) = (HashMap::new(), HashSet::new());
+    let (mut contradicted, mut foreign) = (false, false);
+    for kind in history.kinds() {
+        match kind {
+            Kind::Acquired { session, lease, .. } => drop(sessions.insert(lease, session)),
+            Kind::SettleInvoke { lease, outcome: Outcome::Complete, session, .. } => {
+                foreign |= sessions.get(lease).is_some_and(|own| *own != session);
+                completed.insert(lease);
+            }
+            Kind::SettleInvoke { lease, outcome: Outcome::Fail, .. } => contradicted |= completed.contains(lease),
+            _ => {}
+        }
+    }
+    contradicted && foreign
+}
+
 async fn keeps_every_promise(driver: Driver) {
     let database = Database::create(driver).await;
     let server = Server::start(database.url()).await;
@@ -86,15 +107,7 @@ async fn keeps_every_promise(driver: Driver) {
     let api = server.api();
     eventually("enough has happened", async || (api.metrics().await.done > 500).then_some(())).await;
     eventually("the bare worker has misbehaved", async || {
-        let history = History::read(folder.path()).unwrap();
-        let refused: HashSet<_> = history
-            .kinds()
-            .filter_map(|kind| match kind {
-                Kind::SettleRefused { outcome, .. } => Some(*outcome),
-                _ => None,
-            })
-            .collect();
-        (refused.contains(&Outcome::Complete) && refused.contains(&Outcome::Fail)).then_some(())
+        misbehaved(&History::read(folder.path()).unwrap()).then_some(())
     })
     .await;
     for submitter in submitters {

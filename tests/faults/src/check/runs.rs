@@ -3,11 +3,14 @@
 use uuid::Uuid;
 
 use super::{
-    book::{Book, Story, class, nonce_of, word},
+    book::{Book, LeaseStory, Story, class, nonce_of, word},
     planned::AFTERMATH_NS,
     report::{Promise, Violation},
 };
 use crate::history::{Event, FinalJob, Status};
+
+/// How far a server may believe the database's clock to be behind what it is, when news of it is slow to come.
+const BEHIND_MS: i64 = 1_000;
 
 pub(super) fn judge(book: &Book<'_>, violations: &mut Vec<Violation>) {
     for (&job, story) in &book.jobs {
@@ -133,6 +136,15 @@ fn not_before_its_time(book: &Book<'_>, job: Uuid, story: &Story<'_>, violations
         let what = format!("job {job} ran {} ms before its time", run_at - early);
         let events = [call.invoke].into_iter().chain(acquired);
         violations.push(story.violation(Promise::NotEarly, job, what, events));
+        return;
+    }
+    // Nobody's word but the clock of those who waited.
+    let waited_ms = |it: &LeaseStory<'_>| it.acquired.at_ns.saturating_sub(call.invoke.at_ns) as i64 / 1_000_000;
+    let delay = call.submit.delay_ms.unwrap_or(0);
+    let mut leases = story.leases.iter().filter(|it| it.run_no <= retried_from);
+    if let Some(lease) = leases.find(|it| waited_ms(it) + BEHIND_MS < delay) {
+        let what = format!("job {job} was to wait {delay} ms and was handed out after {} ms", waited_ms(lease));
+        violations.push(story.violation(Promise::NotEarly, job, what, [call.invoke, lease.acquired]));
     }
 }
 

@@ -44,12 +44,12 @@ enum Manner {
 }
 
 const MANNERS: [(Manner, u32); 6] = [
-    (Manner::Honest, 75),
-    (Manner::Twice, 8),
-    (Manner::AfterGoodbye, 4),
-    (Manner::Silent, 2),
-    (Manner::Foreign, 6),
-    (Manner::GivesBack, 5),
+    (Manner::Honest, 60),
+    (Manner::Twice, 12),
+    (Manner::AfterGoodbye, 6),
+    (Manner::Silent, 3),
+    (Manner::Foreign, 12),
+    (Manner::GivesBack, 7),
 ];
 
 pub(super) async fn run(args: &Args, server: Channel, scribe: Scribe, stop: impl Future<Output = ()>) -> Result<()> {

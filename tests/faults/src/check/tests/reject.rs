@@ -440,6 +440,13 @@ fn a_run_before_its_time() {
         *submit = late;
         assert_eq!(told(&history, &state), (Promise::NotEarly, vec!["submit_invoke".into(), "acquired".into()]));
     }
+    // The times that the database tells are such as they should be; only the watches of others are not.
+    let mut model = Model::new();
+    model.submit("s", &[Submit { delay_ms: Some(60_000), ..submit("a") }], Reply::Told);
+    let (mut history, state) = model.finish();
+    event(&mut history, |it| matches!(it, Kind::Acquired { .. })).at_ns -= 50_000_000_000;
+    assert_eq!(told(&history, &state), (Promise::NotEarly, vec!["submit_invoke".into(), "acquired".into()]));
+
     let (mut model, lease) = leased(&submit("a"));
     assert!(model.settle(&lease, Outcome::Snooze, Some(1), Reply::Told));
     model.pass(5);
