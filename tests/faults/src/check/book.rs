@@ -76,7 +76,7 @@ pub(super) struct SessionLife<'a> {
 pub(super) struct FaultSpan<'a> {
     pub fault: &'a Fault,
     pub begins: &'a Event,
-    pub injected: bool,
+    pub injected: Option<&'a Event>,
     /// u64::MAX when it was never healed.
     pub to_ns: u64,
 }
@@ -212,12 +212,12 @@ impl<'a> Book<'a> {
         use crate::history::Phase;
         match fault.phase {
             Phase::Begins => {
-                self.faults.push(FaultSpan { fault, begins: event, injected: false, to_ns: u64::MAX });
+                self.faults.push(FaultSpan { fault, begins: event, injected: None, to_ns: u64::MAX });
             }
             Phase::Injected | Phase::Healed => {
                 if let Some(span) = self.faults.iter_mut().find(|span| span.fault.id == fault.id) {
                     match fault.phase {
-                        Phase::Injected => span.injected = true,
+                        Phase::Injected => span.injected = Some(event),
                         _ => span.to_ns = event.at_ns,
                     }
                 }

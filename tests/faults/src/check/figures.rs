@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::book::{Book, FaultSpan};
-use crate::history::Recovery;
+use crate::history::{Event, Recovery};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
@@ -65,12 +65,13 @@ pub(super) fn figures(book: &Book<'_>) -> Figures {
         }
     }
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for span in book.faults.iter().filter(|span| span.injected) {
+    for span in &book.faults {
+        let Some(injected) = span.injected else { continue };
         *figures.faults.entry(span.fault.fault.clone()).or_default() += 1;
         let measured = match span.fault.recovery {
             Recovery::NotMeasured => Vec::new(),
             Recovery::JobsOfTarget => jobs_of_target(book, span),
-            Recovery::AnyJob => any_job(book, span),
+            Recovery::AnyJob => any_job(book, span, injected),
         };
         times.entry(span.fault.fault.clone()).or_default().extend(measured);
     }
@@ -101,12 +102,13 @@ fn jobs_of_target(book: &Book<'_>, span: &FaultSpan<'_>) -> Vec<u64> {
     times
 }
 
-/// From the fault to the next start of a job that was handed out after it.
-fn any_job(book: &Book<'_>, span: &FaultSpan<'_>) -> Vec<u64> {
-    let at = span.begins.at_ns;
-    let leases = book.jobs.values().flat_map(|story| &story.leases).filter(|it| it.acquired.at_ns > at);
-    let start = leases.filter_map(|it| it.starts.iter().map(|start| start.at_ns).min()).min();
-    start.map(|start| start - at).into_iter().collect()
+/// To the next start of a job that was handed out after the fault had happened: those handed out before start whatever
+/// happens to the queue. A planned stop begins to be felt when the process is gone, a fault at its beginning.
+fn any_job(book: &Book<'_>, span: &FaultSpan<'_>, injected: &Event) -> Vec<u64> {
+    let since = if span.fault.planned { injected.at_ns } else { span.begins.at_ns };
+    let leases = book.jobs.values().flat_map(|story| &story.leases);
+    let starts = leases.filter(|it| it.acquired.at_ns > injected.at_ns).flat_map(|it| &it.starts);
+    starts.map(|start| start.at_ns).min().map(|start| start - since).into_iter().collect()
 }
 
 impl RecoveryTimes {
