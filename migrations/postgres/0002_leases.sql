@@ -5,3 +5,7 @@ CREATE TABLE worker_ids (
   paused_at bigint NOT NULL,
   reason text NOT NULL
 );
+
+-- What a session held when it ended: ids as store/places.rs writes them, in the order in which it took them. The
+-- first `slots` of them count as started. A server that is older than this column leaves it empty.
+ALTER TABLE sessions ADD COLUMN held bytea;

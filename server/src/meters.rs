@@ -19,12 +19,17 @@ pub(crate) struct Meters {
     snoozed: Counter,
     released: Counter,
     dead: Counter,
-    refused: Counter,
+    refused_complete: Counter,
+    refused_fail: Counter,
+    refused_snooze: Counter,
+    refused_release: Counter,
+    refused_progress: Counter,
 }
 
 impl Meters {
     pub(crate) fn new() -> Self {
         let settled = |outcome: &'static str| counter!("jobqueue_settled_total", "outcome" => outcome);
+        let refused = |what: &'static str| counter!("jobqueue_refused_outcomes_total", "what" => what);
         Self {
             submitted: counter!("jobqueue_submitted_total"),
             deduplicated: counter!("jobqueue_deduplicated_total"),
@@ -37,7 +42,11 @@ impl Meters {
             snoozed: settled("snooze"),
             released: settled("release"),
             dead: counter!("jobqueue_dead_letters_total"),
-            refused: counter!("jobqueue_refused_outcomes_total"),
+            refused_complete: refused("complete"),
+            refused_fail: refused("fail"),
+            refused_snooze: refused("snooze"),
+            refused_release: refused("release"),
+            refused_progress: refused("progress"),
         }
     }
 
@@ -50,19 +59,24 @@ impl Meters {
         }
     }
 
+    pub(crate) fn refused_progress(&self) {
+        self.refused_progress.increment(1);
+    }
+
     pub(crate) fn settled(&self, ending: Ending, answer: SettleAnswer) {
+        let (accepted, refused) = match ending {
+            Ending::Complete => (&self.completed, &self.refused_complete),
+            Ending::Fail { .. } => (&self.failed, &self.refused_fail),
+            Ending::Snooze { .. } => (&self.snoozed, &self.refused_snooze),
+            Ending::Release { .. } => (&self.released, &self.refused_release),
+            // No worker says these.
+            Ending::Cancel | Ending::TimedOut | Ending::Lost { .. } => return,
+        };
         let SettleAnswer::Accepted(state) = answer else {
-            self.refused.increment(1);
+            refused.increment(1);
             return;
         };
-        match ending {
-            Ending::Complete => self.completed.increment(1),
-            Ending::Fail { .. } => self.failed.increment(1),
-            Ending::Snooze { .. } => self.snoozed.increment(1),
-            Ending::Release { .. } => self.released.increment(1),
-            // No worker says these.
-            Ending::Cancel | Ending::TimedOut | Ending::Lost { .. } => {}
-        }
+        accepted.increment(1);
         if state == State::Failed {
             self.dead.increment(1);
         }

@@ -49,7 +49,10 @@ fn describe() {
     counter!("jobqueue_acquired_total", "Jobs handed to workers.");
     counter!("jobqueue_settled_total", "Outcomes accepted, by what the worker said.");
     counter!("jobqueue_dead_letters_total", "Jobs that became dead letters by a worker's outcome.");
-    counter!("jobqueue_refused_outcomes_total", "Outcomes refused because their lease was no longer valid.");
+    counter!(
+        "jobqueue_refused_outcomes_total",
+        "Outcomes and progress refused because their lease was not valid, by what the worker said."
+    );
     counter!("jobqueue_rescued_total", "Jobs taken back, by why: their session was lost, or their attempt timed out.");
     counter!("jobqueue_pruned_total", "Rows removed because their retention ran out.");
     counter!("jobqueue_store_errors_total", "Store calls that failed, by method and kind.");

@@ -41,6 +41,10 @@ pub const SETTLEMENTS: usize = 1_000;
 /// The longest `wait` of `AcquireJobs`.
 pub const ACQUIRE_WAIT_MS: i64 = 60_000;
 pub const TASKS_PER_SESSION: usize = 1_000;
+/// Sessions that one new session takes over from.
+pub const PREDECESSORS: usize = 100;
+/// Jobs of a session that `GetWorker` names.
+pub const HELD_SHOWN: usize = 500;
 /// host and version of a session.
 pub const SESSION_TEXT: usize = 255;
 /// Up to how many jobs before one are counted.

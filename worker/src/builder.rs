@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) concurrency: usize,
     pub(crate) lease_time: Duration,
     pub(crate) grace: Duration,
+    pub(crate) takeover: bool,
     pub(crate) host: String,
     pub(crate) version: String,
 }
@@ -77,6 +78,7 @@ impl WorkerBuilder {
             concurrency: 10,
             lease_time: Duration::from_millis(limits::LEASE_MS_DEFAULT as u64),
             grace: Duration::from_secs(30),
+            takeover: false,
             host: limits::cut(&gethostname::gethostname().to_string_lossy(), limits::SESSION_TEXT).to_owned(),
             version: concat!("jobqueue-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
@@ -126,6 +128,18 @@ impl WorkerBuilder {
     /// seconds later, and go back. Default: 30 s.
     pub fn grace(mut self, time: Duration) -> Self {
         self.config.grace = time;
+        self
+    }
+
+    /// At its start, this worker declares earlier runs gone: sessions of the same `worker_id` and host whose process
+    /// does not exist any more. What they held starts again at once, not when their lease has run out; a job that they
+    /// had started has used up an attempt, as after any crash. Should such a process live after all, whatever it still
+    /// says of its jobs is refused. What the dead process had started, a command say, may still run.
+    ///
+    /// Only for hosts where all workers of this `worker_id` see each other's processes: not where containers share a
+    /// host name and have process ids of their own. Default: off.
+    pub fn takeover(mut self, takeover: bool) -> Self {
+        self.config.takeover = takeover;
         self
     }
 

@@ -22,7 +22,7 @@
 //! Read in this order. For people who use it: [`Client`] and [`NewJob`] submit and read jobs; [`Handler`] is what runs
 //! one, with a [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] puts a [`Worker`] together.
 //! Inside: `runner` keeps a `session` alive (`heartbeat`), fills free `slots` with jobs (`acquire`), runs each
-//! (`execute`) and sends what came of them (`settle`, `progress`). `channel`, `backoff` and `link` are how all of them
+//! (`execute`) and sends what came of them (`settle`, `progress`); `takeover` finds earlier runs that died. `channel`, `backoff` and `link` are how all of them
 //! talk to a server that may be away.
 
 mod acquire;
@@ -43,6 +43,7 @@ mod runner;
 mod session;
 mod settle;
 mod slots;
+mod takeover;
 
 pub use builder::{BuildError, WorkerBuilder};
 pub use client::{Client, JobDetails, JobFilter, Page, Submitted};

@@ -19,8 +19,9 @@ use crate::{
     progress,
     proto::{
         AcquireJobsRequest, AcquireJobsResponse, EndSessionRequest, EndSessionResponse, HeartbeatRequest,
-        HeartbeatResponse, RegisterSessionRequest, RegisterSessionResponse, ReportProgressRequest,
-        ReportProgressResponse, SettleJobsRequest, SettleJobsResponse, worker_service_client::WorkerServiceClient,
+        HeartbeatResponse, ListWorkersRequest, ListWorkersResponse, RegisterSessionRequest, RegisterSessionResponse,
+        ReportProgressRequest, ReportProgressResponse, SettleJobsRequest, SettleJobsResponse,
+        admin_service_client::AdminServiceClient, worker_service_client::WorkerServiceClient,
     },
     session::Session,
     settle,
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     /// Drop everything now.
     pub(crate) killed: CancellationToken,
     api: WorkerServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
     link: Link,
 }
 
@@ -95,7 +97,8 @@ impl Worker {
             handlers: self.handlers,
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),
-            api: WorkerServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
+            api: WorkerServiceClient::new(channel.clone()).max_decoding_message_size(channel::REPLY_BYTES),
+            admin: AdminServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
             link: Link::default(),
         });
         let _killed_when_dropped = core.killed.clone().drop_guard();
@@ -110,8 +113,11 @@ impl Worker {
 }
 
 async fn work(core: &Arc<Core>) -> Result<(), RunError> {
+    // A later session of this run has no predecessor but this run's own.
+    let mut takeover = core.config.takeover;
     loop {
-        let Some(session) = Session::register(core).await? else { return Ok(()) };
+        let Some(session) = Session::register(core, takeover).await? else { return Ok(()) };
+        takeover = false;
         tracing::info!(
             server = core.config.endpoint,
             worker_id = core.config.worker_id,
@@ -187,6 +193,11 @@ impl Core {
             "RegisterSession",
             channel::answer(CALL, api.register_session(channel::request(message, CALL))).await,
         )
+    }
+
+    pub(crate) async fn list_workers(&self, message: ListWorkersRequest) -> Result<ListWorkersResponse, Status> {
+        let mut admin = self.admin.clone();
+        self.heard("ListWorkers", channel::answer(CALL, admin.list_workers(channel::request(message, CALL))).await)
     }
 
     pub(crate) async fn acquire_jobs(

@@ -20,6 +20,7 @@ use crate::{
     progress::Progress,
     proto::{EndSessionRequest, RegisterSessionRequest, StoppedLease, stopped_lease::Reason},
     runner::{Core, RunError},
+    takeover,
 };
 
 pub(crate) struct Session {
@@ -40,7 +41,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Asks until the server answers. `None` when the worker is stopped before that.
-    pub(crate) async fn register(core: &Core) -> Result<Option<Self>, RunError> {
+    pub(crate) async fn register(core: &Core, takeover: bool) -> Result<Option<Self>, RunError> {
         let config = &core.config;
         let request = RegisterSessionRequest {
             worker_id: config.worker_id.clone(),
@@ -50,6 +51,7 @@ impl Session {
             tasks: core.handlers.tasks(),
             slots: config.concurrency.try_into().unwrap_or(i32::MAX),
             lease_time: Some(duration(config.lease_time)),
+            predecessors: Vec::new(),
         };
         let mut pauses = Backoff::for_lease(config.lease_time);
         loop {
@@ -57,7 +59,7 @@ impl Session {
             let answer = tokio::select! {
                 biased;
                 () = core.stopping.cancelled() => return Ok(None),
-                answer = core.register_session(request.clone()) => answer,
+                answer = takeover::register(core, request.clone(), takeover) => answer,
             };
             match answer {
                 Ok(reply) => {

@@ -35,4 +35,11 @@ impl admin_service_server::AdminService for AdminService {
         self.0.resume(request.get_ref()).await?;
         Ok(Response::new(v1::ResumeWorkerIdResponse {}))
     }
+
+    async fn get_worker(
+        &self,
+        request: Request<v1::GetWorkerRequest>,
+    ) -> Result<Response<v1::GetWorkerResponse>, Status> {
+        Ok(Response::new(convert::worker(self.0.worker(request.get_ref()).await?)))
+    }
 }

@@ -8,8 +8,8 @@ use jobqueue_shared::{
 use crate::{
     queue::{Counts, Event, Explanation, Handed, Outcome, Verdict},
     store::{
-        Alive, AttemptOutcome, AttemptRecord, JobRecord, Leased, MinuteCounts, SessionRecord, SessionState, StopReason,
-        Stopped, Stored, WorkerIdCounts,
+        Alive, AttemptOutcome, AttemptRecord, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails, SessionRecord,
+        SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
     },
 };
 
@@ -239,4 +239,14 @@ pub(super) fn session(it: SessionRecord) -> v1::WorkerSession {
         }
         .into(),
     }
+}
+
+pub(super) fn worker(it: SessionDetails) -> v1::GetWorkerResponse {
+    let held = |it: HeldJob| v1::HeldJob {
+        job_id: it.job_id.to_string(),
+        started: it.started,
+        status: it.state.map_or(v1::job::Status::Unspecified, Into::into).into(),
+        task: it.task,
+    };
+    v1::GetWorkerResponse { session: Some(session(it.session)), jobs: it.held.into_iter().map(held).collect() }
 }

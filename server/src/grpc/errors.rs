@@ -3,7 +3,7 @@
 //! | error | status | details |
 //! | --- | --- | --- |
 //! | wrong fields | INVALID_ARGUMENT | BadRequest: every field |
-//! | no such job | NOT_FOUND | ErrorInfo: job_id |
+//! | no such job, no such session to look at | NOT_FOUND | ErrorInfo: job_id, session_id |
 //! | key used with another request | ALREADY_EXISTS | ErrorInfo: job_id of the existing job |
 //! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: what it is |
 //! | too much waits, no room, session full | RESOURCE_EXHAUSTED | RetryInfo |
@@ -45,6 +45,9 @@ impl From<Error> for Status {
             }
             Error::NoSession(id) => {
                 with_info(Code::FailedPrecondition, text, "SESSION_ENDED", [("session_id", id.to_string())])
+            }
+            Error::NoWorker(id) => {
+                with_info(Code::NotFound, text, "SESSION_NOT_FOUND", [("session_id", id.to_string())])
             }
             Error::StaleLease => with_info(Code::FailedPrecondition, text, "LEASE_NOT_VALID", []),
             Error::SessionFull => with_retry(Code::ResourceExhausted, text, "SESSION_FULL", LATER),

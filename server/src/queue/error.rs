@@ -29,6 +29,9 @@ pub enum Error {
     WrongState { id: Uuid, state: State, verb: &'static str },
     #[error("session {0} is unknown or has ended: register a new one")]
     NoSession(Uuid),
+    /// Somebody wants to see a session that never was, or was so long ago that it is forgotten.
+    #[error("there is no session {0}")]
+    NoWorker(Uuid),
     #[error("the session holds as many jobs as it may; settle some first")]
     SessionFull,
     #[error("the lease is no longer valid: its attempt has ended")]

@@ -14,7 +14,7 @@ use super::{
     grouper::Weight,
     validate::Violations,
 };
-use crate::store::{Alive, Beat, NewSession, StoreResult};
+use crate::store::{Alive, Beat, NewSession, Registration, SessionDetails, StoreError, StoreResult};
 
 /// A session as it was made.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,7 @@ impl Queue {
         let lease_ms = request.lease_time.map_or(limits::LEASE_MS_DEFAULT, |it| {
             violations.duration_ms("lease_time", it, limits::LEASE_MS_MIN..=limits::LEASE_MS_MAX, "5 s to 12 h")
         });
+        let predecessors = predecessors(&mut violations, &request);
         violations.finish()?;
         if self.draining.is_cancelled() {
             return Err(Error::Draining);
@@ -52,10 +53,26 @@ impl Queue {
             tasks: request.tasks,
             slots,
             lease_ms,
+            predecessors,
         };
-        let session_id = self.store.register(&session).await?;
-        self.worker_ids.put(session_id, &session.worker_id);
-        Ok(Registered { session_id, lease_ms })
+        match self.store.register(&session).await? {
+            Registration::New { session_id, taken_back } => {
+                for predecessor in session.predecessors {
+                    self.worker_ids.forget(predecessor);
+                }
+                self.worker_ids.put(session_id, &session.worker_id);
+                if taken_back > 0 {
+                    self.wakes.wake(&session.worker_id, taken_back as usize);
+                }
+                Ok(Registered { session_id, lease_ms })
+            }
+            Registration::NoPredecessor { index, why } => {
+                let mut violations = Violations::default();
+                violations.add(&format!("predecessors[{index}]"), why);
+                violations.finish()?;
+                Err(StoreError::Defect(format!("a predecessor was refused: {why}")).into())
+            }
+        }
     }
 
     pub async fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<Alive> {
@@ -63,6 +80,11 @@ impl Queue {
         let beat = Beat { session_id, draining: request.draining };
         let answers = self.beats.call(vec![beat], Weight { count: 1, bytes: 0 }).await?;
         answers.into_iter().next().flatten().ok_or(Error::NoSession(session_id))
+    }
+
+    pub async fn worker(&self, request: &v1::GetWorkerRequest) -> Result<SessionDetails> {
+        let session_id = session_id(&request.session_id)?;
+        self.store.session(session_id).await?.ok_or(Error::NoWorker(session_id))
     }
 
     /// Ending what has ended already is fine.
@@ -75,6 +97,20 @@ impl Queue {
         }
         Ok(())
     }
+}
+
+/// Whose process is gone, as the caller has seen. Where that was it must say, for it can have seen it only there.
+fn predecessors(violations: &mut Violations, request: &v1::RegisterSessionRequest) -> Vec<Uuid> {
+    let count = request.predecessors.len();
+    if count > limits::PREDECESSORS {
+        violations.add("predecessors", format!("has {count}; the limit is {}", limits::PREDECESSORS));
+        return Vec::new();
+    }
+    if count > 0 && request.host.is_empty() {
+        violations.add("host", "must be given with predecessors: they are of the same host");
+    }
+    let id = |(index, text): (usize, &String)| violations.uuid(&format!("predecessors[{index}]"), text);
+    request.predecessors.iter().enumerate().map(id).collect()
 }
 
 fn session_id(text: &str) -> Result<Uuid> {

@@ -103,7 +103,12 @@ impl Queue {
         violations.finish()?;
         let message = storable(request.message, limits::NOTE);
         let report = ProgressReport { session_id, lease, fraction, message };
-        if self.store.report_progress(&report).await? { Ok(()) } else { Err(Error::StaleLease) }
+        if self.store.report_progress(&report).await? {
+            return Ok(());
+        }
+        self.meters.refused_progress();
+        warn!(%session_id, job_id = %lease.job_id, "progress for a lease that is no longer valid was refused");
+        Err(Error::StaleLease)
     }
 }
 

@@ -33,15 +33,14 @@ pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<
                 used: row.used as u32 + 1,
                 timeout_ms: facts.get(&row.id).and_then(|facts| facts.attempt_timeout),
             };
-            let mut places: Vec<_> = chunk.iter().map(place).collect();
-            places.sort_unstable_by_key(|place| place.job_id);
             Claim {
                 id: Uuid::new_v4(),
                 worker_id: taker.worker_id.to_owned(),
                 session_id: taker.session_id,
                 host: taker.host.to_owned(),
                 claimed_at: taker.now,
-                places,
+                // In the order in which they are handed out: it tells which of them a lost session had started.
+                places: chunk.iter().map(place).collect(),
             }
         })
         .collect()
@@ -80,10 +79,4 @@ pub(super) fn leased(claims: &[Claim], mut facts: HashMap<Uuid, LeasedRow>) -> S
         }
     }
     Ok(jobs)
-}
-
-pub(super) fn in_taken_order(mut jobs: Vec<Leased>, taken: &[TakenRow]) -> Vec<Leased> {
-    let order: HashMap<Uuid, usize> = taken.iter().enumerate().map(|(n, row)| (row.id, n)).collect();
-    jobs.sort_by_key(|leased| order.get(&leased.job.id).copied());
-    jobs
 }

@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use super::{
     Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
-    NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped, Store,
-    StoreError, StoreResult, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
+    NewSession, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord, SettleAnswer,
+    Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
 };
 use crate::failpoint;
 
@@ -154,7 +154,7 @@ impl Store for Measured {
         self.call("report_progress", || self.store.report_progress(report)).await
     }
 
-    async fn register(&self, session: &NewSession) -> StoreResult<Uuid> {
+    async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
         self.call("register", || self.store.register(session)).await
     }
 
@@ -232,6 +232,10 @@ impl Store for Measured {
 
     async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
         self.call("sessions", || self.store.sessions(worker_id)).await
+    }
+
+    async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+        self.call("session", || self.store.session(session_id)).await
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {

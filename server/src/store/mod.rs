@@ -6,10 +6,12 @@
 //! finds, locks and writes.
 
 mod audit;
+mod broken;
 mod clock;
 mod connect;
 mod error;
 mod hand_over;
+mod leaving;
 pub mod measured;
 mod moving;
 mod page;
@@ -47,16 +49,18 @@ pub trait Store: Send + Sync + 'static {
     /// a refused one changed nothing but the record of its refusal.
     async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>>;
 
-    /// Keeps what a running attempt reports. False: the lease is not valid.
+    /// Keeps what a running attempt reports. False: the lease is not valid; that is recorded as settle does.
     async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool>;
 
-    /// A new live session.
-    async fn register(&self, session: &NewSession) -> StoreResult<Uuid>;
+    /// A new live session. Its predecessors, if any, have ended as lost, and what they held is pending again or
+    /// follows by rescue; or nothing has changed, because one of them cannot be one.
+    async fn register(&self, session: &NewSession) -> StoreResult<Registration>;
 
     /// Extends sessions by their lease times; one answer each, in order. `None`: ended or unknown, and never again.
     async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>>;
 
-    /// Ends a session that says goodbye: what it holds is pending again, uncharged. Answers the worker_id that
+    /// Ends a session that says goodbye: what it holds is pending again, uncharged; of very many jobs the rest
+    /// follows by rescue. Answers the worker_id that
     /// has jobs back, or `None` when the session was unknown or had ended.
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>>;
 
@@ -109,6 +113,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Live sessions first, then those ended within a day, newest first; at most 1,000.
     async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>>;
+
+    /// One session with the first jobs that it holds, or held when it ended; at most `limits::HELD_SHOWN`.
+    async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>>;
 
     /// The database's clock, in milliseconds since 1970; also tells that it answers.
     async fn now_ms(&self) -> StoreResult<i64>;

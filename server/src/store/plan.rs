@@ -1,7 +1,10 @@
 //! What one transaction writes when attempts end. Decided here, from what a driver found and locked; the drivers
 //! only write it down, so the two cannot disagree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use jobqueue_shared::{
     lease::LeaseId,
@@ -10,7 +13,6 @@ use jobqueue_shared::{
     state::{self, Ending, FailureReason, Next, State},
 };
 use sha2::{Digest as _, Sha256};
-use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
@@ -66,6 +68,17 @@ impl Claim {
     pub(super) fn deadline(&self) -> Option<i64> {
         self.places.iter().filter_map(|place| place.timeout_ms).min().map(|timeout| self.claimed_at + timeout)
     }
+
+    /// A lease that is open, to somebody whose it is not.
+    pub(super) fn held(&self, place: Place) -> Prior {
+        Prior {
+            session_id: self.session_id,
+            run_no: place.run_no,
+            outcome: None,
+            state: State::Running,
+            ended_at: self.claimed_at,
+        }
+    }
 }
 
 /// What of a job's facts its next place depends on.
@@ -82,9 +95,9 @@ pub(super) struct Facts {
 pub(super) struct Prior {
     pub session_id: Uuid,
     pub run_no: u32,
-    /// `None`: it completed.
+    /// `None`: it completed, or runs.
     pub outcome: Option<AttemptOutcome>,
-    /// Where the job went.
+    /// Where the job went; running: the lease is open, and another session's.
     pub state: State,
     pub ended_at: i64,
 }
@@ -163,23 +176,16 @@ pub(super) fn plan(
                 .filter(|(before, _)| is_repeated(item.ending, *before))
                 .map(|(_, state)| SettleAnswer::Accepted(state));
             if answer.is_none()
-                && let Some(prior) = priors.get(&item.lease)
+                && let (Some(session_id), Some(prior)) = (item.session_id, priors.get(&item.lease))
             {
-                plan.refuse(item, *prior, now);
+                plan.attempts.push(refusal(word(item.ending), item.lease, session_id, *prior, now));
             }
             plan.answers.push(answer.unwrap_or(SettleAnswer::Stale));
             continue;
         };
-        if item.session_id.is_some_and(|session_id| session_id != claim.session_id) {
-            let place = claim.places[index];
-            let prior = Prior {
-                session_id: claim.session_id,
-                run_no: place.run_no,
-                outcome: None,
-                state: State::Running,
-                ended_at: now,
-            };
-            plan.refuse(item, prior, now);
+        if let Some(session_id) = item.session_id.filter(|session_id| *session_id != claim.session_id) {
+            let prior = claim.held(claim.places[index]);
+            plan.attempts.push(refusal(word(item.ending), item.lease, session_id, prior, now));
             plan.answers.push(SettleAnswer::Stale);
             continue;
         }
@@ -336,33 +342,39 @@ impl Plan {
         }
         next.state()
     }
+}
 
-    /// A stale or foreign outcome changes nothing, and is written to the job's history.
-    fn refuse(&mut self, item: &Item, prior: Prior, now: i64) {
-        let Some(session_id) = item.session_id else { return };
-        let said = match item.ending {
-            Ending::Complete => "completion",
-            Ending::Fail { .. } => "failure",
-            Ending::Snooze { .. } => "snooze",
-            _ => "release",
-        };
-        let why = if prior.session_id == session_id {
-            let how = prior.outcome.map_or("completed", outcome_word);
-            format!("the lease had ended ({how}) {} ms before", (now - prior.ended_at).max(0))
-        } else {
-            format!("the lease belongs to session {}", prior.session_id)
-        };
-        self.attempts.push(AttemptRow {
-            job_id: item.lease.job_id,
-            run_no: prior.run_no as i32,
-            outcome: AttemptOutcome::Refused as i16,
-            claim_id: Some(item.lease.claim_id),
-            session_id: Some(session_id),
-            host: String::new(),
-            started_at: None,
-            ended_at: now,
-            error: format!("{said} refused: {why}"),
-        });
+/// A stale or foreign word on a lease changes nothing, and is written to the job's history. `what` was said by
+/// `session_id`.
+pub(super) fn refusal(what: &str, lease: LeaseId, session_id: Uuid, prior: Prior, now: i64) -> AttemptRow {
+    let owner = prior.session_id;
+    let why = if prior.state == State::Running {
+        format!("the lease belongs to session {owner}")
+    } else {
+        let how = prior.outcome.map_or("completed", outcome_word);
+        let ended = UNIX_EPOCH + Duration::from_millis(prior.ended_at.max(0).unsigned_abs());
+        format!("the lease of session {owner} ended at {} ({how})", humantime::format_rfc3339_millis(ended))
+    };
+    AttemptRow {
+        job_id: lease.job_id,
+        run_no: prior.run_no as i32,
+        outcome: AttemptOutcome::Refused as i16,
+        claim_id: Some(lease.claim_id),
+        session_id: Some(session_id),
+        host: String::new(),
+        started_at: None,
+        ended_at: now,
+        error: format!("{what} refused: {why}"),
+    }
+}
+
+/// What a worker says with it.
+fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Complete => "completion",
+        Ending::Fail { .. } => "failure",
+        Ending::Snooze { .. } => "snooze",
+        _ => "release",
     }
 }
 
@@ -459,53 +471,6 @@ fn fingerprint(error: &str) -> i64 {
     i64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
 }
 
-/// A lost session is charged for the jobs it had started: the first `slots` of its places, in the order it took them.
-pub(super) fn lost_items(claims: &HashMap<Uuid, Claim>, slots: u32, text: &str) -> Vec<Item> {
-    let mut claims: Vec<_> = claims.values().collect();
-    claims.sort_by_key(|claim| (claim.claimed_at, claim.places.first().map(|place| place.job_id)));
-    claims
-        .into_iter()
-        .flat_map(|claim| claim.places.iter().map(move |place| (claim.id, place.job_id)))
-        .enumerate()
-        .map(|(index, (claim_id, job_id))| {
-            let started = index < slots as usize;
-            Item::by_server(claim_id, job_id, Ending::Lost { started }, text.to_owned())
-        })
-        .collect()
-}
-
-/// A session that says goodbye gives back all that it holds.
-pub(super) fn released_items(claims: &HashMap<Uuid, Claim>) -> Vec<Item> {
-    let places = claims.values().flat_map(|claim| claim.places.iter().map(|place| (claim.id, place.job_id)));
-    let release = Ending::Release { no_handler: false };
-    places.map(|(claim_id, job_id)| Item::by_server(claim_id, job_id, release, "its session ended".into())).collect()
-}
-
-/// A session that is to be ended because it is lost.
-#[derive(FromRow)]
-pub(super) struct LostSession {
-    pub worker_id: String,
-    host: String,
-    slots: i32,
-    lease: i64,
-    pub ended: bool,
-    pub expired: bool,
-}
-
-/// How many of its places a lost session had started, and what its jobs are told. `None`: nothing is known of it.
-pub(super) fn loss(session_id: Uuid, session: Option<&LostSession>) -> (u32, String) {
-    match session {
-        Some(session) => {
-            let text = format!(
-                "worker lost: session {session_id} of {} on {} was silent for {} ms",
-                session.worker_id, session.host, session.lease
-            );
-            (session.slots as u32, text)
-        }
-        None => (u32::MAX, format!("worker lost: session {session_id} is gone")),
-    }
-}
-
 /// The places of locked claims whose attempts have run out of time.
 pub(super) fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Item> {
     let mut items = Vec::new();
@@ -521,6 +486,11 @@ pub(super) fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<It
     items
 }
 
+/// Locked claims that are thought to be late and are not: their deadline is to be written anew.
+pub(super) fn not_late(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Claim> {
+    claims.values().filter(|claim| claim.deadline().is_none_or(|deadline| deadline > now)).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,6 +499,31 @@ mod tests {
     fn errors_that_differ_in_numbers_share_a_fingerprint() {
         assert_eq!(fingerprint("timeout after 17 ms"), fingerprint("timeout after 4 ms\nmore"));
         assert_ne!(fingerprint("timeout"), fingerprint("refused"));
+    }
+
+    #[test]
+    fn a_refusal_says_whose_lease_it_was_and_when_and_how_it_ended() {
+        let lease = LeaseId { claim_id: Uuid::from_u128(1), job_id: Uuid::from_u128(2) };
+        let (owner, other) = (Uuid::from_u128(3), Uuid::from_u128(4));
+        let prior = Prior {
+            session_id: owner,
+            run_no: 7,
+            outcome: Some(AttemptOutcome::TimedOut),
+            state: State::Pending,
+            ended_at: 1_767_225_600_123,
+        };
+        let row = refusal(word(Ending::Complete), lease, owner, prior, 9);
+        assert_eq!(
+            row.error,
+            format!("completion refused: the lease of session {owner} ended at 2026-01-01T00:00:00.123Z (timed out)")
+        );
+        assert_eq!((row.job_id, row.run_no, row.session_id, row.ended_at), (lease.job_id, 7, Some(owner), 9));
+        let done = Prior { outcome: None, state: State::Done, ..prior };
+        assert!(refusal("snooze", lease, owner, done, 9).error.ends_with("Z (completed)"));
+        let open = Prior { outcome: None, state: State::Running, ..prior };
+        let row = refusal("progress", lease, other, open, 9);
+        assert_eq!(row.error, format!("progress refused: the lease belongs to session {owner}"));
+        assert_eq!(row.session_id, Some(other), "it is told of whom it was refused");
     }
 
     #[test]

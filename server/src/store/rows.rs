@@ -1,5 +1,7 @@
 //! Rows as both databases give them, and the records that they become.
 
+use std::collections::HashMap;
+
 use jobqueue_shared::{
     lease::{LeaseId, created_at_ms},
     limits,
@@ -13,8 +15,8 @@ use super::{
     error::{StoreError, StoreResult},
     places, plan,
     types::{
-        AttemptRecord, JobRecord, MinuteCounts, Pause, Progress, SessionRecord, SessionState, StopReason, Stopped,
-        Surroundings, WorkerIdCounts,
+        AttemptRecord, HeldJob, JobRecord, MinuteCounts, Pause, Progress, SessionRecord, SessionState, StopReason,
+        Stopped, Surroundings, WorkerIdCounts,
     },
 };
 
@@ -170,7 +172,23 @@ pub(super) struct ClaimRow {
 }
 
 impl ClaimRow {
-    pub(super) fn into_claim(self) -> StoreResult<plan::Claim> {
+    /// The claims that can be read, in order. `broken` hears of the others: one must not stand in the way of all.
+    pub(super) fn sound(
+        rows: Vec<Self>,
+        mut broken: impl FnMut(Uuid, &StoreError),
+    ) -> impl Iterator<Item = plan::Claim> {
+        rows.into_iter().filter_map(move |row| {
+            let id = row.id;
+            row.into_claim().map_err(|error| broken(id, &error)).ok()
+        })
+    }
+
+    /// The same, where a call can do no more about it than to say so.
+    pub(super) fn sound_or_logged(rows: Vec<Self>) -> impl Iterator<Item = plan::Claim> {
+        Self::sound(rows, |_, error| tracing::error!(%error, "a stored claim cannot be read"))
+    }
+
+    fn into_claim(self) -> StoreResult<plan::Claim> {
         let places = places::decode_places(&self.ids, &self.places)
             .ok_or_else(|| StoreError::Defect(format!("claim {} does not hold together", self.id)))?;
         Ok(plan::Claim {
@@ -194,13 +212,18 @@ pub(super) struct FactsRow {
 }
 
 impl FactsRow {
-    pub(super) fn into_facts(self) -> StoreResult<plan::Facts> {
-        Ok(plan::Facts {
+    pub(super) fn into_facts(self) -> plan::Facts {
+        // One broken policy must not keep everything that ends in the same transaction.
+        let retry = retry(self.retry.as_deref()).unwrap_or_else(|error| {
+            tracing::error!(job_id = %self.id, %error, "the default retry policy serves");
+            RetryPolicy::default()
+        });
+        plan::Facts {
             priority: self.priority,
             payload_bytes: self.payload_bytes,
             max_retries: self.max_retries as u32,
-            retry: retry(self.retry.as_deref())?,
-        })
+            retry,
+        }
     }
 }
 
@@ -354,6 +377,8 @@ pub(super) struct SessionRow {
     ended_at: Option<i64>,
     lost: bool,
     running: i64,
+    #[sqlx(default)]
+    pub held: Option<Vec<u8>>,
 }
 
 impl SessionRow {
@@ -383,6 +408,17 @@ impl SessionRow {
             state,
         })
     }
+}
+
+/// The first of `held`, which are ids, as they are shown: `slots` of them count as started.
+pub(super) fn held_jobs(held: &[u8], slots: u32, jobs: &HashMap<Uuid, JobRecord>) -> Vec<HeldJob> {
+    let held_job = |(n, job_id): (usize, Uuid)| HeldJob {
+        job_id,
+        started: n < slots as usize,
+        state: jobs.get(&job_id).map(|job| job.state),
+        task: jobs.get(&job_id).map(|job| job.task.clone()).unwrap_or_default(),
+    };
+    places::decode_ids(held).enumerate().map(held_job).collect()
 }
 
 #[derive(FromRow)]

@@ -126,6 +126,19 @@ pub struct NewSession {
     pub tasks: Vec<String>,
     pub slots: u32,
     pub lease_ms: i64,
+    /// Sessions that it takes over from: it knows that their process is gone.
+    pub predecessors: Vec<Uuid>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    New {
+        session_id: Uuid,
+        /// Jobs of its predecessors that may run again.
+        taken_back: u64,
+    },
+    /// `predecessors[index]` lives, and is no earlier run of the same worker on the same host.
+    NoPredecessor { index: usize, why: &'static str },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -382,4 +395,22 @@ pub struct SessionRecord {
     pub ended_at_ms: Option<i64>,
     pub running: u64,
     pub state: SessionState,
+}
+
+/// A session and what it holds, or held when it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionDetails {
+    pub session: SessionRecord,
+    /// In the order in which it took them.
+    pub held: Vec<HeldJob>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldJob {
+    pub job_id: Uuid,
+    /// It is one of the first `slots`.
+    pub started: bool,
+    /// Where it stands now. `None`: it has been deleted.
+    pub state: Option<State>,
+    pub task: String,
 }

@@ -9,13 +9,15 @@ use std::{
 use futures::{FutureExt as _, future::LocalBoxFuture};
 use jobqueue_server::store::{
     AttemptOutcome, AttemptRecord, ConnectOptions, IdempotencyKey, JobRecord, ListQuery, NewJob, NewSession, Pooler,
-    Rescued, Retention, Start, Store, Stored, Unit, UnitAnswer, WorkerIdCounts, connect,
+    Rescued, Retention, SessionState, Start, Store, Stored, Unit, UnitAnswer, WorkerIdCounts, connect,
 };
 use jobqueue_shared::{limits, retry::RetryPolicy, state::State};
+use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
     database::{Database, Driver},
     poll::eventually,
 };
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
 use crate::session::Session;
@@ -63,6 +65,7 @@ pub(crate) fn session(worker_id: &str) -> NewSession {
         tasks: vec!["email".to_owned()],
         slots: 10,
         lease_ms: HOUR_MS,
+        predecessors: Vec::new(),
     }
 }
 
@@ -250,6 +253,10 @@ impl Bed {
         }
     }
 
+    pub(crate) async fn session_state(&self, session_id: Uuid) -> SessionState {
+        self.store.session(session_id).await.unwrap().expect("a session").session.state
+    }
+
     /// A session that is not heard of again, with what it had acquired before its short lease ran out.
     pub(crate) async fn doomed(
         &self,
@@ -310,6 +317,42 @@ impl Bed {
         }
         assert_eq!(self.state(id).await, state);
         id
+    }
+
+    /// A connection to the database itself.
+    async fn postgres(&self) -> PgConnection {
+        let name = self.database.url().rsplit('/').next().unwrap();
+        PgConnection::connect(&Cluster::shared().unwrap().url(name)).await.unwrap()
+    }
+
+    /// Changes what is stored, as no store would.
+    pub(crate) async fn sql(&self, sqlite: &str, postgres: &str) {
+        match self.driver {
+            Driver::Sqlite => {
+                let mut connection = SqliteConnection::connect(self.database.url()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sqlite)).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Driver::Postgres | Driver::Pooled => {
+                let mut connection = self.postgres().await;
+                sqlx::raw_sql(AssertSqlSafe(postgres)).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
+    /// What one number in the database is.
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        match self.driver {
+            Driver::Sqlite => {
+                let mut connection = SqliteConnection::connect(self.database.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+            Driver::Postgres | Driver::Pooled => {
+                let mut connection = self.postgres().await;
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+        }
     }
 
     pub(crate) async fn now_ms(&self) -> i64 {

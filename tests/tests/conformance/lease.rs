@@ -27,6 +27,9 @@ scenarios!(
     of_a_completion_and_a_cancellation_that_race_one_wins,
     progress_is_shown_while_the_attempt_runs,
     progress_of_a_lease_that_is_not_valid_is_refused,
+    refused_progress_is_recorded_once_a_lease,
+    a_refusal_tells_whose_lease_it_was_and_how_it_ended,
+    of_a_job_that_is_gone_nothing_is_recorded,
     every_attempt_has_a_lease_of_its_own,
 );
 
@@ -264,6 +267,89 @@ async fn progress_of_a_lease_that_is_not_valid_is_refused(bed: &Bed) {
     assert_eq!(bed.get(id).await.progress, None);
     assert!(bed.store.report_progress(&report(other.id, next, 0.1, "a tenth")).await.unwrap());
     assert_eq!(bed.get(id).await.progress.unwrap().message, "a tenth");
+}
+
+async fn refused_progress_is_recorded_once_a_lease(bed: &Bed) {
+    let id = bed.submit(NewJob { max_retries: 9, ..job("w") }).await;
+    let (zombie, other) = (bed.session("w").await, bed.session("w").await);
+    let stale = zombie.acquire_one().await.lease;
+    zombie.fail(stale, "slow").await;
+    let current = other.acquire_when_due().await.lease;
+    let (before, tally) = (bed.get(id).await, bed.tally("w").await);
+    for _ in 0..3 {
+        assert!(!zombie.progress(stale, "half").await);
+        assert!(!zombie.progress(current, "half").await);
+    }
+    // What else is said of it does not count again.
+    zombie.complete(stale).await;
+    zombie.complete(current).await;
+    assert_eq!((bed.get(id).await, bed.tally("w").await), (before, tally));
+    let refused: Vec<_> =
+        bed.attempts(id).await.into_iter().filter(|it| it.outcome == AttemptOutcome::Refused).collect();
+    assert_eq!(refused.iter().map(|it| it.run_no).collect::<Vec<_>>(), [2, 1]);
+    assert!(refused.iter().all(|it| it.error.starts_with("progress refused: ") && it.session_id == Some(zombie.id)));
+    assert!(other.progress(current, "well").await);
+    assert_eq!(bed.get(id).await.progress.unwrap().message, "well");
+    other.complete(current).await;
+}
+
+async fn a_refusal_tells_whose_lease_it_was_and_how_it_ended(bed: &Bed) {
+    let zombie = bed.session("w").await;
+    let other = bed.session("w").await;
+    // How the attempt ended, what is said of it afterwards, and what is told of that.
+    let said = ["completion", "failure", "snooze", "release", "progress"];
+    for (n, ended) in ["completed", "failed", "snoozed", "released", "cancelled", "open"].into_iter().enumerate() {
+        for what in said {
+            let id = bed.submit(job("w")).await;
+            let lease = zombie.acquire_one().await.lease;
+            match ended {
+                "completed" => drop(zombie.complete(lease).await),
+                "failed" => drop(zombie.fail_for_good(lease, "no").await),
+                "snoozed" => drop(zombie.snooze(lease, HOUR_MS).await),
+                "released" => drop(zombie.release(lease).await),
+                "cancelled" => drop(bed.store.cancel(&[id], "enough").await.unwrap()),
+                _ => {}
+            }
+            let speaker = if ended == "open" { &other } else { &zombie };
+            let accepted = match what {
+                "completion" => speaker.complete(lease).await != SettleAnswer::Stale,
+                "failure" => speaker.fail(lease, "late").await != SettleAnswer::Stale,
+                "snooze" => speaker.snooze(lease, HOUR_MS).await != SettleAnswer::Stale,
+                "release" => speaker.release(lease).await != SettleAnswer::Stale,
+                _ => speaker.progress(lease, "late").await,
+            };
+            let repeated = ["completion", "failure", "snooze", "release"].get(n) == Some(&what);
+            assert_eq!(accepted, repeated, "{what} after it {ended}");
+            let refused = bed.attempts(id).await.into_iter().find(|it| it.outcome == AttemptOutcome::Refused);
+            let told = refused.map(|it| it.error);
+            if repeated {
+                assert_eq!(told, None);
+            } else if ended == "open" {
+                assert_eq!(told.unwrap(), format!("{what} refused: the lease belongs to session {}", zombie.id));
+            } else {
+                let told = told.unwrap();
+                let start = format!("{what} refused: the lease of session {} ended at 20", zombie.id);
+                assert!(told.starts_with(&start) && told.ends_with(&format!("Z ({ended})")), "{told}");
+            }
+            bed.store.cancel(&[id], "").await.unwrap();
+        }
+    }
+}
+
+async fn of_a_job_that_is_gone_nothing_is_recorded(bed: &Bed) {
+    let id = bed.submit(job("w")).await;
+    let session = bed.session("w").await;
+    let lease = session.acquire_one().await.lease;
+    bed.store.cancel(&[id], "").await.unwrap();
+    bed.store.delete(&[id]).await.unwrap();
+    bed.store.end_session(session.id).await.unwrap();
+    for ending in ENDINGS {
+        assert_eq!(session.end(lease, ending).await, SettleAnswer::Stale);
+    }
+    assert!(!session.progress(lease, "half").await);
+    assert!(!session.progress(LeaseId { claim_id: Uuid::from_u128(1), job_id: id }, "half").await);
+    assert_eq!((bed.find(id).await, bed.attempts(id).await), (None, Vec::new()));
+    assert_eq!(bed.number("SELECT count(*) FROM attempts").await, 0);
 }
 
 async fn every_attempt_has_a_lease_of_its_own(bed: &Bed) {

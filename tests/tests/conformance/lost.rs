@@ -10,6 +10,7 @@ use jobqueue_shared::{
     state::{FailureReason, State},
 };
 use jobqueue_tests::poll::eventually;
+use uuid::Uuid;
 
 use crate::{
     bed::{AT_ONCE, Bed, HOUR_MS, job, jobs, keyed, session},
@@ -21,6 +22,10 @@ scenarios!(
     a_lost_job_is_pending_again_within_a_second,
     only_what_was_started_is_charged,
     the_started_ones_are_the_first_in_the_order_they_were_taken,
+    what_was_handed_out_first_counts_as_started_whatever_its_id,
+    a_session_with_very_many_jobs_is_charged_for_its_first_ones_over_all_batches,
+    thousands_of_sessions_are_rescued_in_few_turns,
+    thousands_of_late_attempts_are_taken_back_in_batches,
     a_second_loss_waits_as_the_policy_says,
     a_poison_job_becomes_a_dead_letter,
     a_mass_loss_does_not_wake_in_lockstep,
@@ -105,6 +110,115 @@ async fn the_started_ones_are_the_first_in_the_order_they_were_taken(bed: &Bed) 
     let used: Vec<_> = jobs.into_iter().map(|job| job.unwrap().attempts_used).collect();
     let expected: Vec<_> = (0..held).map(|n| u32::from(n < 140)).collect();
     assert_eq!(used, expected);
+}
+
+async fn what_was_handed_out_first_counts_as_started_whatever_its_id(bed: &Bed) {
+    let mut ids = Vec::new();
+    for priority in [9, 7, 5, 3, 1] {
+        ids.push(bed.submit(NewJob { priority, ..job("w") }).await);
+    }
+    let (_, leased) = bed.doomed(slots("w", 2), 5).await;
+    assert_eq!(leased.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [ids[4], ids[3], ids[2], ids[1], ids[0]]);
+    bed.rescue_until(5, 0).await;
+    let jobs = bed.store.get(&ids).await.unwrap();
+    let used: Vec<_> = jobs.into_iter().map(|job| job.unwrap().attempts_used).collect();
+    assert_eq!(used, [0, 0, 0, 1, 1]);
+}
+
+/// The attempts that each of them has used.
+async fn charged(bed: &Bed, ids: &[Uuid]) -> Vec<u32> {
+    let mut used = Vec::new();
+    for ids in ids.chunks(500) {
+        used.extend(bed.store.get(ids).await.unwrap().into_iter().map(|job| job.unwrap().attempts_used));
+    }
+    used
+}
+
+async fn a_session_with_very_many_jobs_is_charged_for_its_first_ones_over_all_batches(bed: &Bed) {
+    const HELD: usize = 3_000;
+    let ids = bed.submit_all(jobs("w", HELD)).await;
+    let holder = bed.register(slots("w", 1_100)).await;
+    for _ in 0..3 {
+        assert_eq!(holder.acquire(1_000).await.len(), 1_000);
+    }
+    bed.sql("UPDATE sessions SET expires_at = 1", "UPDATE sessions SET expires_at = 1").await;
+    let first = bed.store.rescue(200).await.unwrap();
+    assert_eq!(first.sessions, 1);
+    assert_eq!(holder.beat().await, None, "it is over at once");
+    let mut batches = vec![first.lost];
+    let mut more = first.more;
+    while more {
+        let rescued = bed.store.rescue(200).await.unwrap();
+        assert_eq!(rescued.sessions, 0, "it ends once");
+        batches.push(rescued.lost);
+        more = rescued.more;
+    }
+    assert_eq!(batches.iter().sum::<u64>(), HELD as u64);
+    assert!(batches.iter().all(|lost| *lost < 300), "about 200 in a transaction: {batches:?}");
+    let expected: Vec<_> = (0..HELD).map(|n| u32::from(n < 1_100)).collect();
+    assert_eq!(charged(bed, &ids).await, expected);
+    assert_eq!(bed.tally("w").await, [HELD as u64, 0, 0, 0, 0]);
+}
+
+async fn thousands_of_sessions_are_rescued_in_few_turns(bed: &Bed) {
+    const SESSIONS: usize = 3_000;
+    let ids = bed.submit_all(jobs("w", 40)).await;
+    for _ in 0..20 {
+        assert_eq!(bed.session("w").await.acquire(2).await.len(), 2);
+    }
+    // As many more that hold nothing as it takes.
+    let columns = "worker_id, host, pid, version, tasks, slots, lease, started_at, heartbeat_at, expires_at, draining, ended_at, lost";
+    bed.sql(
+        &format!(
+            "INSERT INTO sessions (id, {columns})
+             WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {SESSIONS} - 20)
+             SELECT randomblob(16), s.worker_id, host, pid, version, tasks, slots, lease, started_at, heartbeat_at,
+                    expires_at, draining, ended_at, lost
+             FROM (SELECT * FROM sessions LIMIT 1) AS s, n;
+             UPDATE sessions SET expires_at = 1"
+        ),
+        &format!(
+            "INSERT INTO sessions (id, {columns})
+             SELECT gen_random_uuid(), {columns}
+             FROM (SELECT * FROM sessions LIMIT 1) AS s, generate_series(1, {SESSIONS} - 20);
+             UPDATE sessions SET expires_at = 1"
+        ),
+    )
+    .await;
+    let (mut turns, mut sessions, mut lost) = (0, 0, 0);
+    loop {
+        let rescued = bed.store.rescue(1_000).await.unwrap();
+        (turns, sessions, lost) = (turns + 1, sessions + rescued.sessions, lost + rescued.lost);
+        if !rescued.more {
+            break;
+        }
+    }
+    assert_eq!((sessions, lost), (SESSIONS as u64, 40));
+    assert!(turns <= 5, "{turns} turns");
+    assert_eq!(charged(bed, &ids).await, [1; 40]);
+}
+
+async fn thousands_of_late_attempts_are_taken_back_in_batches(bed: &Bed) {
+    bed.submit_all(vec![NewJob { attempt_timeout_ms: Some(1), ..job("w") }; 2_000]).await;
+    // Beside them those that have time, which no batch may stop at.
+    bed.submit_all(vec![NewJob { attempt_timeout_ms: Some(HOUR_MS), ..job("x") }; 100]).await;
+    let (late, in_time) = (bed.session("w").await, bed.session("x").await);
+    for _ in 0..2 {
+        assert_eq!(late.acquire(1_000).await.len(), 1_000);
+        assert_eq!(in_time.acquire(50).await.len(), 50);
+    }
+    bed.pass(bed.now_ms().await + 1).await;
+    let mut batches = Vec::new();
+    loop {
+        let rescued = bed.store.rescue(300).await.unwrap();
+        batches.push(rescued.timed_out);
+        if !rescued.more {
+            break;
+        }
+    }
+    assert_eq!(batches.iter().sum::<u64>(), 2_000, "{batches:?}");
+    assert!(batches.iter().all(|late| *late < 400), "about 300 in a transaction: {batches:?}");
+    assert_eq!(bed.tally("x").await, [0, 100, 0, 0, 0]);
 }
 
 async fn a_second_loss_waits_as_the_policy_says(bed: &Bed) {

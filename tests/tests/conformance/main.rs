@@ -9,6 +9,7 @@ mod bed;
 mod session;
 
 mod acquire;
+mod broken;
 mod circumstances;
 mod counts;
 mod idempotency;
@@ -27,6 +28,7 @@ mod sessions;
 mod settle;
 mod sqlite;
 mod submit;
+mod takeover;
 mod texts;
 mod timeouts;
 

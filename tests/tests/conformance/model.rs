@@ -169,7 +169,7 @@ impl<'a> Model<'a> {
                 }
                 self.sessions[session] = self.bed.session(&self.worker_id).await;
             }
-            Op::Lose { slots, max_jobs } => self.lose(slots, max_jobs).await,
+            Op::Lose { slots, max_jobs, declared } => self.lose(slots, max_jobs, declared).await,
             Op::Rescue => assert_eq!(store.rescue(100).await.unwrap().lost, 0),
             Op::Prune => {
                 // Keys are kept: a repeated submit still finds its job's id.
@@ -339,17 +339,27 @@ impl<'a> Model<'a> {
         assert!(unclear || same == matches!(answer, SettleAnswer::Accepted(_)), "{said:?}, then {say:?}: {answer:?}");
     }
 
-    async fn lose(&mut self, slots: u32, max_jobs: u32) {
+    /// Its lease runs out, or its successor has `declared` it gone.
+    async fn lose(&mut self, slots: u32, max_jobs: u32, declared: bool) {
         let before = self.bed.now_ms().await;
-        let (session, leased) = self.bed.doomed(NewSession { slots, ..session(&self.worker_id) }, max_jobs).await;
-        self.acquired(&session, max_jobs, &leased, before).await;
+        let new = NewSession { slots, ..session(&self.worker_id) };
+        let (lost, leased) = if declared {
+            let lost = self.bed.register(new.clone()).await;
+            let leased = lost.acquire(max_jobs).await;
+            (lost, leased)
+        } else {
+            self.bed.doomed(new.clone(), max_jobs).await
+        };
+        self.acquired(&lost, max_jobs, &leased, before).await;
         let before = self.bed.earliest_ms().await;
-        self.bed.rescue_until(leased.len() as u64, 0).await;
+        if declared {
+            let successor = self.bed.register(NewSession { predecessors: vec![lost.id], ..new }).await;
+            self.bed.store.end_session(successor.id).await.unwrap();
+        } else {
+            self.bed.rescue_until(leased.len() as u64, 0).await;
+        }
         let after = self.bed.now_ms().await;
-        // Those of one answer are charged in the order of their ids.
-        let mut ids: Vec<_> = leased.iter().map(|leased| leased.job.id).collect();
-        ids.sort();
-        for (n, id) in ids.into_iter().enumerate() {
+        for (n, id) in leased.iter().map(|leased| leased.job.id).enumerate() {
             self.close(id, None);
             let job = self.jobs.get_mut(&id).unwrap();
             if n >= slots as usize {

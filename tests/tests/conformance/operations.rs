@@ -16,7 +16,7 @@ pub(crate) enum Op {
     Retry { job: usize },
     Delete { job: usize },
     EndSession { session: usize },
-    Lose { slots: u32, max_jobs: u32 },
+    Lose { slots: u32, max_jobs: u32, declared: bool },
     Rescue,
     Prune,
     Fold,
@@ -82,7 +82,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         3 => any::<usize>().prop_map(|job| Op::Retry { job }),
         2 => any::<usize>().prop_map(|job| Op::Delete { job }),
         1 => (0_usize..2).prop_map(|session| Op::EndSession { session }),
-        1 => (1_u32..3, 1_u32..5).prop_map(|(slots, max_jobs)| Op::Lose { slots, max_jobs }),
+        2 => (1_u32..3, 1_u32..5, any::<bool>())
+            .prop_map(|(slots, max_jobs, declared)| Op::Lose { slots, max_jobs, declared }),
         1 => Just(Op::Rescue),
         1 => Just(Op::Prune),
         1 => Just(Op::Fold),

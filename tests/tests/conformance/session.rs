@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use jobqueue_server::store::{Acquire, Acquired, Alive, Beat, Leased, NewSession, SettleAnswer, Settlement, Store};
+use jobqueue_server::store::{
+    Acquire, Acquired, Alive, Beat, Leased, NewSession, ProgressReport, Registration, SettleAnswer, Settlement, Store,
+};
 use jobqueue_shared::{lease::LeaseId, state::Ending};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
@@ -19,8 +21,8 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn register(store: Arc<dyn Store>, new: &NewSession) -> Self {
-        let id = store.register(new).await.unwrap();
-        Self { store, id, acquired: Arc::default() }
+        let Registration::New { session_id, .. } = store.register(new).await.unwrap() else { panic!("{new:?}") };
+        Self { store, id: session_id, acquired: Arc::default() }
     }
 
     /// The same session, speaking to another server.
@@ -67,6 +69,11 @@ impl Session {
         let mut jobs = self.acquire(2).await;
         assert_eq!(jobs.len(), 1, "{jobs:?}");
         jobs.remove(0)
+    }
+
+    /// One of several that may run.
+    pub(crate) async fn acquire_next(&self) -> Leased {
+        self.acquire(1).await.pop().expect("a job")
     }
 
     /// The next job, as soon as one may run.
@@ -116,6 +123,13 @@ impl Session {
     pub(crate) async fn end_saying(&self, lease: LeaseId, ending: Ending, text: &str) -> SettleAnswer {
         let settlement = self.settlement(lease, ending);
         self.settle(Settlement { text: text.to_owned(), ..settlement }).await
+    }
+
+    /// False when the lease is not valid.
+    pub(crate) async fn progress(&self, lease: LeaseId, message: &str) -> bool {
+        let message = message.to_owned();
+        let report = ProgressReport { session_id: self.id, lease, fraction: 0.5, message };
+        self.store.report_progress(&report).await.unwrap()
     }
 
     /// `None` when the session has ended.

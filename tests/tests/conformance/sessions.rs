@@ -34,6 +34,7 @@ async fn a_session_is_shown_with_all_that_it_said(bed: &Bed) {
         tasks: vec!["email".to_owned(), "a \"b\", c".to_owned(), "задача".to_owned()],
         slots: 10_000,
         lease_ms: 12 * HOUR_MS,
+        predecessors: Vec::new(),
     };
     bed.submit_all(jobs(&new.worker_id, 5)).await;
     let before = bed.earliest_ms().await;

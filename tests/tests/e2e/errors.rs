@@ -308,6 +308,11 @@ async fn what_is_wrong_with_a_pause_is_named(world: &mut World) {
 async fn what_is_wrong_with_a_worker_is_named(world: &mut World) {
     let mut workers = world.api.workers();
     let new = || RegisterSessionRequest { worker_id: W.to_owned(), slots: 1, ..RegisterSessionRequest::default() };
+    let succeeding = |predecessors| RegisterSessionRequest { host: "host-1".to_owned(), predecessors, ..new() };
+    let mut registered = async |request| workers.register_session(request).await.unwrap().into_inner().session_id;
+    let elsewhere = registered(RegisterSessionRequest { host: "host-2".to_owned(), ..new() }).await;
+    let stranger =
+        registered(RegisterSessionRequest { worker_id: "another".to_owned(), ..succeeding(Vec::new()) }).await;
     for (field, said, request) in [
         ("worker_id", "1 to 100", RegisterSessionRequest { worker_id: String::new(), ..new() }),
         ("slots", "1 to 10000", RegisterSessionRequest { slots: 0, ..new() }),
@@ -317,6 +322,11 @@ async fn what_is_wrong_with_a_worker_is_named(world: &mut World) {
         ("host", "255", RegisterSessionRequest { host: "h".repeat(256), ..new() }),
         ("tasks", "1000", RegisterSessionRequest { tasks: vec!["t".to_owned(); 1_001], ..new() }),
         ("tasks[1]", "100", RegisterSessionRequest { tasks: vec!["t".to_owned(), "t".repeat(101)], ..new() }),
+        ("predecessors", "100", succeeding(vec![NOWHERE.to_owned(); 101])),
+        ("predecessors[1]", "UUID", succeeding(vec![NOWHERE.to_owned(), "x".to_owned()])),
+        ("host", "same host", RegisterSessionRequest { host: String::new(), ..succeeding(vec![NOWHERE.to_owned()]) }),
+        ("predecessors[1]", "another host", succeeding(vec![NOWHERE.to_owned(), elsewhere])),
+        ("predecessors[0]", "another worker_id", succeeding(vec![stranger])),
     ] {
         only(&workers.register_session(request).await.unwrap_err(), field, said);
     }

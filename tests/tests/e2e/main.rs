@@ -25,6 +25,7 @@ mod protocol;
 mod servers;
 mod sqlite_trouble;
 mod stop;
+mod takeover;
 mod timeline;
 mod upgrade;
 mod worker_api;

@@ -1,13 +1,19 @@
 //! The worker's half of the API, spoken by hand, as a worker in another language would.
 
 use jobqueue_shared::proto::v1::{
-    AcquireJobsRequest, CancelJobRequest, EndSessionRequest, HeartbeatRequest, RegisterSessionRequest,
-    ReportProgressRequest, Settlement, StoppedLease, SubmitJobRequest,
+    AcquireJobsRequest, CancelJobRequest, EndSessionRequest, HeartbeatRequest, HeartbeatResponse,
+    RegisterSessionRequest, ReportProgressRequest, ReportProgressResponse, SettleJobsRequest, SettleJobsResponse,
+    Settlement, StoppedLease, SubmitJobRequest,
+    attempt::Outcome::Refused,
     job::Status,
     settlement::{Complete, Fail, Outcome, Release, Snooze},
     stopped_lease,
 };
-use jobqueue_tests::{api::job, poll::eventually};
+use jobqueue_tests::{
+    api::job,
+    poll::eventually,
+    web::{Form, call, get},
+};
 use prost_types::Duration;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -21,6 +27,8 @@ scenarios!(
     the_same_acquire_no_gives_the_same_jobs,
     each_settlement_is_answered_by_itself,
     a_stale_lease_is_refused_on_every_surface,
+    a_stale_lease_is_refused_over_grpc_web_too,
+    what_is_refused_is_counted_by_what_was_said,
     a_heartbeat_names_the_leases_to_stop,
     a_session_that_is_over_is_told_so,
     ending_a_session_gives_back_uncharged,
@@ -136,6 +144,78 @@ async fn a_stale_lease_is_refused_on_every_surface(world: &mut World) {
     assert_eq!(found.job.clone().unwrap(), before);
     assert_eq!(history(&found).iter().filter(|outcome| **outcome == "refused").count(), 2, "once a lease: {found:?}");
     assert_eq!(second.settle(&current.lease_id, complete()).await.code, 0);
+}
+
+async fn a_stale_lease_is_refused_over_grpc_web_too(world: &mut World) {
+    const SETTLE: &str = "/jobqueue.v1.WorkerService/SettleJobs";
+    const PROGRESS: &str = "/jobqueue.v1.WorkerService/ReportProgress";
+    const BEAT: &str = "/jobqueue.v1.WorkerService/Heartbeat";
+    let id = world.api.submit(job(W, "{}")).await;
+    let mut zombie = ByHand::register(&world.api).await;
+    let stale = zombie.acquire_one().await.lease_id;
+    let session_id = zombie.session_id.clone();
+    world.api.workers().end_session(EndSessionRequest { session_id: session_id.clone() }).await.unwrap();
+    let mut successor = ByHand::register(&world.api).await;
+    let current = successor.acquire_one().await.lease_id;
+    let before = world.api.get(&id).await.job;
+    for addr in [world.server.grpc_addr(), world.server.http_addr()] {
+        for form in [Form::Binary, Form::Text] {
+            for lease_id in [&stale, &current] {
+                for outcome in [complete(), fail("late"), Outcome::Snooze(Snooze::default())] {
+                    let settlement = Settlement { lease_id: lease_id.clone(), outcome: Some(outcome) };
+                    let request = SettleJobsRequest { session_id: session_id.clone(), settlements: vec![settlement] };
+                    let answer: SettleJobsResponse = call(addr, form, SETTLE, &[], &request).await.unwrap();
+                    assert_eq!(answer.results[0].code, 9, "{answer:?}");
+                }
+                let request = ReportProgressRequest {
+                    session_id: session_id.clone(),
+                    lease_id: lease_id.clone(),
+                    fraction: 0.5,
+                    message: String::new(),
+                };
+                let status = call::<ReportProgressResponse>(addr, form, PROGRESS, &[], &request).await.unwrap_err();
+                assert_eq!(status.code(), Code::FailedPrecondition);
+            }
+            let beat = HeartbeatRequest { session_id: session_id.clone(), draining: false };
+            let status = call::<HeartbeatResponse>(addr, form, BEAT, &[], &beat).await.unwrap_err();
+            assert_eq!(status.code(), Code::FailedPrecondition);
+        }
+    }
+    let found = world.api.get(&id).await;
+    assert_eq!(found.job, before);
+    let refused: Vec<_> =
+        found.attempts.iter().filter(|it| it.outcome() == Refused).map(|it| it.error.as_str()).collect();
+    assert_eq!(refused.len(), 2, "once a lease: {refused:?}");
+    assert_eq!(refused[0], format!("completion refused: the lease belongs to session {}", successor.session_id));
+    let start = format!("completion refused: the lease of session {session_id} ended at 20");
+    assert!(refused[1].starts_with(&start) && refused[1].ends_with("Z (released)"), "{refused:?}");
+    assert_eq!(successor.settle(&current, complete()).await.code, 0);
+}
+
+async fn what_is_refused_is_counted_by_what_was_said(world: &mut World) {
+    world.api.submit(job(W, "{}")).await;
+    let mut worker = ByHand::register(&world.api).await;
+    let lease_id = worker.acquire_one().await.lease_id;
+    worker.settle(&lease_id, complete()).await;
+    for (n, outcome) in
+        [fail("late"), Outcome::Snooze(Snooze::default()), Outcome::Release(Release::default())].iter().enumerate()
+    {
+        for _ in 0..=n {
+            assert_eq!(worker.settle(&lease_id, outcome.clone()).await.code, 9);
+        }
+    }
+    let request = ReportProgressRequest {
+        session_id: worker.session_id.clone(),
+        lease_id,
+        fraction: 0.5,
+        message: String::new(),
+    };
+    world.api.workers().report_progress(request).await.unwrap_err();
+    let metrics = get(world.server.http_addr(), "/metrics").await.text();
+    for (what, count) in [("complete", 0), ("fail", 1), ("snooze", 2), ("release", 3), ("progress", 1)] {
+        let line = format!("jobqueue_refused_outcomes_total{{what=\"{what}\"}} {count}");
+        assert!(metrics.lines().any(|it| it == line), "no {line} in {metrics}");
+    }
 }
 
 async fn a_heartbeat_names_the_leases_to_stop(world: &mut World) {

@@ -61,7 +61,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     let claims = hand_over::new_claims(&taker, &taken, &facts);
     write_claims(&mut tx, request, &claims).await?;
     counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), session.now).await?;
-    let jobs = hand_over::in_taken_order(hand_over::leased(&claims, facts)?, &taken);
+    let jobs = hand_over::leased(&claims, facts)?;
     tx.commit().await?;
     store.floors.raise(&session.worker_id, &start, &taken);
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
@@ -106,7 +106,7 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
         .bind(request.acquire_no as i32)
         .fetch_all(&mut **tx)
         .await?;
-    rows.into_iter().map(ClaimRow::into_claim).collect()
+    Ok(ClaimRow::sound_or_logged(rows).collect())
 }
 
 /// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never

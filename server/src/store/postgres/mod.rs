@@ -30,12 +30,13 @@ use uuid::Uuid;
 
 use super::{
     Store,
+    broken::Broken,
     clock::Clock,
     error::StoreResult,
     types::{
         Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
-        NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped,
-        Surroundings, Unit, UnitAnswer, WorkerIdCounts,
+        NewSession, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord,
+        SettleAnswer, Settlement, Stopped, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
     },
 };
 
@@ -44,6 +45,8 @@ pub(super) struct PostgresStore {
     clock: std::sync::Arc<Clock>,
     floors: std::sync::Arc<floor::Floors>,
     wakes: broadcast::Sender<Hint>,
+    /// What rescue leaves out.
+    broken: Broken,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
@@ -107,7 +110,7 @@ impl Store for PostgresStore {
         sessions::report_progress(self, report).await
     }
 
-    async fn register(&self, session: &NewSession) -> StoreResult<Uuid> {
+    async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
         sessions::register(self, session).await
     }
 
@@ -185,6 +188,10 @@ impl Store for PostgresStore {
 
     async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
         sessions::sessions(self, worker_id).await
+    }
+
+    async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+        sessions::session(self, session_id).await
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{PostgresStore, pool::Pool};
 use crate::store::{
+    broken::Broken,
     clock::Clock,
     connect::{ConnectOptions, Pooler, SCHEMA_LEVEL, too_new},
     error::{StoreError, StoreResult},
@@ -45,7 +46,15 @@ impl PostgresStore {
                 "servers behind the pooler find each other's jobs by polling; --database-direct-url lets them be told"
             );
         }
-        Ok(Self { pool, clock, floors: Arc::default(), wakes, key_cursor: std::sync::Mutex::new(Uuid::nil()), tasks })
+        Ok(Self {
+            pool,
+            clock,
+            floors: Arc::default(),
+            wakes,
+            broken: Broken::default(),
+            key_cursor: std::sync::Mutex::new(Uuid::nil()),
+            tasks,
+        })
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
-use sqlx::FromRow;
+use jobqueue_shared::limits;
+use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
-use super::{PostgresStore, settle};
+use super::{PostgresStore, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
-    rows::{SessionRow, StopReadRow},
-    types::{Alive, Beat, NewSession, ProgressReport, SessionRecord, Stopped},
+    leaving::{self, Cause, HoldRow},
+    places,
+    rows::{self, SessionRow, StopReadRow},
+    types::{Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionRecord, Stopped},
 };
 
 const REGISTER: &str = "
@@ -17,7 +20,33 @@ const REGISTER: &str = "
                           draining, ended_at, lost)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, now, now, now + $8, false, NULL, false FROM (SELECT now_ms() AS now) AS clock";
 
-pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> StoreResult<Uuid> {
+pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> StoreResult<Registration> {
+    if session.predecessors.is_empty() {
+        let session_id = write(&store.pool, session).await?;
+        return Ok(Registration::New { session_id, taken_back: 0 });
+    }
+    match take_over(store, session, leaving::AT_ONCE).await {
+        // They end all the same; rescue finds the claims that can be taken back.
+        Err(error) if leaving::is_of_some_rows(&error) => take_over(store, session, 0).await,
+        result => result,
+    }
+}
+
+async fn take_over(store: &PostgresStore, session: &NewSession, limit: usize) -> StoreResult<Registration> {
+    let mut tx = store.begin().await?;
+    let mut predecessors = rescue::lock_sessions(&mut tx, &session.predecessors).await?;
+    if let Some(refused) = leaving::no_predecessor(session, &predecessors) {
+        return Ok(refused);
+    }
+    predecessors.retain(|predecessor| !predecessor.has_ended());
+    let plan = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit).await?;
+    let session_id = write(&mut *tx, session).await?;
+    tx.commit().await?;
+    store.floors.lower(&plan.ready);
+    Ok(Registration::New { session_id, taken_back: plan.ready.len() as u64 })
+}
+
+async fn write<'e>(executor: impl PgExecutor<'e>, session: &NewSession) -> StoreResult<Uuid> {
     let id = Uuid::new_v4();
     let tasks = serde_json::to_string(&session.tasks).map_err(|error| StoreError::Data(error.to_string()))?;
     sqlx::query(REGISTER)
@@ -29,7 +58,7 @@ pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> Sto
         .bind(tasks)
         .bind(session.slots as i32)
         .bind(session.lease_ms)
-        .execute(&store.pool)
+        .execute(executor)
         .await?;
     Ok(id)
 }
@@ -92,11 +121,15 @@ const WRITE_PROGRESS: &str = "
 pub(super) async fn report_progress(store: &PostgresStore, report: &ProgressReport) -> StoreResult<bool> {
     let mut tx = store.begin_lazy().await?;
     let claims = settle::lock_claims(&mut tx, vec![report.lease.claim_id]).await?;
-    let place = claims
+    let held = claims
         .get(&report.lease.claim_id)
-        .filter(|claim| claim.session_id == report.session_id)
-        .and_then(|claim| claim.places.iter().find(|place| place.job_id == report.lease.job_id));
-    let Some(place) = place else { return Ok(false) };
+        .and_then(|claim| Some((claim, *claim.places.iter().find(|place| place.job_id == report.lease.job_id)?)));
+    let Some((_, place)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
+        let held = held.map(|(claim, place)| claim.held(place));
+        settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
+        tx.commit().await?;
+        return Ok(false);
+    };
     sqlx::query(WRITE_PROGRESS)
         .bind(place.job_id)
         .bind(place.run_no as i32)
@@ -122,4 +155,30 @@ pub(super) async fn sessions(store: &PostgresStore, worker_id: Option<&str>) -> 
     let rows: Vec<SessionRow> =
         sqlx::query_as(SESSIONS).bind(worker_id).bind(now - 86_400_000).fetch_all(&store.pool).await?;
     rows.into_iter().map(|row| row.into_record(now)).collect()
+}
+
+const SESSION: &str = "
+    SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
+           s.expires_at, s.draining, s.ended_at, s.lost, s.held,
+           (SELECT coalesce(sum(octet_length(c.ids)), 0)::bigint / 16 FROM claims c WHERE c.session_id = s.id) AS running
+    FROM sessions s WHERE s.id = $1";
+
+pub(super) async fn session(store: &PostgresStore, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+    let now = store.now().await?;
+    let mut connection = store.pool.acquire().await?;
+    let row: Option<SessionRow> = sqlx::query_as(SESSION).bind(session_id).fetch_optional(&mut *connection).await?;
+    let Some(mut row) = row else { return Ok(None) };
+    let held = match row.held.take() {
+        Some(held) => held,
+        None => {
+            let claims: Vec<HoldRow> =
+                sqlx::query_as(rescue::HOLDS).bind([session_id]).fetch_all(&mut *connection).await?;
+            leaving::held(&claims)
+        }
+    };
+    let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
+    let jobs = read::states(&mut connection, &places::decode_ids(held).collect::<Vec<_>>()).await?;
+    let session = row.into_record(now)?;
+    let held = rows::held_jobs(held, session.slots, &jobs);
+    Ok(Some(SessionDetails { session, held }))
 }

@@ -11,7 +11,7 @@ use crate::store::{
     places,
     plan::{self, Claim, Facts, Item, Plan, Prior},
     rows::{ClaimRow, FactsRow, PriorRow},
-    types::{AttemptOutcome, SettleAnswer, Settlement},
+    types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
     writes::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
 };
 
@@ -35,7 +35,7 @@ const LOCK_CLAIMS: &str = "
 /// Locked in the order of their ids, as everywhere, so that two transactions never wait for each other.
 pub(super) async fn lock_claims(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Claim>> {
     let rows: Vec<ClaimRow> = sqlx::query_as(LOCK_CLAIMS).bind(ids).fetch_all(&mut **tx).await?;
-    rows.into_iter().map(|row| row.into_claim().map(|claim| (claim.id, claim))).collect()
+    Ok(ClaimRow::sound_or_logged(rows).map(|claim| (claim.id, claim)).collect())
 }
 
 /// Ends the attempts of locked claims: decides and writes. The caller commits.
@@ -55,7 +55,7 @@ async fn read_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Fa
         return Ok(HashMap::new());
     }
     let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(ids).fetch_all(&mut **tx).await?;
-    rows.into_iter().map(|row| Ok((row.id, row.into_facts()?))).collect()
+    Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
 }
 
 const READ_PRIORS: &str = "
@@ -85,6 +85,22 @@ async fn read_priors(tx: &mut Tx, leases: Vec<LeaseId>) -> StoreResult<HashMap<L
     Ok(rows.into_iter().map(PriorRow::into_prior).collect())
 }
 
+/// Records that progress of a lease was refused: of one that is `held` by somebody else, or has ended.
+pub(super) async fn refuse_progress(
+    tx: &mut Tx,
+    report: &ProgressReport,
+    held: Option<Prior>,
+    now: i64,
+) -> StoreResult<()> {
+    let prior = match held {
+        Some(prior) => Some(prior),
+        None => read_priors(tx, vec![report.lease]).await?.remove(&report.lease),
+    };
+    // Of a lease that never was, or whose job is gone, there is nothing to write to.
+    let refusal = prior.map(|prior| plan::refusal("progress", report.lease, report.session_id, prior, now));
+    write_attempts(tx, refusal.as_slice()).await
+}
+
 async fn write(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
     close_claims(tx, &plan.closed).await?;
     keep_claims(tx, &plan.kept).await?;
@@ -110,7 +126,7 @@ const KEEP_CLAIMS: &str = "
     FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[]) AS t(id, deadline, ids, places)
     WHERE c.id = t.id";
 
-async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()> {
+pub(super) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()> {
     if claims.is_empty() {
         return Ok(());
     }

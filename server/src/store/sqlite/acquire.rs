@@ -43,7 +43,7 @@ pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResu
     let claims = hand_over::new_claims(&taker, &taken, &facts);
     write_claims(&mut tx, request, &claims).await?;
     counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), now).await?;
-    let jobs = hand_over::in_taken_order(hand_over::leased(&claims, facts)?, &taken);
+    let jobs = hand_over::leased(&claims, facts)?;
     tx.commit().await?;
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
@@ -84,7 +84,7 @@ async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<
         .bind(i64::from(request.acquire_no))
         .fetch_all(&mut **tx)
         .await?;
-    rows.into_iter().map(ClaimRow::into_claim).collect()
+    Ok(ClaimRow::sound_or_logged(rows).collect())
 }
 
 /// One priority at a time: SQLite has no LATERAL.

@@ -39,12 +39,13 @@ use uuid::Uuid;
 
 use super::{
     Store,
+    broken::Broken,
     clock::Clock,
     error::{StoreError, StoreResult},
     types::{
         Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
-        NewSession, Page, ProgressReport, Rescued, Retention, SessionRecord, SettleAnswer, Settlement, Stopped,
-        Surroundings, Unit, UnitAnswer, WorkerIdCounts,
+        NewSession, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord,
+        SettleAnswer, Settlement, Stopped, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
     },
 };
 
@@ -57,6 +58,8 @@ pub(super) struct SqliteStore {
     options: SqliteConnectOptions,
     readers: SqlitePool,
     clock: Clock,
+    /// What rescue leaves out.
+    broken: Broken,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
     /// Locked as long as this process owns the database.
@@ -172,7 +175,7 @@ impl Store for SqliteStore {
         sessions::report_progress(self, report).await
     }
 
-    async fn register(&self, session: &NewSession) -> StoreResult<Uuid> {
+    async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
         sessions::register(self, session).await
     }
 
@@ -252,6 +255,10 @@ impl Store for SqliteStore {
 
     async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
         sessions::sessions(self, worker_id).await
+    }
+
+    async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+        sessions::session(self, session_id).await
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::store::{
+    broken::Broken,
     clock::{Clock, wall_ms},
     connect::{ConnectOptions, SCHEMA_LEVEL, too_new},
     error::{StoreError, StoreResult},
@@ -53,6 +54,7 @@ impl SqliteStore {
             options: base,
             readers,
             clock,
+            broken: Broken::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             owner: std::sync::Mutex::new(Some(owner)),
         })

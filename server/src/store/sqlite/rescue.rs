@@ -1,52 +1,75 @@
-//! Taking back what sessions lost and what runs too long; and what a session that says goodbye still holds.
+//! Taking back what sessions lost and what runs too long; and what a session that ends otherwise still holds.
+//!
+//! Whatever cannot be rescued stands in nobody's way: a transaction that some row's data breaks is done again claim by
+//! claim, without the broken ones.
 
+use std::collections::HashMap;
+
+use jobqueue_shared::limits;
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, begin, settle};
+use super::{SqliteStore, Tx, begin, id_list, settle};
 use crate::store::{
     error::StoreResult,
-    plan::{self, Item, LostSession, Plan},
+    leaving::{self, Cause, HoldRow, Leaving, LeavingRow, LostRow, is_of_some_rows},
+    plan::{self, Claim, Plan},
+    rows::ClaimRow,
     types::Rescued,
 };
 
 pub(super) async fn rescue(store: &SqliteStore, limit: u32) -> StoreResult<Rescued> {
     let mut rescued = Rescued::default();
-    time_out(store, limit, &mut rescued).await?;
-    let lost = lost_sessions(store, limit).await?;
-    rescued.more |= lost.len() >= limit as usize;
-    let mut failure = None;
-    for session_id in lost {
-        if rescued.lost >= u64::from(limit) {
-            rescued.more = true;
-            break;
-        }
-        // A session a transaction: one that cannot be rescued does not keep the others.
-        if let Err(error) = end_lost(store, session_id, &mut rescued).await {
-            tracing::error!(%session_id, %error, "a lost session was not rescued");
-            failure = Some(error);
-        }
-    }
-    rescued.worker_ids.sort_unstable();
-    rescued.worker_ids.dedup();
-    match failure {
-        Some(error) if rescued.sessions == 0 => Err(error),
-        _ => Ok(rescued),
-    }
+    let timed_out = time_out(store, limit, &mut rescued).await;
+    let lost = end_lost(store, limit, &mut rescued).await;
+    leaving::rescued(rescued, timed_out.and(lost))
 }
 
-const OVERDUE: &str = "SELECT id FROM claims WHERE deadline <= ?1 ORDER BY deadline LIMIT ?2";
+/// The first claims with attempts past their time, of about so many jobs.
+const OVERDUE: &str = "
+    SELECT id FROM (
+        SELECT id, sum(jobs) OVER (ORDER BY deadline, id ROWS UNBOUNDED PRECEDING) - jobs AS jobs_before
+        FROM (
+            SELECT id, deadline, length(ids) / 16 AS jobs FROM claims
+            WHERE deadline <= ?3 AND id NOT IN (SELECT unhex(value) FROM json_each(?2))
+            ORDER BY deadline LIMIT ?1
+        ) AS overdue
+    ) AS counted
+    WHERE jobs_before < ?1";
 
 async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
-    let mut writer = store.writer().await?;
-    let now = store.clock.now_ms();
-    let mut tx = begin(&mut writer).await?;
-    let ids: Vec<Uuid> = sqlx::query_scalar(OVERDUE).bind(now).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+    let ids: Vec<Uuid> = sqlx::query_scalar(OVERDUE)
+        .bind(i64::from(limit))
+        .bind(id_list(&store.broken.left_out()))
+        .bind(store.clock.now_ms())
+        .fetch_all(&store.readers)
+        .await?;
+    let before = rescued.timed_out;
+    match time_out_claims(store, &ids, rescued).await {
+        Err(error) if is_of_some_rows(&error) => {
+            for id in &ids {
+                match time_out_claims(store, &[*id], rescued).await {
+                    Err(error) if is_of_some_rows(&error) => store.broken.add("claim", *id, &error),
+                    result => result?,
+                }
+            }
+        }
+        result => result?,
+    }
+    // A batch ends when it has jobs enough, however few of them are late.
+    rescued.more |= rescued.timed_out > before;
+    Ok(())
+}
+
+async fn time_out_claims(store: &SqliteStore, ids: &[Uuid], rescued: &mut Rescued) -> StoreResult<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    rescued.more |= ids.len() >= limit as usize;
-    let claims = settle::read_claims(&mut tx, &ids).await?;
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    let claims = read_sound_claims(store, &mut tx, ids).await?;
     let items = plan::timed_out_items(&claims, now);
+    settle::keep_claims(&mut tx, &plan::not_late(&claims, now)).await?;
     let plan = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     rescued.timed_out += items.len() as u64;
@@ -57,77 +80,215 @@ async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
 
 /// Sessions whose lease ran out; and, from the claims, sessions that are gone and yet hold something.
 const LOST_SESSIONS: &str = "
-    SELECT id FROM (
-        SELECT s.id, s.expires_at AS since FROM sessions s WHERE s.ended_at IS NULL AND s.expires_at <= ?1
+    WITH left_out AS MATERIALIZED (SELECT unhex(value) AS id FROM json_each(?2))
+    SELECT lost.id, (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = lost.id) AS jobs
+    FROM (
+        SELECT s.id, s.expires_at AS since FROM sessions s WHERE s.ended_at IS NULL AND s.expires_at <= ?3
         UNION
         SELECT c.session_id, min(c.claimed_at) FROM claims c
-        WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = c.session_id AND s.ended_at IS NULL)
+        WHERE c.id NOT IN left_out AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = c.session_id AND s.ended_at IS NULL)
         GROUP BY c.session_id
     ) AS lost
-    ORDER BY since LIMIT ?2";
+    WHERE lost.id NOT IN left_out
+    ORDER BY since LIMIT ?1";
 
-async fn lost_sessions(store: &SqliteStore, limit: u32) -> StoreResult<Vec<Uuid>> {
-    Ok(sqlx::query_scalar(LOST_SESSIONS)
-        .bind(store.clock.now_ms())
+async fn end_lost(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
+    let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
         .bind(i64::from(limit))
+        .bind(id_list(&store.broken.left_out()))
+        .bind(store.clock.now_ms())
         .fetch_all(&store.readers)
-        .await?)
-}
-
-const READ_SESSION: &str = "
-    SELECT worker_id, host, slots, lease, ended_at IS NOT NULL AS ended, expires_at <= ?2 AS expired
-    FROM sessions WHERE id = ?1";
-
-const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?3, lost = ?2 WHERE id = ?1 AND ended_at IS NULL";
-
-async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, now: i64) -> StoreResult<Option<LostSession>> {
-    Ok(sqlx::query_as(READ_SESSION).bind(session_id).bind(now).fetch_optional(&mut **tx).await?)
-}
-
-async fn end_lost(store: &SqliteStore, session_id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
-    let mut writer = store.writer().await?;
-    let now = store.clock.now_ms();
-    let mut tx = begin(&mut writer).await?;
-    let session = read_session(&mut tx, session_id, now).await?;
-    if session.as_ref().is_some_and(|session| !session.ended && !session.expired) {
-        return Ok(());
+        .await?;
+    rescued.more |= lost.len() >= limit as usize;
+    for ids in leaving::batches(lost, limit as usize) {
+        if rescued.lost >= u64::from(limit) {
+            rescued.more = true;
+            break;
+        }
+        match end_sessions(store, &ids, limit, rescued).await {
+            Err(error) if is_of_some_rows(&error) => {
+                for id in ids {
+                    match end_piecemeal(store, id, rescued).await {
+                        Err(error) if is_of_some_rows(&error) => store.broken.add("session", id, &error),
+                        result => result?,
+                    }
+                }
+            }
+            result => result?,
+        }
     }
-    let (slots, text) = plan::loss(session_id, session.as_ref());
-    sqlx::query(MARK_ENDED).bind(session_id).bind(true).bind(now).execute(&mut *tx).await?;
-    let plan = take_back(&mut tx, session_id, now, |claims| plan::lost_items(claims, slots, &text)).await?;
-    tx.commit().await?;
-    rescued.sessions += 1;
-    rescued.lost += plan.answers.len() as u64;
-    rescued.worker_ids.extend(plan.woken());
     Ok(())
 }
 
-pub(super) async fn end_session(store: &SqliteStore, session_id: Uuid) -> StoreResult<Option<String>> {
+/// A session with more jobs than the limit ends at once; the rest of its claims follow in the next batches.
+async fn end_sessions(store: &SqliteStore, ids: &[Uuid], limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let Some(session) = read_session(&mut tx, session_id, now).await?.filter(|session| !session.ended) else {
-        return Ok(None);
-    };
-    sqlx::query(MARK_ENDED).bind(session_id).bind(false).bind(now).execute(&mut *tx).await?;
-    take_back(&mut tx, session_id, now, plan::released_items).await?;
+    let leaving = read_lost(&mut tx, ids, now).await?;
+    let ended = mark_ended(&mut tx, &leaving, now).await?;
+    let (claims, more) = leaving::next_claims(&leaving, limit as usize, &store.broken.left_out());
+    let plan = take_back(store, &mut tx, &leaving, &claims, now).await?;
     tx.commit().await?;
-    Ok(Some(session.worker_id))
+    rescued.sessions += ended;
+    rescued.more |= more;
+    count(rescued, &plan);
+    Ok(())
 }
 
-type Claims = std::collections::HashMap<Uuid, plan::Claim>;
+/// One claim a transaction, so that only the broken ones stay.
+async fn end_piecemeal(store: &SqliteStore, id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
+    let leaving = {
+        let mut writer = store.writer().await?;
+        let now = store.clock.now_ms();
+        let mut tx = begin(&mut writer).await?;
+        let leaving = read_lost(&mut tx, &[id], now).await?;
+        rescued.sessions += mark_ended(&mut tx, &leaving, now).await?;
+        tx.commit().await?;
+        leaving
+    };
+    let (claims, _) = leaving::next_claims(&leaving, limits::JOBS_PER_SESSION as usize, &store.broken.left_out());
+    for claim_id in claims {
+        let taken = async {
+            let mut writer = store.writer().await?;
+            let now = store.clock.now_ms();
+            let mut tx = begin(&mut writer).await?;
+            let plan = take_back(store, &mut tx, &leaving, &[claim_id], now).await?;
+            tx.commit().await?;
+            Ok(plan)
+        };
+        match taken.await {
+            Ok(plan) => count(rescued, &plan),
+            Err(error) if is_of_some_rows(&error) => store.broken.add("claim", claim_id, &error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn count(rescued: &mut Rescued, plan: &Plan) {
+    rescued.lost += plan.answers.len() as u64;
+    rescued.worker_ids.extend(plan.woken());
+}
+
+const READ_SESSIONS: &str = "
+    SELECT id, worker_id, host, slots, lease, expires_at, ended_at, lost, held, expires_at <= ?2 AS expired
+    FROM sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1)) ORDER BY id";
+
+/// Of these sessions those that are gone, now that nobody can keep them alive.
+async fn read_lost(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<Leaving>> {
+    let mut sessions = read_sessions(tx, ids, now).await?;
+    let missing = if sessions.len() < ids.len() { missing(tx, ids).await? } else { Vec::new() };
+    sessions.retain(LeavingRow::is_gone);
+    with_claims(tx, sessions, missing, Cause::Silent).await
+}
+
+async fn missing(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT unhex(value) AS id FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = unhex(value))",
+    )
+    .bind(id_list(ids))
+    .fetch_all(&mut **tx)
+    .await?)
+}
+
+pub(super) const HOLDS: &str = "
+    SELECT session_id, id, ids FROM claims WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))
+    ORDER BY session_id, claimed_at, acquire_no, chunk";
+
+async fn with_claims(
+    tx: &mut Tx<'_>,
+    sessions: Vec<LeavingRow>,
+    missing: Vec<Uuid>,
+    cause: Cause,
+) -> StoreResult<Vec<Leaving>> {
+    let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
+    let holds: Vec<HoldRow> = sqlx::query_as(HOLDS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    Ok(leaving::leaving(sessions, missing, holds, cause))
+}
+
+const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?4, lost = ?2, held = ?3 WHERE id = ?1 AND ended_at IS NULL";
+
+/// How many ended now.
+async fn mark_ended(tx: &mut Tx<'_>, leaving: &[Leaving], now: i64) -> StoreResult<u64> {
+    let mut ids = Vec::new();
+    for session in leaving {
+        let Some(held) = session.ends_holding() else { continue };
+        sqlx::query(MARK_ENDED)
+            .bind(session.id)
+            .bind(session.is_lost())
+            .bind(held)
+            .bind(now)
+            .execute(&mut **tx)
+            .await?;
+        ids.push(session.id);
+    }
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM stops WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))")
+            .bind(id_list(&ids))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(ids.len() as u64)
+}
+
+async fn read_sound_claims(store: &SqliteStore, tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(settle::READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+    let sound = ClaimRow::sound(rows, |id, error| store.broken.add("claim", id, error));
+    Ok(sound.map(|claim| (claim.id, claim)).collect())
+}
 
 async fn take_back(
+    store: &SqliteStore,
     tx: &mut Tx<'_>,
-    session_id: Uuid,
+    leaving: &[Leaving],
+    claims: &[Uuid],
     now: i64,
-    items: impl FnOnce(&Claims) -> Vec<Item>,
 ) -> StoreResult<Plan> {
-    let ids: Vec<Uuid> =
-        sqlx::query_scalar("SELECT id FROM claims WHERE session_id = ?1").bind(session_id).fetch_all(&mut **tx).await?;
-    let claims = settle::read_claims(tx, &ids).await?;
-    let items = items(&claims);
-    let plan = settle::end(tx, &items, claims, now).await?;
-    sqlx::query("DELETE FROM stops WHERE session_id = ?1").bind(session_id).execute(&mut **tx).await?;
-    Ok(plan)
+    if claims.is_empty() {
+        return Ok(Plan::default());
+    }
+    let claims = read_sound_claims(store, tx, claims).await?;
+    let items: Vec<_> = leaving.iter().flat_map(|session| session.items(&claims)).collect();
+    settle::end(tx, &items, claims, now).await
+}
+
+pub(super) async fn read_sessions(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<LeavingRow>> {
+    Ok(sqlx::query_as(READ_SESSIONS).bind(id_list(ids)).bind(now).fetch_all(&mut **tx).await?)
+}
+
+/// Ends sessions within the caller's transaction, and takes back up to `limit` jobs of what they hold. What is more
+/// follows by rescue.
+pub(super) async fn end_now(
+    store: &SqliteStore,
+    tx: &mut Tx<'_>,
+    sessions: Vec<LeavingRow>,
+    cause: Cause,
+    limit: usize,
+    now: i64,
+) -> StoreResult<Plan> {
+    let leaving = with_claims(tx, sessions, Vec::new(), cause).await?;
+    mark_ended(tx, &leaving, now).await?;
+    let (claims, _) = leaving::next_claims(&leaving, limit, &store.broken.left_out());
+    take_back(store, tx, &leaving, &claims, now).await
+}
+
+pub(super) async fn end_session(store: &SqliteStore, session_id: Uuid) -> StoreResult<Option<String>> {
+    match try_end_session(store, session_id, leaving::AT_ONCE).await {
+        // It ends all the same; rescue finds the claims that can be taken back.
+        Err(error) if is_of_some_rows(&error) => try_end_session(store, session_id, 0).await,
+        result => result,
+    }
+}
+
+async fn try_end_session(store: &SqliteStore, session_id: Uuid, limit: usize) -> StoreResult<Option<String>> {
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    let mut sessions = read_sessions(&mut tx, &[session_id], now).await?;
+    sessions.retain(|session| !session.has_ended());
+    let Some(worker_id) = sessions.first().map(|session| session.worker_id.clone()) else { return Ok(None) };
+    end_now(store, &mut tx, sessions, Cause::Goodbye, limit, now).await?;
+    tx.commit().await?;
+    Ok(Some(worker_id))
 }

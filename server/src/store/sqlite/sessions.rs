@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
+use jobqueue_shared::limits;
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{SqliteStore, begin, id_list, settle};
+use super::{SqliteStore, begin, id_list, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
-    rows::{SessionRow, StopReadRow},
-    types::{Alive, Beat, NewSession, ProgressReport, SessionRecord, Stopped},
+    leaving::{self, Cause, HoldRow},
+    places,
+    rows::{self, SessionRow, StopReadRow},
+    types::{Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionRecord, Stopped},
 };
 
 const REGISTER: &str = "
@@ -16,11 +20,39 @@ const REGISTER: &str = "
                           draining, ended_at, lost)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9 + ?8, false, NULL, false)";
 
-pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> StoreResult<Uuid> {
+pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> StoreResult<Registration> {
+    if session.predecessors.is_empty() {
+        let mut writer = store.writer().await?;
+        let mut tx = begin(&mut writer).await?;
+        let session_id = write(&mut tx, session, store.clock.now_ms()).await?;
+        tx.commit().await?;
+        return Ok(Registration::New { session_id, taken_back: 0 });
+    }
+    match take_over(store, session, leaving::AT_ONCE).await {
+        // They end all the same; rescue finds the claims that can be taken back.
+        Err(error) if leaving::is_of_some_rows(&error) => take_over(store, session, 0).await,
+        result => result,
+    }
+}
+
+async fn take_over(store: &SqliteStore, session: &NewSession, limit: usize) -> StoreResult<Registration> {
+    let mut writer = store.writer().await?;
+    let now = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    let mut predecessors = rescue::read_sessions(&mut tx, &session.predecessors, now).await?;
+    if let Some(refused) = leaving::no_predecessor(session, &predecessors) {
+        return Ok(refused);
+    }
+    predecessors.retain(|predecessor| !predecessor.has_ended());
+    let plan = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit, now).await?;
+    let session_id = write(&mut tx, session, now).await?;
+    tx.commit().await?;
+    Ok(Registration::New { session_id, taken_back: plan.ready.len() as u64 })
+}
+
+async fn write(connection: &mut SqliteConnection, session: &NewSession, now: i64) -> StoreResult<Uuid> {
     let id = Uuid::new_v4();
     let tasks = serde_json::to_string(&session.tasks).map_err(|error| StoreError::Data(error.to_string()))?;
-    let mut writer = store.writer().await?;
-    let mut tx = begin(&mut writer).await?;
     sqlx::query(REGISTER)
         .bind(id)
         .bind(&session.worker_id)
@@ -30,10 +62,9 @@ pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> Store
         .bind(tasks)
         .bind(i64::from(session.slots))
         .bind(session.lease_ms)
-        .bind(store.clock.now_ms())
-        .execute(&mut *tx)
+        .bind(now)
+        .execute(connection)
         .await?;
-    tx.commit().await?;
     Ok(id)
 }
 
@@ -88,11 +119,15 @@ pub(super) async fn report_progress(store: &SqliteStore, report: &ProgressReport
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
     let claims = settle::read_claims(&mut tx, &[report.lease.claim_id]).await?;
-    let place = claims
+    let held = claims
         .get(&report.lease.claim_id)
-        .filter(|claim| claim.session_id == report.session_id)
-        .and_then(|claim| claim.places.iter().find(|place| place.job_id == report.lease.job_id));
-    let Some(place) = place else { return Ok(false) };
+        .and_then(|claim| Some((claim, *claim.places.iter().find(|place| place.job_id == report.lease.job_id)?)));
+    let Some((_, place)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
+        let held = held.map(|(claim, place)| claim.held(place));
+        settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
+        tx.commit().await?;
+        return Ok(false);
+    };
     sqlx::query(WRITE_PROGRESS)
         .bind(place.job_id)
         .bind(i64::from(place.run_no))
@@ -119,4 +154,30 @@ pub(super) async fn sessions(store: &SqliteStore, worker_id: Option<&str>) -> St
     let rows: Vec<SessionRow> =
         sqlx::query_as(SESSIONS).bind(worker_id).bind(now - 86_400_000).fetch_all(&store.readers).await?;
     rows.into_iter().map(|row| row.into_record(now)).collect()
+}
+
+const SESSION: &str = "
+    SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
+           s.expires_at, s.draining, s.ended_at, s.lost, s.held,
+           (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS running
+    FROM sessions s WHERE s.id = ?1";
+
+pub(super) async fn session(store: &SqliteStore, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+    let now = store.clock.now_ms();
+    let mut connection = store.readers.acquire().await?;
+    let row: Option<SessionRow> = sqlx::query_as(SESSION).bind(session_id).fetch_optional(&mut *connection).await?;
+    let Some(mut row) = row else { return Ok(None) };
+    let held = match row.held.take() {
+        Some(held) => held,
+        None => {
+            let claims: Vec<HoldRow> =
+                sqlx::query_as(rescue::HOLDS).bind(id_list(&[session_id])).fetch_all(&mut *connection).await?;
+            leaving::held(&claims)
+        }
+    };
+    let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
+    let jobs = read::states(&mut connection, &places::decode_ids(held).collect::<Vec<_>>()).await?;
+    let session = row.into_record(now)?;
+    let held = rows::held_jobs(held, session.slots, &jobs);
+    Ok(Some(SessionDetails { session, held }))
 }

@@ -12,7 +12,7 @@ use crate::store::{
     places,
     plan::{self, Claim, Facts, Item, Plan, Prior},
     rows::{ClaimRow, FactsRow, PriorRow},
-    types::{AttemptOutcome, SettleAnswer, Settlement},
+    types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
     writes::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
 };
 
@@ -27,14 +27,14 @@ pub(super) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> S
     Ok(plan.answers)
 }
 
-const READ_CLAIMS: &str = "
+pub(super) const READ_CLAIMS: &str = "
     SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
     FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
     WHERE c.id IN (SELECT unhex(value) FROM json_each(?1))";
 
 pub(super) async fn read_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
     let rows: Vec<ClaimRow> = sqlx::query_as(READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
-    rows.into_iter().map(|row| row.into_claim().map(|claim| (claim.id, claim))).collect()
+    Ok(ClaimRow::sound_or_logged(rows).map(|claim| (claim.id, claim)).collect())
 }
 
 /// Ends the attempts of claims: decides and writes. The caller commits.
@@ -55,7 +55,7 @@ async fn read_facts(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid
         return Ok(HashMap::new());
     }
     let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
-    rows.into_iter().map(|row| Ok((row.id, row.into_facts()?))).collect()
+    Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
 }
 
 const READ_PRIORS: &str = "
@@ -86,6 +86,22 @@ async fn read_priors(tx: &mut Tx<'_>, leases: Vec<LeaseId>) -> StoreResult<HashM
     Ok(rows.into_iter().map(PriorRow::into_prior).collect())
 }
 
+/// Records that progress of a lease was refused: of one that is `held` by somebody else, or has ended.
+pub(super) async fn refuse_progress(
+    tx: &mut Tx<'_>,
+    report: &ProgressReport,
+    held: Option<Prior>,
+    now: i64,
+) -> StoreResult<()> {
+    let prior = match held {
+        Some(prior) => Some(prior),
+        None => read_priors(tx, vec![report.lease]).await?.remove(&report.lease),
+    };
+    // Of a lease that never was, or whose job is gone, there is nothing to write to.
+    let refusal = prior.map(|prior| plan::refusal("progress", report.lease, report.session_id, prior, now));
+    write_attempts(tx, refusal.as_slice()).await
+}
+
 async fn write(tx: &mut Tx<'_>, plan: &Plan, now: i64) -> StoreResult<()> {
     close_claims(tx, &plan.closed).await?;
     keep_claims(tx, &plan.kept).await?;
@@ -109,7 +125,7 @@ async fn close_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<()> {
+pub(super) async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<()> {
     for claim in claims {
         sqlx::query("UPDATE claims SET deadline = ?2, ids = ?3, places = ?4 WHERE id = ?1")
             .bind(claim.id)

@@ -191,6 +191,7 @@ impl Bare {
             tasks: vec!["*".to_owned()],
             slots: self.args.slots.cast_signed(),
             lease_time: Some(work::duration(self.args.lease_ms.cast_signed())),
+            predecessors: Vec::new(),
         };
         loop {
             let mut api = self.api.clone();

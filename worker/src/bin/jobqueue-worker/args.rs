@@ -35,6 +35,11 @@ pub(crate) struct Args {
     #[arg(long, env = "JOBQUEUE_GRACE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     grace: Duration,
 
+    /// At the start, declare earlier runs gone: of the same worker id on this host, and without a process any more.
+    /// What they held starts again at once. Not for containers that share a host name.
+    #[arg(long, env = "JOBQUEUE_TAKEOVER", value_parser = clap::builder::FalseyValueParser::new())]
+    takeover: bool,
+
     /// Run TASK with a shell command. May be given many times.
     #[arg(long, value_name = "TASK=COMMAND", value_parser = pair)]
     exec: Vec<(String, String)>,
@@ -110,7 +115,8 @@ impl Args {
         let mut worker = Worker::builder(self.server, self.worker_id)
             .concurrency(self.concurrency)
             .lease_time(self.lease_time)
-            .grace(self.grace);
+            .grace(self.grace)
+            .takeover(self.takeover);
         for (task, command) in self.exec {
             worker = worker.raw_handler(task, Exec::new(command));
         }

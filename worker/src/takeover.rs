@@ -1,0 +1,128 @@
+//! Finding the earlier runs of this worker whose process is gone, so that what they held need not wait until their
+//! leases run out.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
+use tonic::Status;
+
+use crate::{
+    channel, limits,
+    proto::{
+        ListWorkersRequest, RegisterSessionRequest, RegisterSessionResponse, WorkerSession, worker_session::State,
+    },
+    runner::Core,
+};
+
+/// Sessions of this process: it may run several workers of one `worker_id`, and none of them is gone.
+static OURS: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+/// From looking for predecessors to having a session of one's own, so that two workers of this process do not take
+/// each other for an earlier run.
+static LOOKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Registers a session, which takes over from earlier runs if it is to.
+pub(crate) async fn register(
+    core: &Core,
+    mut request: RegisterSessionRequest,
+    takeover: bool,
+) -> Result<RegisterSessionResponse, Status> {
+    let _alone = if takeover { Some(LOOKING.lock().await) } else { None };
+    if takeover {
+        request.predecessors = predecessors(core).await?;
+    }
+    let reply = core.register_session(request).await?;
+    ours().get_or_insert_default().insert(reply.session_id.clone());
+    Ok(reply)
+}
+
+async fn predecessors(core: &Core) -> Result<Vec<String>, Status> {
+    let request = ListWorkersRequest { worker_id: core.config.worker_id.clone() };
+    let sessions = match core.list_workers(request).await {
+        Ok(reply) => reply.sessions,
+        Err(status) if channel::is_away(&status) || channel::is_busy(&status) => return Err(status),
+        Err(status) => {
+            let status = channel::describe(&status);
+            tracing::warn!(status, "the server does not tell of earlier runs; their leases have to run out");
+            return Ok(Vec::new());
+        }
+    };
+    let ours = ours().clone().unwrap_or_default();
+    let gone = gone(&sessions, &core.config.host, &ours, exists);
+    if !gone.is_empty() {
+        tracing::info!(sessions = gone.join(","), "taking over from earlier runs whose process is gone");
+    }
+    Ok(gone)
+}
+
+/// Those of `sessions` that were of a process of this host that does not exist any more.
+fn gone(sessions: &[WorkerSession], host: &str, ours: &HashSet<String>, exists: impl Fn(i32) -> bool) -> Vec<String> {
+    sessions
+        .iter()
+        .filter(|it| matches!(it.state(), State::Live | State::Draining | State::Expired))
+        .filter(|it| it.host == host && !host.is_empty() && it.pid > 0)
+        .filter(|it| !ours.contains(&it.session_id) && !exists(it.pid))
+        .map(|it| it.session_id.clone())
+        .take(limits::PREDECESSORS)
+        .collect()
+}
+
+/// A session with this process's own id is of a process that had the id before: a container that starts again gives
+/// the same one.
+fn exists(pid: i32) -> bool {
+    if u32::try_from(pid) == Ok(std::process::id()) {
+        return false;
+    }
+    // Any other answer, as of a process that is somebody else's, says that there is one.
+    Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+fn ours() -> std::sync::MutexGuard<'static, Option<HashSet<String>>> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: &str, host: &str, pid: i32, state: State) -> WorkerSession {
+        WorkerSession { session_id: id.into(), host: host.into(), pid, state: state.into(), ..WorkerSession::default() }
+    }
+
+    #[test]
+    fn only_a_process_of_this_host_that_is_gone_is_taken_over() {
+        let sessions = [
+            session("gone", "h", 7, State::Live),
+            session("draining", "h", 7, State::Draining),
+            session("expired", "h", 7, State::Expired),
+            session("ended", "h", 7, State::Ended),
+            session("lost", "h", 7, State::Lost),
+            session("lives", "h", 8, State::Live),
+            session("elsewhere", "g", 7, State::Live),
+            session("does not say", "h", 0, State::Live),
+            session("ours", "h", 7, State::Live),
+        ];
+        let ours = HashSet::from(["ours".to_owned()]);
+        assert_eq!(gone(&sessions, "h", &ours, |pid| pid != 7), ["gone", "draining", "expired"]);
+        let unnamed = [session("gone", "", 7, State::Live)];
+        assert_eq!(gone(&unnamed, "", &ours, |_| false), [""; 0], "it could be any host");
+        let many = vec![session("gone", "h", 7, State::Live); 1_000];
+        assert_eq!(gone(&many, "h", &ours, |_| false).len(), limits::PREDECESSORS);
+    }
+
+    #[test]
+    fn a_process_exists_until_it_is_gone() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(exists(pid) && exists(1));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!exists(pid));
+        assert!(!exists(std::process::id().try_into().unwrap()), "an earlier run had the same id");
+    }
+}
