@@ -99,7 +99,14 @@ impl Measured {
         }
         let failed = self.failed.load(Ordering::Relaxed);
         if failed != self.forgiven.load(Ordering::Relaxed) {
-            self.store.try_write().await?;
+            match self.store.try_write().await {
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Conflict(_))) => {
+                    return Err(error);
+                }
+                // It proves nothing, as where temporary tables are not allowed: reading has to do.
+                Err(error) => tracing::debug!(%error, "a write could not be tried"),
+                Ok(()) => {}
+            }
             self.forgiven.store(failed, Ordering::Relaxed);
         }
         Ok(())

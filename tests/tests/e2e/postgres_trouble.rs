@@ -1,6 +1,11 @@
 //! PostgreSQL is there and fails: callers are told so, nothing acknowledged is lost, and all goes on without a restart.
 
-use std::{collections::HashSet, fs, sync::Arc};
+use std::{
+    collections::HashSet,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use jobqueue_shared::proto::v1::{GetJobRequest, SubmitJobRequest};
 use jobqueue_test_postgres::{Cluster, Setup};
@@ -8,6 +13,7 @@ use jobqueue_tests::{
     api::{Api, job},
     disk::SmallDisk,
     poll::{PATIENCE, eventually, within},
+    proxy::Proxy,
     server::Server,
     strace::FailingSyncs,
 };
@@ -258,4 +264,44 @@ async fn a_commit_that_no_standby_has_is_never_an_acknowledgement() {
     all_there(&api, &[first, second]).await;
     over(server, cluster).await;
     blocking(move || drop(standby)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_behind_one_address_loses_nothing_acknowledged() {
+    let (primary, standby) = blocking(|| {
+        let primary = Cluster::start().unwrap_or_else(|error| panic!("no PostgreSQL to test on: {error}"));
+        primary.create_database("jobs").unwrap();
+        let standby = primary.start_standby(&Setup::default()).unwrap();
+        (Arc::new(primary), Arc::new(standby))
+    })
+    .await;
+    let address = |cluster: &Cluster| SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port().unwrap()));
+    let proxy = Proxy::start(address(&primary)).await.unwrap();
+    let server = Server::start(&format!("postgres://postgres@{}/jobs", proxy.addr())).await;
+    let api = server.api();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(api.submit(job(W, "{}")).await);
+    }
+    let it = Arc::clone(&primary);
+    blocking(move || it.kill9().unwrap()).await;
+    // The address leads to the standby before that is promoted: there all can be read, and nothing written.
+    proxy.retarget(address(&standby));
+    not_ready(&server).await;
+    eventually("what is acknowledged can be read", async || {
+        let request = GetJobRequest { job_id: ids[19].clone() };
+        api.jobs().get_job(request).await.ok()
+    })
+    .await;
+    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    not_ready(&server).await;
+
+    let it = Arc::clone(&standby);
+    blocking(move || it.promote().unwrap()).await;
+    healthy(&api).await;
+    ids.push(api.submit(job(W, "{}")).await);
+    all_there(&api, &ids).await;
+    over(server, standby).await;
+    blocking(move || drop(primary)).await;
 }
