@@ -1,9 +1,11 @@
-//! The commands people run on this repository: `cargo xtask up`, `test`, `setup` and `build-dashboard`.
+//! The commands people run on this repository: `cargo xtask up`, `test`, `faults`, `setup` and
+//! `build-dashboard`.
 //!
 //! Reading order: `workspace` (where things are), `progress` and `process` (how long work is shown and logged), `setup`
-//! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up` and `test`.
+//! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up`, `test` and `faults`.
 
 mod dashboard;
+mod faults;
 mod process;
 mod progress;
 mod setup;
@@ -32,6 +34,8 @@ enum Command {
     Up(up::Options),
     /// Runs the tests, all or the named parts, on a PostgreSQL cluster of their own
     Test(test::Options),
+    /// Runs everything under faults for a while and judges what happened: PostgreSQL and SQLite
+    Faults(faults::Options),
     /// Only installs what the other commands need
     Setup,
     /// Only builds the dashboard into dist/
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     let result = Workspace::load().and_then(|workspace| match arguments.command {
         Command::Up(options) => up::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
+        Command::Faults(options) => faults::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
         Command::BuildDashboard => build_dashboard(&workspace),
     });

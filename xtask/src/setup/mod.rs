@@ -45,6 +45,8 @@ pub(crate) enum Need {
 impl Need {
     /// What building the dashboard needs.
     pub(crate) const DASHBOARD: [Self; 4] = [Self::WasmTarget, Self::Trunk, Self::WasmBindgen, Self::WasmOpt];
+    /// What the fault suite needs.
+    pub(crate) const FAULTS: [Self; 3] = [Self::Postgres, Self::Strace, Self::Faketime];
     const ALL: [Self; 14] = [
         Self::Postgres,
         Self::PgBouncer,

@@ -14,6 +14,7 @@ use jobqueue_test_postgres::{Cluster, URL_VARIABLE};
 
 use self::counts::Counts;
 use self::parts::Part;
+pub(crate) use self::parts::features;
 use crate::progress::{Task, duration};
 use crate::workspace::{Workspace, cargo};
 use crate::{dashboard, process, setup};
@@ -77,7 +78,7 @@ fn prepare(workspace: &Workspace, parts: &[Part]) -> Result<()> {
             let mut build = cargo();
             build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
             // The whole workspace, as for the tests, so that both agree on features and share their dependencies.
-            build.args(["build", "--workspace", "--bins"]).args(parts::features(with_dashboard));
+            build.args(["build", "--workspace", "--bins"]).args(features(with_dashboard));
             process::logged(&mut build, &workspace.log("build"), step)
         }));
     }

@@ -19,6 +19,8 @@ pub(crate) enum Part {
     E2e,
     /// The examples in Rust, Python and Node
     Examples,
+    /// A short run of the fault suite on each store
+    Faults,
     /// The integration tests that belong to no other part
     Other,
     /// The code in the documentation
@@ -43,6 +45,7 @@ impl Part {
             Self::Unit | Self::Doc => vec![],
             Self::Store => vec![Need::Postgres, Need::PgBouncer],
             Self::E2e => vec![Need::Postgres, Need::PgBouncer, Need::Strace],
+            Self::Faults => Need::FAULTS.to_vec(),
             Self::Other => vec![Need::Postgres],
             Self::Examples => vec![Need::Node, Need::NodeExample, Need::PythonExample],
             Self::Browser => vec![Need::Node, Need::Chromium, Need::BrowserTests],
@@ -53,12 +56,13 @@ impl Part {
         needs
     }
 
+    /// Whether it runs on the cluster that the parts share. The fault suite crashes clusters of its own.
     pub(crate) fn needs_postgres(self) -> bool {
-        self.needs().contains(&Need::Postgres)
+        self != Self::Faults && self.needs().contains(&Need::Postgres)
     }
 
     pub(crate) fn needs_binaries(self) -> bool {
-        matches!(self, Self::E2e | Self::Examples | Self::Other | Self::Browser)
+        matches!(self, Self::E2e | Self::Examples | Self::Faults | Self::Other | Self::Browser)
     }
 
     pub(crate) fn any_needs_dashboard(parts: &[Self]) -> bool {
@@ -115,6 +119,7 @@ impl Part {
             Self::Store => Some("conformance"),
             Self::E2e => Some("e2e"),
             Self::Examples => Some("examples"),
+            Self::Faults => Some("short"),
             _ => None,
         }
     }
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_integration_test_belongs_to_a_part() {
-        let tests = ["cluster", "conformance", "e2e", "examples", "grpc"].map(str::to_owned);
+        let tests = ["cluster", "conformance", "e2e", "examples", "grpc", "short"].map(str::to_owned);
         let covered: Vec<String> = Part::value_variants().iter().flat_map(|part| part.targets(&tests)).collect();
         assert!(tests.iter().all(|test| covered.iter().filter(|word| *word == test).count() == 1), "{covered:?}");
         assert_eq!(Part::Other.targets(&tests), ["--test", "cluster", "--test", "grpc"]);
