@@ -160,6 +160,8 @@ pub enum Fault {
     KillWorker {
         worker: usize,
         down_ms: u64,
+        /// All else is well for so long, so that the recovery that is measured is from this.
+        calm_ms: u64,
     },
     KillServer {
         server: usize,
@@ -243,7 +245,10 @@ impl Fault {
         let ms = |rng: &mut StdRng, from: u64, to: u64| rng.random_range(from..=if brisk { from } else { to });
         let hours = *[-1, 1].choose(rng).unwrap_or(&1);
         match kind {
-            Kind::KillWorker => Self::KillWorker { worker, down_ms: rng.random_range(0..=500) },
+            Kind::KillWorker => {
+                let calm_ms = if brisk { 0 } else { LEASE_MS + 3_000 };
+                Self::KillWorker { worker, down_ms: rng.random_range(0..=500), calm_ms }
+            }
             Kind::KillServer => Self::KillServer { server, down_ms: ms(rng, 200, 3_000) },
             Kind::KillPostmaster => Self::KillPostmaster { down_ms: ms(rng, 200, 5_000) },
             Kind::Promote => Self::Promote { kill_old: rng.random() },
@@ -313,7 +318,7 @@ impl Fault {
     pub(super) fn expected_ms(&self) -> u64 {
         const START: u64 = 700;
         match *self {
-            Self::KillWorker { down_ms, .. } => START + down_ms,
+            Self::KillWorker { down_ms, calm_ms, .. } => START + down_ms + calm_ms,
             Self::KillServer { down_ms, .. } => START + down_ms,
             Self::KillPostmaster { down_ms } => 1_500 + down_ms,
             Self::Promote { .. } => 5_000,

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jobqueue_shared::proto::v1::{EndSessionRequest, RegisterSessionRequest};
+use jobqueue_shared::proto::v1::{EndSessionRequest, HeartbeatRequest, RegisterSessionRequest, SubmitJobRequest};
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::{
     fault::{Fault, Hop, Kind, Store},
@@ -12,7 +13,7 @@ use super::{
     strace::FailingSync,
 };
 use crate::{
-    history::{self, Phase, Recorder, Recovery},
+    history::{self, Phase, Recorder, Recovery, Submit},
     proxy::{Counts, Proxy, Weather},
 };
 
@@ -23,6 +24,7 @@ pub(super) struct Nemesis<'a> {
     pub(super) site: &'a mut Site,
     pub(super) recorder: &'a Recorder,
     next: u32,
+    calls: u64,
 }
 
 /// A fault on its way from its beginning to its end.
@@ -32,7 +34,7 @@ struct Open {
 
 impl<'a> Nemesis<'a> {
     pub(super) fn new(site: &'a mut Site, recorder: &'a Recorder) -> Self {
-        Self { site, recorder, next: 0 }
+        Self { site, recorder, next: 0, calls: 0 }
     }
 
     /// From a healthy site to a healthy site. An error is a fault that could not be done, or what did not get well.
@@ -44,11 +46,12 @@ impl<'a> Nemesis<'a> {
     async fn inflict_inner(&mut self, kind: Kind, fault: &Fault) -> Result<()> {
         let ms = Duration::from_millis;
         match *fault {
-            Fault::KillWorker { worker, down_ms } => {
+            Fault::KillWorker { worker, down_ms, calm_ms } => {
                 let target = self.site.workers[worker].name();
                 let open = self.begin(kind, &target, Recovery::JobsOfTarget)?;
                 let killed = self.site.workers[worker].kill9(ms(down_ms))?;
                 self.proven_killed(&open, killed.map(|(_, status)| status))?;
+                self.site.live_for(ms(calm_ms)).await?;
                 self.well(open).await
             }
             Fault::KillServer { server, down_ms } => {
@@ -69,23 +72,33 @@ impl<'a> Nemesis<'a> {
                 self.stall(open, ms(for_ms), |site| site.servers[server].running.as_ref()).await
             }
             Fault::RestartWorkers { gap_ms } => {
-                let open = self.begin(kind, "workers", Recovery::AnyJob)?;
+                let mut all = Vec::new();
                 for worker in 0..self.site.workers.len() {
+                    let target = self.site.workers[worker].name();
+                    all.push((worker, target.clone(), self.begin(kind, &target, Recovery::AnyJob)?));
                     self.site.workers[worker].terminate()?;
                     self.site.live_for(ms(gap_ms)).await?;
                 }
-                self.injected(&open, "all were told to end")?;
-                self.well(open).await
+                for (worker, target, open) in all {
+                    let ended = |site: &mut Site| Ok(site.workers[worker].name() != target);
+                    self.site.until("a worker that was told to end has ended", PATIENCE, ended).await?;
+                    self.injected(&open, "it has ended")?;
+                    self.well(open).await?;
+                }
+                Ok(())
             }
             Fault::RestartServers { times } => {
-                let open = self.begin(kind, "servers", Recovery::AnyJob)?;
-                for _ in 0..times {
-                    for server in 0..self.site.servers.len() {
-                        self.restart_server(server).await?;
-                    }
+                let servers = self.site.servers.len();
+                for server in (0..times).flat_map(|_| 0..servers) {
+                    let target = self.site.servers[server].name();
+                    let open = self.begin(kind, &target, Recovery::AnyJob)?;
+                    self.site.servers[server].terminate()?;
+                    let ended = |site: &mut Site| Ok(site.servers[server].name() != target);
+                    self.site.until("a server that was told to end has ended", PATIENCE, ended).await?;
+                    self.injected(&open, "it has ended")?;
+                    self.well(open).await?;
                 }
-                self.injected(&open, &format!("{times} times, one after the other"))?;
-                self.well(open).await
+                Ok(())
             }
             Fault::WorkerClock { worker, hours, ms: for_ms } => {
                 let target = self.site.workers[worker].next_name();
@@ -376,10 +389,72 @@ impl<'a> Nemesis<'a> {
     /// Waits until everything runs and a server can write.
     async fn well(&mut self, open: Open) -> Result<()> {
         self.site.until("all parts run again", PATIENCE, |site| Ok(site.all_ready())).await?;
-        self.site.until_it_writes().await?;
+        self.all_serve().await?;
         let fault = history::Fault { phase: Phase::Healed, ..open.fault };
         Ok(self.recorder.record(history::Kind::Fault(fault))?)
     }
+
+    /// Waits until every server does what submitters and workers ask of it.
+    async fn all_serve(&mut self) -> Result<()> {
+        for server in 0..self.site.servers.len() {
+            let end = Instant::now() + PATIENCE;
+            while let Err(error) = self.use_all_of(server).await {
+                let name = self.site.servers[server].name();
+                ensure!(Instant::now() < end, "{name} does not serve {PATIENCE:?} after all was well: {error:#}");
+                self.site.live_for(Duration::from_millis(20)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a job, as any submitter does; opens a session, extends and ends it.
+    async fn use_all_of(&mut self, server: usize) -> Result<()> {
+        let api = self.site.api(server);
+        self.calls += 1;
+        let call = self.calls;
+        let nonce = format!("nemesis-{call}");
+        let submit = Submit {
+            worker_id: "faults".to_owned(),
+            payload: json!({ "task": "works", "nonce": nonce, "sleep_ms": 0, "text": "" }).to_string(),
+            nonce,
+            key: String::new(),
+            max_retries: 5,
+            run_at_ms: None,
+            delay_ms: None,
+        };
+        let request = SubmitJobRequest {
+            worker_id: submit.worker_id.clone(),
+            payload_json: submit.payload.clone(),
+            max_retries: Some(submit.max_retries),
+            ..SubmitJobRequest::default()
+        };
+        self.recorder.record(history::Kind::SubmitInvoke { call, place: 0, of: 1, submit })?;
+        let stored = soon(api.jobs().submit_job(request)).await;
+        self.recorder.record(match &stored {
+            Ok(stored) => {
+                let job = stored.job_id.parse().context("a job id")?;
+                history::Kind::SubmitOk { call, place: 0, job, deduplicated: stored.deduplicated }
+            }
+            Err(error) => history::Kind::SubmitUnknown { call, place: 0, error: format!("{error:#}") },
+        })?;
+        stored?;
+        let session = RegisterSessionRequest {
+            worker_id: "nemesis".to_owned(),
+            host: "nemesis".to_owned(),
+            slots: 1,
+            ..RegisterSessionRequest::default()
+        };
+        let session_id = soon(api.workers().register_session(session)).await?.session_id;
+        let beat = HeartbeatRequest { session_id: session_id.clone(), draining: true };
+        soon(api.workers().heartbeat(beat)).await?;
+        soon(api.workers().end_session(EndSessionRequest { session_id })).await?;
+        Ok(())
+    }
+}
+
+/// An answer that comes in time.
+async fn soon<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T> {
+    Ok(tokio::time::timeout(Duration::from_secs(3), call).await.context("no answer within 3 s")??.into_inner())
 }
 
 impl Site {
@@ -388,35 +463,6 @@ impl Site {
             Hop::Clients(server) => &self.to_servers[server],
             Hop::Database(server) => &self.to_database[server],
         }
-    }
-
-    /// Until every server can write.
-    async fn until_it_writes(&mut self) -> Result<()> {
-        for server in 0..self.servers.len() {
-            let end = Instant::now() + PATIENCE;
-            while let Err(error) = self.write(server).await {
-                let name = self.servers[server].name();
-                ensure!(Instant::now() < end, "{name} does not write {PATIENCE:?} after all was well: {error:#}");
-                self.live_for(Duration::from_millis(20)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(&self, server: usize) -> Result<()> {
-        let api = self.api(server);
-        let session = RegisterSessionRequest {
-            worker_id: "nemesis".to_owned(),
-            host: "nemesis".to_owned(),
-            slots: 1,
-            ..RegisterSessionRequest::default()
-        };
-        let calls = async {
-            let session_id = api.workers().register_session(session).await?.into_inner().session_id;
-            api.workers().end_session(EndSessionRequest { session_id }).await
-        };
-        tokio::time::timeout(Duration::from_secs(3), calls).await.context("no answer within 3 s")??;
-        Ok(())
     }
 
     fn failpoints_fired(&self, server: usize, from: u32) -> Result<usize> {

@@ -23,6 +23,8 @@ use crate::proxy::Proxy;
 const DISK_BYTES: u64 = 4 << 30;
 /// Of each server to PostgreSQL.
 const CONNECTIONS: u32 = 8;
+/// Of submitters: the workers keep up with them, or jobs would wait for others and not for what the faults did to them.
+const PAUSE_MS: &str = "250";
 const TICK: Duration = Duration::from_millis(10);
 /// How long a part may take to come up on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -233,7 +235,9 @@ impl Site {
         let mut addrs: Vec<_> = self.to_servers.iter().map(Proxy::addr).collect();
         let servers = addrs.len();
         addrs.rotate_left(submitter % servers);
-        self.client("submitter", &self.submitters[submitter], &addrs)
+        let mut command = self.client("submitter", &self.submitters[submitter], &addrs);
+        command.args(["--pause-ms", PAUSE_MS]);
+        command
     }
 
     fn client(&self, what: &str, slot: &Slot, servers: &[SocketAddr]) -> Command {
