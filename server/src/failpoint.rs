@@ -44,7 +44,7 @@ mod inner {
     }
 
     async fn reach(place: &str) -> StoreResult<()> {
-        let Some(action) = fail::eval(place, |action| action.unwrap_or_default()) else { return Ok(()) };
+        let Some(action) = fail::eval(place, Option::unwrap_or_default) else { return Ok(()) };
         // Those who test count these lines.
         warn!(place, action, "failpoint fired");
         match action.split_once(' ').unwrap_or((&action, "")) {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{
     fault::{Fault, Hop, Kind, Store},
     site::{Database, Node, PATIENCE, Site},
+    slot::Running,
     strace::FailingSync,
 };
 use crate::{
@@ -121,7 +122,7 @@ impl<'a> Nemesis<'a> {
                 let open = self.begin(kind, &target, Recovery::NotMeasured)?;
                 self.site.servers[server].changes.hours = Some(hours);
                 self.restart_server(server).await?;
-                let log = self.site.servers[server].running.as_ref().map(|it| it.log()).unwrap_or_default();
+                let log = self.site.servers[server].running.as_ref().map(Running::log).unwrap_or_default();
                 let off = hours_off(&log).context("its log tells no time")?;
                 ensure!((off - f64::from(hours)).abs() < 0.1, "its log is {off} hours off");
                 self.injected(&open, &format!("its log is {off:+.2} h off"))?;
@@ -138,8 +139,8 @@ impl<'a> Nemesis<'a> {
                 self.restart_server(server).await?;
                 self.site.live_for(ms(for_ms)).await?;
                 let fired = |site: &mut Site| site.failpoints_fired(server, first);
-                self.site.until("a failpoint fired", FELT_WITHIN, |site| Ok(fired(site)? > 0)).await?;
-                let times = fired(self.site)?;
+                self.site.until("a failpoint fired", FELT_WITHIN, |site| Ok(fired(site) > 0)).await?;
+                let times = fired(self.site);
                 self.injected(&open, &format!("fired {times} times: {spec}"))?;
                 self.site.servers[server].changes.failpoints.clear();
                 self.restart_server(server).await?;
@@ -209,13 +210,8 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    async fn stall(
-        &mut self,
-        open: Open,
-        time: Duration,
-        running: impl Fn(&Site) -> Option<&super::slot::Running>,
-    ) -> Result<()> {
-        let process = |site: &Site| running(site).map(super::slot::Running::pid);
+    async fn stall(&mut self, open: Open, time: Duration, running: impl Fn(&Site) -> Option<&Running>) -> Result<()> {
+        let process = |site: &Site| running(site).map(Running::pid);
         let pid = process(self.site).context("it does not run")?;
         let signal = |site: &Site, signal| match running(site) {
             Some(it) if it.pid() == pid => Ok(it.signal(signal)?),
@@ -465,14 +461,14 @@ impl Site {
         }
     }
 
-    fn failpoints_fired(&self, server: usize, from: u32) -> Result<usize> {
+    fn failpoints_fired(&self, server: usize, from: u32) -> usize {
         let mut fired = 0;
         for number in from..=self.servers[server].latest() {
             let log = self.folder.join(format!("server-{}.{number}.log", server + 1));
             let log = std::fs::read(log).unwrap_or_default();
             fired += String::from_utf8_lossy(&log).matches("failpoint fired").count();
         }
-        Ok(fired)
+        fired
     }
 
     /// How often somebody has logged that there was no space.
@@ -480,7 +476,7 @@ impl Site {
         Ok(match &self.database {
             Database::Postgres { primary, .. } => primary.log()?.matches("No space left on device").count(),
             Database::Sqlite(_) => {
-                let log = self.servers[0].running.as_ref().map(|it| it.log()).unwrap_or_default();
+                let log = self.servers[0].running.as_ref().map(Running::log).unwrap_or_default();
                 log.matches("the storage is full").count() + log.matches("disk is full").count()
             }
         })

@@ -1,6 +1,10 @@
 //! What a run tells people when it is over.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use super::{fault::Store, plan::Step};
 use crate::check::{Figures, Promise, Report};
@@ -31,7 +35,7 @@ impl Outcome {
     pub fn complaints(&self) -> String {
         let mut text = String::new();
         for violation in self.report.violations.iter().take(SHOWN) {
-            text += &format!("{violation}\n");
+            let _ = writeln!(text, "{violation}");
         }
         if self.report.violations.len() > SHOWN {
             let mut promises: BTreeMap<Promise, usize> = BTreeMap::new();
@@ -40,14 +44,14 @@ impl Outcome {
             }
             text += "all of them:\n";
             for (promise, times) in promises {
-                text += &format!("{times:>7} x {promise}\n");
+                let _ = writeln!(text, "{times:>7} x {promise}");
             }
         }
         for surprise in &self.surprises {
-            text += &format!("{surprise}\n");
+            let _ = writeln!(text, "{surprise}");
         }
         if let Some(contradictions) = &self.contradictions {
-            text += &format!("jobqueue-server check:\n{contradictions}\n");
+            let _ = writeln!(text, "jobqueue-server check:\n{contradictions}");
         }
         text
     }

@@ -23,11 +23,9 @@ use crate::proxy::Proxy;
 const DISK_BYTES: u64 = 4 << 30;
 /// Of each server to PostgreSQL.
 const CONNECTIONS: u32 = 8;
-/// Of submitters: the workers keep up with them, or jobs would wait for others and not for what the faults did to them.
-const PAUSE_MS: &str = "250";
 const TICK: Duration = Duration::from_millis(10);
 /// How long a part may take to come up on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// PostgreSQL with a disk of its own.
 #[derive(Debug)]
@@ -143,7 +141,7 @@ impl Site {
         self.surprises.append(&mut surprises);
         for server in 0..self.servers.len() {
             if self.servers[server].is_due() {
-                let command = self.server(server)?;
+                let command = self.server(server);
                 self.servers[server].start(&command, &self.folder)?;
             }
         }
@@ -197,18 +195,18 @@ impl Site {
     }
 
     /// The servers' database, not through the proxies.
-    pub(super) fn direct_url(&self) -> Result<String> {
-        Ok(match &self.database {
+    pub(super) fn direct_url(&self) -> String {
+        match &self.database {
             Database::Sqlite(disk) => sqlite_url(disk),
             Database::Postgres { primary, .. } => primary.cluster.url("faults"),
-        })
+        }
     }
 
     pub(super) fn server_program(&self) -> &Path {
         &self.programs.server
     }
 
-    fn server(&self, server: usize) -> Result<Command> {
+    fn server(&self, server: usize) -> Command {
         let url = match &self.database {
             Database::Sqlite(disk) => sqlite_url(disk),
             Database::Postgres { .. } => format!("postgres://postgres@{}/faults", self.to_database[server].addr()),
@@ -217,7 +215,7 @@ impl Site {
         command.args(["--database-url", &url, "--database-max-connections", &CONNECTIONS.to_string()]);
         command.args(["--grpc-addr", &self.server_addrs[server].to_string(), "--http-addr", "127.0.0.1:0"]);
         command.args(["--shutdown-grace", "10s", "--log", "info,sqlx=warn"]);
-        Ok(command)
+        command
     }
 
     fn worker(&self, worker: usize) -> Command {
@@ -235,9 +233,7 @@ impl Site {
         let mut addrs: Vec<_> = self.to_servers.iter().map(Proxy::addr).collect();
         let servers = addrs.len();
         addrs.rotate_left(submitter % servers);
-        let mut command = self.client("submitter", &self.submitters[submitter], &addrs);
-        command.args(["--pause-ms", PAUSE_MS]);
-        command
+        self.client("submitter", &self.submitters[submitter], &addrs)
     }
 
     fn client(&self, what: &str, slot: &Slot, servers: &[SocketAddr]) -> Command {
