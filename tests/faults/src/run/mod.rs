@@ -93,9 +93,9 @@ async fn in_folder(options: &Options, folder: &Path, say: &mut dyn FnMut(&str)) 
     let mut nemesis = Nemesis::new(&mut site, &recorder);
     for step in &steps {
         nemesis.site.live_for(Duration::from_millis(step.calm_ms)).await?;
-        let from = begun.elapsed();
+        let (from, begins) = (begun.elapsed(), Instant::now());
         nemesis.inflict(&step.fault).await?;
-        let took = (begun.elapsed() - from).as_secs_f64();
+        let took = begins.elapsed().as_secs_f64();
         say(&format!("  {:>7.1} s  {} ({took:.1} s)", from.as_secs_f64(), step.fault.kind().name()));
     }
     site.live_for(WARM_UP).await?;

@@ -120,11 +120,11 @@ impl Slot {
     pub(super) fn tick(&mut self) -> io::Result<Option<Surprise>> {
         let Some(running) = &mut self.running else { return Ok(None) };
         let Some(status) = running.child.try_wait()? else { return Ok(None) };
-        self.ended(status)
+        Ok(self.ended(status))
     }
 
-    fn ended(&mut self, status: ExitStatus) -> io::Result<Option<Surprise>> {
-        let Some(running) = self.running.take() else { return Ok(None) };
+    fn ended(&mut self, status: ExitStatus) -> Option<Surprise> {
+        let running = self.running.take()?;
         let by_failpoint = !running.changes.failpoints.is_empty() && status.code() == Some(FAILPOINT_EXIT);
         let fine = by_failpoint
             || (running.killed && status.signal() == Some(Signal::KILL.as_raw()))
@@ -134,12 +134,12 @@ impl Slot {
         if !running.killed && !running.asked_to_end {
             self.not_before = Instant::now() + RESTART_AFTER;
         }
-        Ok((!fine).then(|| {
+        (!fine).then(|| {
             let log = fs::read_to_string(&running.log).unwrap_or_default();
             let end: Vec<_> = log.lines().rev().take(5).collect();
             let end = end.into_iter().rev().collect::<Vec<_>>().join("\n    ");
             Surprise(format!("{} ended by itself ({status}); its log ends with\n    {end}", running.name))
-        }))
+        })
     }
 
     /// kill -9; it is started again after `down`. Returns its name.
