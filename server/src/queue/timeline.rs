@@ -56,7 +56,7 @@ fn timeline(history: History) -> Vec<Event> {
     for retried in attempts.iter().filter(|it| it.outcome == AttemptOutcome::Retried) {
         events.extend(death_before(retried, &attempts));
     }
-    events.extend(present(&job, host, &attempts));
+    events.extend(present(&job, &host, &attempts));
     if let Some((run_no, progress)) = progress {
         events.push(Event {
             text: progress.message,
@@ -104,10 +104,10 @@ fn death_before(retried: &AttemptRecord, attempts: &[AttemptRecord]) -> Option<E
 }
 
 /// What only the place tells where the job stands.
-fn present(job: &JobRecord, host: String, attempts: &[AttemptRecord]) -> Vec<Event> {
+fn present(job: &JobRecord, host: &str, attempts: &[AttemptRecord]) -> Vec<Event> {
     let mut events = Vec::new();
     let of_session =
-        |kind, at_ms| Event { session_id: job.session_id, host: host.clone(), ..event(kind, at_ms, job.run_no) };
+        |kind, at_ms| Event { session_id: job.session_id, host: host.to_owned(), ..event(kind, at_ms, job.run_no) };
     // An attempt that is told of has told its hand-over.
     let told = |outcomes: &[AttemptOutcome]| {
         attempts

@@ -170,7 +170,7 @@ impl Stops {
     pub async fn told(&mut self) {
         if self.told.changed().await.is_err() {
             // The sender stays as long as somebody listens.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

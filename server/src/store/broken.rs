@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 
 /// Somebody may have mended a row: it is looked at again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_mins(1);
 /// Rows remembered at most; then all are forgotten, and logged once more.
 const REMEMBERED: usize = 10_000;
 

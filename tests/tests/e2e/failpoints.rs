@@ -136,7 +136,7 @@ async fn a_submit_whose_commit_was_cut_off_is_stored_once_under_its_id() {
     assert_eq!(fired(&server, "insert_commit"), 2);
     let (job, attempts) = parts(api.until(&answer.job_id, Status::Done).await);
     assert_eq!((job.run_no, attempts.len()), (1, 0));
-    assert_eq!(stored(&api).await, [answer.job_id.clone()]);
+    assert_eq!(stored(&api).await, [answer.job_id.as_str()]);
     assert_eq!(api.metrics().await.total, 1, "counted once");
     let again = submit(&api, "k").await.unwrap();
     assert_eq!((again.job_id, again.deduplicated), (answer.job_id, true));

@@ -167,13 +167,12 @@ pub(super) async fn session(store: &SqliteStore, session_id: Uuid) -> StoreResul
     let mut connection = store.readers.acquire().await?;
     let row: Option<SessionRow> = sqlx::query_as(SESSION).bind(session_id).fetch_optional(&mut *connection).await?;
     let Some(mut row) = row else { return Ok(None) };
-    let held = match row.held.take() {
-        Some(held) => held,
-        None => {
-            let claims: Vec<HoldRow> =
-                sqlx::query_as(rescue::HOLDS).bind(id_list(&[session_id])).fetch_all(&mut *connection).await?;
-            leaving::held(&claims)
-        }
+    let held = if let Some(held) = row.held.take() {
+        held
+    } else {
+        let claims: Vec<HoldRow> =
+            sqlx::query_as(rescue::HOLDS).bind(id_list(&[session_id])).fetch_all(&mut *connection).await?;
+        leaving::held(&claims)
     };
     let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
     let jobs = read::states(&mut connection, &places::decode_ids(held).collect::<Vec<_>>()).await?;
