@@ -7,10 +7,10 @@ use gloo_timers::future::TimeoutFuture;
 use jobqueue_shared::proto::v1::{
     CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse,
     GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetThroughputRequest, GetThroughputResponse,
-    GetTimelineRequest, GetTimelineResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest,
-    ListJobsResponse, ListWorkersRequest, ListWorkersResponse, PauseWorkerIdRequest, PauseWorkerIdResponse,
-    ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse, SubmitJobRequest,
-    SubmitJobResponse,
+    GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListFailedJobsRequest,
+    ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListWorkersRequest, ListWorkersResponse,
+    PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest,
+    RetryJobResponse, SubmitJobRequest, SubmitJobResponse,
 };
 use prost::{
     Message,
@@ -179,6 +179,7 @@ calls! {
     "JobService/GetMetrics" get_metrics(GetMetricsRequest) -> GetMetricsResponse, READ;
     "JobService/GetThroughput" get_throughput(GetThroughputRequest) -> GetThroughputResponse, READ;
     "AdminService/ListWorkers" list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
+    "AdminService/GetWorker" get_worker(GetWorkerRequest) -> GetWorkerResponse, READ;
     "AdminService/PauseWorkerId" pause_worker_id(PauseWorkerIdRequest) -> PauseWorkerIdResponse, WRITE;
     "AdminService/ResumeWorkerId" resume_worker_id(ResumeWorkerIdRequest) -> ResumeWorkerIdResponse, WRITE;
 }

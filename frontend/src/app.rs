@@ -17,7 +17,7 @@ use crate::{
     live::Live,
     pages::{
         dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
-        workers::Workers,
+        worker::WorkerPage, workers::Workers,
     },
     toast::{ToastList, Toasts},
 };
@@ -49,6 +49,7 @@ pub fn App() -> impl IntoView {
                             <Route path=path!("/jobs/:id") view=JobPage />
                             <Route path=path!("/dead-letters") view=DeadLetters />
                             <Route path=path!("/workers") view=Workers />
+                            <Route path=path!("/workers/:id") view=WorkerPage />
                             <Route path=path!("/submit") view=Submit />
                         </FlatRoutes>
                     </main>

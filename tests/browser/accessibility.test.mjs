@@ -9,6 +9,7 @@ import { Stack, open, until } from "./harness.mjs";
 let stack;
 let letter;
 let stuck;
+let session;
 before(async () => {
   stack = await Stack.start();
   const ids = [];
@@ -22,6 +23,8 @@ before(async () => {
   const cancelled = await stack.submit({ worker_id: "nobody", payload_json: "{}" });
   await stack.call("CancelJob", { job_id: cancelled, reason: "not needed" });
   await stack.call("PauseWorkerId", { worker_id: "nobody", reason: "the mail server is down" });
+  const { sessions } = await stack.call("ListWorkers", { worker_id: "worker-1a" });
+  session = sessions[0].session_id;
 });
 after(() => stack?.stop());
 
@@ -34,6 +37,7 @@ const pages = () => [
   ["/submit", "Submit", "textarea"],
   [`/jobs/${letter}`, letter, ".timeline .event"],
   [`/jobs/${stuck}`, stuck, ".why button"],
+  [`/workers/${session}`, session, "td.lead a"],
 ];
 
 async function check(page, what) {

@@ -46,6 +46,25 @@ test("pausing stops the hand-outs, and resuming starts them", async () => {
   await pause.waitFor();
 });
 
+test("a worker's page pauses too, by the keyboard alone, and says so", async () => {
+  const page = await stack.page();
+  const { sessions } = await stack.call("ListWorkers", { worker_id: "worker-1a" });
+  await open(page, `${stack.base}/workers/${sessions[0].session_id}`, sessions[0].session_id);
+  await page.getByRole("button", { name: "Pause worker-1a" }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
+  await page.getByLabel("Reason").focus();
+  await page.keyboard.type("maintenance");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.locator(".notice .paused", { hasText: "maintenance" }).waitFor();
+  const { worker_ids } = await stack.call("GetMetrics", {});
+  assert.equal(worker_ids.find((it) => it.worker_id === "worker-1a").pause_reason, "maintenance");
+  await page.getByRole("button", { name: "Resume worker-1a" }).click();
+  await page.locator(".notice .paused").waitFor({ state: "detached" });
+});
+
 test("nothing has complained", () => assert.deepEqual(stack.problems, []));
 
 test("a pause that did not reach the server says so", async () => {

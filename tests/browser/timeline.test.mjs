@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Stack, mark, open, stayed, until } from "./harness.mjs";
+import { Stack, mark, open, short, stayed, until } from "./harness.mjs";
 
 let stack;
 before(async () => {
@@ -57,6 +57,11 @@ test("a job that failed, was rescued, refused, retried and done tells it all, ne
   const time = failed.locator("time");
   assert.match(await time.getAttribute("title"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
   assert.match(await time.innerText(), /ago|just now/);
+
+  await failed.getByRole("link", { name: short(lost.session_id) }).click();
+  await page.getByRole("heading", { level: 1, name: lost.session_id }).waitFor();
+  await page.locator(".summary .pill", { hasText: "lost" }).waitFor();
+  assert.ok(await stayed(page));
 });
 
 test("an opened text stays open while the page is kept fresh", async () => {

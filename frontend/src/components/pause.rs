@@ -8,6 +8,7 @@ use leptos::{prelude::*, task::spawn_local};
 
 use super::{
     confirm::{Confirm, Question},
+    frame::Metrics,
     icon::Icon,
     small::Ago,
 };
@@ -31,6 +32,14 @@ impl Pause {
         let since = metrics.paused_at.as_ref().map(timestamp_ms)?;
         Some(Self { since, reason: metrics.pause_reason.clone() })
     }
+}
+
+/// The pause of one worker_id, as the page's counts tell it.
+pub fn pause_of(worker_id: String) -> Memo<Option<Pause>> {
+    let Metrics(metrics) = Metrics::get();
+    Memo::new(move |_| {
+        metrics.data.with(|data| Pause::of(data.as_ref()?.worker_ids.iter().find(|it| it.worker_id == worker_id)?))
+    })
 }
 
 /// Says what came of it.

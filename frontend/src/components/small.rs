@@ -31,14 +31,14 @@ pub fn JobLink(id: String) -> impl IntoView {
     }
 }
 
-/// A session; by its short id, or `whole`.
+/// A session, linked to its worker's page; by its short id, or `whole`.
 #[component]
 pub fn SessionLink(id: String, #[prop(optional)] whole: bool) -> impl IntoView {
     let text = if whole { id.clone() } else { id::short(&id) };
     view! {
-        <span class="mono" title=id>
+        <A href=format!("/workers/{id}") attr:class="mono" attr:title=id>
             {text}
-        </span>
+        </A>
     }
 }
 

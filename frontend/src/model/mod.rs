@@ -7,6 +7,7 @@ pub mod grpcurl;
 pub mod id;
 pub mod json;
 pub mod number;
+pub mod session;
 pub mod span;
 pub mod status;
 pub mod time;

@@ -7,4 +7,5 @@ pub mod jobs;
 pub mod not_found;
 pub mod overview;
 pub mod submit;
+pub mod worker;
 pub mod workers;

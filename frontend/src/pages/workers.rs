@@ -14,12 +14,12 @@ use crate::{
     components::{
         heading::Heading,
         notice::{Empty, Trouble},
-        small::{Ago, CopyButton, Pill},
-        table::Skeleton,
+        small::{Ago, CopyButton, Pill, SessionLink},
+        table::{Skeleton, opens},
     },
     dom,
     live::feed,
-    model::{filter::Filter, id, number::plural, span, status},
+    model::{filter::Filter, number::plural, span, status},
 };
 
 #[component]
@@ -78,21 +78,22 @@ pub fn Workers() -> impl IntoView {
 #[component]
 fn Row(it: WorkerSession) -> impl IntoView {
     let jobs = Filter { worker_id: it.worker_id.clone(), ..Filter::default() }.url("/jobs");
+    let open = opens(format!("/workers/{}", it.session_id));
     let (name, state) = (it.worker_id.clone(), status::session(it.state()));
     let tasks = if it.tasks.is_empty() { "–".to_owned() } else { it.tasks.join(", ") };
     let host = format!("{}, pid {}", if it.host.is_empty() { "unknown" } else { &it.host }, it.pid);
     let lease = it.lease_time.as_ref().map_or(0, duration_ms);
     let heartbeat = format!("Its lease of {} is extended by each", span::exact(lease));
     view! {
-        <tr>
+        <tr class="opens" on:click=open>
             <td data-label="worker_id" class="lead mono cut">
                 <A href=jobs attr:title="Its jobs">{name}</A>
             </td>
             <td data-label="State" class="state">
                 <Pill look=state />
             </td>
-            <td data-label="Session" class="mono" title=it.session_id.clone()>
-                {id::short(&it.session_id)}
+            <td data-label="Session">
+                <SessionLink id=it.session_id.clone() />
             </td>
             <td data-label="Running">
                 <span class="load">

@@ -1,0 +1,242 @@
+//! One session of a worker: who it is, how it is, and the jobs in its hands, or in its hands when it was lost.
+
+use jobqueue_shared::{
+    proto::v1::{GetWorkerRequest, GetWorkerResponse, HeldJob, WorkerSession, worker_session::State},
+    time::{duration_ms, timestamp_ms},
+};
+use leptos::prelude::*;
+use leptos_router::{components::A, hooks::use_params_map};
+use prost::Message as _;
+
+use crate::{
+    api::{self, Kind},
+    components::{
+        heading::Heading,
+        icon::Icon,
+        notice::{Empty, Trouble},
+        pause::{PauseButton, PausedLine, ResumeButton, pause_of},
+        small::{Ago, CopyButton, JobLink, Pill},
+        table::opens,
+    },
+    live::{Feed, feed},
+    model::{filter::Filter, session, span, status},
+};
+
+/// The server tells of so many jobs.
+const MOST: usize = 500;
+
+#[component]
+pub fn WorkerPage() -> impl IntoView {
+    let params = use_params_map();
+    let id = Memo::new(move |_| params.with(|params| params.get("id")).unwrap_or_default());
+    move || view! { <OneWorker id=id.get() /> }
+}
+
+#[component]
+fn OneWorker(id: String) -> impl IntoView {
+    let asked = id.clone();
+    let answer: Feed<GetWorkerResponse> =
+        feed(move || asked.clone(), |session_id| api::get_worker(GetWorkerRequest { session_id }));
+    let session = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(|data| data.session.clone())));
+    let jobs = Memo::new(move |_| answer.data.get().map(|data| data.jobs).unwrap_or_default());
+    let gone = Memo::new(move |_| {
+        answer.failure.with(|failure| failure.as_ref().is_some_and(|(_, failure)| failure.kind == Kind::NotFound))
+    });
+    let trouble = Signal::derive(move || if gone.get() { None } else { answer.failure.get() });
+    let there = Memo::new(move |_| session.with(Option::is_some));
+    let shown = Signal::derive(move || session.get().unwrap_or_default());
+    let copied = id.clone();
+    view! {
+        <p class="crumb">
+            <A href="/workers">"Workers"</A>
+        </p>
+        <div class="page-head">
+            <Heading title=id mono=true />
+            <CopyButton text=Callback::new(move |()| copied.clone()) label="Copy session id" />
+        </div>
+        <Show when=move || gone.get()>
+            <Empty icon="question" title="No session has this id">
+                <p>"Sessions are kept for a day after they end. " <A href="/workers">"See all workers"</A> "."</p>
+            </Empty>
+        </Show>
+        <Trouble failure=trouble has_data=there />
+        <Show when=move || answer.is_loading()>
+            <div class="card">
+                <div class="card-body"><span class="bone tall"></span></div>
+            </div>
+        </Show>
+        <Show when=move || there.get()>
+            <Summary session=shown />
+            <Facts session=shown />
+            <Jobs session=shown jobs />
+        </Show>
+    }
+}
+
+/// State and worker_id, what the state means, and whether its worker_id is paused.
+#[component]
+fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
+    let state = Memo::new(move |_| session.with(|session| session.state()));
+    let worker_id = session.with_untracked(|session| session.worker_id.clone());
+    let pause = pause_of(worker_id.clone());
+    let jobs = Filter { worker_id: worker_id.clone(), ..Filter::default() }.url("/jobs");
+    let (name, switched) = (worker_id.clone(), worker_id);
+    view! {
+        <div class="summary">
+            <Pill look=Signal::derive(move || status::session(state.get())) />
+            <span>
+                <span class="muted">"worker_id "</span>
+                <A href=jobs attr:class="mono" attr:title="Its jobs">
+                    {name}
+                </A>
+            </span>
+            <span class="push">
+                {move || {
+                    if pause.with(Option::is_some) {
+                        view! { <ResumeButton worker_id=switched.clone() /> }.into_any()
+                    } else {
+                        view! { <PauseButton worker_id=switched.clone() /> }.into_any()
+                    }
+                }}
+            </span>
+        </div>
+        <div
+            class="notice"
+            class:bad=move || state.get() == State::Lost
+            class:warn=move || state.get() == State::Expired
+        >
+            <Icon name="flag" />
+            <p>{move || session.with(session::explain)}</p>
+        </div>
+        {move || {
+            pause
+                .get()
+                .map(|pause| {
+                    view! {
+                        <div class="notice warn">
+                            <PausedLine pause />
+                        </div>
+                    }
+                })
+        }}
+    }
+}
+
+#[component]
+fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
+    let fact = |name: &'static str, value: AnyView| {
+        view! {
+            <div>
+                <dt>{name}</dt>
+                <dd>{value}</dd>
+            </div>
+        }
+    };
+    let list = move || {
+        let session = session.get();
+        let time = |at: &Option<_>| view! { <Ago ms=at.as_ref().map(timestamp_ms) /> }.into_any();
+        let text = |text: &str| if text.is_empty() { "–".to_owned().into_any() } else { text.to_owned().into_any() };
+        let lease = session.lease_time.as_ref().map_or(0, duration_ms);
+        let over = session::is_over(session.state());
+        let slots = if over {
+            session.slots.to_string()
+        } else {
+            format!("{} of {} in use", session.running.min(session.slots), session.slots)
+        };
+        vec![
+            fact("Host", text(&session.host)),
+            fact("Process", if session.pid == 0 { text("") } else { format!("pid {}", session.pid).into_any() }),
+            fact("Version", text(&session.version)),
+            fact("Tasks", text(&session.tasks.join(", "))),
+            fact("Slots", slots.into_any()),
+            fact("Lease", span::exact(lease).into_any()),
+            fact("Started", time(&session.started_at)),
+            fact("Last heartbeat", time(&session.last_heartbeat_at)),
+            fact(if over { "Lease ran until" } else { "Lease runs out" }, time(&session.expires_at)),
+            fact("Ended", time(&session.ended_at)),
+        ]
+    };
+    view! {
+        <section class="card">
+            <h2 class="unseen">"Facts"</h2>
+            <dl class="facts five">{list}</dl>
+        </section>
+    }
+}
+
+#[component]
+fn Jobs(session: Signal<WorkerSession>, jobs: Memo<Vec<HeldJob>>) -> impl IntoView {
+    let state = Memo::new(move |_| session.with(|session| session.state()));
+    let tally = move || {
+        jobs.with(|jobs| match jobs.len() {
+            0 => String::new(),
+            MOST => format!("The first {MOST}: {}", session::tally(jobs)),
+            _ => session::tally(jobs),
+        })
+    };
+    view! {
+        <section class="card">
+            <header class="card-head">
+                <h2>{move || session::jobs_title(state.get())}</h2>
+                <span class="muted">{tally}</span>
+            </header>
+            <Show
+                when=move || !jobs.with(Vec::is_empty)
+                fallback=move || {
+                    view! {
+                        <Empty icon="jobs" title=if session::is_over(state.get()) { "It held no job" } else { "It holds no job" }>
+                            <p>"What it has finished is in the list of jobs."</p>
+                        </Empty>
+                    }
+                }
+            >
+                <div class="scroll-x">
+                    <table class="table cards">
+                        <thead>
+                            <tr>
+                                <th scope="col">"Job"</th>
+                                <th scope="col">"Task"</th>
+                                <th scope="col">"In this session"</th>
+                                <th scope="col">"Now"</th>
+                            </tr>
+                        </thead>
+                        <tbody>
+                            <For
+                                each=move || jobs.get().into_iter().map(move |job| (state.get(), job))
+                                key=|(state, job)| (*state, job.encode_to_vec())
+                                let((state, job))
+                            >
+                                <Row job state />
+                            </For>
+                        </tbody>
+                    </table>
+                </div>
+            </Show>
+        </section>
+    }
+}
+
+#[component]
+fn Row(job: HeldJob, state: State) -> impl IntoView {
+    let open = opens(format!("/jobs/{}", job.job_id));
+    let ((part, meaning), present) = (session::part(&job, state), session::present(&job));
+    let task = if job.task.is_empty() { "–".to_owned() } else { job.task.clone() };
+    view! {
+        <tr class="opens" on:click=open>
+            <td class="lead">
+                <JobLink id=job.job_id />
+            </td>
+            <td data-label="Task" class="cut" title=task.clone()>
+                {task.clone()}
+            </td>
+            <td data-label="In this session">
+                <Pill look=part />
+                " "
+                <span class="muted">{meaning}</span>
+            </td>
+            <td data-label="Now" class="state">
+                <Pill look=present />
+            </td>
+        </tr>
+    }
+}
