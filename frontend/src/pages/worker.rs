@@ -76,7 +76,7 @@ fn OneWorker(id: String) -> impl IntoView {
 /// State and worker_id, what the state means, and whether its worker_id is paused.
 #[component]
 fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
-    let state = Memo::new(move |_| session.with(|session| session.state()));
+    let state = Memo::new(move |_| session.with(WorkerSession::state));
     let worker_id = session.with_untracked(|session| session.worker_id.clone());
     let pause = pause_of(worker_id.clone());
     let jobs = Filter { worker_id: worker_id.clone(), ..Filter::default() }.url("/jobs");
@@ -166,7 +166,7 @@ fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
 
 #[component]
 fn Jobs(session: Signal<WorkerSession>, jobs: Memo<Vec<HeldJob>>) -> impl IntoView {
-    let state = Memo::new(move |_| session.with(|session| session.state()));
+    let state = Memo::new(move |_| session.with(WorkerSession::state));
     let tally = move || {
         jobs.with(|jobs| match jobs.len() {
             0 => String::new(),
