@@ -10,7 +10,10 @@ use futures::{
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
-use crate::{api::Failure, dom};
+use crate::{
+    api::{Failure, Kind},
+    dom,
+};
 
 const EVERY_MS: u32 = 3_000;
 
@@ -168,5 +171,15 @@ impl<T: PartialEq + Send + Sync + 'static> Feed<T> {
     /// True before the first answer, when there is nothing to show but its outline.
     pub fn is_loading(self) -> bool {
         self.data.with(Option::is_none) && self.failure.with(Option::is_none)
+    }
+
+    /// The server knows no such thing (any more).
+    pub fn is_gone(self) -> bool {
+        self.failure.with(|failure| failure.as_ref().is_some_and(|(_, failure)| failure.kind == Kind::NotFound))
+    }
+
+    /// What is wrong, for a page that says by itself when its thing is gone.
+    pub fn trouble(self) -> Option<(i64, Failure)> {
+        if self.is_gone() { None } else { self.failure.get() }
     }
 }

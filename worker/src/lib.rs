@@ -22,8 +22,8 @@
 //! Read in this order. For people who use it: [`Client`] and [`NewJob`] submit and read jobs; [`Handler`] is what runs
 //! one, with a [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] puts a [`Worker`] together.
 //! Inside: `runner` keeps a `session` alive (`heartbeat`), fills free `slots` with jobs (`acquire`), runs each
-//! (`execute`) and sends what came of them (`settle`, `progress`); `takeover` finds earlier runs that died. `channel`, `backoff` and `link` are how all of them
-//! talk to a server that may be away.
+//! (`execute`) and sends what came of them (`settle`, `progress`); `takeover` finds earlier runs that died. `channel`,
+//! `backoff` and `link` are how all of them talk to a server that may be away.
 
 mod acquire;
 mod backoff;

@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod confirm;
+pub mod facts;
 pub mod field;
 pub mod frame;
 pub mod heading;

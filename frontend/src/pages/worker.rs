@@ -2,20 +2,21 @@
 
 use jobqueue_shared::{
     proto::v1::{GetWorkerRequest, GetWorkerResponse, HeldJob, WorkerSession, worker_session::State},
-    time::{duration_ms, timestamp_ms},
+    time::duration_ms,
 };
 use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 use prost::Message as _;
 
 use crate::{
-    api::{self, Kind},
+    api,
     components::{
+        facts::{self, Rows, text, time},
         heading::Heading,
         icon::Icon,
         notice::{Empty, Trouble},
         pause::{PauseButton, PausedLine, ResumeButton, pause_of},
-        small::{Ago, CopyButton, JobLink, Pill},
+        small::{CopyButton, JobLink, Pill},
         table::opens,
     },
     live::{Feed, feed},
@@ -39,10 +40,7 @@ fn OneWorker(id: String) -> impl IntoView {
         feed(move || asked.clone(), |session_id| api::get_worker(GetWorkerRequest { session_id }));
     let session = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(|data| data.session.clone())));
     let jobs = Memo::new(move |_| answer.data.get().map(|data| data.jobs).unwrap_or_default());
-    let gone = Memo::new(move |_| {
-        answer.failure.with(|failure| failure.as_ref().is_some_and(|(_, failure)| failure.kind == Kind::NotFound))
-    });
-    let trouble = Signal::derive(move || if gone.get() { None } else { answer.failure.get() });
+    let (gone, trouble) = (Memo::new(move |_| answer.is_gone()), Signal::derive(move || answer.trouble()));
     let there = Memo::new(move |_| session.with(Option::is_some));
     let shown = Signal::derive(move || session.get().unwrap_or_default());
     let copied = id.clone();
@@ -124,18 +122,8 @@ fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
 
 #[component]
 fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
-    let fact = |name: &'static str, value: AnyView| {
-        view! {
-            <div>
-                <dt>{name}</dt>
-                <dd>{value}</dd>
-            </div>
-        }
-    };
     let list = move || {
         let session = session.get();
-        let time = |at: &Option<_>| view! { <Ago ms=at.as_ref().map(timestamp_ms) /> }.into_any();
-        let text = |text: &str| if text.is_empty() { "–".to_owned().into_any() } else { text.to_owned().into_any() };
         let lease = session.lease_time.as_ref().map_or(0, duration_ms);
         let over = session::is_over(session.state());
         let slots = if over {
@@ -144,24 +132,19 @@ fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
             format!("{} of {} in use", session.running.min(session.slots), session.slots)
         };
         vec![
-            fact("Host", text(&session.host)),
-            fact("Process", if session.pid == 0 { text("") } else { format!("pid {}", session.pid).into_any() }),
-            fact("Version", text(&session.version)),
-            fact("Tasks", text(&session.tasks.join(", "))),
-            fact("Slots", slots.into_any()),
-            fact("Lease", span::exact(lease).into_any()),
-            fact("Started", time(&session.started_at)),
-            fact("Last heartbeat", time(&session.last_heartbeat_at)),
-            fact(if over { "Lease ran until" } else { "Lease runs out" }, time(&session.expires_at)),
-            fact("Ended", time(&session.ended_at)),
+            ("Host", text(&session.host)),
+            ("Process", if session.pid == 0 { text("") } else { format!("pid {}", session.pid).into_any() }),
+            ("Version", text(&session.version)),
+            ("Tasks", text(&session.tasks.join(", "))),
+            ("Slots", slots.into_any()),
+            ("Lease", span::exact(lease).into_any()),
+            ("Started", time(session.started_at.as_ref())),
+            ("Last heartbeat", time(session.last_heartbeat_at.as_ref())),
+            (if over { "Lease ran until" } else { "Lease runs out" }, time(session.expires_at.as_ref())),
+            ("Ended", time(session.ended_at.as_ref())),
         ]
     };
-    view! {
-        <section class="card">
-            <h2 class="unseen">"Facts"</h2>
-            <dl class="facts five">{list}</dl>
-        </section>
-    }
+    facts::card(Rows::Five, list)
 }
 
 #[component]

@@ -204,9 +204,7 @@ fn span(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jobqueue_shared::retry::RetryPolicy;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
     use crate::store::Pause;
@@ -215,30 +213,11 @@ mod tests {
 
     fn job(state: State) -> JobRecord {
         JobRecord {
-            id: Uuid::nil(),
             worker_id: "mailer".into(),
             task: "email".into(),
-            priority: 5,
-            payload: String::new(),
-            max_retries: 3,
-            retry: RetryPolicy::default(),
-            attempt_timeout_ms: None,
-            idempotency_key: None,
             state,
-            run_no: 0,
-            attempts_used: 0,
-            last_error: String::new(),
             run_at_ms: NOW,
-            created_at_ms: NOW - 60_000,
-            updated_at_ms: NOW - 60_000,
-            started_at_ms: None,
-            finished_at_ms: None,
-            session_id: None,
-            failure: None,
-            result: None,
-            note: String::new(),
-            waits_for_handler: false,
-            progress: None,
+            ..JobRecord::sample(NOW - 60_000)
         }
     }
 

@@ -1,8 +1,8 @@
 //! The rules of the queue, between the API and the store.
 //!
 //! `submit`, `acquire`, `settle`, `sessions`, `jobs`, `timeline`, `explain`, `pause` and `metrics` are the calls;
-//! `validate` checks their fields; `grouper` turns concurrent writes into few commits; `wake` tells who waits that there is work;
-//! `page` names the places where pages end.
+//! `validate` checks their fields; `grouper` turns concurrent writes into few commits; `wake` tells who waits that
+//! there is work or something to stop; `page` names the places where pages end.
 
 mod acquire;
 mod clock;

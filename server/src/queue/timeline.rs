@@ -192,7 +192,6 @@ fn rank(kind: Kind) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use jobqueue_shared::retry::RetryPolicy;
     use proptest::prelude::*;
 
     use super::*;
@@ -201,32 +200,7 @@ mod tests {
     const BEGIN: i64 = 1_700_000_000_000;
 
     fn job() -> JobRecord {
-        JobRecord {
-            id: Uuid::nil(),
-            worker_id: "w".into(),
-            task: String::new(),
-            priority: 5,
-            payload: String::new(),
-            max_retries: 3,
-            retry: RetryPolicy::default(),
-            attempt_timeout_ms: None,
-            idempotency_key: None,
-            state: State::Pending,
-            run_no: 0,
-            attempts_used: 0,
-            last_error: String::new(),
-            run_at_ms: BEGIN,
-            created_at_ms: BEGIN,
-            updated_at_ms: BEGIN,
-            started_at_ms: None,
-            finished_at_ms: None,
-            session_id: None,
-            failure: None,
-            result: None,
-            note: String::new(),
-            waits_for_handler: false,
-            progress: None,
-        }
+        JobRecord::sample(BEGIN)
     }
 
     fn history(job: JobRecord, attempts: Vec<AttemptRecord>) -> History {

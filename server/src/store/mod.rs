@@ -60,8 +60,8 @@ pub trait Store: Send + Sync + 'static {
     async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>>;
 
     /// Ends a session that says goodbye: what it holds is pending again, uncharged; of very many jobs the rest
-    /// follows by rescue. Answers the worker_id that
-    /// has jobs back, or `None` when the session was unknown or had ended.
+    /// follows by rescue. Answers the worker_id that has jobs back, or `None` when the session was unknown or had
+    /// ended.
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>>;
 
     /// Leases of a session that somebody else ended while it held them, as a heartbeat answers.

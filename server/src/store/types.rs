@@ -414,3 +414,36 @@ pub struct HeldJob {
     pub state: Option<State>,
     pub task: String,
 }
+
+#[cfg(test)]
+impl JobRecord {
+    /// A pending job that nobody has taken yet, to be varied.
+    pub(crate) fn sample(created_at_ms: i64) -> Self {
+        Self {
+            id: Uuid::nil(),
+            worker_id: "w".into(),
+            task: String::new(),
+            priority: 5,
+            payload: String::new(),
+            max_retries: 3,
+            retry: RetryPolicy::default(),
+            attempt_timeout_ms: None,
+            idempotency_key: None,
+            state: State::Pending,
+            run_no: 0,
+            attempts_used: 0,
+            last_error: String::new(),
+            run_at_ms: created_at_ms,
+            created_at_ms,
+            updated_at_ms: created_at_ms,
+            started_at_ms: None,
+            finished_at_ms: None,
+            session_id: None,
+            failure: None,
+            result: None,
+            note: String::new(),
+            waits_for_handler: false,
+            progress: None,
+        }
+    }
+}

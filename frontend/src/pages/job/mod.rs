@@ -13,7 +13,7 @@ use leptos_router::{components::A, hooks::use_params_map};
 
 use self::{actions::Actions, facts::Facts, why::Why};
 use crate::{
-    api::{self, Failure, Kind},
+    api,
     components::{
         heading::Heading,
         icon::Icon,
@@ -39,8 +39,7 @@ fn OneJob(id: String) -> impl IntoView {
     let asked = id.clone();
     let answer: Feed<GetJobResponse> = feed(move || asked.clone(), |job_id| api::get_job(GetJobRequest { job_id }));
     let job = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(|data| data.job.clone())));
-    let gone = Memo::new(move |_| is_gone(answer.failure.get().as_ref()));
-    let trouble = Signal::derive(move || if gone.get() { None } else { answer.failure.get() });
+    let (gone, trouble) = (Memo::new(move |_| answer.is_gone()), Signal::derive(move || answer.trouble()));
     let there = Memo::new(move |_| job.with(Option::is_some));
     let shown = Signal::derive(move || job.get().unwrap_or_default());
     let payload =
@@ -85,11 +84,6 @@ fn OneJob(id: String) -> impl IntoView {
     }
 }
 
-/// True when the server knows no such job.
-fn is_gone(failure: Option<&(i64, Failure)>) -> bool {
-    failure.is_some_and(|(_, failure)| failure.kind == Kind::NotFound)
-}
-
 #[component]
 fn History(job: Signal<Job>) -> impl IntoView {
     let timeline =
@@ -97,7 +91,7 @@ fn History(job: Signal<Job>) -> impl IntoView {
     let events = Memo::new(move |_| timeline.data.get().map(|data| data.events).unwrap_or_default());
     let has_data = Memo::new(move |_| timeline.data.with(Option::is_some));
     // The page has said already that the job is gone.
-    let trouble = Signal::derive(move || timeline.failure.get().filter(|it| !is_gone(Some(it))));
+    let trouble = Signal::derive(move || timeline.trouble());
     view! {
         <section class="card">
             <header class="card-head">

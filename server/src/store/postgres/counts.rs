@@ -44,7 +44,7 @@ pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> Stor
 }
 
 /// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed
-/// while it has jobs or live sessions, or is paused, or is paused.
+/// while it has jobs or live sessions, or is paused.
 const COUNTS: &str = "
     WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
         SELECT all_counts.worker_id,

@@ -1,7 +1,7 @@
 //! Judges a history by the queue's promises. A pure function: it knows nothing of how the history came about.
 //!
-//! [`book`] sorts the events by call, job and lease; then every rule looks through it: [`submits`], [`outcomes`],
-//! [`runs`] and [`planned`]. A rule says nothing where the history leaves room: a call of which nothing is known may
+//! `book` sorts the events by call, job and lease; then every rule looks through it: `submits`, `outcomes`,
+//! `runs` and `planned`. A rule says nothing where the history leaves room: a call of which nothing is known may
 //! have been carried out or not, and every order that its times allow is possible.
 
 mod book;

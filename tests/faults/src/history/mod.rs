@@ -1,6 +1,6 @@
 //! What happened, as the processes that did it wrote it down.
 //!
-//! [`event`] is one line; [`recorder`] writes lines so that a kill -9 loses none that counts; [`final_state`] is what
+//! `event` is one line; `recorder` writes lines so that a kill -9 loses none that counts; `final_state` is what
 //! the API shows when all is over; [`History::read`] merges the files of a run by their monotonic times.
 
 mod event;

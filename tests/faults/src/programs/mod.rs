@@ -1,7 +1,7 @@
 //! The programs that a run starts many times: they use the queue as people's programs do, and write down what they saw.
 //!
-//! [`submitter`] submits what [`work`] makes up; [`worker`] runs it, by the library behind a [`tap`] that sees every
-//! call, or by the bare calls of [`bare`], which sends what the library never would. [`scribe`] writes down for both
+//! `submitter` submits what `work` makes up; `worker` runs it, by the library behind a `tap` that sees every
+//! call, or by the bare calls of `bare`, which sends what the library never would. `scribe` writes down for both
 //! what a worker and a server told each other.
 
 mod bare;
@@ -29,7 +29,7 @@ use crate::history::{Kind, Recorder};
 /// What both programs are told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
-    /// Unique in the run; names its history, <name>.jsonl
+    /// Unique in the run; names its history, `<name>.jsonl`
     #[arg(long)]
     pub name: String,
     /// Where histories are written
