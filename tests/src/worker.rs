@@ -15,13 +15,22 @@ pub struct Worker(Process);
 impl Worker {
     /// Starts one for the jobs of `worker_id`, with `args` that say what it runs.
     pub fn start(server: &Server, worker_id: &str, args: &[&str]) -> Self {
-        Self::start_program(&binaries::worker(), server, worker_id, args)
+        Self::start_at(&server.endpoint(), worker_id, args)
+    }
+
+    /// The same of a server that is reached by another address than its own.
+    pub fn start_at(endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
+        Self::run(&binaries::worker(), endpoint, worker_id, args)
     }
 
     /// The same of another version's program.
     pub fn start_program(program: &Path, server: &Server, worker_id: &str, args: &[&str]) -> Self {
+        Self::run(program, &server.endpoint(), worker_id, args)
+    }
+
+    fn run(program: &Path, endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
-        command.args(["--server", &server.endpoint(), "--worker-id", worker_id, "--log", "debug,h2=info,hyper=info"]);
+        command.args(["--server", endpoint, "--worker-id", worker_id, "--log", "debug,h2=info,hyper=info"]);
         Self(Process::start("jobqueue-worker", command.args(args)))
     }
 }

@@ -11,6 +11,7 @@ mod explain;
 mod grouper;
 mod jobs;
 mod metrics;
+mod new_job;
 mod page;
 mod pause;
 mod sessions;

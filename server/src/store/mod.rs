@@ -8,6 +8,7 @@
 mod audit;
 mod broken;
 mod clock;
+mod codes;
 mod connect;
 mod error;
 mod hand_over;
@@ -22,6 +23,7 @@ mod prepare;
 mod retention;
 mod rows;
 mod sqlite;
+mod survey;
 pub mod types;
 mod writes;
 

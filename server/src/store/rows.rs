@@ -1,10 +1,7 @@
-//! Rows as both databases give them, and the records that they become.
-
-use std::collections::HashMap;
+//! Rows of jobs and of what happens to them, as both databases give them, and the records that they become.
 
 use jobqueue_shared::{
     lease::{LeaseId, created_at_ms},
-    limits,
     retry::RetryPolicy,
     state::State,
 };
@@ -12,12 +9,10 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
+    codes,
     error::{StoreError, StoreResult},
     places, plan,
-    types::{
-        AttemptRecord, HeldJob, JobRecord, MinuteCounts, Pause, Progress, SessionRecord, SessionState, StopReason,
-        Stopped, Surroundings, WorkerIdCounts,
-    },
+    types::{AttemptRecord, JobRecord, Progress, StopReason, Stopped},
 };
 
 /// A job's facts, and what each place that can hold a job says of it. Exactly one of them should.
@@ -122,7 +117,7 @@ impl JobRow {
             (job.run_no, job.attempts_used) = (run_no as u32, used as u32);
             (job.updated_at_ms, job.finished_at_ms) = (failed_at, Some(failed_at));
             (job.started_at_ms, job.session_id) = (self.f_started_at, self.f_session_id);
-            job.failure = self.f_reason.map(plan::failure_from);
+            job.failure = self.f_reason.map(codes::failure_from);
             job.last_error = self.f_error.unwrap_or_default();
         } else if let (Some(run_no), Some(used), Some(at)) = (self.x_run_no, self.x_used, self.x_cancelled_at) {
             job.state = State::Cancelled;
@@ -249,7 +244,7 @@ impl PriorRow {
         let prior = plan::Prior {
             session_id: self.session_id.unwrap_or_default(),
             run_no: index.map_or(self.run_no as u32, |index| places::run_at_index(self.runs.as_deref(), index).0),
-            outcome: self.outcome.and_then(plan::outcome_from),
+            outcome: self.outcome.and_then(codes::outcome_from),
             state: match (self.outcome, self.died) {
                 (None, _) => State::Done,
                 (Some(_), true) => State::Failed,
@@ -333,7 +328,7 @@ impl AttemptReadRow {
     pub(super) fn into_record(self) -> StoreResult<AttemptRecord> {
         Ok(AttemptRecord {
             run_no: self.run_no as u32,
-            outcome: plan::outcome_from(self.outcome)
+            outcome: codes::outcome_from(self.outcome)
                 .ok_or_else(|| StoreError::Defect(format!("attempt outcome {}", self.outcome)))?,
             error: self.error,
             session_id: self.session_id,
@@ -355,139 +350,8 @@ pub(super) struct StopReadRow {
 impl StopReadRow {
     pub(super) fn stopped(&self) -> Stopped {
         let lease = LeaseId { claim_id: self.claim_id, job_id: self.job_id };
-        let reason: StopReason = plan::stop_reason_from(self.reason);
+        let reason: StopReason = codes::stop_reason_from(self.reason);
         Stopped { lease, reason }
-    }
-}
-
-#[derive(FromRow)]
-pub(super) struct SessionRow {
-    id: Uuid,
-    worker_id: String,
-    host: String,
-    pid: i32,
-    version: String,
-    tasks: String,
-    slots: i32,
-    lease: i64,
-    started_at: i64,
-    heartbeat_at: i64,
-    expires_at: i64,
-    draining: bool,
-    ended_at: Option<i64>,
-    lost: bool,
-    running: i64,
-    #[sqlx(default)]
-    pub held: Option<Vec<u8>>,
-}
-
-impl SessionRow {
-    pub(super) fn into_record(self, now: i64) -> StoreResult<SessionRecord> {
-        let state = match (self.ended_at, self.lost, self.expires_at <= now, self.draining) {
-            (Some(_), true, ..) => SessionState::Lost,
-            (Some(_), false, ..) => SessionState::Ended,
-            (None, _, true, _) => SessionState::Expired,
-            (None, _, false, true) => SessionState::Draining,
-            (None, _, false, false) => SessionState::Live,
-        };
-        Ok(SessionRecord {
-            session_id: self.id,
-            worker_id: self.worker_id,
-            host: self.host,
-            pid: self.pid,
-            version: self.version,
-            tasks: serde_json::from_str(&self.tasks)
-                .map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))?,
-            slots: self.slots as u32,
-            lease_ms: self.lease,
-            started_at_ms: self.started_at,
-            last_heartbeat_at_ms: self.heartbeat_at,
-            expires_at_ms: self.expires_at,
-            ended_at_ms: self.ended_at,
-            running: self.running as u64,
-            state,
-        })
-    }
-}
-
-/// The first of `held`, which are ids, as they are shown: `slots` of them count as started.
-pub(super) fn held_jobs(held: &[u8], slots: u32, jobs: &HashMap<Uuid, JobRecord>) -> Vec<HeldJob> {
-    let held_job = |(n, job_id): (usize, Uuid)| HeldJob {
-        job_id,
-        started: n < slots as usize,
-        state: jobs.get(&job_id).map(|job| job.state),
-        task: jobs.get(&job_id).map(|job| job.task.clone()).unwrap_or_default(),
-    };
-    places::decode_ids(held).enumerate().map(held_job).collect()
-}
-
-#[derive(FromRow)]
-pub(super) struct CountRow {
-    worker_id: String,
-    pending: i64,
-    scheduled: i64,
-    retrying: i64,
-    running: i64,
-    done: i64,
-    failed: i64,
-    cancelled: i64,
-    oldest_runnable: Option<i64>,
-    sessions: i64,
-    paused_at: Option<i64>,
-    pause_reason: Option<String>,
-}
-
-impl From<CountRow> for WorkerIdCounts {
-    fn from(row: CountRow) -> Self {
-        // A counter below zero would be a defect that audit reports; a reader is not to see 2⁶⁴.
-        let count = |n: i64| n.max(0) as u64;
-        Self {
-            worker_id: row.worker_id,
-            pending: count(row.pending),
-            scheduled: count(row.scheduled),
-            retrying: count(row.retrying),
-            running: count(row.running),
-            done: count(row.done),
-            failed: count(row.failed),
-            cancelled: count(row.cancelled),
-            oldest_runnable_ms: row.oldest_runnable,
-            sessions: count(row.sessions),
-            paused: pause(row.paused_at, row.pause_reason),
-        }
-    }
-}
-
-fn pause(at: Option<i64>, reason: Option<String>) -> Option<Pause> {
-    at.map(|at_ms| Pause { at_ms, reason: reason.unwrap_or_default() })
-}
-
-#[derive(FromRow)]
-pub(super) struct SurroundingsRow {
-    now: i64,
-    paused_at: Option<i64>,
-    pause_reason: Option<String>,
-    sessions: i64,
-    draining: i64,
-    handling: i64,
-    slots: i64,
-    held: i64,
-    last_seen: Option<i64>,
-    ahead: i64,
-}
-
-impl From<SurroundingsRow> for Surroundings {
-    fn from(row: SurroundingsRow) -> Self {
-        Self {
-            now_ms: row.now,
-            paused: pause(row.paused_at, row.pause_reason),
-            sessions: row.sessions as u64,
-            draining: row.draining as u64,
-            handling: row.handling as u64,
-            slots: row.slots as u64,
-            held: row.held as u64,
-            last_seen_ms: row.last_seen,
-            ahead: (row.ahead as u64).min(limits::AHEAD.into()),
-        }
     }
 }
 
@@ -502,26 +366,5 @@ pub(super) struct ProgressRow {
 impl ProgressRow {
     pub(super) fn into_progress(self) -> (u32, Progress) {
         (self.run_no as u32, Progress { fraction: self.fraction, message: self.message, at_ms: self.at })
-    }
-}
-
-#[derive(FromRow)]
-pub(super) struct MinuteRow {
-    minute: i64,
-    submitted: i64,
-    done: i64,
-    failed: i64,
-    retried: i64,
-}
-
-impl From<MinuteRow> for MinuteCounts {
-    fn from(row: MinuteRow) -> Self {
-        Self {
-            minute: row.minute,
-            submitted: row.submitted as u64,
-            done: row.done as u64,
-            failed: row.failed as u64,
-            retried: row.retried as u64,
-        }
     }
 }

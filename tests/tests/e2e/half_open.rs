@@ -1,20 +1,22 @@
-//! Connections to the database whose other end is gone without a word.
+//! Connections whose other end is gone without a word: to the database, and of a worker to its server.
 
 use std::time::Duration;
 
 use jobqueue_server::store::{ConnectOptions, Hint, connect};
+use jobqueue_shared::proto::v1::job::Status;
 use jobqueue_tests::{
     api::job,
     database::{Database, Driver},
     poll::{PATIENCE, within},
     proxy::Proxy,
     server::Server,
+    worker::Worker,
 };
 use tokio::time::timeout;
 
 use crate::{
     outage::healthy,
-    world::{ByHand, W},
+    world::{ByHand, W, history},
 };
 
 /// A network before the shared PostgreSQL, and the database's address through it.
@@ -93,4 +95,24 @@ async fn a_listener_that_is_half_open_is_noticed_and_hears_again() {
     listener.close().await;
     teller.close().await;
     over(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_connection_is_half_open_keeps_its_lease_by_another() {
+    let database = Database::create(Driver::Sqlite).await;
+    let server = Server::start(database.url()).await;
+    let proxy = Proxy::start(server.grpc_addr()).await.unwrap();
+    let endpoint = format!("http://{}", proxy.addr());
+    let mut worker = Worker::start_at(&endpoint, W, &["--simulate", "--lease-time", "12s"]);
+    let api = server.api();
+    // Longer than the lease, so that it is over if nobody notices.
+    let id = api.submit(job(W, r#"{"sleep_ms": 20000}"#)).await;
+    api.until(&id, Status::Running).await;
+    assert!(proxy.half_open() > 0);
+    let found = api.until(&id, Status::Done).await;
+    assert_eq!(history(&found), [""; 0], "its lease ran out");
+    assert_eq!(found.job.unwrap().attempt_count, 1);
+    assert!(proxy.counts().accepted > 1, "by a new connection");
+    assert!(worker.terminate().await.success());
+    server.stop_and_check().await;
 }

@@ -3,7 +3,7 @@
 use super::{PostgresStore, Tx};
 use crate::store::{
     error::StoreResult,
-    rows::{CountRow, MinuteRow},
+    survey::{CountRow, MinuteRow},
     types::{MinuteCounts, WorkerIdCounts},
     writes::{Delta, Deltas},
 };

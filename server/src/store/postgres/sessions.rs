@@ -11,7 +11,8 @@ use crate::store::{
     error::{StoreError, StoreResult},
     leaving::{self, Cause, HoldRow},
     places,
-    rows::{self, SessionRow, StopReadRow},
+    rows::StopReadRow,
+    survey::{self, SessionRow},
     types::{Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionRecord, Stopped},
 };
 
@@ -177,6 +178,6 @@ pub(super) async fn session(store: &PostgresStore, session_id: Uuid) -> StoreRes
     let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
     let jobs = read::states(&mut connection, &places::decode_ids(held).collect::<Vec<_>>()).await?;
     let session = row.into_record(now)?;
-    let held = rows::held_jobs(held, session.slots, &jobs);
+    let held = survey::held_jobs(held, session.slots, &jobs);
     Ok(Some(SessionDetails { session, held }))
 }

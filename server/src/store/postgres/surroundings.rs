@@ -5,7 +5,7 @@ use jobqueue_shared::limits;
 use super::PostgresStore;
 use crate::store::{
     error::StoreResult,
-    rows::SurroundingsRow,
+    survey::SurroundingsRow,
     types::{JobRecord, Surroundings},
 };
 

@@ -3,7 +3,7 @@
 use super::{SqliteStore, Tx};
 use crate::store::{
     error::StoreResult,
-    rows::{CountRow, MinuteRow},
+    survey::{CountRow, MinuteRow},
     types::{MinuteCounts, WorkerIdCounts},
     writes::Deltas,
 };

@@ -1,14 +1,15 @@
 //! A run: everything is started, the nemesis does its plan, all heals and drains, and the histories are judged.
 //!
-//! Read in this order: `fault` is what can be done to the parts, `plan` when what is done; `site` is the parts,
-//! `slot` one program of them; `nemesis` does the faults, with `disk` and `strace`; `after` brings the run to
-//! its end; `report` tells of it.
+//! Read in this order: `fault` is what can be done to the parts, `plan` when what is done; `site` is the parts, `slot`
+//! one program of them; `nemesis` does the faults, with `disk` and `strace`, and `probe` looks whether all is well
+//! again; `after` brings the run to its end; `report` tells of it.
 
 mod after;
 mod disk;
 mod fault;
 mod nemesis;
 mod plan;
+mod probe;
 mod report;
 mod site;
 mod slot;

@@ -1,11 +1,9 @@
 //! Does the faults, and proves of each that it happened.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jobqueue_shared::proto::v1::{EndSessionRequest, HeartbeatRequest, RegisterSessionRequest, SubmitJobRequest};
 use rustix::process::Signal;
-use serde_json::json;
 
 use super::{
     fault::{Fault, Hop, Kind, Store},
@@ -14,7 +12,7 @@ use super::{
     strace::FailingSync,
 };
 use crate::{
-    history::{self, Phase, Recorder, Recovery, Submit},
+    history::{self, Phase, Recorder, Recovery},
     proxy::{Counts, Proxy, Weather},
 };
 
@@ -25,12 +23,7 @@ pub(super) struct Nemesis<'a> {
     pub(super) site: &'a mut Site,
     pub(super) recorder: &'a Recorder,
     next: u32,
-    calls: u64,
-}
-
-/// A fault on its way from its beginning to its end.
-struct Open {
-    fault: history::Fault,
+    pub(super) calls: u64,
 }
 
 impl<'a> Nemesis<'a> {
@@ -210,7 +203,12 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    async fn stall(&mut self, open: Open, time: Duration, running: impl Fn(&Site) -> Option<&Running>) -> Result<()> {
+    async fn stall(
+        &mut self,
+        open: history::Fault,
+        time: Duration,
+        running: impl Fn(&Site) -> Option<&Running>,
+    ) -> Result<()> {
         let process = |site: &Site| running(site).map(Running::pid);
         let pid = process(self.site).context("it does not run")?;
         let signal = |site: &Site, signal| match running(site) {
@@ -268,7 +266,7 @@ impl<'a> Nemesis<'a> {
 
     async fn fail_syncs(&mut self, kind: Kind, time: Duration) -> Result<()> {
         let open = self.begin(kind, "the database's disk", Recovery::NotMeasured)?;
-        let output = self.site.folder.join(format!("strace-{}", open.fault.id));
+        let output = self.site.folder.join(format!("strace-{}", open.id));
         let strace = match &self.site.database {
             Database::Sqlite(_) => {
                 let server = self.site.servers[0].running.as_ref().context("the server does not run")?;
@@ -354,7 +352,7 @@ impl<'a> Nemesis<'a> {
         self.site.until("the worker is up again", PATIENCE, is_up).await
     }
 
-    fn begin(&mut self, kind: Kind, target: &str, recovery: Recovery) -> Result<Open> {
+    fn begin(&mut self, kind: Kind, target: &str, recovery: Recovery) -> Result<history::Fault> {
         self.next += 1;
         let fault = history::Fault {
             id: self.next,
@@ -367,15 +365,15 @@ impl<'a> Nemesis<'a> {
             detail: String::new(),
         };
         self.recorder.record(history::Kind::Fault(fault.clone()))?;
-        Ok(Open { fault })
+        Ok(fault)
     }
 
-    fn injected(&self, open: &Open, proof: &str) -> Result<()> {
-        let fault = history::Fault { phase: Phase::Injected, detail: proof.to_owned(), ..open.fault.clone() };
+    fn injected(&self, open: &history::Fault, proof: &str) -> Result<()> {
+        let fault = history::Fault { phase: Phase::Injected, detail: proof.to_owned(), ..open.clone() };
         Ok(self.recorder.record(history::Kind::Fault(fault))?)
     }
 
-    fn proven_killed(&self, open: &Open, status: Option<std::process::ExitStatus>) -> Result<()> {
+    fn proven_killed(&self, open: &history::Fault, status: Option<std::process::ExitStatus>) -> Result<()> {
         use std::os::unix::process::ExitStatusExt as _;
         let status = status.context("it did not run")?;
         ensure!(status.signal() == Some(Signal::KILL.as_raw()), "it ended with {status}");
@@ -383,74 +381,12 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Waits until everything runs and a server can write.
-    async fn well(&mut self, open: Open) -> Result<()> {
+    async fn well(&mut self, open: history::Fault) -> Result<()> {
         self.site.until("all parts run again", PATIENCE, |site| Ok(site.all_ready())).await?;
         self.all_serve().await?;
-        let fault = history::Fault { phase: Phase::Healed, ..open.fault };
+        let fault = history::Fault { phase: Phase::Healed, ..open };
         Ok(self.recorder.record(history::Kind::Fault(fault))?)
     }
-
-    /// Waits until every server does what submitters and workers ask of it.
-    async fn all_serve(&mut self) -> Result<()> {
-        for server in 0..self.site.servers.len() {
-            let end = Instant::now() + PATIENCE;
-            while let Err(error) = self.use_all_of(server).await {
-                let name = self.site.servers[server].name();
-                ensure!(Instant::now() < end, "{name} does not serve {PATIENCE:?} after all was well: {error:#}");
-                self.site.live_for(Duration::from_millis(20)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores a job, as any submitter does; opens a session, extends and ends it.
-    async fn use_all_of(&mut self, server: usize) -> Result<()> {
-        let api = self.site.api(server);
-        self.calls += 1;
-        let call = self.calls;
-        let nonce = format!("nemesis-{call}");
-        let submit = Submit {
-            worker_id: "faults".to_owned(),
-            payload: json!({ "task": "works", "nonce": nonce, "sleep_ms": 0, "text": "" }).to_string(),
-            nonce,
-            key: String::new(),
-            max_retries: 5,
-            run_at_ms: None,
-            delay_ms: None,
-        };
-        let request = SubmitJobRequest {
-            worker_id: submit.worker_id.clone(),
-            payload_json: submit.payload.clone(),
-            max_retries: Some(submit.max_retries),
-            ..SubmitJobRequest::default()
-        };
-        self.recorder.record(history::Kind::SubmitInvoke { call, place: 0, of: 1, submit })?;
-        let stored = soon(api.jobs().submit_job(request)).await;
-        self.recorder.record(match &stored {
-            Ok(stored) => {
-                let job = stored.job_id.parse().context("a job id")?;
-                history::Kind::SubmitOk { call, place: 0, job, deduplicated: stored.deduplicated }
-            }
-            Err(error) => history::Kind::SubmitUnknown { call, place: 0, error: format!("{error:#}") },
-        })?;
-        stored?;
-        let session = RegisterSessionRequest {
-            worker_id: "nemesis".to_owned(),
-            host: "nemesis".to_owned(),
-            slots: 1,
-            ..RegisterSessionRequest::default()
-        };
-        let session_id = soon(api.workers().register_session(session)).await?.session_id;
-        let beat = HeartbeatRequest { session_id: session_id.clone(), draining: true };
-        soon(api.workers().heartbeat(beat)).await?;
-        soon(api.workers().end_session(EndSessionRequest { session_id })).await?;
-        Ok(())
-    }
-}
-
-/// An answer that comes in time.
-async fn soon<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T> {
-    Ok(tokio::time::timeout(Duration::from_secs(3), call).await.context("no answer within 3 s")??.into_inner())
 }
 
 impl Site {
