@@ -66,7 +66,10 @@ impl Server {
         // Few connections: the tests share one PostgreSQL.
         let mut command = command_of(&program, url);
         command.env("FAILPOINTS", failpoints);
-        command.args(["--database-max-connections", "8", "--log", "info,sqlx=warn"]);
+        if !args.iter().any(|it| it == "--database-max-connections") {
+            command.args(["--database-max-connections", "8"]);
+        }
+        command.args(["--log", "info,sqlx=warn"]);
         command.args(["--grpc-addr", &grpc_addr.to_string(), "--http-addr", &http_addr.to_string()]).args(&args);
         let mut process = Process::start("jobqueue-server", &mut command);
         let (grpc_addr, http_addr) = within(2 * PATIENCE, "the server listens", async || {

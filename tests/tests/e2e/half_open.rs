@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use jobqueue_server::store::{ConnectOptions, Hint, connect};
-use jobqueue_shared::proto::v1::job::Status;
+use jobqueue_shared::proto::v1::{GetJobRequest, GetMetricsRequest, job::Status};
 use jobqueue_tests::{
-    api::job,
+    api::{Api, job},
     database::{Database, Driver},
-    poll::{PATIENCE, within},
+    poll::{PATIENCE, eventually, within},
     proxy::Proxy,
     server::Server,
     worker::Worker,
 };
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use crate::{
@@ -29,23 +32,79 @@ async fn through_a_proxy(database: &Database) -> (Proxy, String) {
     (proxy, url)
 }
 
+/// More than a server's own work finds dead within a moment.
+const CONNECTIONS: usize = 32;
+
+/// As many connections as the server may have, and its listener; all of them idle afterwards.
+async fn fill(api: &Api, proxy: &Proxy, connections: usize) {
+    eventually("its pool is full", async || {
+        join_all((0..2 * connections).map(|_| api.metrics())).await;
+        (proxy.counts().accepted > connections as u64).then_some(())
+    })
+    .await;
+}
+
 async fn over(database: Database) {
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_connections_are_half_open_gives_them_up() {
+async fn a_server_whose_connections_are_half_open_gives_them_all_up_at_once() {
     let database = Database::create(Driver::Postgres).await;
     let (proxy, url) = through_a_proxy(&database).await;
-    let server = Server::start(&url).await;
+    let server = Server::start_with(&url, &["--database-max-connections", &CONNECTIONS.to_string()]).await;
     let api = server.api();
     let before = api.submit(job(W, "{}")).await;
-    assert!(proxy.half_open() > 0);
+    fill(&api, &proxy, CONNECTIONS).await;
+    assert!(proxy.half_open() > CONNECTIONS as u64, "its connections and its listener");
     let after = within(PATIENCE, "submits go on", async || {
         let call = api.try_submit(job(W, "{}"));
         timeout(PATIENCE, call).await.expect("a submit hangs").ok()
     })
     .await;
+    // Nobody else has to find a dead one.
+    let count = async || api.jobs().get_metrics(GetMetricsRequest {}).await;
+    for answer in join_all((0..CONNECTIONS).map(|_| count())).await {
+        answer.unwrap();
+    }
+    healthy(&api).await;
+    for id in [before, after] {
+        assert_eq!(api.get(&id).await.job.unwrap().id, id);
+    }
+    server.stop_and_check().await;
+    over(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_die_in_use_are_given_up_with_their_calls() {
+    let database = Database::create(Driver::Postgres).await;
+    let (proxy, url) = through_a_proxy(&database).await;
+    let server = Server::start(&url).await;
+    let api = server.api();
+    let before = api.submit(job(W, "{}")).await;
+    fill(&api, &proxy, 8).await;
+    // They wait for an answer when the network goes.
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (api, request) = (api.clone(), GetJobRequest { job_id: before.clone() });
+            tokio::spawn(async move { api.jobs().get_job(request).await })
+        })
+        .collect();
+    eventually("all wait", async || {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: i64 = sqlx::query_scalar(sql).fetch_one(&mut other).await.unwrap();
+        (waiting >= 6).then_some(())
+    })
+    .await;
+    assert!(proxy.half_open() > 0);
+    other.close().await.unwrap();
+    for call in calls {
+        assert!(call.await.unwrap().is_err(), "nothing can have answered");
+    }
+    let after = within(PATIENCE, "submits go on", async || api.try_submit(job(W, "{}")).await.ok()).await;
     healthy(&api).await;
     for id in [before, after] {
         assert_eq!(api.get(&id).await.job.unwrap().id, id);

@@ -238,7 +238,7 @@ async fn a_sync_that_fails_is_never_an_acknowledgement() {
     over(server, cluster).await;
 }
 
-/// PostgreSQL reports a commit as done when a timeout ends its wait for the standby, with a warning that nobody reads.
+/// A commit whose wait for a standby was cancelled would be reported as done, with a warning that nobody reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_no_standby_has_is_never_an_acknowledgement() {
     let (cluster, standby) = blocking(|| {

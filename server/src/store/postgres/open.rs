@@ -153,19 +153,17 @@ async fn check_session(pool: &Pool, pooler: Pooler) -> StoreResult<()> {
 }
 
 const READ_CLOCK: &str = "
-    SELECT now_ms(), pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
-           current_setting('synchronous_standby_names') <> ''";
+    SELECT now_ms(), pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
 /// And whether the server can still write: after a failover this connection may lead to the old one.
 pub(super) async fn read_clock(pool: &Pool, clock: &Clock) -> StoreResult<i64> {
     let mut session = pool.acquire().await?;
-    let (now, read_only, replicated): (i64, bool, bool) = sqlx::query_as(READ_CLOCK).fetch_one(&mut *session).await?;
+    let (now, read_only): (i64, bool) = sqlx::query_as(READ_CLOCK).fetch_one(&mut *session).await?;
     if read_only {
         session.leads_nowhere();
         return Err(StoreError::Unavailable("the database is read-only, as a standby is".into()));
     }
     session.commit().await?;
-    pool.set_replicated(replicated);
     clock.set(now);
     Ok(now)
 }

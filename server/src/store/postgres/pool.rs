@@ -4,10 +4,6 @@
 use std::{
     fmt::Debug,
     ops::{Deref, DerefMut},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Duration,
 };
 
@@ -47,8 +43,6 @@ const RELEASE: Duration = Duration::from_secs(5);
 pub(super) struct Pool {
     connections: PgPool,
     pooler: Pooler,
-    /// A commit waits for standbys.
-    replicated: Arc<AtomicBool>,
 }
 
 impl Pool {
@@ -62,7 +56,7 @@ impl Pool {
             .acquire_timeout(options.acquire_timeout)
             .connect_with(base)
             .await?;
-        Ok(Self { connections, pooler: options.pooler, replicated: Arc::default() })
+        Ok(Self { connections, pooler: options.pooler })
     }
 
     /// A transaction; `begin` opens it, `then` follows in the same message, each statement after a semicolon.
@@ -100,10 +94,6 @@ impl Pool {
         };
         let session = Session { connection, named: self.pooler == Pooler::None, read_only: false };
         Ok(Tx { session: Some(session), open: false, pool: self.clone() })
-    }
-
-    pub(super) fn set_replicated(&self, replicated: bool) {
-        self.replicated.store(replicated, Ordering::Relaxed);
     }
 
     async fn close_idle(&self) {
@@ -198,11 +188,7 @@ impl DerefMut for Tx {
 impl Tx {
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         if self.open {
-            // A commit that statement_timeout cuts off while it waits for a standby is reported as done, although the
-            // standby does not have it.
-            let waits = self.pool.replicated.load(Ordering::Relaxed);
-            let commit = if waits { "SET LOCAL statement_timeout = 0; COMMIT" } else { "COMMIT" };
-            self.execute(commit).await?;
+            self.execute("COMMIT").await?;
         }
         if let Some(session) = self.session.take() {
             session.release();

@@ -22,11 +22,7 @@ mod upkeep;
 pub(super) use open::backup;
 use std::{
     fs::File,
-    ops::{Deref, DerefMut},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -49,11 +45,11 @@ use super::{
     },
 };
 
+type Tx<'a> = Transaction<'a, Sqlite>;
+
 pub(super) struct SqliteStore {
     /// `None` once closed.
     writer: tokio::sync::Mutex<Option<SqliteConnection>>,
-    /// A commit has failed on the writer.
-    distrusted: AtomicBool,
     /// How the writer is opened.
     options: SqliteConnectOptions,
     readers: SqlitePool,
@@ -67,58 +63,15 @@ pub(super) struct SqliteStore {
 }
 
 impl SqliteStore {
-    async fn writer(&self) -> StoreResult<Writer<'_>> {
+    async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
         let closed = || StoreError::Unavailable("the database is closed".into());
         let mut guard = self.writer.lock().await;
         // After a full disk or a failed read or write SQLite has rolled back by itself; sqlx's own rollback then
-        // fails, and the connection counts a transaction for ever that no longer is. And where a commit failed, what
-        // the connection believes of the file may be wrong: what an fsync did not write is not in it.
-        if stuck(guard.as_mut().ok_or_else(closed)?).await || self.distrusted.load(Ordering::Relaxed) {
+        // fails, and the connection counts a transaction for ever that no longer is.
+        if stuck(guard.as_mut().ok_or_else(closed)?).await {
             *guard = Some(self.options.connect().await?);
-            self.distrusted.store(false, Ordering::Relaxed);
         }
-        let connection = MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())?;
-        Ok(Writer { connection, distrusted: &self.distrusted })
-    }
-}
-
-/// The connection that writes, while nobody else does.
-struct Writer<'a> {
-    connection: MappedMutexGuard<'a, SqliteConnection>,
-    distrusted: &'a AtomicBool,
-}
-
-/// A transaction of the writer. Dropped before its commit, it is rolled back.
-struct Tx<'a> {
-    transaction: Transaction<'a, Sqlite>,
-    distrusted: &'a AtomicBool,
-}
-
-impl Tx<'_> {
-    async fn commit(self) -> Result<(), sqlx::Error> {
-        let committed = self.transaction.commit().await;
-        if committed.is_err() {
-            self.distrusted.store(true, Ordering::Relaxed);
-        }
-        committed
-    }
-
-    async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.transaction.rollback().await
-    }
-}
-
-impl Deref for Tx<'_> {
-    type Target = SqliteConnection;
-
-    fn deref(&self) -> &SqliteConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Tx<'_> {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.transaction
+        MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
     }
 }
 
@@ -129,9 +82,8 @@ async fn stuck(writer: &mut SqliteConnection) -> bool {
 }
 
 /// Takes the write lock at once: one that is asked for later, after a read, is refused without waiting.
-async fn begin<'a>(writer: &'a mut Writer<'_>) -> StoreResult<Tx<'a>> {
-    let transaction = writer.connection.begin_with("BEGIN IMMEDIATE").await?;
-    Ok(Tx { transaction, distrusted: writer.distrusted })
+async fn begin(writer: &mut SqliteConnection) -> StoreResult<Tx<'_>> {
+    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
 /// Ids as one parameter: `IN (SELECT unhex(value) FROM json_each(?))`.
@@ -323,7 +275,7 @@ mod tests {
         {
             // What SQLite does at the end of the disk it also does here. The limit is the connection's own.
             let mut writer = store.writer().await.unwrap();
-            sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer.connection).await.unwrap();
+            sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer).await.unwrap();
         }
         let mut stored = 0;
         let error = loop {

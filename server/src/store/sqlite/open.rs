@@ -50,7 +50,6 @@ impl SqliteStore {
             .map_err(startup)?;
         Ok(Self {
             writer: tokio::sync::Mutex::new(Some(writer)),
-            distrusted: std::sync::atomic::AtomicBool::new(false),
             options: base,
             readers,
             clock,
