@@ -14,7 +14,6 @@ use super::{
 /// What the state means, in a sentence or two.
 pub fn explain(session: &WorkerSession) -> String {
     let lease = span::exact(session.lease_time.as_ref().map_or(0, duration_ms));
-    let time = |at: &Option<_>| at.as_ref().map(timestamp_ms);
     match session.state() {
         State::Unspecified => String::new(),
         State::Live => format!("It takes jobs. Each heartbeat extends its lease by {lease}."),
@@ -24,10 +23,8 @@ pub fn explain(session: &WorkerSession) -> String {
         }
         State::Ended => "It said goodbye. What it still held went back to the queue, uncharged.".into(),
         State::Lost => {
-            // Ended before its time: somebody saw that its process was gone.
-            let taken_over =
-                time(&session.ended_at).zip(time(&session.expires_at)).is_some_and(|(ended, expires)| ended < expires);
-            let how = if taken_over {
+            // Somebody saw that its process was gone.
+            let how = if ended_early(session) {
                 "Its process was gone, and a new worker took over from it.".to_owned()
             } else {
                 format!("It was silent for longer than its lease of {lease}.")
@@ -37,6 +34,20 @@ pub fn explain(session: &WorkerSession) -> String {
                  what it merely held was not."
             )
         }
+    }
+}
+
+fn ended_early(session: &WorkerSession) -> bool {
+    let time = |at: &Option<_>| at.as_ref().map(timestamp_ms);
+    time(&session.ended_at).zip(time(&session.expires_at)).is_some_and(|(ended, expires)| ended < expires)
+}
+
+/// What the time means at which its lease ends.
+pub fn lease_end(session: &WorkerSession) -> &'static str {
+    match is_over(session.state()) {
+        false => "Lease runs out",
+        true if ended_early(session) => "Lease was to end",
+        true => "Lease ran until",
     }
 }
 
@@ -112,6 +123,9 @@ mod tests {
         assert!(explain(&lost).starts_with("It was silent for longer than its lease of 30 s. What it held"));
         lost.ended_at = Some(timestamp(59_000));
         assert!(explain(&lost).starts_with("Its process was gone, and a new worker took over from it. What it held"));
+        assert_eq!(lease_end(&lost), "Lease was to end");
+        lost.ended_at = Some(timestamp(61_000));
+        assert_eq!((lease_end(&lost), lease_end(&session(State::Live))), ("Lease ran until", "Lease runs out"));
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
             ("Lease", span::exact(lease).into_any()),
             ("Started", time(session.started_at.as_ref())),
             ("Last heartbeat", time(session.last_heartbeat_at.as_ref())),
-            (if over { "Lease ran until" } else { "Lease runs out" }, time(session.expires_at.as_ref())),
+            (session::lease_end(&session), time(session.expires_at.as_ref())),
             ("Ended", time(session.ended_at.as_ref())),
         ]
     };
