@@ -31,6 +31,22 @@ pub enum StoreError {
     Unsupported(&'static str),
 }
 
+impl StoreError {
+    /// Its kind, as metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Conflict(_) => "conflict",
+            Self::Full(_) => "full",
+            Self::Data(_) => "data",
+            Self::Damaged(_) => "damaged",
+            Self::Defect(_) => "defect",
+            Self::Startup(_) => "startup",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+}
+
 pub type StoreResult<T> = Result<T, StoreError>;
 
 impl From<sqlx::Error> for StoreError {
@@ -95,15 +111,7 @@ mod tests {
     use super::*;
 
     fn kind(code: &str) -> &'static str {
-        match classify(code, String::new()) {
-            StoreError::Unavailable(_) => "unavailable",
-            StoreError::Conflict(_) => "conflict",
-            StoreError::Full(_) => "full",
-            StoreError::Data(_) => "data",
-            StoreError::Damaged(_) => "damaged",
-            StoreError::Defect(_) => "defect",
-            other => panic!("{other:?}"),
-        }
+        classify(code, String::new()).kind()
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Measured {
             .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {limit:?}"))));
         histogram!("jobqueue_store_seconds", "method" => method).record(begun.elapsed());
         if let Err(error) = &result {
-            counter!("jobqueue_store_errors_total", "method" => method, "kind" => kind(error)).increment(1);
+            counter!("jobqueue_store_errors_total", "method" => method, "kind" => error.kind()).increment(1);
             self.note(error);
         }
         result
@@ -124,19 +124,6 @@ async fn tried<T, F: Future<Output = StoreResult<T>>>(call: impl Fn() -> F) -> S
         }
     }
     call().await
-}
-
-fn kind(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::Unavailable(_) => "unavailable",
-        StoreError::Conflict(_) => "conflict",
-        StoreError::Full(_) => "full",
-        StoreError::Data(_) => "data",
-        StoreError::Damaged(_) => "damaged",
-        StoreError::Defect(_) => "defect",
-        StoreError::Startup(_) => "startup",
-        StoreError::Unsupported(_) => "unsupported",
-    }
 }
 
 #[async_trait]

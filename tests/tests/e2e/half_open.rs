@@ -44,6 +44,16 @@ async fn fill(api: &Api, proxy: &Proxy, connections: usize) {
     .await;
 }
 
+/// Everything that was acknowledged is there.
+async fn well(server: Server, ids: [String; 2]) {
+    let api = server.api();
+    healthy(&api).await;
+    for id in ids {
+        assert_eq!(api.get(&id).await.job.unwrap().id, id);
+    }
+    server.stop_and_check().await;
+}
+
 async fn over(database: Database) {
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
 }
@@ -67,11 +77,7 @@ async fn a_server_whose_connections_are_half_open_gives_them_all_up_at_once() {
     for answer in join_all((0..CONNECTIONS).map(|_| count())).await {
         answer.unwrap();
     }
-    healthy(&api).await;
-    for id in [before, after] {
-        assert_eq!(api.get(&id).await.job.unwrap().id, id);
-    }
-    server.stop_and_check().await;
+    well(server, [before, after]).await;
     over(database).await;
 }
 
@@ -105,11 +111,7 @@ async fn connections_that_die_in_use_are_given_up_with_their_calls() {
         assert!(call.await.unwrap().is_err(), "nothing can have answered");
     }
     let after = within(PATIENCE, "submits go on", async || api.try_submit(job(W, "{}")).await.ok()).await;
-    healthy(&api).await;
-    for id in [before, after] {
-        assert_eq!(api.get(&id).await.job.unwrap().id, id);
-    }
-    server.stop_and_check().await;
+    well(server, [before, after]).await;
     over(database).await;
 }
 
