@@ -1,9 +1,11 @@
-//! The commands people run on this repository: `cargo xtask up`, `test`, `faults`, `setup` and
-//! `build-dashboard`.
+//! The commands people run on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `setup`
+//! and `build-dashboard`.
 //!
 //! Reading order: `workspace` (where things are), `progress` and `process` (how long work is shown and logged), `setup`
-//! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up`, `test` and `faults`.
+//! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up`, `test`,
+//! `faults` and `bench`.
 
+mod bench;
 mod dashboard;
 mod faults;
 mod process;
@@ -36,6 +38,8 @@ enum Command {
     Test(test::Options),
     /// Runs everything under faults for a while and judges what happened: PostgreSQL and SQLite
     Faults(faults::Options),
+    /// Measures jobqueue on this machine, beside its limits and its peers; or profiles it
+    Bench(bench::Options),
     /// Only installs what the other commands need
     Setup,
     /// Only builds the dashboard into dist/
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
         Command::Faults(options) => faults::run(&workspace, &options),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
         Command::BuildDashboard => build_dashboard(&workspace),
     });

@@ -6,6 +6,9 @@
 //! finds, locks and writes.
 
 mod audit;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod broken;
 mod clock;
 mod codes;

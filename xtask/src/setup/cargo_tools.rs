@@ -1,4 +1,4 @@
-//! Programs from crates.io, built into target/tools: trunk, wasm-bindgen and cargo-deny.
+//! Programs from crates.io, built into target/tools: trunk, wasm-bindgen, cargo-deny and inferno.
 
 use std::process::Command;
 
@@ -12,6 +12,7 @@ use crate::workspace::{Workspace, cargo};
 /// The newest trunk that the toolchain of this repository compiles.
 const TRUNK: &str = "0.21.14";
 const CARGO_DENY: &str = "0.20.2";
+const INFERNO: &str = "0.12.8";
 
 /// The versions that shape the dashboard, for telling whether it must be built again.
 pub(crate) fn versions(workspace: &Workspace) -> Result<String> {
@@ -50,6 +51,13 @@ impl Tool {
                 version: CARGO_DENY.to_owned(),
                 options: &[],
                 why: "checks the licences and sources of dependencies",
+            }),
+            Need::Inferno => Some(Self {
+                package: "inferno",
+                binary: "inferno-flamegraph",
+                version: INFERNO.to_owned(),
+                options: &[],
+                why: "draws profiles",
             }),
             _ => None,
         })

@@ -20,6 +20,7 @@ pub(crate) use self::cargo_tools::versions as tool_versions;
 pub(crate) use self::node::{find as node, find_chromium as chromium, wasm_opt};
 pub(crate) use self::python::interpreter as python;
 pub(crate) use self::wasm::Toolchain;
+use crate::process;
 use crate::progress::{Plan, Task};
 use crate::workspace::Workspace;
 
@@ -40,6 +41,10 @@ pub(crate) enum Need {
     BrowserTests,
     NodeExample,
     PythonExample,
+    BenchPeers,
+    Valgrind,
+    Perf,
+    Inferno,
 }
 
 impl Need {
@@ -47,6 +52,7 @@ impl Need {
     pub(crate) const DASHBOARD: [Self; 4] = [Self::WasmTarget, Self::Trunk, Self::WasmBindgen, Self::WasmOpt];
     /// What the fault suite needs.
     pub(crate) const FAULTS: [Self; 3] = [Self::Postgres, Self::Strace, Self::Faketime];
+    /// What `setup` installs. What only the benchmark needs comes with its first run.
     const ALL: [Self; 14] = [
         Self::Postgres,
         Self::PgBouncer,
@@ -102,15 +108,28 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
             }
             Need::Node => packages.extend(node::missing_packages()),
             Need::WasmTarget => tasks.extend(wasm::task(workspace)?),
-            Need::Trunk | Need::WasmBindgen | Need::CargoDeny => tools.push(need),
+            Need::Trunk | Need::WasmBindgen | Need::CargoDeny | Need::Inferno => tools.push(need),
             Need::WasmOpt => tasks.extend(node::wasm_opt_task(workspace)),
             Need::BrowserTests => tasks.extend(node::packages_task(workspace, "tests/browser", "the browser tests")?),
             Need::NodeExample => tasks.extend(node::packages_task(workspace, "examples/node", "the Node example")?),
+            Need::BenchPeers => tasks.extend(node::packages_task(workspace, "bench/peers/node", "the peers on Node")?),
+            Need::Valgrind if process::which(&["valgrind"]).is_none() => {
+                packages.push(apt::Package { name: "valgrind", why: "counts instructions" });
+            }
+            Need::Perf if process::which(&["perf"]).is_none() => {
+                packages.push(apt::Package { name: "linux-perf", why: "records profiles" });
+            }
             Need::PythonExample => {
                 packages.extend(python::missing_packages());
                 tasks.extend(python::task(workspace)?);
             }
-            Need::Postgres | Need::PgBouncer | Need::Strace | Need::Faketime | Need::Chromium => {}
+            Need::Postgres
+            | Need::PgBouncer
+            | Need::Strace
+            | Need::Faketime
+            | Need::Chromium
+            | Need::Valgrind
+            | Need::Perf => {}
         }
     }
     let mut plan = Plan::default();

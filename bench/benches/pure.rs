@@ -1,0 +1,14 @@
+//! How long the pure functions on the way of a job take: `cargo bench -p jobqueue-bench`.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use jobqueue_bench::pure::FUNCTIONS;
+
+fn pure(criterion: &mut Criterion) {
+    for function in FUNCTIONS {
+        let mut work = (function.make)();
+        criterion.bench_function(function.name, |bencher| bencher.iter(&mut work));
+    }
+}
+
+criterion_group!(benches, pure);
+criterion_main!(benches);

@@ -1,0 +1,169 @@
+//! Submits at a steady pace to a worker in the same process, whose one clock tells how long it took from the submit
+//! call to the start of the handler.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use async_trait::async_trait;
+use jobqueue_worker::{Client, Context, Handler, HandlerError, HandlerResult, NewJob, Output, Worker};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    child::Parent,
+    stats::{Percentiles, Times},
+    submit::{payload, worker_id},
+};
+
+/// How long jobs may still arrive after the last submit.
+const LATE: Duration = Duration::from_secs(30);
+const CONNECTIONS: usize = 2;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub endpoint: String,
+    pub worker_id: String,
+    /// Jobs a second.
+    pub rate: f64,
+    /// Jobs of so many seconds run before those that count.
+    pub warm_up: f64,
+    pub measure: f64,
+    pub slots: usize,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Paced {
+    /// From before the submit call to the handler's first line.
+    pub start: Percentiles,
+    /// How long the submit call took.
+    pub submit: Percentiles,
+    /// Submitted in a second, in truth.
+    pub rate: f64,
+    /// Submitted, and never seen by a handler.
+    pub missing: u64,
+}
+
+struct Clock {
+    base: Instant,
+    /// Nanoseconds after `base` at which each job was submitted.
+    submitted: Vec<AtomicU64>,
+    /// Jobs before this one warm up.
+    first: u64,
+    seen: AtomicU64,
+    start: Mutex<Times>,
+    submit: Mutex<Times>,
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        self.base.elapsed().as_nanos() as u64
+    }
+
+    fn record(&self, number: u64, since: u64, times: &Mutex<Times>) {
+        if number >= self.first {
+            let time = Duration::from_nanos(self.now().saturating_sub(since));
+            times.lock().unwrap_or_else(PoisonError::into_inner).record(time);
+        }
+    }
+}
+
+struct Seen(Arc<Clock>);
+
+#[async_trait]
+impl Handler for Seen {
+    async fn handle(&self, context: Context) -> HandlerResult {
+        let Self(clock) = self;
+        let number = number(context.payload_json()).ok_or_else(|| HandlerError::permanent("not one of ours"))?;
+        let submitted = clock.submitted.get(number as usize).map(|at| at.load(Ordering::Acquire));
+        let submitted = submitted.ok_or_else(|| HandlerError::permanent("not one of ours"))?;
+        clock.record(number, submitted, &clock.start);
+        clock.seen.fetch_add(1, Ordering::Relaxed);
+        Ok(Output::none())
+    }
+}
+
+pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
+    let count = ((plan.warm_up + plan.measure) * plan.rate).ceil() as u64;
+    let clock = Arc::new(Clock {
+        base: Instant::now(),
+        submitted: (0..count).map(|_| AtomicU64::new(0)).collect(),
+        first: (plan.warm_up * plan.rate) as u64,
+        seen: AtomicU64::new(0),
+        start: Mutex::new(Times::new()?),
+        submit: Mutex::new(Times::new()?),
+    });
+    let stop = CancellationToken::new();
+    let name = worker_id(&plan.worker_id, 0);
+    let worker = Worker::builder(plan.endpoint.as_str(), name.as_str())
+        .fallback(Seen(Arc::clone(&clock)))
+        .concurrency(plan.slots)
+        .build()?;
+    let clients: Vec<Client> = (0..CONNECTIONS)
+        .map(|_| Client::connect(&plan.endpoint).map(Client::without_repeats))
+        .collect::<Result<_, _>>()?;
+    parent.ready("paced").await?;
+    let working = tokio::spawn(worker.run(stop.clone().cancelled_owned()));
+
+    let mut calls = JoinSet::new();
+    let begun = Instant::now();
+    for number in 0..count {
+        // Timers are of a millisecond; at a higher rate jobs of the same millisecond go together.
+        let due = begun + Duration::from_secs_f64(number as f64 / plan.rate);
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        let (clock, client) = (Arc::clone(&clock), clients[number as usize % CONNECTIONS].clone());
+        let job = NewJob::from_json(&name, payload(number, "", 64)).task("bench");
+        calls.spawn(async move {
+            let called = clock.now();
+            clock.submitted[number as usize].store(called, Ordering::Release);
+            let result = client.submit(job).await;
+            clock.record(number, called, &clock.submit);
+            result
+        });
+        while let Some(ended) = calls.try_join_next() {
+            ended??;
+        }
+    }
+    let time = begun.elapsed();
+    while let Some(ended) = calls.join_next().await {
+        ended??;
+    }
+    let deadline = Instant::now() + LATE;
+    while clock.seen.load(Ordering::Relaxed) < count && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    working.await??;
+    let summary = |times: &Mutex<Times>| times.lock().unwrap_or_else(PoisonError::into_inner).summary();
+    Parent::say(&Paced {
+        start: summary(&clock.start),
+        submit: summary(&clock.submit),
+        rate: count as f64 / time.as_secs_f64(),
+        missing: count.saturating_sub(clock.seen.load(Ordering::Relaxed)),
+    })
+}
+
+/// The number that [`payload`] wrote.
+fn number(payload: &str) -> Option<u64> {
+    let rest = payload.strip_prefix("{\"n\":")?;
+    rest[..rest.find(|letter: char| !letter.is_ascii_digit())?].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_tells_its_number() {
+        assert_eq!(number(&payload(90_210, "", 64)), Some(90_210));
+        assert_eq!(number("{\"x\":1}"), None);
+    }
+}

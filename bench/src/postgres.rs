@@ -1,0 +1,152 @@
+//! The PostgreSQL that everything is measured on: a cluster of its own, durable, and what it tells of its work.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use jobqueue_test_postgres::Cluster;
+use sqlx::{Connection as _, PgConnection};
+use tokio::process::Command;
+
+/// What a small server of one's own would be given; everything else is as PostgreSQL comes.
+const SETTINGS: [(&str, &str); 3] = [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("max_connections", "300")];
+
+/// What is printed of the settings: those that were set, and those that make a commit durable.
+const SHOWN: [&str; 8] = [
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_sync_method",
+    "shared_buffers",
+    "max_wal_size",
+    "autovacuum",
+];
+
+pub struct Postgres {
+    cluster: Cluster,
+    programs: PathBuf,
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What a database has done since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Bytes of log, of the whole cluster.
+    pub wal_bytes: f64,
+    pub commits: f64,
+    /// Rows that were updated or deleted, and with that died.
+    pub died: f64,
+    /// Dead rows that no vacuum has removed yet.
+    pub dead: f64,
+}
+
+impl Counters {
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            wal_bytes: self.wal_bytes - before.wal_bytes,
+            commits: self.commits - before.commits,
+            died: self.died - before.died,
+            dead: self.dead,
+        }
+    }
+}
+
+impl Postgres {
+    pub async fn start() -> Result<Self> {
+        let cluster = Cluster::start()?;
+        let url = cluster.url("postgres");
+        let mut connection = PgConnection::connect(&url).await?;
+        for (name, value) in SETTINGS {
+            let set = format!("ALTER SYSTEM SET {name} = '{value}'");
+            sqlx::query(sqlx::AssertSqlSafe(set)).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        cluster.restart()?;
+        let mut connection = PgConnection::connect(&url).await?;
+        let mut settings = BTreeMap::new();
+        for name in SHOWN {
+            let value: String =
+                sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(&mut connection).await?;
+            settings.insert(name.to_owned(), value);
+        }
+        let programs: String = sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        for needed in ["fsync", "synchronous_commit", "full_page_writes"] {
+            if settings.get(needed).map(String::as_str) != Some("on") {
+                bail!("{needed} is not on: nothing that is measured here would mean anything");
+            }
+        }
+        Ok(Self { cluster, programs: programs.into(), settings })
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> Result<PathBuf> {
+        Ok(self.cluster.folder()?.to_owned())
+    }
+
+    /// An empty database.
+    pub fn fresh(&self) -> Result<String> {
+        Ok(self.cluster.fresh_database("bench")?)
+    }
+
+    pub fn remove(&self, url: &str) -> Result<()> {
+        let name = url.rsplit('/').next().context("no database in the URL")?;
+        Ok(self.cluster.drop_database(name)?)
+    }
+
+    /// Its first process, the parent of all others.
+    pub fn pid(&self) -> Result<u32> {
+        let file = self.cluster.folder()?.join("data/postmaster.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        text.lines().next().and_then(|line| line.trim().parse().ok()).context("postmaster.pid has no pid")
+    }
+
+    /// Writes everything out, so that what is measured next begins with nothing to do.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let mut connection = PgConnection::connect(&self.cluster.url("postgres")).await?;
+        sqlx::query("CHECKPOINT").execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Runs a script of statements.
+    pub async fn run(&self, url: &str, script: &'static str) -> Result<()> {
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::raw_sql(script).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Exact once those who worked on the database have left it.
+    pub async fn counters(&self, url: &str) -> Result<Counters> {
+        let mut connection = PgConnection::connect(url).await?;
+        let (wal_bytes, commits, died, dead): (f64, f64, f64, f64) = sqlx::query_as(
+            "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8,
+                    (SELECT xact_commit::float8 FROM pg_stat_database WHERE datname = current_database()),
+                    coalesce(sum(n_tup_upd + n_tup_del), 0)::float8, coalesce(sum(n_dead_tup), 0)::float8
+             FROM pg_stat_user_tables",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok(Counters { wal_bytes, commits, died, dead })
+    }
+
+    /// Transactions a second of a pgbench script by so many clients at once, for so long or so often (`--time=3`,
+    /// `--transactions=100` each).
+    pub async fn pgbench(&self, url: &str, script: &str, clients: u32, amount: &str) -> Result<f64> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("script.sql");
+        std::fs::write(&file, script)?;
+        let mut command = Command::new(self.programs.join("pgbench"));
+        command.args(["--no-vacuum", "--protocol=prepared", "--jobs=2"]);
+        command.arg(format!("--client={clients}")).arg(amount).arg("--file").arg(file).arg(url);
+        let output = command.env("LC_ALL", "C").output().await.context("cannot run pgbench")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            bail!("pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split_whitespace().next()?.parse().ok());
+        rate.context("pgbench printed no tps")
+    }
+}

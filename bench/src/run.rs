@@ -1,0 +1,153 @@
+//! One run: starts what the chosen scenarios need, does them one after the other, prints and keeps what they find.
+
+use std::{collections::BTreeMap, fs, io::Write as _, path::PathBuf, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    bench::Bench,
+    machine,
+    postgres::Postgres,
+    report::{Report, Table},
+    scenarios::Scenario,
+    server::Store,
+};
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// What to measure, besides the limits of this machine; everything when nothing is named
+    #[arg(value_enum, value_name = "SCENARIO")]
+    pub scenarios: Vec<Scenario>,
+    /// What keeps the jobs
+    #[arg(long, value_enum, default_value_t = Stores::Both)]
+    pub store: Stores,
+    /// Smaller sizes, shorter times and no repetitions: all of it within 15 minutes
+    #[arg(long)]
+    pub quick: bool,
+    /// Keep what an earlier run of the same kind has written, and go on with the rest
+    #[arg(long)]
+    pub resume: bool,
+    /// Where results are written
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    pub folder: PathBuf,
+    /// The folder with the programs of the peers
+    #[arg(long, value_name = "FOLDER")]
+    pub peers: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stores {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
+impl Stores {
+    fn list(self) -> Vec<Store> {
+        match self {
+            Self::Sqlite => vec![Store::Sqlite],
+            Self::Postgres => vec![Store::Postgres],
+            Self::Both => vec![Store::Postgres, Store::Sqlite],
+        }
+    }
+}
+
+pub async fn run(options: Options) -> Result<()> {
+    allow_many_files();
+    let stores = options.store.list();
+    let scenarios = Scenario::chosen(&options.scenarios);
+    fs::create_dir_all(&options.folder).with_context(|| format!("cannot make {}", options.folder.display()))?;
+    // The peers need it whatever keeps our jobs.
+    let needed = stores.contains(&Store::Postgres) || scenarios.contains(&Scenario::Peers);
+    let postgres = if needed { Some(Arc::new(Postgres::start().await?)) } else { None };
+    let folder = postgres.as_ref().map_or_else(|| Ok(std::env::temp_dir()), |postgres| postgres.folder())?;
+    let mut machine = machine::describe(&folder);
+    if let Some(postgres) = &postgres {
+        machine.extend(postgres.settings.iter().map(|(name, value)| (format!("postgres {name}"), value.clone())));
+    }
+    let mut bench = Bench {
+        quick: options.quick,
+        stores,
+        postgres,
+        folder: options.folder,
+        peers: options.peers,
+        machine,
+        limits: BTreeMap::new(),
+    };
+    print(&described(&bench.machine))?;
+    for scenario in scenarios {
+        let name = scenario.name();
+        let file = bench.folder.join(format!("{name}.json"));
+        let earlier = if options.resume { Report::read(&file).filter(|report| is_like(report, &bench)) } else { None };
+        let report = if let Some(report) = earlier {
+            eprintln!("{name}: measured before");
+            report
+        } else {
+            eprintln!("{name}");
+            let report = scenario.run(&bench).await.with_context(|| format!("scenario {name}"))?;
+            report.write(&file)?;
+            report
+        };
+        print(&report.markdown())?;
+        if scenario == Scenario::Limits {
+            bench.limits = report.figures;
+        }
+    }
+    Ok(())
+}
+
+/// Whether that report answers what this run asks.
+fn is_like(report: &Report, bench: &Bench) -> bool {
+    report.quick == bench.quick
+        && bench.stores.iter().all(|store| report.stores.iter().any(|name| name == store.name()))
+}
+
+fn described(machine: &BTreeMap<String, String>) -> String {
+    let mut table = Table::new("", &["measured on", ""]);
+    for (name, value) in machine {
+        table.row([name.as_str().into(), value.as_str().into()]);
+    }
+    table.markdown()
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// A thousand sessions have a connection each; the usual limit is 1,024 files. What is started here inherits it.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Not being allowed shows where it matters: connections fail.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_report_of_the_same_kind_is_taken_over() {
+        let bench = Bench {
+            quick: true,
+            stores: vec![Store::Postgres],
+            postgres: None,
+            folder: PathBuf::new(),
+            peers: None,
+            machine: BTreeMap::new(),
+            limits: BTreeMap::new(),
+        };
+        let report = |quick, stores: &[&str]| Report {
+            quick,
+            stores: stores.iter().map(|&store| store.to_owned()).collect(),
+            ..Report::new("drain")
+        };
+        assert!(is_like(&report(true, &["sqlite", "postgres"]), &bench));
+        assert!(!is_like(&report(true, &["sqlite"]), &bench));
+        assert!(!is_like(&report(false, &["postgres"]), &bench));
+    }
+}

@@ -1,0 +1,142 @@
+//! What a job costs: bytes of log, commits, rows that die, CPU time of each part, and memory.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{
+    bench::{BATCH, BATCHES, Bench, SLOTS, WORKER_ID, drain, one_worker, progress, submit},
+    postgres::Counters,
+    procs,
+    report::{Cell, Report, Table},
+    server::{Database, Server, Store},
+    submit::{Amount, Plan},
+};
+
+const JOBS_QUICK: u64 = 50_000;
+const JOBS: u64 = 200_000;
+/// Callers that submit one job a call.
+const CALLERS: [usize; 2] = [1, 64];
+/// A lone caller needs long.
+const ALONE: u64 = 10;
+
+/// What one step took, in all.
+struct Spent {
+    jobs: u64,
+    counters: Option<Counters>,
+    server: Duration,
+    database: Option<Duration>,
+    /// Of the program that submits or works.
+    client: Duration,
+    memory: procs::Memory,
+}
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("cost");
+    let columns = [
+        "store",
+        "step",
+        "WAL B a job",
+        "commits a job",
+        "rows that died a job",
+        "server CPU µs a job",
+        "database µs",
+        "client µs",
+        "server MiB",
+        "most MiB",
+    ];
+    let mut table = Table::new("64 B of payload", &columns);
+    let jobs = bench.pick(JOBS_QUICK, JOBS);
+    for &store in &bench.stores {
+        let mut steps: Vec<(String, Plan)> = Vec::new();
+        for callers in CALLERS {
+            let jobs = if callers == 1 { jobs / ALONE } else { jobs };
+            steps.push((
+                format!("submit, one a call, {callers} at once"),
+                Plan::new("", WORKER_ID, callers, Amount::Jobs(jobs)),
+            ));
+        }
+        let batches = Plan { batch: BATCH, ..Plan::new("", WORKER_ID, BATCHES, Amount::Jobs(jobs)) };
+        steps.push((format!("submit, batches of {BATCH}"), batches.clone()));
+        let mut whole = Vec::new();
+        for (what, plan) in steps {
+            progress(&format!("{}: {what}", store.name()));
+            let database = bench.database(store).await?;
+            let spent = step(&database, async |server: &Server| {
+                let plan = Plan { endpoints: vec![server.endpoint.clone()], ..plan.clone() };
+                let submitted = submit(plan).await?;
+                Ok((submitted.all, Duration::from_secs_f64(submitted.cpu)))
+            })
+            .await?;
+            table.row(spent.row(store, what));
+            if plan.batch > 1 {
+                progress(&format!("{}: drain", store.name()));
+                let drained = step(&database, async |server: &Server| {
+                    let drained = drain(&server.endpoint, one_worker(&server.endpoint)).await?;
+                    Ok((drained.jobs, Duration::from_secs_f64(drained.cpu)))
+                })
+                .await?;
+                table.row(drained.row(store, format!("drain, {SLOTS} slots")));
+                whole = vec![spent, drained];
+            }
+        }
+        let wal: f64 = whole.iter().filter_map(|spent| Some(spent.counters?.wal_bytes / spent.jobs as f64)).sum();
+        if store == Store::Postgres {
+            report.figures.insert("cost.wal_a_job".to_owned(), wal);
+            report.notes.push(format!("a whole life, submitted in batches and drained: {wal:.0} B of WAL"));
+        }
+    }
+    report.tables.push(table);
+    report.notes.push("each step has a server of its own, and begins after a checkpoint: the pages that it touches first go into the log whole".to_owned());
+    Ok(report)
+}
+
+/// Does `work` on a new server and counts what that takes, to the end of the server.
+async fn step(database: &Database, work: impl AsyncFnOnce(&Server) -> Result<(u64, Duration)>) -> Result<Spent> {
+    let cluster = database.cluster();
+    let server = Server::start(database, &[]).await?;
+    let before = match cluster {
+        Some(cluster) => {
+            cluster.checkpoint().await?;
+            Some((cluster.counters(&database.url).await?, procs::cpu(cluster.pid()?)?))
+        }
+        None => None,
+    };
+    let cpu_before = procs::cpu(server.pid())?;
+    let (jobs, client) = work(&server).await?;
+    let spent = procs::cpu(server.pid())?.saturating_sub(cpu_before);
+    let memory = procs::memory(server.pid())?;
+    let database_spent = match (cluster, before) {
+        (Some(cluster), Some((_, cpu))) => Some(procs::cpu(cluster.pid()?)?.saturating_sub(cpu)),
+        _ => None,
+    };
+    // Its connections tell what they did when they close.
+    server.stop().await?;
+    let counters = match (cluster, before) {
+        (Some(cluster), Some((counters, _))) => Some(cluster.counters(&database.url).await?.since(&counters)),
+        _ => None,
+    };
+    Ok(Spent { jobs, counters, server: spent, database: database_spent, client, memory })
+}
+
+impl Spent {
+    fn row(&self, store: Store, what: String) -> Vec<Cell> {
+        let jobs = self.jobs as f64;
+        let micros = |time: Duration| Cell::from(time.as_secs_f64() * 1e6 / jobs);
+        let nothing = || Cell::from("");
+        let counter =
+            |value: fn(&Counters) -> f64| self.counters.as_ref().map_or_else(nothing, |it| (value(it) / jobs).into());
+        vec![
+            store.name().into(),
+            what.into(),
+            counter(|counters| counters.wal_bytes),
+            counter(|counters| counters.commits),
+            counter(|counters| counters.died),
+            micros(self.server),
+            self.database.map_or_else(nothing, micros),
+            micros(self.client),
+            self.memory.now.into(),
+            self.memory.most.into(),
+        ]
+    }
+}

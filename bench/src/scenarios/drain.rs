@@ -1,0 +1,82 @@
+//! How fast workers get through what is waiting, each job handed to a handler by itself, to the last durable `done`.
+
+use anyhow::Result;
+
+use crate::{
+    bench::{Bench, SLOTS, WORKER_ID, drain, one_worker, preload, progress, warm_up},
+    report::{Cell, Report, Table},
+    server::Store,
+    stats::median,
+    work::Plan,
+};
+
+/// Payload in bytes, worker processes, jobs in a quick run and in a full one.
+const CASES: [(usize, usize, u64, u64); 4] = [
+    (64, 1, 100_000, 200_000),
+    (64, 4, 100_000, 200_000),
+    (2 * 1024, 1, 50_000, 200_000),
+    // As many bytes as 600,000 jobs of 2 KiB.
+    (64 * 1024, 1, 4_000, 20_000),
+];
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("drain");
+    let columns = [
+        "store",
+        "payload B",
+        "worker processes",
+        "jobs",
+        "jobs/s",
+        "of bare acquire and settle",
+        "with its submits, of the bare cycle",
+    ];
+    let mut table = Table::new(format!("No-op handlers, {SLOTS} slots a process"), &columns);
+    for &store in &bench.stores {
+        for (bytes, processes, quick, full) in CASES {
+            let jobs = bench.pick(quick, full);
+            progress(&format!("{}: {jobs} jobs of {bytes} B, {processes} worker processes", store.name()));
+            let (mut rates, mut cycles) = (Vec::new(), Vec::new());
+            for _ in 0..bench.repeats() {
+                let (_database, server) = bench.fresh(store).await?;
+                warm_up(&server.endpoint).await?;
+                let submitted = preload(&server.endpoint, jobs, |plan| {
+                    plan.payload_bytes = bytes;
+                    // A batch is at most 4 MiB.
+                    plan.batch = plan.batch.min(2 * 1024 * 1024 / bytes);
+                })
+                .await?;
+                let plans = (0..processes).flat_map(|_| one_worker(&server.endpoint)).collect();
+                let drained = drain(&server.endpoint, plans).await?;
+                rates.push(drained.rate());
+                cycles.push(jobs as f64 / (submitted.seconds + drained.seconds));
+                server.stop().await?;
+            }
+            let (bare_drain, bare_cycle) = match (store, bytes) {
+                (Store::Postgres, 64) => (bench.limit("sql_drain"), bench.limit("sql_cycle")),
+                (Store::Sqlite, 64) => (None, bench.limit("store_cycle.sqlite")),
+                _ => (None, None),
+            };
+            report.figures.insert(format!("drain.{}.{bytes}.{processes}", store.name()), median(&rates));
+            table.row([
+                store.name().into(),
+                (bytes as f64).into(),
+                (processes as f64).into(),
+                (jobs as f64).into(),
+                (&rates).into(),
+                Cell::share(median(&rates), bare_drain),
+                Cell::share(median(&cycles), bare_cycle),
+            ]);
+        }
+    }
+    report.tables.push(table);
+    if bench.stores.contains(&Store::Sqlite) {
+        report.notes.push("sqlite: the bare cycle is the store alone, in one process without a network".to_owned());
+    }
+    Ok(report)
+}
+
+/// Several worker processes for one worker_id, spread over servers.
+pub(crate) fn processes(endpoints: &[String], count: usize, slots: usize) -> Vec<Plan> {
+    let endpoint = |n: usize| endpoints[n % endpoints.len()].as_str();
+    (0..count).map(|n| Plan::new(endpoint(n), WORKER_ID, slots)).collect()
+}

@@ -1,0 +1,173 @@
+//! Whether anything gets slower as finished jobs pile up: draining, latency, and every call that the dashboard makes.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use jobqueue_shared::proto::v1::{
+    CancelJobRequest, GetJobRequest, GetMetricsRequest, GetThroughputRequest, ListFailedJobsRequest, ListJobsRequest,
+    ListWorkersRequest, job::Status,
+};
+
+use crate::{
+    api::Api,
+    bench::{Bench, WORKER_ID, drain, one_worker, paced, preload, progress, warm_up},
+    report::{Cell, Report, Table},
+    stats::{Percentiles, Times, median},
+    work::{self, Handlers},
+};
+
+/// Finished jobs.
+const LEVELS_QUICK: &[u64] = &[0, 1_000_000];
+const LEVELS: &[u64] = &[0, 1_000_000, 10_000_000];
+/// Jobs of a drain.
+const DRAINED_QUICK: u64 = 100_000;
+const DRAINED: u64 = 200_000;
+const RATE: f64 = 100.0;
+const SECONDS_QUICK: f64 = 5.0;
+const SECONDS: f64 = 30.0;
+/// Of each call of the dashboard.
+const CALLS_QUICK: usize = 50;
+const CALLS: usize = 300;
+/// Jobs of each kind besides done, so that each page has something to show.
+const OTHERS: u64 = 1_000;
+const OTHERS_CANCELLED: i32 = 100;
+/// Finished jobs are made in portions, so that what waits stays small.
+const PORTION: u64 = 500_000;
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("history");
+    let columns = ["store", "finished jobs", "drain, jobs/s", "of empty", "p50 ms at 100/s", "of empty", "p99 ms"];
+    let mut speed = Table::new("Working", &columns);
+    let mut pages =
+        Table::new("What the dashboard asks for", &["store", "finished jobs", "call", "p50 ms", "p95 ms", "max ms"]);
+    for &store in &bench.stores {
+        let (_database, server) = bench.fresh(store).await?;
+        let endpoint = server.endpoint.as_str();
+        warm_up(endpoint).await?;
+        let api = Api::connect(endpoint).await?;
+        others(&api, endpoint).await?;
+        let mut empty: Option<(f64, f64)> = None;
+        let levels = bench.pick(LEVELS_QUICK, LEVELS);
+        for &level in levels {
+            fill(&api, endpoint, level).await?;
+            progress(&format!("{}: with {level} finished jobs", store.name()));
+            let (mut drains, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..bench.repeats() {
+                preload(endpoint, bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
+                drains.push(drain(endpoint, one_worker(endpoint)).await?.rate());
+                let paced = paced(endpoint, RATE, bench.pick(SECONDS_QUICK, SECONDS)).await?;
+                p50.push(paced.start.p50);
+                p99.push(paced.start.p99);
+            }
+            let (drained, started) = (median(&drains), median(&p50));
+            let (empty_drained, empty_started) = *empty.get_or_insert((drained, started));
+            speed.row([
+                store.name().into(),
+                (level as f64).into(),
+                (&drains).into(),
+                Cell::share(drained, Some(empty_drained)),
+                (&p50).into(),
+                Cell::share(started, Some(empty_started)),
+                (&p99).into(),
+            ]);
+            for (call, times) in dashboard(bench, &api).await? {
+                report.figures.insert(format!("history.{}.{level}.{call}.p95", store.name()), times.p95);
+                pages.row([
+                    store.name().into(),
+                    (level as f64).into(),
+                    call.into(),
+                    times.p50.into(),
+                    times.p95.into(),
+                    times.max.into(),
+                ]);
+            }
+        }
+        server.stop().await?;
+    }
+    report.tables.extend([speed, pages]);
+    report.notes.push("finished jobs: those made before; the drains that are measured add to them".to_owned());
+    Ok(report)
+}
+
+/// Works until at least so many jobs are done.
+async fn fill(api: &Api, endpoint: &str, level: u64) -> Result<()> {
+    loop {
+        let missing = level.saturating_sub(api.done().await?);
+        if missing == 0 {
+            return Ok(());
+        }
+        progress(&format!("{missing} more jobs to finish"));
+        preload(endpoint, missing.min(PORTION), |_| {}).await?;
+        drain(endpoint, one_worker(endpoint)).await?;
+    }
+}
+
+/// Some dead letters, cancelled, scheduled jobs.
+async fn others(api: &Api, endpoint: &str) -> Result<()> {
+    let name = "others-";
+    preload(endpoint, OTHERS, |plan| name.clone_into(&mut plan.worker_id)).await?;
+    for job in api.list(Status::Pending, OTHERS_CANCELLED).await? {
+        api.jobs.clone().cancel_job(CancelJobRequest { job_id: job.id, reason: "bench".to_owned() }).await?;
+    }
+    let plan = work::Plan { handlers: Handlers::Failing, ..work::Plan::new(endpoint, name, 100) };
+    let mut worker = crate::child::Child::start(&crate::child::Role::Work(plan)).await?;
+    worker.go().await?;
+    while api.metrics().await?.pending > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    worker.finish::<work::Handled>().await?;
+    Ok(())
+}
+
+/// Every call that a screen makes, one after the other, each many times.
+async fn dashboard(bench: &Bench, api: &Api) -> Result<Vec<(&'static str, Percentiles)>> {
+    let calls = bench.pick(CALLS_QUICK, CALLS);
+    let done = api.list(Status::Done, 1).await?.pop().context("no job is done")?;
+    let list = |status: Status| ListJobsRequest { status: status as i32, ..ListJobsRequest::default() };
+    let of_one = ListJobsRequest { worker_id: format!("{WORKER_ID}0"), ..list(Status::Done) };
+    let of_task = ListJobsRequest { task: "bench".to_owned(), ..list(Status::Done) };
+    let second = ListJobsRequest {
+        page_token: api.jobs.clone().list_jobs(list(Status::Done)).await?.into_inner().next_page_token,
+        ..list(Status::Done)
+    };
+    let everything_of_one = ListJobsRequest { status: 0, ..of_one.clone() };
+    let mut found = Vec::new();
+    macro_rules! timed {
+        ($name:literal, $api:expr, $call:ident, $request:expr) => {{
+            let mut times = Times::new()?;
+            for _ in 0..calls {
+                let (mut client, request) = ($api.clone(), $request);
+                let called = Instant::now();
+                client.$call(request).await?;
+                times.record(called.elapsed());
+            }
+            found.push(($name, times.summary()));
+        }};
+    }
+    timed!("overview: counts", api.jobs, get_metrics, GetMetricsRequest {});
+    timed!(
+        "overview: an hour of throughput",
+        api.jobs,
+        get_throughput,
+        GetThroughputRequest { minutes: 60, ..Default::default() }
+    );
+    timed!(
+        "overview: a day of throughput",
+        api.jobs,
+        get_throughput,
+        GetThroughputRequest { minutes: 1_440, ..Default::default() }
+    );
+    timed!("jobs: all", api.jobs, list_jobs, ListJobsRequest::default());
+    timed!("jobs: pending", api.jobs, list_jobs, list(Status::Pending));
+    timed!("jobs: running", api.jobs, list_jobs, list(Status::Running));
+    timed!("jobs: done", api.jobs, list_jobs, list(Status::Done));
+    timed!("jobs: done, second page", api.jobs, list_jobs, second.clone());
+    timed!("jobs: done of a worker_id", api.jobs, list_jobs, of_one.clone());
+    timed!("jobs: done of a task", api.jobs, list_jobs, of_task.clone());
+    timed!("jobs: all of a worker_id", api.jobs, list_jobs, everything_of_one.clone());
+    timed!("jobs: cancelled", api.jobs, list_jobs, list(Status::Cancelled));
+    timed!("dead letters", api.jobs, list_failed_jobs, ListFailedJobsRequest::default());
+    timed!("one job", api.jobs, get_job, GetJobRequest { job_id: done.id.clone() });
+    timed!("workers", api.admin, list_workers, ListWorkersRequest::default());
+    Ok(found)
+}

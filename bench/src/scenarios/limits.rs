@@ -1,0 +1,208 @@
+//! What this machine allows: the disk, PostgreSQL's commits, the bare statements of ours, the store without a network,
+//! and calls that do nothing. Everything else is given as a share of these.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use jobqueue_server::store::{
+    self, Acquire, Acquired, ConnectOptions, NewJob, NewSession, Registration, SettleAnswer, Settlement, Start, Unit,
+};
+use jobqueue_shared::state::Ending;
+use tokio::task::JoinSet;
+
+use crate::{
+    bench::{BATCH, BATCHES, Bench, progress},
+    echo, machine,
+    report::{Report, Table},
+    server::{Database, Server, Store},
+    submit::payload,
+};
+
+const CYCLE: &str = include_str!("cycle.sql");
+const ROWS: &str =
+    "CREATE TABLE bench_rows (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea NOT NULL)";
+const ONE_ROW: &str = "INSERT INTO bench_rows (payload) VALUES ('{\"n\":1,\"pad\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}');\n";
+const SUBMIT: &str = "SELECT bench_submit(500, 'w' || :client_id);\n";
+const TAKE_AND_SETTLE: &str = "SELECT bench_acquire(500, 'w' || :client_id) AS claims \\gset\n\
+                               SELECT bench_settle(:claims::uuid[], 'w' || :client_id);\n";
+const PLANS: &str = "DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET enable_seqscan = off', current_database());
+    EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+END $$";
+
+/// Of each figure.
+const SECONDS_QUICK: u32 = 2;
+const SECONDS: u32 = 8;
+/// Batches a client has to drain.
+const DRAINED_QUICK: u32 = 100;
+const DRAINED: u32 = 400;
+const CLIENTS: [u32; 3] = [1, 16, 64];
+const CALLERS: [usize; 3] = [1, 16, 64];
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("limits");
+    report.tables.push(Table::new("", &["limit", "per second"]));
+    let mut figure = |what: &str, name: &str, value: f64| {
+        report.figures.insert(name.to_owned(), value);
+        if let (false, [table]) = (what.is_empty(), report.tables.as_mut_slice()) {
+            table.row([what.into(), value.into()]);
+        }
+    };
+    let seconds = bench.pick(SECONDS_QUICK, SECONDS);
+    let time = Duration::from_secs(seconds.into());
+    let folder = bench.postgres.as_ref().map_or_else(|| Ok(std::env::temp_dir()), |postgres| postgres.folder())?;
+    progress("fdatasync");
+    figure("fdatasync of 8 KiB", "fdatasync", machine::fdatasyncs(&folder, time)?);
+
+    if bench.postgres.is_some() {
+        progress("commits of one row, and the bare statements");
+        for (what, name, value) in statements(bench, seconds).await? {
+            figure(&what, &name, value);
+        }
+    }
+    for &store in &bench.stores {
+        progress(&format!("the store by itself, {}", store.name()));
+        let (inserts, cycles) = by_itself(bench, store, time).await?;
+        let name = store.name();
+        figure(
+            &format!("{name}: store alone, insert, jobs in batches of {BATCH}, {BATCHES} tasks"),
+            &format!("store_insert.{name}"),
+            inserts,
+        );
+        figure(&format!("{name}: store alone, insert, acquire, settle, jobs"), &format!("store_cycle.{name}"), cycles);
+    }
+    for callers in CALLERS {
+        progress(&format!("calls that do nothing, {callers} at once"));
+        let (rate, times) = echo::measure(callers, time).await?;
+        figure(&format!("gRPC call that does nothing, {callers} at once"), &format!("echo.{callers}"), rate);
+        figure("", &format!("echo_p50_ms.{callers}"), times.p50);
+    }
+    Ok(report)
+}
+
+/// pgbench: single-row commits, then insert, the whole cycle, and acquire with settle, in jobs.
+async fn statements(bench: &Bench, seconds: u32) -> Result<Vec<(String, String, f64)>> {
+    let postgres = bench.postgres()?;
+    let for_seconds = format!("--time={seconds}");
+    let mut found = Vec::new();
+    let database = Database::in_cluster(postgres)?;
+    postgres.run(&database.url, ROWS).await?;
+    postgres.checkpoint().await?;
+    for clients in CLIENTS {
+        let rate = postgres.pgbench(&database.url, ONE_ROW, clients, &for_seconds).await?;
+        found.push((format!("PostgreSQL: commit of one row, {clients} clients"), format!("commit.{clients}"), rate));
+    }
+    let database = Database::in_cluster(postgres)?;
+    // The server makes the tables.
+    Server::start(&database, &[]).await?.stop().await?;
+    for script in [CYCLE, PLANS] {
+        postgres.run(&database.url, script).await?;
+    }
+    postgres.checkpoint().await?;
+    let batch = BATCH as f64;
+    let clients = BATCHES as u32;
+    let cycle = format!("{SUBMIT}{TAKE_AND_SETTLE}");
+    let rate = postgres.pgbench(&database.url, &cycle, clients, &for_seconds).await?;
+    found.push(("PostgreSQL: bare statements, insert, acquire, settle, jobs".into(), "sql_cycle".into(), rate * batch));
+    let batches = format!("--transactions={}", bench.pick(DRAINED_QUICK, DRAINED));
+    postgres.checkpoint().await?;
+    let rate = postgres.pgbench(&database.url, SUBMIT, clients, &batches).await?;
+    found.push(("PostgreSQL: bare statements, insert, jobs".into(), "sql_insert".into(), rate * batch));
+    let rate = postgres.pgbench(&database.url, TAKE_AND_SETTLE, clients, &batches).await?;
+    found.push(("PostgreSQL: bare statements, acquire, settle, jobs".into(), "sql_drain".into(), rate * batch));
+    Ok(found)
+}
+
+/// Jobs a second that the store takes in this process: inserts alone, and whole cycles.
+async fn by_itself(bench: &Bench, store: Store, time: Duration) -> Result<(f64, f64)> {
+    let database = bench.database(store).await?;
+    let store = store::connect(&ConnectOptions::new(&database.url)).await?;
+    let inserts = together(&store, time, false).await?;
+    let cycles = together(&store, time, true).await?;
+    store.close().await;
+    Ok((inserts, cycles))
+}
+
+async fn together(store: &Arc<dyn store::Store>, time: Duration, whole: bool) -> Result<f64> {
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for task in 0..BATCHES {
+        let worker_id = format!("{}-{task}", if whole { "cycle" } else { "insert" });
+        tasks.spawn(cycles(Arc::clone(store), worker_id, begun + time, whole));
+    }
+    let mut jobs = 0;
+    while let Some(ended) = tasks.join_next().await {
+        jobs += ended??;
+    }
+    Ok(jobs as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Batches until the end, and how many jobs they were.
+async fn cycles(store: Arc<dyn store::Store>, worker_id: String, until: Instant, whole: bool) -> Result<u64> {
+    let session = NewSession {
+        worker_id: worker_id.clone(),
+        host: "bench".to_owned(),
+        pid: 0,
+        version: String::new(),
+        tasks: Vec::new(),
+        slots: BATCH as u32,
+        lease_ms: 3_600_000,
+        predecessors: Vec::new(),
+    };
+    let Registration::New { session_id, .. } = store.register(&session).await? else { bail!("not registered") };
+    let mut jobs = 0;
+    for acquire_no in 1.. {
+        if Instant::now() >= until {
+            break;
+        }
+        let new = (0..BATCH as u64).map(|number| new_job(&worker_id, number)).collect();
+        store.insert(&[Unit { jobs: new }]).await?;
+        jobs += BATCH as u64;
+        if !whole {
+            continue;
+        }
+        let request = Acquire { session_id, acquire_no, max_jobs: BATCH as u32 };
+        let Acquired::Jobs { jobs: leased, .. } = store.acquire(&request).await? else { bail!("the session is gone") };
+        let settlements: Vec<_> = leased
+            .into_iter()
+            .map(|leased| Settlement {
+                session_id,
+                lease: leased.lease,
+                ending: Ending::Complete,
+                text: String::new(),
+                result: None,
+                note: String::new(),
+            })
+            .collect();
+        let answers = store.settle(&settlements).await?;
+        answers.iter().all(|answer| matches!(answer, SettleAnswer::Accepted(_))).then_some(()).context("refused")?;
+    }
+    Ok(jobs)
+}
+
+fn new_job(worker_id: &str, number: u64) -> NewJob {
+    NewJob {
+        worker_id: worker_id.to_owned(),
+        task: "bench".to_owned(),
+        priority: 5,
+        start: Start::Now,
+        payload: payload(number, "", 64),
+        max_retries: 3,
+        retry: None,
+        attempt_timeout_ms: None,
+        key: None,
+    }
+}
+
+/// How long a submit and a start would take if they were nothing but their commits and calls, in ms: one commit for
+/// the submit (an acquire is not waited for), and the two calls in which a job comes and goes.
+pub(crate) fn least_latency(bench: &Bench, store: Store) -> Option<f64> {
+    let commit = match store {
+        Store::Postgres => bench.limit("commit.1")?,
+        Store::Sqlite => bench.limit("fdatasync")?,
+    };
+    Some(1_000.0 / commit + 2.0 * bench.limit("echo_p50_ms.1")?)
+}

@@ -1,0 +1,237 @@
+//! Other durable queues on the same PostgreSQL in the same run, each driven as its documents recommend.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::process::Command;
+
+use crate::{
+    bench::{self, BATCH, BATCHES, Bench, WORKER_ID, one_worker, preload, progress, warm_up},
+    report::{Cell, Report, Table},
+    server::{Database, Store},
+    stats::median,
+    submit::{Amount, Plan},
+};
+
+const CALLERS: [usize; 2] = [16, 64];
+const WARM_UP: f64 = 1.0;
+const SECONDS_QUICK: f64 = 3.0;
+const SECONDS: f64 = 10.0;
+const DRAINED_QUICK: u64 = 20_000;
+const DRAINED: u64 = 200_000;
+const RATE: f64 = 100.0;
+const LATENCY_SECONDS_QUICK: f64 = 5.0;
+const LATENCY_SECONDS: f64 = 30.0;
+
+/// A queue to compare with.
+struct Peer {
+    name: &'static str,
+    /// What becomes of finished jobs.
+    finished: &'static str,
+    program: Program,
+}
+
+enum Program {
+    Rust(&'static str),
+    Node(&'static str),
+}
+
+const PEERS: [Peer; 4] = [
+    Peer { name: "graphile_worker (crates.io)", finished: "deleted", program: Program::Rust("graphile_worker") },
+    Peer { name: "apalis-postgres (crates.io)", finished: "kept", program: Program::Rust("apalis_postgres") },
+    Peer { name: "graphile-worker (npm)", finished: "deleted", program: Program::Node("graphile-worker.mjs") },
+    Peer { name: "pg-boss (npm)", finished: "kept", program: Program::Node("pg-boss.mjs") },
+];
+
+/// What a peer's program is told to do.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+enum Step {
+    Submit { callers: usize, batch: usize, warm_up: f64, measure: f64 },
+    Drain { jobs: u64 },
+    Latency { rate: f64, warm_up: f64, measure: f64 },
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Rate {
+    jobs: f64,
+    seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Latency {
+    p50: f64,
+    p99: f64,
+}
+
+/// One row: a value a repetition.
+#[derive(Debug, Default)]
+struct Row {
+    submit: [Vec<f64>; CALLERS.len()],
+    batches: Vec<f64>,
+    drain: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("peers");
+    let folder = bench.peers.as_deref().context("cargo xtask bench prepares the peers; this was run without it")?;
+    let mut columns: Vec<String> = vec!["queue".into(), "finished jobs".into()];
+    columns.extend(CALLERS.map(|callers| format!("submits/s, {callers} at once")));
+    columns.push(format!("batches of {BATCH}, jobs/s"));
+    columns.push(format!("drain of {}, jobs/s", bench.pick(DRAINED_QUICK, DRAINED)));
+    columns.extend([format!("p50 ms at {RATE}/s"), "p99 ms".to_owned()]);
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut table = Table::new("", &columns);
+    let mut versus = Table::new("jobqueue against the best of each column", &columns);
+
+    let mut rows = Vec::new();
+    for peer in PEERS {
+        progress(peer.name);
+        let mut row = Row::default();
+        for _ in 0..bench.repeats() {
+            measure(bench, folder, &peer, &mut row).await?;
+        }
+        table.row(row.cells(peer.name, peer.finished));
+        rows.push(row);
+    }
+    for &store in &bench.stores {
+        progress(&format!("jobqueue on {}", store.name()));
+        let mut row = Row::default();
+        for _ in 0..bench.repeats() {
+            ours(bench, store, &mut row).await?;
+        }
+        let name = format!("**jobqueue** on {}", store.name());
+        table.row(row.cells(&name, "kept"));
+        let ratios = row.against(&rows);
+        for (column, ratio) in ["submit.16", "submit.64", "batches", "drain", "p50", "p99"].iter().zip(ratios) {
+            report.figures.insert(format!("peers.{}.{column}", store.name()), ratio);
+        }
+        let cells = ratios.map(|ratio| Cell::from(format!("× {}", crate::report::number(ratio))));
+        versus.row([Cell::from(name), "kept".into()].into_iter().chain(cells));
+    }
+    report.tables.extend([table, versus]);
+    report.notes.push("latency: from the submit call to the handler's first line, submitter and worker in one process; below × 1 is sooner".to_owned());
+    report.notes.push("pg-boss calls a handler with a batch, all others with one job".to_owned());
+    Ok(report)
+}
+
+async fn measure(bench: &Bench, folder: &Path, peer: &Peer, row: &mut Row) -> Result<()> {
+    let measure = bench.pick(SECONDS_QUICK, SECONDS);
+    let submit = |callers, batch| Step::Submit { callers, batch, warm_up: WARM_UP, measure };
+    let rate = |rate: Rate| rate.jobs / rate.seconds;
+    for (values, callers) in row.submit.iter_mut().zip(CALLERS) {
+        values.push(rate(step(bench, folder, peer, submit(callers, 1)).await?));
+    }
+    row.batches.push(rate(step(bench, folder, peer, submit(BATCHES, BATCH)).await?));
+    let jobs = bench.pick(DRAINED_QUICK, DRAINED);
+    row.drain.push(rate(step(bench, folder, peer, Step::Drain { jobs }).await?));
+    let measure = bench.pick(LATENCY_SECONDS_QUICK, LATENCY_SECONDS);
+    let latency: Latency = step(bench, folder, peer, Step::Latency { rate: RATE, warm_up: WARM_UP, measure }).await?;
+    row.p50.push(latency.p50);
+    row.p99.push(latency.p99);
+    Ok(())
+}
+
+/// Runs a peer's program on a fresh database.
+async fn step<T: DeserializeOwned>(bench: &Bench, folder: &Path, peer: &Peer, step: Step) -> Result<T> {
+    let database = bench.database(Store::Postgres).await?;
+    let mut command = peer.command(folder);
+    command.arg(&database.url).arg(serde_json::to_string(&step)?);
+    let output = command.output().await.with_context(|| format!("cannot run {}", peer.name))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.lines().last() {
+        Some(line) if output.status.success() => {
+            serde_json::from_str(line).with_context(|| format!("{} printed {line}", peer.name))
+        }
+        _ => bail!("{}: {step:?} failed: {}", peer.name, String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// The same steps by ourselves.
+async fn ours(bench: &Bench, store: Store, row: &mut Row) -> Result<()> {
+    let amount = Amount::Seconds { warm_up: WARM_UP, measure: bench.pick(SECONDS_QUICK, SECONDS) };
+    let plan = |callers, batch| Plan { batch, ..Plan::new("", WORKER_ID, callers, amount) };
+    for (values, callers) in row.submit.iter_mut().zip(CALLERS) {
+        values.push(submitted(bench, store, plan(callers, 1)).await?);
+    }
+    row.batches.push(submitted(bench, store, plan(BATCHES, BATCH)).await?);
+    let (_database, server): (Database, _) = bench.fresh(store).await?;
+    warm_up(&server.endpoint).await?;
+    preload(&server.endpoint, bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
+    row.drain.push(bench::drain(&server.endpoint, one_worker(&server.endpoint)).await?.rate());
+    server.stop().await?;
+    let (_database, server) = bench.fresh(store).await?;
+    let paced = bench::paced(&server.endpoint, RATE, bench.pick(LATENCY_SECONDS_QUICK, LATENCY_SECONDS)).await?;
+    row.p50.push(paced.start.p50);
+    row.p99.push(paced.start.p99);
+    server.stop().await
+}
+
+async fn submitted(bench: &Bench, store: Store, plan: Plan) -> Result<f64> {
+    let (_database, server) = bench.fresh(store).await?;
+    let found = bench::submit(Plan { endpoints: vec![server.endpoint.clone()], ..plan }).await?;
+    server.stop().await?;
+    Ok(found.rate())
+}
+
+impl Peer {
+    fn command(&self, folder: &Path) -> Command {
+        match self.program {
+            Program::Rust(name) => Command::new(folder.join("rust/target/release").join(name)),
+            Program::Node(script) => {
+                let node = folder.join("node");
+                let mut command = Command::new(node.join("node_modules/node/bin/node"));
+                command.arg(node.join(script)).current_dir(node);
+                command
+            }
+        }
+    }
+}
+
+impl Row {
+    fn values(&self) -> [&Vec<f64>; 6] {
+        let [few, many] = &self.submit;
+        [few, many, &self.batches, &self.drain, &self.p50, &self.p99]
+    }
+
+    fn cells(&self, name: &str, finished: &str) -> Vec<Cell> {
+        let values = self.values().map(Cell::from);
+        [Cell::from(name), finished.into()].into_iter().chain(values).collect()
+    }
+
+    /// Each median as a multiple of the best of the others: the largest rate, the smallest time.
+    fn against(&self, others: &[Self]) -> [f64; 6] {
+        let times = 4;
+        std::array::from_fn(|column| {
+            let all = others.iter().map(|row| median(row.values()[column]));
+            let best = if column < times { all.fold(0.0, f64::max) } else { all.fold(f64::INFINITY, f64::min) };
+            median(self.values()[column]) / best
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(rate: f64, time: f64) -> Row {
+        let rates = || vec![rate];
+        Row { submit: [rates(), rates()], batches: rates(), drain: rates(), p50: vec![time], p99: vec![time] }
+    }
+
+    #[test]
+    fn rates_are_compared_with_the_fastest_and_times_with_the_soonest() {
+        let ratios = row(300.0, 1.0).against(&[row(100.0, 2.0), row(50.0, 4.0)]);
+        assert_eq!(ratios.map(|ratio| (ratio * 10.0) as i64), [30, 30, 30, 30, 5, 5]);
+    }
+
+    #[test]
+    fn peers_are_told_their_step_as_their_programs_read_it() {
+        let submit = Step::Submit { callers: 16, batch: 1, warm_up: 1.0, measure: 3.0 };
+        let text = r#"{"step":"submit","callers":16,"batch":1,"warm_up":1.0,"measure":3.0}"#;
+        assert_eq!(serde_json::to_string(&submit).unwrap(), text);
+    }
+}

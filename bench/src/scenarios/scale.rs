@@ -1,0 +1,182 @@
+//! What more servers, workers and worker_ids change, and what a thousand sessions cost that have nothing to do.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::drain::processes;
+use crate::{
+    bench::{Bench, SLOTS, WORKER_ID, drain, preload, progress, submit, warm_up},
+    child::{Child, Role},
+    procs,
+    report::{Report, Table},
+    server::{Database, Server, Store},
+    submit::{Amount, Plan},
+    work::{self, Handled},
+};
+
+const SERVERS: [usize; 3] = [1, 2, 4];
+const WORKERS_QUICK: &[usize] = &[1, 8, 64];
+const WORKERS: &[usize] = &[1, 2, 4, 8, 16, 32, 64];
+const WORKER_IDS_QUICK: &[usize] = &[1, 1_000];
+const WORKER_IDS: &[usize] = &[1, 10, 100, 1_000];
+const DRAINED_QUICK: u64 = 50_000;
+const DRAINED: u64 = 200_000;
+/// Slots of all workers together.
+const SLOTS_IN_ALL: usize = 1_000;
+const WORKER_PROCESSES: usize = 2;
+const CALLERS: usize = 64;
+const SUBMIT_SECONDS_QUICK: f64 = 2.0;
+const SUBMIT_SECONDS: f64 = 10.0;
+const IDLE_SESSIONS: usize = 1_000;
+/// Until every session has registered, waits, and beats in its turn.
+const IDLE_SETTLES: Duration = Duration::from_secs(12);
+const IDLE_SECONDS_QUICK: u64 = 20;
+const IDLE_SECONDS: u64 = 120;
+/// Each of the sessions has a connection of its own.
+const MANY_CONNECTIONS: [&str; 2] = ["--max-connections", "4000"];
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("scale");
+    if bench.stores.contains(&Store::Postgres) {
+        report.tables.push(servers(bench).await?);
+    }
+    let title = format!("One server, {SLOTS_IN_ALL} slots in all");
+    let mut workers = Table::new(title.clone(), &["store", "workers of one worker_id", "drain, jobs/s"]);
+    let mut ids = Table::new(title, &["store", "worker_ids, a worker each", "drain, jobs/s"]);
+    let columns = ["store", "sessions", "server, % of a core", "database, % of a core", "server MiB", "most MiB"];
+    let mut idle = Table::new("Nothing to do", &columns);
+    for &store in &bench.stores {
+        for &count in bench.pick(WORKERS_QUICK, WORKERS) {
+            progress(&format!("{}: {count} workers", store.name()));
+            let rates = drained(bench, store, 1, count).await?;
+            workers.row([store.name().into(), (count as f64).into(), (&rates).into()]);
+        }
+        for &count in bench.pick(WORKER_IDS_QUICK, WORKER_IDS) {
+            progress(&format!("{}: {count} worker_ids", store.name()));
+            let rates = drained(bench, store, count, 1).await?;
+            ids.row([store.name().into(), (count as f64).into(), (&rates).into()]);
+        }
+        for sessions in [0, IDLE_SESSIONS] {
+            progress(&format!("{}: {sessions} idle sessions", store.name()));
+            let found = idling(bench, store, sessions).await?;
+            if sessions > 0 {
+                report.figures.insert(format!("idle.{}.server", store.name()), found.server);
+                report.figures.insert(format!("idle.{}.mib", store.name()), found.memory.now);
+            }
+            idle.row([
+                store.name().into(),
+                (sessions as f64).into(),
+                (found.server * 100.0).into(),
+                found.database.map_or_else(|| "".into(), |share| (share * 100.0).into()),
+                found.memory.now.into(),
+                found.memory.most.into(),
+            ]);
+        }
+    }
+    report.tables.extend([workers, ids, idle]);
+    report.notes.push(format!("idle workers: one process with a connection a session, at most {MANY_CONNECTIONS:?}"));
+    Ok(report)
+}
+
+/// Servers on one database: a drain by four worker processes spread over them, and submits to all of them.
+async fn servers(bench: &Bench) -> Result<Table> {
+    let mut table = Table::new("Servers on one PostgreSQL", &["servers", "drain, jobs/s", "submits/s, 64 at once"]);
+    for count in SERVERS {
+        progress(&format!("{count} servers"));
+        let (mut drains, mut submits) = (Vec::new(), Vec::new());
+        for _ in 0..bench.repeats() {
+            let database = bench.database(Store::Postgres).await?;
+            let mut running = Vec::new();
+            for _ in 0..count {
+                running.push(Server::start(&database, &[]).await?);
+            }
+            let endpoints: Vec<String> = running.iter().map(|server| server.endpoint.clone()).collect();
+            warm_up(&endpoints[0]).await?;
+            preload(&endpoints[0], bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
+            drains.push(drain(&endpoints[0], processes(&endpoints, 4, SLOTS)).await?.rate());
+            let measure = bench.pick(SUBMIT_SECONDS_QUICK, SUBMIT_SECONDS);
+            let plan = Plan::new("", WORKER_ID, CALLERS, Amount::Seconds { warm_up: 1.0, measure });
+            submits.push(submit(Plan { endpoints, ..plan }).await?.rate());
+            for server in running {
+                server.stop().await?;
+            }
+        }
+        table.row([(count as f64).into(), (&drains).into(), (&submits).into()]);
+    }
+    Ok(table)
+}
+
+/// Jobs a second with so many worker_ids and workers for each.
+async fn drained(bench: &Bench, store: Store, worker_ids: usize, workers: usize) -> Result<Vec<f64>> {
+    let mut rates = Vec::new();
+    for _ in 0..bench.repeats() {
+        let database = bench.database(store).await?;
+        let server = Server::start(&database, &MANY_CONNECTIONS).await?;
+        let endpoint = server.endpoint.as_str();
+        preload(endpoint, bench.pick(DRAINED_QUICK, DRAINED), |plan| plan.worker_ids = worker_ids).await?;
+        let slots = (SLOTS_IN_ALL / (worker_ids * workers)).clamp(1, SLOTS);
+        let plan = work::Plan { worker_ids, workers, ..work::Plan::new(endpoint, WORKER_ID, slots) };
+        rates.push(drain(endpoint, shared_out(&plan)).await?.rate());
+        server.stop().await?;
+    }
+    Ok(rates)
+}
+
+/// The same work for several processes, where there is enough of it.
+fn shared_out(plan: &work::Plan) -> Vec<work::Plan> {
+    let halves = |count: usize| [count.div_ceil(WORKER_PROCESSES), count / WORKER_PROCESSES];
+    if plan.worker_ids > 1 {
+        let [first, second] = halves(plan.worker_ids);
+        let one = work::Plan { worker_ids: first, ..plan.clone() };
+        return vec![one, work::Plan { first: first + plan.first, worker_ids: second, ..plan.clone() }];
+    }
+    let halves = halves(plan.workers).into_iter().filter(|&workers| workers > 0);
+    halves.map(|workers| work::Plan { workers, ..plan.clone() }).collect()
+}
+
+struct Idle {
+    /// Cores.
+    server: f64,
+    database: Option<f64>,
+    memory: procs::Memory,
+}
+
+async fn idling(bench: &Bench, store: Store, sessions: usize) -> Result<Idle> {
+    let database: Database = bench.database(store).await?;
+    let server = Server::start(&database, &MANY_CONNECTIONS).await?;
+    let plan = work::Plan { worker_ids: sessions, ..work::Plan::new(&server.endpoint, "idle-", 1) };
+    let mut workers = Child::start(&Role::Work(plan)).await?;
+    workers.go().await?;
+    tokio::time::sleep(IDLE_SETTLES).await;
+    let postmaster = database.cluster().map(|cluster| cluster.pid()).transpose()?;
+    let cpu = |pid: Option<u32>| pid.map(procs::cpu).transpose();
+    let (before, database_before, since) = (procs::cpu(server.pid())?, cpu(postmaster)?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(bench.pick(IDLE_SECONDS_QUICK, IDLE_SECONDS))).await;
+    let time = since.elapsed().as_secs_f64();
+    let used = procs::cpu(server.pid())?.saturating_sub(before).as_secs_f64() / time;
+    let database_used = match (database_before, cpu(postmaster)?) {
+        (Some(before), Some(after)) => Some((after.saturating_sub(before)).as_secs_f64() / time),
+        _ => None,
+    };
+    let memory = procs::memory(server.pid())?;
+    workers.finish::<Handled>().await?;
+    server.stop().await?;
+    Ok(Idle { server: used, database: database_used, memory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_is_shared_out_without_loss() {
+        let plan = work::Plan { first: 3, worker_ids: 101, ..work::Plan::new("", "w", 1) };
+        let parts = shared_out(&plan);
+        assert_eq!(parts.iter().map(|part| (part.first, part.worker_ids)).collect::<Vec<_>>(), [(3, 51), (54, 50)]);
+        let lone = shared_out(&work::Plan::new("", "w", 1));
+        assert_eq!(lone.len(), 1);
+        let many = shared_out(&work::Plan { workers: 5, ..work::Plan::new("", "w", 1) });
+        assert_eq!(many.iter().map(|part| part.workers).collect::<Vec<_>>(), [3, 2]);
+    }
+}

@@ -1,0 +1,79 @@
+//! How many jobs a second are acknowledged as stored.
+
+use anyhow::Result;
+
+use crate::{
+    bench::{BATCH, BATCHES, Bench, WORKER_ID, progress, submit},
+    report::{Cell, Report, Table},
+    server::Store,
+    submit::{Amount, Plan},
+};
+
+const CALLERS: [usize; 4] = [1, 16, 64, 256];
+/// Callers of the run in which each job has an idempotency key.
+const KEYED_CALLERS: usize = 64;
+const WARM_UP: f64 = 1.0;
+const SECONDS_QUICK: f64 = 3.0;
+const SECONDS: f64 = 10.0;
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("submit");
+    let columns = ["store", "submitting", "jobs/s", "call p50 ms", "call p99 ms", "of its limit", "the limit"];
+    let mut table = Table::new("64 B of payload", &columns);
+    let amount = Amount::Seconds { warm_up: WARM_UP, measure: bench.pick(SECONDS_QUICK, SECONDS) };
+    for &store in &bench.stores {
+        let mut plans: Vec<(String, Plan)> = CALLERS
+            .iter()
+            .map(|&callers| (format!("one a call, {callers} at once"), Plan::new("", WORKER_ID, callers, amount)))
+            .collect();
+        let keyed = Plan { keyed: true, ..Plan::new("", WORKER_ID, KEYED_CALLERS, amount) };
+        plans.push((format!("one a call, {KEYED_CALLERS} at once, each with a key"), keyed));
+        let batches = Plan { batch: BATCH, ..Plan::new("", WORKER_ID, BATCHES, amount) };
+        plans.push((format!("batches of {BATCH}, {BATCHES} at once"), batches));
+        for (what, plan) in plans {
+            progress(&format!("{}: {what}", store.name()));
+            let (mut rates, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..bench.repeats() {
+                let (_database, server) = bench.fresh(store).await?;
+                let found = submit(Plan { endpoints: vec![server.endpoint.clone()], ..plan.clone() }).await?;
+                rates.push(found.rate());
+                p50.push(found.calls.p50);
+                p99.push(found.calls.p99);
+                server.stop().await?;
+            }
+            let rate = crate::stats::median(&rates);
+            let (limit, name) = limit(bench, store, &plan);
+            let share = Cell::share(rate, limit);
+            report.figures.insert(figure(store, &plan), rate);
+            table.row([
+                store.name().into(),
+                what.into(),
+                (&rates).into(),
+                (&p50).into(),
+                (&p99).into(),
+                share,
+                name.into(),
+            ]);
+        }
+    }
+    report.tables.push(table);
+    Ok(report)
+}
+
+fn figure(store: Store, plan: &Plan) -> String {
+    let how = match (plan.batch > 1, plan.keyed) {
+        (true, _) => "batches".to_owned(),
+        (_, true) => "keyed".to_owned(),
+        _ => plan.callers.to_string(),
+    };
+    format!("submit.{}.{how}", store.name())
+}
+
+/// A call a job cannot be faster than a call that does nothing; a batch not faster than the rows can be inserted.
+fn limit(bench: &Bench, store: Store, plan: &Plan) -> (Option<f64>, &'static str) {
+    match (plan.batch > 1, store) {
+        (true, Store::Postgres) => (bench.limit("sql_insert"), "bare inserts"),
+        (true, Store::Sqlite) => (bench.limit("store_insert.sqlite"), "the store alone"),
+        (false, _) => (bench.limit(&format!("echo.{}", plan.callers.min(64))), "calls that do nothing"),
+    }
+}

@@ -1,0 +1,117 @@
+//! Workers whose handlers do next to nothing: the library as programs use it, every job handed to a handler by itself.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::Result;
+use async_trait::async_trait;
+use jobqueue_worker::{Context, Handler, HandlerError, HandlerResult, Output, Worker};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    child::Parent,
+    procs,
+    submit::{FAIL_ONCE, worker_id},
+};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// One or more servers; the workers are spread over them.
+    pub endpoints: Vec<String>,
+    /// One worker for each of `worker_id` followed by `first` to `first + worker_ids - 1`.
+    pub worker_id: String,
+    pub first: usize,
+    pub worker_ids: usize,
+    /// Workers, a session each, for every worker_id.
+    pub workers: usize,
+    /// Jobs that each runs at once.
+    pub slots: usize,
+    pub handlers: Handlers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handlers {
+    /// Nothing is done and nothing returned.
+    NoOp,
+    /// As asked for by payloads: fails at the first attempt.
+    AsAsked,
+    /// Every job is a dead letter.
+    Failing,
+}
+
+/// What came to the handlers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Handled {
+    pub calls: u64,
+    /// Seconds of CPU time that this process used for it.
+    pub cpu: f64,
+    /// The most memory that this process had, in MiB.
+    pub memory: f64,
+}
+
+impl Plan {
+    /// One worker for the first worker_id of that name.
+    pub fn new(endpoint: &str, worker_id: &str, slots: usize) -> Self {
+        Self {
+            endpoints: vec![endpoint.to_owned()],
+            worker_id: worker_id.to_owned(),
+            first: 0,
+            worker_ids: 1,
+            workers: 1,
+            slots,
+            handlers: Handlers::NoOp,
+        }
+    }
+}
+
+struct Job {
+    handlers: Handlers,
+    calls: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Handler for Job {
+    async fn handle(&self, context: Context) -> HandlerResult {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        match self.handlers {
+            Handlers::AsAsked if context.attempt() == 1 && context.payload_json().contains(FAIL_ONCE) => {
+                Err(HandlerError::retry("asked to fail once"))
+            }
+            Handlers::NoOp | Handlers::AsAsked => Ok(Output::none()),
+            Handlers::Failing => Err(HandlerError::permanent("asked to fail")),
+        }
+    }
+}
+
+pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
+    let calls = Arc::new(AtomicU64::new(0));
+    let stop = CancellationToken::new();
+    let count = plan.worker_ids * plan.workers;
+    let workers: Vec<Worker> = (0..count)
+        .map(|n| {
+            let endpoint = &plan.endpoints[n % plan.endpoints.len()];
+            let name = worker_id(&plan.worker_id, (plan.first + n % plan.worker_ids) as u64);
+            let job = Job { handlers: plan.handlers, calls: Arc::clone(&calls) };
+            Worker::builder(endpoint.as_str(), name).fallback(job).concurrency(plan.slots).build()
+        })
+        .collect::<Result<_, _>>()?;
+    parent.ready("work").await?;
+    let cpu = procs::cpu(std::process::id())?;
+    let mut running = JoinSet::new();
+    for worker in workers {
+        running.spawn(worker.run(stop.clone().cancelled_owned()));
+    }
+    parent.closed().await?;
+    stop.cancel();
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    let pid = std::process::id();
+    let (cpu, memory) = (procs::cpu(pid)?.saturating_sub(cpu).as_secs_f64(), procs::memory(pid)?.most);
+    Parent::say(&Handled { calls: calls.load(Ordering::Relaxed), cpu, memory })
+}

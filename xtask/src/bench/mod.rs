@@ -1,0 +1,174 @@
+//! `cargo xtask bench`: builds release programs, prepares the peers, and hands over to `jobqueue-bench`; or profiles, or
+//! measures pure functions alone.
+
+mod instructions;
+mod profile;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::process;
+use crate::progress::{Plan, Task};
+use crate::setup::{self, Need};
+use crate::workspace::{Workspace, cargo};
+
+/// Names that the binary knows what to do with, but for those below.
+const PEERS: &str = "peers";
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args)]
+struct Run {
+    /// What to measure, besides the limits of this machine: submit, drain, mixed, latency, history, pinned, scale, cost,
+    /// peers; everything when nothing is named
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// What keeps the jobs
+    #[arg(long, value_name = "STORE", value_parser = ["sqlite", "postgres", "both"], default_value = "both")]
+    store: String,
+    /// Smaller sizes, shorter times, no repetitions: all of it within 15 minutes
+    #[arg(long)]
+    quick: bool,
+    /// Keep what an earlier run of the same kind has written to target/bench, and go on with the rest
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Records where the time goes, and draws it: target/bench/<WHAT>-<process>.svg
+    Profile(profile::Options),
+    /// Pure functions by themselves: times by criterion, and instructions by callgrind
+    Pure {
+        /// Only count instructions, which are the same on a busy machine
+        #[arg(long)]
+        instructions: bool,
+    },
+}
+
+/// What keeps the jobs of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    Sqlite,
+    Postgres,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    match &options.what {
+        None => measure(workspace, &options.run),
+        Some(What::Profile(options)) => profile::run(workspace, options),
+        Some(What::Pure { instructions }) => pure(workspace, *instructions),
+    }
+}
+
+fn measure(workspace: &Workspace, options: &Run) -> Result<ExitCode> {
+    let with_peers = options.scenarios.is_empty() || options.scenarios.iter().any(|name| name == PEERS);
+    let mut needs = vec![Need::Postgres];
+    if with_peers {
+        needs.extend([Need::Node, Need::BenchPeers]);
+    }
+    let mut plan = setup::plan(workspace, &needs)?;
+    plan.push(programs(workspace));
+    if with_peers {
+        plan.push(peers(workspace));
+    }
+    plan.run()?;
+    let mut bench = Command::new(program(workspace));
+    bench.current_dir(&workspace.root).arg("run").args(&options.scenarios).args(["--store", &options.store]);
+    bench.arg("--folder").arg(results(workspace)).arg("--peers").arg(workspace.root.join("bench/peers"));
+    bench.args(options.quick.then_some("--quick")).args(options.resume.then_some("--resume"));
+    let status = bench.status().context("cannot run jobqueue-bench")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn pure(workspace: &Workspace, instructions_only: bool) -> Result<ExitCode> {
+    let mut plan = setup::plan(workspace, &[Need::Valgrind])?;
+    plan.push(programs(workspace));
+    plan.run()?;
+    print!("{}", instructions::table(&instructions::count(workspace)?));
+    if !instructions_only {
+        let mut bench = cargo();
+        bench.current_dir(&workspace.root).args(["bench", "--package", "jobqueue-bench"]);
+        let status = bench.status().context("cannot run cargo bench")?;
+        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The server and the bench, as released.
+fn programs(workspace: &Workspace) -> Task<'_> {
+    Task::new("server and bench", "release build", move |step| {
+        let mut build = cargo();
+        build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
+        build.args(["build", "--release", "--bins", "--package", "jobqueue-server", "--package", "jobqueue-bench"]);
+        process::logged(&mut build, &workspace.log("bench"), step)
+    })
+}
+
+/// The peers that are written in Rust, in their own workspace.
+fn peers(workspace: &Workspace) -> Task<'_> {
+    Task::new("the peers written in Rust", "release build", move |step| {
+        let mut build = cargo();
+        build.current_dir(workspace.root.join("bench/peers/rust")).env("CARGO_TERM_COLOR", "never");
+        build.args(["build", "--release", "--locked", "--bins", "--target-dir", "target"]);
+        process::logged(&mut build, &workspace.log("bench-peers"), step)
+    })
+}
+
+fn program(workspace: &Workspace) -> PathBuf {
+    workspace.binary("release", "jobqueue-bench")
+}
+
+/// Where results and pictures are written.
+fn results(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("bench")
+}
+
+/// Runs what has to be there before.
+fn prepare(workspace: &Workspace, needs: &[Need]) -> Result<()> {
+    let mut plan: Plan<'_> = setup::plan(workspace, needs)?;
+    plan.push(programs(workspace));
+    plan.run()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &[&str]) -> Result<Options, clap::Error> {
+        let words = std::iter::once("bench").chain(line.iter().copied());
+        Line::try_parse_from(words).map(|line| line.options)
+    }
+
+    #[test]
+    fn scenarios_and_flags_are_told_from_the_other_things_to_do() {
+        let options = parse(&["drain", "peers", "--quick", "--store", "postgres"]).unwrap();
+        assert_eq!(
+            (options.run.scenarios, options.run.store.as_str()),
+            (vec!["drain".into(), "peers".into()], "postgres")
+        );
+        assert!(options.what.is_none() && options.run.quick && !options.run.resume);
+        assert!(parse(&[]).unwrap().run.scenarios.is_empty());
+        assert!(matches!(parse(&["pure", "--instructions"]).unwrap().what, Some(What::Pure { instructions: true })));
+        assert!(matches!(parse(&["profile", "drain"]).unwrap().what, Some(What::Profile(_))));
+        assert!(parse(&["--store", "oracle"]).is_err());
+    }
+}

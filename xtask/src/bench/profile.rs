@@ -1,0 +1,75 @@
+//! `cargo xtask bench profile`: perf records, inferno draws.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use super::{Store, prepare, program, results};
+use crate::setup::Need;
+use crate::workspace::Workspace;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[arg(value_enum)]
+    what: What,
+    /// What keeps the jobs
+    #[arg(long, value_enum, default_value = "postgres")]
+    store: Store,
+}
+
+/// What is done while it is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// 64 callers that submit one job a call
+    Submit,
+    /// A no-op worker that works off what waits
+    Drain,
+}
+
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    prepare(workspace, &[Need::Postgres, Need::Perf, Need::Inferno])?;
+    let folder = results(workspace);
+    std::fs::create_dir_all(&folder)?;
+    let what = name(&options.what);
+    let mut bench = Command::new(program(workspace));
+    bench.args(["profile", &what, "--store", &name(&options.store)]).arg("--folder").arg(&folder);
+    if !bench.status().context("cannot run jobqueue-bench")?.success() {
+        bail!("nothing was recorded. Without root, perf needs kernel.perf_event_paranoid to be 1 or less");
+    }
+    for part in ["server", "client", "postgres"] {
+        let recording = folder.join(format!("{what}-{part}.perf"));
+        if part == "postgres" && options.store == Store::Sqlite {
+            continue;
+        }
+        let picture = recording.with_extension("svg");
+        draw(workspace, &recording, &picture, &format!("{what}: {part}"))?;
+        println!("{}", picture.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `perf script | inferno-collapse-perf | inferno-flamegraph > picture`.
+fn draw(workspace: &Workspace, recording: &Path, picture: &Path, title: &str) -> Result<()> {
+    let quiet = || Stdio::null();
+    // Looking inlined functions up takes minutes.
+    let mut script = Command::new("perf");
+    script.args(["script", "--no-inline", "--input"]).arg(recording).stdout(Stdio::piped()).stderr(quiet());
+    let mut script = script.spawn().context("cannot run perf script")?;
+    let samples = script.stdout.take().context("no output")?;
+    let mut collapse = Command::new(workspace.tool("inferno-collapse-perf"));
+    let mut collapse = collapse.stdin(samples).stdout(Stdio::piped()).stderr(quiet()).spawn()?;
+    let stacks = collapse.stdout.take().context("no output")?;
+    let mut flamegraph = Command::new(workspace.tool("inferno-flamegraph"));
+    let drawn = flamegraph.args(["--title", title]).stdin(stacks).stdout(File::create(picture)?).status()?;
+    if !(script.wait()?.success() && collapse.wait()?.success() && drawn.success()) {
+        bail!("{} could not be drawn from {}", picture.display(), recording.display());
+    }
+    Ok(())
+}
+
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
