@@ -407,15 +407,16 @@ impl Site {
         fired
     }
 
-    /// How often somebody has logged that there was no space.
+    /// How often somebody has logged that there was no space. PostgreSQL's log is on the full disk itself, and may not
+    /// have found room to say so; the servers' are not.
     fn complaints_of_space(&self) -> Result<usize> {
-        Ok(match &self.database {
-            Database::Postgres { primary, .. } => primary.log()?.matches("No space left on device").count(),
-            Database::Sqlite(_) => {
-                let log = self.servers[0].running.as_ref().map(Running::log).unwrap_or_default();
-                log.matches("the storage is full").count() + log.matches("disk is full").count()
-            }
-        })
+        let mut logs: Vec<String> =
+            self.servers.iter().filter_map(|server| server.running.as_ref()).map(Running::log).collect();
+        if let Database::Postgres { primary, .. } = &self.database {
+            logs.push(primary.log()?);
+        }
+        let complaints = ["the storage is full", "No space left on device"];
+        Ok(logs.iter().map(|log| complaints.iter().map(|what| log.matches(what).count()).sum::<usize>()).sum())
     }
 }
 
