@@ -1,8 +1,7 @@
-//! Asks for as many jobs as there are free slots, and starts them.
+//! Asks for as many jobs as there is room for, and starts them.
 
 use std::time::Duration;
 
-use jobqueue_shared::limits;
 use tokio::time::Instant;
 
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     proto::{AcquireJobsRequest, AcquireJobsResponse, LeasedJob},
     runner::Core,
     session::{self, Session},
-    slots::Taken,
+    slots::Pace,
 };
 
 /// How long the server holds a call that finds no job.
@@ -22,22 +21,22 @@ const WAIT: Duration = Duration::from_secs(20);
 pub(crate) async fn run(core: &Core, session: &Session, jobs: &Jobs) {
     // A server that is shutting down answers at once with nothing.
     let mut pauses = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    let mut pace = Pace::new(&core.slots);
     for acquire_no in 1.. {
-        let slots = tokio::select! {
+        let free = tokio::select! {
             biased;
             () = session.ended.cancelled() => return,
             () = core.stopping.cancelled() => return,
-            slots = core.slots.take(limits::JOBS_PER_ACQUIRE as usize) => slots,
+            free = core.slots.room(&mut pace) => free,
         };
         let asked_at = Instant::now();
-        let Some(reply) = ask(core, session, jobs, acquire_no, slots.count()).await else { return };
+        let Some(reply) = ask(core, session, jobs, acquire_no, free).await else { return };
         session.stop_each(&reply.stop);
         // What has to stop ends the wait early, and is no reason to slow down.
         if !reply.jobs.is_empty() || !reply.stop.is_empty() || asked_at.elapsed() >= WAIT / 2 {
             pauses.reset();
-            start(jobs, slots, reply.jobs).await;
+            start(jobs, free, reply.jobs).await;
         } else {
-            drop(slots);
             tokio::select! {
                 () = core.stopping.cancelled() => return,
                 () = tokio::time::sleep(pauses.next()) => {}
@@ -87,12 +86,12 @@ async fn ask(core: &Core, session: &Session, jobs: &Jobs, acquire_no: i32, free:
     }
 }
 
-async fn start(jobs: &Jobs, mut slots: Taken, leased: Vec<LeasedJob>) {
-    for job in leased {
-        match slots.one() {
-            Some(slot) => jobs.start(job, slot),
-            // More than was asked for.
-            None => jobs.give_back(job.lease_id).await,
+async fn start(jobs: &Jobs, asked: usize, leased: Vec<LeasedJob>) {
+    for (n, job) in leased.into_iter().enumerate() {
+        if n < asked {
+            jobs.start(job);
+        } else {
+            jobs.give_back(job.lease_id).await;
         }
     }
 }

@@ -39,6 +39,10 @@ pub(crate) fn check(address: &str) -> Result<Uri, BadAddress> {
 /// How long a connection may be silent before it counts as lost, where no lease runs out meanwhile.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 
+/// What a server may send before it has to wait for us: a whole reply on each of some calls.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
 /// A channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without a
 /// word is noticed after `silence`.
 pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
@@ -46,6 +50,8 @@ pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddre
     Ok(Endpoint::from(uri)
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .http2_keep_alive_interval(silence * 2 / 3)
         .keep_alive_timeout(silence / 3)

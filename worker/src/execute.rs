@@ -17,12 +17,15 @@ use crate::{
     runner::Core,
     session::Session,
     settle::Settling,
-    slots::Taken,
+    slots::{Place, Slot},
 };
 
 /// How long a handler that was told to stop may take before it is dropped. Longer than the 5 s between SIGTERM and
 /// SIGKILL that a command gets.
 pub(crate) const STOPPING: Duration = Duration::from_secs(7);
+
+/// How long a job that is held ready may wait for a slot.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The jobs of one session.
 #[derive(Clone)]
@@ -42,11 +45,11 @@ enum Ended {
 }
 
 impl Jobs {
-    /// Runs it in a task of its own, which holds the slot until its handler has ended.
-    pub(crate) fn start(&self, job: LeasedJob, slot: Taken) {
-        let jobs = self.clone();
+    /// Runs it in a task of its own as soon as there is a slot, which it holds until its handler has ended.
+    pub(crate) fn start(&self, job: LeasedJob) {
+        let (jobs, place) = (self.clone(), self.core.slots.hold());
         let killed = self.core.killed.clone();
-        self.tracker.spawn(async move { killed.run_until_cancelled_owned(jobs.run(job, slot)).await });
+        self.tracker.spawn(async move { killed.run_until_cancelled_owned(jobs.run(job, place)).await });
     }
 
     /// Gives a job back unstarted.
@@ -54,7 +57,7 @@ impl Jobs {
         self.settling.send(lease_id, Outcome::Release(Release { no_handler: false })).await;
     }
 
-    async fn run(self, leased: LeasedJob, slot: Taken) {
+    async fn run(self, leased: LeasedJob, place: Place) {
         let lease_id = leased.lease_id.clone();
         let task = leased.job.as_ref().map(|job| job.task.clone()).unwrap_or_default();
         let Some(handler) = self.core.handlers.find(&task) else {
@@ -63,6 +66,13 @@ impl Jobs {
             return;
         };
         let stop = self.session.begin(&lease_id);
+        let Some(slot) = self.slot(&leased, &stop).await else {
+            self.session.finish(&lease_id);
+            if !stop.is_void() {
+                self.give_back(lease_id).await;
+            }
+            return;
+        };
         let context = Context::new(leased, Arc::clone(&stop), self.session.progress.clone());
         let mut running = spawn(handler, context.clone());
         let ended = self.supervise(&mut running, &context, &stop).await;
@@ -75,7 +85,27 @@ impl Jobs {
             running.abort();
             let _ = running.await;
         }
-        drop(slot);
+        drop((slot, place));
+    }
+
+    /// The slot for a job that is held ready; none when it had better go back: it was stopped, the worker stops, or it
+    /// has waited too long while others may be free.
+    async fn slot(&self, leased: &LeasedJob, stop: &Stop) -> Option<Slot> {
+        let slots = &self.core.slots;
+        if let Some(slot) = slots.try_take() {
+            return Some(slot);
+        }
+        let timeout = leased.job.as_ref().and_then(|job| job.attempt_timeout);
+        let timeout = timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+        // The server counts an attempt's time from when it handed the job out.
+        let patience = timeout.map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 10));
+        tokio::select! {
+            biased;
+            () = stop.token.cancelled() => None,
+            () = self.core.stopping.cancelled() => None,
+            slot = slots.take() => Some(slot),
+            () = tokio::time::sleep(patience) => None,
+        }
     }
 
     async fn supervise(&self, running: &mut AbortOnDropHandle<HandlerResult>, context: &Context, stop: &Stop) -> Ended {
