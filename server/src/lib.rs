@@ -32,7 +32,7 @@ use store::{Store, measured::Measured};
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{service::Routes, transport};
@@ -55,6 +55,8 @@ const PING_PATIENCE: Duration = Duration::from_secs(15);
 const CALL: Duration = Duration::from_millis(2 * limits::ACQUIRE_WAIT_MS as u64);
 /// The part of the grace in which, after the connections, the rest has to end.
 const REST_OF_GRACE: u32 = 5;
+/// A stopping server's clients close their connections in much less time, or do not hear it any more.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A server on an open database.
 pub struct Server {
@@ -91,12 +93,13 @@ impl Server {
         let queue = Arc::new(Queue::new(Arc::clone(&store), options, &tracker));
         let health = Arc::new(Health::new().await);
         health.run_once(&*store, &queue.clock).await;
-        start_background(&config, &store, &queue, &health, &tracker, &closing)?;
+        start_background(&config, &store, &queue, &health, &tracker, [&draining, &closing])?;
 
         let grpc = grpc::routes::routes(&queue, health.reporter(), &draining)?;
         let scrape = Arc::new(metrics::Scrape::new(metrics::recorder()?, Arc::clone(&queue)));
         let http = router::Http { scrape, readiness: health.readiness() };
-        let router = router::router(grpc, http, &config)?;
+        let calls = TaskTracker::new();
+        let router = router::router(grpc, http, &config, &calls)?;
         let (grpc_addr, http_addr) = (listen::local_addr(&listeners.grpc)?, listen::local_addr(&listeners.http)?);
         let places = Arc::new(Semaphore::new(config.max_connections as usize));
         let serving = TaskTracker::new();
@@ -116,8 +119,12 @@ impl Server {
         health.drain().await;
         draining.cancel();
         let for_calls = deadline - config.shutdown_grace / REST_OF_GRACE;
-        if timeout_at(for_calls, serving.wait()).await.is_err() {
-            warn!("calls were still under way at the end of the grace; they are cut off");
+        tokio::select! {
+            () = serving.wait() => {}
+            () = quiet(&calls) => info!("closing connections whose clients do not answer"),
+            () = sleep_until(for_calls) => {
+                warn!("calls were still under way at the end of the grace; they are cut off");
+            }
         }
         closing.cancel();
         tracker.close();
@@ -130,6 +137,18 @@ impl Server {
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Until no call has been under way for [`LINGER`].
+async fn quiet(calls: &TaskTracker) {
+    calls.close();
+    loop {
+        calls.wait().await;
+        sleep(LINGER).await;
+        if calls.is_empty() {
+            return;
+        }
     }
 }
 
@@ -150,17 +169,18 @@ fn start_background(
     queue: &Arc<Queue>,
     health: &Arc<Health>,
     tracker: &TaskTracker,
-    stop: &CancellationToken,
+    [draining, closing]: [&CancellationToken; 2],
 ) -> anyhow::Result<()> {
     let recorder = metrics::recorder()?;
     let (interval, retention) = (config.rescue_interval, config.retention());
-    let every = |name, interval| (name, interval, stop.clone());
+    let every = |name, interval| (name, interval, closing.clone());
     let spawn = |(name, interval, stop), work: Work| {
         tracker.spawn(async move { background::every(name, interval, stop, work).await });
     };
     let (it, wakes) = (Arc::clone(store), Arc::clone(&queue.wakes));
     spawn(
-        every("rescue", interval),
+        // Workers cannot reach a server that stops, so it must not judge who is lost.
+        ("rescue", interval, draining.clone()),
         Box::new(move || {
             let (store, wakes) = (Arc::clone(&it), Arc::clone(&wakes));
             Box::pin(async move { rescue::run_once(&*store, &wakes).await })

@@ -11,6 +11,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -38,7 +39,8 @@ const GRPC_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("grpc-status-details-bin"),
 ];
 
-pub fn router(grpc: Router, http: Http, config: &Serve) -> anyhow::Result<Router> {
+/// `calls` counts those under way.
+pub fn router(grpc: Router, http: Http, config: &Serve, calls: &TaskTracker) -> anyhow::Result<Router> {
     let pages = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -53,7 +55,13 @@ pub fn router(grpc: Router, http: Http, config: &Serve) -> anyhow::Result<Router
     if !config.cors_origins.is_empty() {
         router = router.layer(cors(config));
     }
-    Ok(router.layer(middleware::from_fn_with_state(guard::Hosts::new(config), guard::rebinding)))
+    let guarded = router.layer(middleware::from_fn_with_state(guard::Hosts::new(config), guard::rebinding));
+    Ok(guarded.layer(middleware::from_fn_with_state(calls.clone(), counted)))
+}
+
+async fn counted(State(calls): State<TaskTracker>, request: Request, next: Next) -> Response {
+    let _under_way = calls.token();
+    next.run(request).await
 }
 
 /// gRPC's methods are paths too, but only its content types reach them: a page of another site can send none of

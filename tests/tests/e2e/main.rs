@@ -23,6 +23,7 @@ mod pooler;
 mod postgres_trouble;
 mod protocol;
 mod servers;
+mod shutdown;
 mod sqlite_trouble;
 mod stop;
 mod takeover;
