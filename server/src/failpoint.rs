@@ -38,9 +38,10 @@ mod inner {
     }
 
     /// What a caller learns of a commit.
-    pub(crate) async fn committed(place: &str, outcome: StoreResult<()>) -> StoreResult<()> {
-        outcome?;
-        reach(place).await
+    pub(crate) async fn committed<T>(place: &str, outcome: StoreResult<T>) -> StoreResult<T> {
+        let answer = outcome?;
+        reach(place).await?;
+        Ok(answer)
     }
 
     async fn reach(place: &str) -> StoreResult<()> {
@@ -76,7 +77,7 @@ mod inner {
         ready(Ok(()))
     }
 
-    pub(crate) fn committed(_: &str, outcome: StoreResult<()>) -> Ready<StoreResult<()>> {
+    pub(crate) fn committed<T>(_: &str, outcome: StoreResult<T>) -> Ready<StoreResult<T>> {
         ready(outcome)
     }
 }

@@ -69,6 +69,11 @@ impl Claim {
         self.places.iter().filter_map(|place| place.timeout_ms).min().map(|timeout| self.claimed_at + timeout)
     }
 
+    /// The ids of its open places, as they are stored.
+    pub(super) fn ids(&self) -> Vec<u8> {
+        places::encode_ids(self.places.iter().map(|place| place.job_id))
+    }
+
     /// A lease that is open, to somebody whose it is not.
     pub(super) fn held(&self, place: Place) -> Prior {
         Prior {

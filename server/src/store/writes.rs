@@ -105,6 +105,11 @@ pub(super) struct Delta {
 }
 
 impl Deltas {
+    /// Nothing changes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.values().all(|delta| *delta == Delta::default())
+    }
+
     pub(super) fn at(&mut self, worker_id: &str, bucket: i64) -> &mut Delta {
         self.0.entry((worker_id.to_owned(), bucket)).or_default()
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use jobqueue_shared::limits;
-use sqlx::FromRow;
+use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +18,7 @@ use crate::store::{
     plan::Claim,
     rows::{ClaimRow, LeasedRow, TakenRow},
     types::{Acquire, Acquired, Leased},
+    writes::Deltas,
 };
 
 pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
@@ -59,8 +60,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     let taker =
         Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now: session.now };
     let claims = hand_over::new_claims(&taker, &taken, &facts);
-    write_claims(&mut tx, request, &claims).await?;
-    counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), session.now).await?;
+    write_claims(&mut tx, request, &claims, &hand_over::deltas(&session.worker_id, &taken)).await?;
     let jobs = hand_over::leased(&claims, facts)?;
     tx.commit().await?;
     store.floors.raise(&session.worker_id, &start, &taken);
@@ -195,24 +195,36 @@ async fn facts_of(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Leas
 }
 
 const WRITE_CLAIMS: &str = "
+    WITH counted AS (
+        INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+                            completed, died, retried)
+        SELECT t.worker_id, t.bucket, $10, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted,
+               t.completed, t.died, t.retried
+        FROM unnest($11::text[], $12::bigint[], $13::integer[], $14::integer[], $15::integer[], $16::integer[],
+                    $17::integer[], $18::integer[], $19::integer[], $20::integer[], $21::integer[], $22::integer[])
+            AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)
+    )
     INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
     SELECT t.id, $1, $2, $3, t.chunk, $4, t.deadline, t.ids, t.places
     FROM unnest($5::uuid[], $6::smallint[], $7::bigint[], $8::bytea[], $9::bytea[]) AS t(id, chunk, deadline, ids, places)";
 
-async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim]) -> StoreResult<()> {
+async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim], deltas: &Deltas) -> StoreResult<()> {
     let Some(first) = claims.first() else { return Ok(()) };
-    sqlx::query(WRITE_CLAIMS)
-        .bind(&first.worker_id)
-        .bind(first.session_id)
-        .bind(request.acquire_no as i32)
-        .bind(first.claimed_at)
-        .bind(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())
-        .bind((0..claims.len()).map(|n| n as i16).collect::<Vec<_>>())
-        .bind(claims.iter().map(Claim::deadline).collect::<Vec<_>>())
-        .bind(claims.iter().map(|claim| places::encode_ids(claim.places.iter().map(|p| p.job_id))).collect::<Vec<_>>())
-        .bind(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
-        .execute(&mut **tx)
-        .await?;
+    let mut arguments = PgArguments::default();
+    let mut add = || {
+        arguments.add(first.worker_id.as_str())?;
+        arguments.add(first.session_id)?;
+        arguments.add(request.acquire_no as i32)?;
+        arguments.add(first.claimed_at)?;
+        arguments.add(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())?;
+        arguments.add((0..claims.len()).map(|n| n as i16).collect::<Vec<_>>())?;
+        arguments.add(claims.iter().map(Claim::deadline).collect::<Vec<_>>())?;
+        arguments.add(claims.iter().map(Claim::ids).collect::<Vec<_>>())?;
+        arguments.add(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())?;
+        counts::add_deltas(&mut arguments, deltas, first.claimed_at)
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    sqlx::query_with(WRITE_CLAIMS, arguments).execute(&mut **tx).await?;
     Ok(())
 }
 

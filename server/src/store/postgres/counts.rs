@@ -1,5 +1,7 @@
 //! How many jobs are where, and what happened when.
 
+use sqlx::{Arguments as _, error::BoxDynError, postgres::PgArguments};
+
 use super::{PostgresStore, Tx};
 use crate::store::{
     error::StoreResult,
@@ -19,28 +21,32 @@ const WRITE_DELTAS: &str = "
 
 /// Writes the changes down; folding adds them to the totals later, so that no two transactions wait for one counter.
 pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> StoreResult<()> {
-    let rows: Vec<_> = deltas.0.iter().filter(|(_, delta)| **delta != Delta::default()).collect();
-    if rows.is_empty() {
+    if deltas.is_empty() {
         return Ok(());
     }
-    let column = |value: fn(&Delta) -> i32| rows.iter().map(|(_, delta)| value(delta)).collect::<Vec<_>>();
-    sqlx::query(WRITE_DELTAS)
-        .bind(now.div_euclid(60_000))
-        .bind(rows.iter().map(|((worker_id, _), _)| worker_id.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|((_, bucket), _)| *bucket).collect::<Vec<_>>())
-        .bind(column(|delta| delta.first))
-        .bind(column(|delta| delta.retry))
-        .bind(column(|delta| delta.running))
-        .bind(column(|delta| delta.done))
-        .bind(column(|delta| delta.failed))
-        .bind(column(|delta| delta.cancelled))
-        .bind(column(|delta| delta.submitted))
-        .bind(column(|delta| delta.completed))
-        .bind(column(|delta| delta.died))
-        .bind(column(|delta| delta.retried))
-        .execute(&mut **tx)
-        .await?;
+    let mut arguments = PgArguments::default();
+    add_deltas(&mut arguments, deltas, now).map_err(sqlx::Error::Encode)?;
+    sqlx::query_with(WRITE_DELTAS, arguments).execute(&mut **tx).await?;
     Ok(())
+}
+
+/// The minute, and the twelve columns of deltas that differ, for statements that write them down beside other things.
+pub(super) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64) -> Result<(), BoxDynError> {
+    let rows: Vec<_> = deltas.0.iter().filter(|(_, delta)| **delta != Delta::default()).collect();
+    let column = |value: fn(&Delta) -> i32| rows.iter().map(|(_, delta)| value(delta)).collect::<Vec<_>>();
+    arguments.add(now.div_euclid(60_000))?;
+    arguments.add(rows.iter().map(|((worker_id, _), _)| worker_id.as_str()).collect::<Vec<_>>())?;
+    arguments.add(rows.iter().map(|((_, bucket), _)| *bucket).collect::<Vec<_>>())?;
+    arguments.add(column(|delta| delta.first))?;
+    arguments.add(column(|delta| delta.retry))?;
+    arguments.add(column(|delta| delta.running))?;
+    arguments.add(column(|delta| delta.done))?;
+    arguments.add(column(|delta| delta.failed))?;
+    arguments.add(column(|delta| delta.cancelled))?;
+    arguments.add(column(|delta| delta.submitted))?;
+    arguments.add(column(|delta| delta.completed))?;
+    arguments.add(column(|delta| delta.died))?;
+    arguments.add(column(|delta| delta.retried))
 }
 
 /// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::FromRow;
+use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{PostgresStore, Tx};
@@ -18,6 +18,7 @@ use crate::{
 
 /// Attempts to learn the outcome of a commit whose connection was lost.
 const COMMIT_TRIES: u32 = 3;
+const AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) async fn insert(store: &PostgresStore, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
     match insert_group(store, units).await {
@@ -41,6 +42,20 @@ pub(super) async fn insert(store: &PostgresStore, units: &[Unit]) -> StoreResult
 async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Option<Vec<UnitAnswer>>> {
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let mut tries = 0;
+    if prepare::first_keys(units, &jobs).is_empty() {
+        let verdict = prepare::judge(units, jobs.clone(), &HashMap::new());
+        let written = write_new_jobs(store, units, &verdict.insert).await;
+        match failpoint::committed("insert_commit", written).await {
+            Ok(ready) => {
+                store.floors.lower(&ready);
+                return Ok(Some(verdict.answers));
+            }
+            // Perhaps it is committed: from now on by the way that looks.
+            Err(StoreError::Unavailable(_)) => tries = 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
     loop {
         tries += 1;
         let mut tx = store.begin().await?;
@@ -58,7 +73,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Opti
                 return Ok(Some(verdict.answers));
             }
             Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(AGAIN).await;
             }
             Err(error) => return Err(error),
         }
@@ -137,6 +152,62 @@ async fn give_back_keys(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
+/// Jobs whose ids were made just now, with what counts them: one statement, and so one transaction without a BEGIN and
+/// a COMMIT that the server would have to wait for.
+const WRITE_NEW_JOBS: &str = "
+    WITH new AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
+                             $8::text[], $9::bigint[], $10::text[], $11::bigint[])
+        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since)
+    ), stored AS (
+        INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
+        SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+        FROM new ORDER BY id
+    ), counted AS (
+        INSERT INTO deltas (worker_id, bucket, minute, first, submitted, retry, running, done, failed, cancelled, completed,
+                            died, retried)
+        SELECT t.worker_id, t.bucket, $12, t.first, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
+        FROM unnest($13::text[], $14::bigint[], $15::integer[], $16::integer[]) AS t(worker_id, bucket, first, submitted)
+    )
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false FROM new";
+
+async fn write_new_jobs(store: &PostgresStore, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
+    let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
+    let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok(rows) };
+    let deltas = prepare::submit_deltas(&rows);
+    sqlx::query_with(WRITE_NEW_JOBS, job_arguments(units, jobs)?)
+        .bind(now.div_euclid(60_000))
+        .bind(deltas.0.keys().map(|(worker_id, _)| worker_id.as_str()).collect::<Vec<_>>())
+        .bind(deltas.0.keys().map(|(_, bucket)| *bucket).collect::<Vec<_>>())
+        .bind(deltas.0.values().map(|delta| delta.first).collect::<Vec<_>>())
+        .bind(deltas.0.values().map(|delta| delta.submitted).collect::<Vec<_>>())
+        .execute(&store.pool)
+        .await?;
+    Ok(rows)
+}
+
+/// The columns of jobs, and `since`.
+fn job_arguments(units: &[Unit], jobs: &[JobToStore]) -> StoreResult<PgArguments> {
+    let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
+    let mut arguments = PgArguments::default();
+    let mut add = || {
+        arguments.add(jobs.iter().map(|job| job.id).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.worker_id.as_str()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.task.as_str()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| i16::from(job.priority)).collect::<Vec<_>>())?;
+        arguments.add(jobs.iter().map(|job| job.run_at).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.payload.as_bytes()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.max_retries as i16).collect::<Vec<_>>())?;
+        arguments.add(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())?;
+        arguments.add(jobs.iter().map(|job| job.since).collect::<Vec<_>>())
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
+}
+
 /// Jobs that are there already were stored by a commit whose outcome was not known: they may have run since, so
 /// they are neither made ready nor counted again.
 const WRITE_JOBS: &str = "
@@ -160,21 +231,8 @@ async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreRe
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
-    let stored: Vec<Uuid> = sqlx::query_scalar(WRITE_JOBS)
-        .bind(jobs.iter().map(|job| job.id).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| job.worker_id.as_str()).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| job.task.as_str()).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| i16::from(job.priority)).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.run_at).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| job.payload.as_bytes()).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| job.max_retries as i16).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())
-        .bind(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.since).collect::<Vec<_>>())
-        .fetch_all(&mut **tx)
-        .await?;
+    let stored: Vec<Uuid> =
+        sqlx::query_scalar_with(WRITE_JOBS, job_arguments(units, jobs)?).fetch_all(&mut **tx).await?;
     let stored: std::collections::HashSet<Uuid> = stored.into_iter().collect();
     let rows: Vec<_> =
         jobs.iter().filter(|job| stored.contains(&job.id)).map(|job| prepare::ready_row(job, units)).collect();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jobqueue_shared::{lease::LeaseId, limits};
+use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{PostgresStore, Tx, counts};
@@ -12,7 +13,7 @@ use crate::store::{
     plan::{self, Claim, Facts, Item, Plan, Prior},
     rows::{ClaimRow, FactsRow, PriorRow},
     types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
-    writes::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
+    writes::{AttemptRow, CancelledRow, DeadRow, ReadyRow, ResultRow, StopRow},
 };
 
 pub(super) async fn settle(store: &PostgresStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
@@ -102,22 +103,61 @@ pub(super) async fn refuse_progress(
 }
 
 async fn write(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
-    close_claims(tx, &plan.closed).await?;
-    keep_claims(tx, &plan.kept).await?;
-    write_done(tx, &plan.done).await?;
+    write_ends(tx, plan, now).await?;
     write_ready(tx, &plan.ready).await?;
     write_dead_letters(tx, &plan.dead).await?;
     write_cancelled(tx, &plan.cancelled).await?;
     write_attempts(tx, &plan.attempts).await?;
     write_results(tx, &plan.results).await?;
-    write_stops(tx, &plan.stops).await?;
-    counts::write_deltas(tx, &plan.deltas, now).await
+    write_stops(tx, &plan.stops).await
 }
 
-async fn close_claims(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
-    if !ids.is_empty() {
-        sqlx::query("DELETE FROM claims WHERE id = ANY($1)").bind(ids).execute(&mut **tx).await?;
+/// What every settle writes: places close, jobs are done, and both are counted. One statement, for the server waits for
+/// the answer to each.
+const WRITE_ENDS: &str = "
+    WITH closed AS (
+        DELETE FROM claims WHERE id = ANY($1)
+    ), kept AS (
+        UPDATE claims c SET deadline = t.deadline, ids = t.ids, places = t.places
+        FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[]) AS t(id, deadline, ids, places)
+        WHERE c.id = t.id
+    ), counted AS (
+        INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+                            completed, died, retried)
+        SELECT t.worker_id, t.bucket, $14, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted,
+               t.completed, t.died, t.retried
+        FROM unnest($15::text[], $16::bigint[], $17::integer[], $18::integer[], $19::integer[], $20::integer[],
+                    $21::integer[], $22::integer[], $23::integer[], $24::integer[], $25::integer[], $26::integer[])
+            AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)
+    )
+    INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs)
+    SELECT * FROM unnest($6::text[], $7::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $11::bigint[], $12::bytea[],
+                         $13::bytea[])";
+
+async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
+    let (kept, done) = (&plan.kept, &plan.done);
+    if plan.closed.is_empty() && kept.is_empty() && done.is_empty() && plan.deltas.is_empty() {
+        return Ok(());
     }
+    let mut arguments = PgArguments::default();
+    let mut add = || {
+        arguments.add(plan.closed.as_slice())?;
+        arguments.add(kept.iter().map(|claim| claim.id).collect::<Vec<_>>())?;
+        arguments.add(kept.iter().map(Claim::deadline).collect::<Vec<_>>())?;
+        arguments.add(kept.iter().map(Claim::ids).collect::<Vec<_>>())?;
+        arguments.add(kept.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.first_id).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.claim_id).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.session_id).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.claimed_at).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.finished_at).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.ids.as_slice()).collect::<Vec<_>>())?;
+        arguments.add(done.iter().map(|row| row.runs.as_deref()).collect::<Vec<_>>())?;
+        counts::add_deltas(&mut arguments, &plan.deltas, now)
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    sqlx::query_with(WRITE_ENDS, arguments).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -133,30 +173,8 @@ pub(super) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()
     sqlx::query(KEEP_CLAIMS)
         .bind(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())
         .bind(claims.iter().map(Claim::deadline).collect::<Vec<_>>())
-        .bind(claims.iter().map(|claim| places::encode_ids(claim.places.iter().map(|p| p.job_id))).collect::<Vec<_>>())
+        .bind(claims.iter().map(Claim::ids).collect::<Vec<_>>())
         .bind(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-const WRITE_DONE: &str = "
-    INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs)
-    SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bytea[])";
-
-async fn write_done(tx: &mut Tx, rows: &[DoneRow]) -> StoreResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(WRITE_DONE)
-        .bind(rows.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.first_id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.claim_id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.claimed_at).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.finished_at).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.ids.as_slice()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.runs.as_deref()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())

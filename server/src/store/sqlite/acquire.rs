@@ -158,7 +158,7 @@ async fn write_claims(tx: &mut Tx<'_>, request: &Acquire, claims: &[Claim]) -> S
                 .push_bind(*chunk as i64)
                 .push_bind(claim.claimed_at)
                 .push_bind(claim.deadline())
-                .push_bind(places::encode_ids(claim.places.iter().map(|place| place.job_id)))
+                .push_bind(claim.ids())
                 .push_bind(places::encode_places(&claim.places));
         });
         query.build().execute(&mut **tx).await?;

@@ -130,7 +130,7 @@ pub(super) async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResul
         sqlx::query("UPDATE claims SET deadline = ?2, ids = ?3, places = ?4 WHERE id = ?1")
             .bind(claim.id)
             .bind(claim.deadline())
-            .bind(places::encode_ids(claim.places.iter().map(|place| place.job_id)))
+            .bind(claim.ids())
             .bind(places::encode_places(&claim.places))
             .execute(&mut **tx)
             .await?;
