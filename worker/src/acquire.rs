@@ -1,6 +1,9 @@
 //! Asks for as many jobs as there is room for, and starts them.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI32, Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -11,32 +14,42 @@ use crate::{
     proto::{AcquireJobsRequest, AcquireJobsResponse, LeasedJob},
     runner::Core,
     session::{self, Session},
-    slots::Pace,
+    slots::Room,
 };
 
 /// How long the server holds a call that finds no job.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Until the session has ended or the worker is stopped.
+/// Room for fewer jobs is not worth a second call.
+const MANY: usize = 100;
+
+/// Until the session has ended or the worker is stopped. By two calls at once when many jobs can be had: while one batch
+/// is on its way, the next is made ready.
 pub(crate) async fn run(core: &Core, session: &Session, jobs: &Jobs) {
+    let numbers = AtomicI32::new(1);
+    tokio::join!(fill(core, session, jobs, &numbers, 1), fill(core, session, jobs, &numbers, MANY));
+}
+
+async fn fill(core: &Core, session: &Session, jobs: &Jobs, numbers: &AtomicI32, least: usize) {
     // A server that is shutting down answers at once with nothing.
     let mut pauses = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
-    let mut pace = Pace::new(&core.slots);
-    for acquire_no in 1.. {
-        let free = tokio::select! {
+    loop {
+        let room = tokio::select! {
             biased;
             () = session.ended.cancelled() => return,
             () = core.stopping.cancelled() => return,
-            free = core.slots.room(&mut pace) => free,
+            room = core.slots.room(least) => room,
         };
+        let acquire_no = numbers.fetch_add(1, Ordering::Relaxed);
         let asked_at = Instant::now();
-        let Some(reply) = ask(core, session, jobs, acquire_no, free).await else { return };
+        let Some(reply) = ask(core, session, jobs, acquire_no, room.places()).await else { return };
         session.stop_each(&reply.stop);
         // What has to stop ends the wait early, and is no reason to slow down.
         if !reply.jobs.is_empty() || !reply.stop.is_empty() || asked_at.elapsed() >= WAIT / 2 {
             pauses.reset();
-            start(jobs, free, reply.jobs).await;
+            start(jobs, room, reply.jobs).await;
         } else {
+            drop(room);
             tokio::select! {
                 () = core.stopping.cancelled() => return,
                 () = tokio::time::sleep(pauses.next()) => {}
@@ -86,12 +99,12 @@ async fn ask(core: &Core, session: &Session, jobs: &Jobs, acquire_no: i32, free:
     }
 }
 
-async fn start(jobs: &Jobs, asked: usize, leased: Vec<LeasedJob>) {
-    for (n, job) in leased.into_iter().enumerate() {
-        if n < asked {
-            jobs.start(job);
-        } else {
-            jobs.give_back(job.lease_id).await;
+async fn start(jobs: &Jobs, mut room: Room, leased: Vec<LeasedJob>) {
+    for job in leased {
+        match room.one() {
+            Some(place) => jobs.start(job, place),
+            // More than was asked for.
+            None => jobs.give_back(job.lease_id).await,
         }
     }
 }

@@ -133,6 +133,14 @@ impl Context {
         self.0.stop.because(reason);
     }
 
+    pub(crate) fn lease_id(&self) -> &str {
+        &self.0.lease_id
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.0.ends
     }

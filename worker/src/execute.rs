@@ -1,10 +1,15 @@
 //! Runs one job, and decides what to tell the server about how it went.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use jobqueue_shared::limits;
-use tokio::task::JoinError;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     context::{Context, Stop, StopReason},
@@ -46,10 +51,11 @@ enum Ended {
 
 impl Jobs {
     /// Runs it in a task of its own as soon as there is a slot, which it holds until its handler has ended.
-    pub(crate) fn start(&self, job: LeasedJob) {
-        let (jobs, place) = (self.clone(), self.core.slots.hold());
-        let killed = self.core.killed.clone();
-        self.tracker.spawn(async move { killed.run_until_cancelled_owned(jobs.run(job, place)).await });
+    pub(crate) fn start(&self, leased: LeasedJob, place: Place) {
+        let stop = self.session.begin(&leased.lease_id);
+        let context = Context::new(leased, stop, self.session.progress.clone());
+        let (jobs, killed) = (self.clone(), self.core.killed.clone());
+        self.tracker.spawn(async move { killed.run_until_cancelled_owned(jobs.run(context, place)).await });
     }
 
     /// Gives a job back unstarted.
@@ -57,91 +63,82 @@ impl Jobs {
         self.settling.send(lease_id, Outcome::Release(Release { no_handler: false })).await;
     }
 
-    async fn run(self, leased: LeasedJob, place: Place) {
-        let lease_id = leased.lease_id.clone();
-        let task = leased.job.as_ref().map(|job| job.task.clone()).unwrap_or_default();
-        let Some(handler) = self.core.handlers.find(&task) else {
-            tracing::debug!(task, "no handler, giving the job back");
-            self.settling.send(lease_id, Outcome::Release(Release { no_handler: true })).await;
-            return;
-        };
-        let stop = self.session.begin(&lease_id);
-        let Some(slot) = self.slot(&leased, &stop).await else {
-            self.session.finish(&lease_id);
-            if !stop.is_void() {
-                self.give_back(lease_id).await;
+    async fn run(self, context: Context, place: Place) {
+        let (outcome, slot) = match self.core.handlers.find(context.task()) {
+            None => {
+                tracing::debug!(task = context.task(), "no handler, giving the job back");
+                (Some(Outcome::Release(Release { no_handler: true })), None)
             }
-            return;
+            Some(handler) => match self.slot(&context).await {
+                None => (release(context.stop()), None),
+                Some(slot) => {
+                    let ended = supervise(handler, &context).await;
+                    (outcome(ended, context.stop()), Some(slot))
+                }
+            },
         };
-        let context = Context::new(leased, Arc::clone(&stop), self.session.progress.clone());
-        let mut running = spawn(handler, context.clone());
-        let ended = self.supervise(&mut running, &context, &stop).await;
-        self.session.finish(&lease_id);
-        if let Some(outcome) = outcome(ended, stop.reason(), stop.is_void()) {
-            self.settling.send(lease_id, outcome).await;
-        }
-        if !running.is_finished() {
-            // It blocks its thread: the slot is not free before it yields.
-            running.abort();
-            let _ = running.await;
+        self.session.finish(context.lease_id());
+        if let Some(outcome) = outcome {
+            self.settling.send(context.lease_id().to_owned(), outcome).await;
         }
         drop((slot, place));
     }
 
     /// The slot for a job that is held ready; none when it had better go back: it was stopped, the worker stops, or it
     /// has waited too long while others may be free.
-    async fn slot(&self, leased: &LeasedJob, stop: &Stop) -> Option<Slot> {
-        let slots = &self.core.slots;
-        if let Some(slot) = slots.try_take() {
-            return Some(slot);
-        }
-        let timeout = leased.job.as_ref().and_then(|job| job.attempt_timeout);
-        let timeout = timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+    async fn slot(&self, context: &Context) -> Option<Slot> {
+        let job = context.job();
+        let due = job.run_at.map_or((0, 0), |at| (at.seconds, at.nanos));
+        let waiting = match self.core.slots.slot(job.priority, due) {
+            Ok(slot) => return Some(slot),
+            Err(waiting) => waiting,
+        };
         // The server counts an attempt's time from when it handed the job out.
-        let patience = timeout.map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 10));
+        let patience = context.remaining().map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 10));
         tokio::select! {
             biased;
-            () = stop.token.cancelled() => None,
+            () = context.cancelled() => None,
             () = self.core.stopping.cancelled() => None,
-            slot = slots.take() => Some(slot),
+            slot = waiting => slot.ok(),
             () = tokio::time::sleep(patience) => None,
         }
     }
+}
 
-    async fn supervise(&self, running: &mut AbortOnDropHandle<HandlerResult>, context: &Context, stop: &Stop) -> Ended {
-        let time_is_up = async {
-            match context.ends() {
-                Some(ends) => tokio::time::sleep_until(ends).await,
-                None => std::future::pending().await,
+/// Runs a handler to its end, or until it has been told to stop and has had its time for that. One that blocks its
+/// thread ends nothing before it yields: until then its slot is not free.
+async fn supervise(handler: Arc<dyn Handler>, context: &Context) -> Ended {
+    let mut handling = handler.handle(context.clone());
+    // A panic ends the job and not the worker.
+    let mut ended =
+        std::future::poll_fn(|task| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(task))) {
+            Ok(polled) => polled.map(Ended::Returned),
+            Err(payload) => Poll::Ready(Ended::Panicked(panic_text(payload.as_ref()))),
+        });
+    let time_is_up = async {
+        match context.ends() {
+            Some(ends) => tokio::time::sleep_until(ends).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = &mut ended => ended,
+        reason = async {
+            tokio::select! {
+                () = context.cancelled() => None,
+                () = time_is_up => Some(StopReason::TimedOut),
             }
-        };
-        tokio::select! {
-            biased;
-            ended = &mut *running => return returned(ended),
-            () = stop.token.cancelled() => {}
-            () = time_is_up => stop.because(StopReason::TimedOut),
+        } => {
+            if let Some(reason) = reason {
+                context.stop().because(reason);
+            }
+            tokio::time::timeout(STOPPING, &mut ended).await.unwrap_or(Ended::Dropped)
         }
-        if let Ok(ended) = tokio::time::timeout(STOPPING, &mut *running).await {
-            return returned(ended);
-        }
-        running.abort();
-        Ended::Dropped
-    }
-}
-
-/// In a task of its own, so that a panic ends the job and not the worker.
-fn spawn(handler: Arc<dyn Handler>, context: Context) -> AbortOnDropHandle<HandlerResult> {
-    AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(context).await }))
-}
-
-fn returned(ended: Result<HandlerResult, JoinError>) -> Ended {
-    match ended {
-        Ok(result) => Ended::Returned(result),
-        Err(error) => match error.try_into_panic() {
-            Ok(payload) => Ended::Panicked(panic_text(payload.as_ref())),
-            Err(_) => Ended::Dropped,
-        },
-    }
+    };
+    // What is dropped may panic as well.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(handling)));
+    ended
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> String {
@@ -150,20 +147,24 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or("(no text)"))
 }
 
+/// Gives a job back, unless the server has ended its lease.
+fn release(stop: &Stop) -> Option<Outcome> {
+    (!stop.is_void()).then_some(Outcome::Release(Release { no_handler: false }))
+}
+
 /// What to tell the server; `None` = nothing, for it knows already or is about to.
-fn outcome(ended: Ended, stopped: Option<StopReason>, void: bool) -> Option<Outcome> {
-    if void {
+fn outcome(ended: Ended, stop: &Stop) -> Option<Outcome> {
+    if stop.is_void() {
         return None;
     }
-    let release = Some(Outcome::Release(Release { no_handler: false }));
-    match (ended, stopped) {
+    match (ended, stop.reason()) {
         // Finished work counts, however late: the server judges whether the lease still does.
         (Ended::Returned(Ok(output)), _) => Some(complete(output)),
         // The server ends the attempt by its own clock, and says "timed out" rather than what came of being stopped.
         (_, Some(StopReason::TimedOut)) => None,
         // A verdict on the job itself, which being stopped does not explain.
         (Ended::Returned(Err(error)), _) if !matches!(error.kind, Kind::Retry { .. }) => Some(failed(error)),
-        (_, Some(_)) | (Ended::Dropped, None) => release,
+        (_, Some(_)) | (Ended::Dropped, None) => release(stop),
         (Ended::Returned(Err(error)), None) => Some(failed(error)),
         (Ended::Panicked(text), None) => Some(failed(HandlerError::retry(text))),
     }
@@ -193,17 +194,25 @@ fn failed(error: HandlerError) -> Outcome {
 mod tests {
     use super::*;
 
+    fn told(ended: Ended, stopped: Option<StopReason>, void: bool) -> Option<Outcome> {
+        let stop = Stop::default();
+        if let Some(reason) = stopped {
+            if void { stop.by_server(reason) } else { stop.because(reason) }
+        }
+        outcome(ended, &stop)
+    }
+
     fn retry() -> Ended {
         Ended::Returned(Err(HandlerError::retry("no\0pe")))
     }
 
     #[test]
     fn a_handler_that_was_not_stopped_is_taken_at_its_word() {
-        let told = |ended| outcome(ended, None, false).unwrap();
+        let told = |ended| told(ended, None, false).unwrap();
         assert!(matches!(told(Ended::Returned(Ok(Output::json("1")))), Outcome::Complete(it) if it.result_json == "1"));
         assert!(matches!(told(retry()), Outcome::Fail(it) if it.error == "no\u{fffd}pe" && !it.permanent));
-        let panicked = returned(Ok(Err(HandlerError::permanent("bad"))));
-        assert!(matches!(told(panicked), Outcome::Fail(it) if it.permanent));
+        let bad = Ended::Returned(Err(HandlerError::permanent("bad")));
+        assert!(matches!(told(bad), Outcome::Fail(it) if it.permanent));
         assert!(matches!(told(Ended::Panicked("panic: x".into())), Outcome::Fail(it) if it.error == "panic: x"));
         let long = HandlerError::snooze(Duration::MAX, "later");
         let Outcome::Snooze(snooze) = told(Ended::Returned(Err(long))) else { panic!() };
@@ -213,22 +222,22 @@ mod tests {
     #[test]
     fn a_stopped_handler_is_not_charged_and_finished_work_still_counts() {
         for reason in [StopReason::ShuttingDown, StopReason::LeaseLost] {
-            assert!(matches!(outcome(retry(), Some(reason), false), Some(Outcome::Release(_))));
-            assert!(matches!(outcome(Ended::Dropped, Some(reason), false), Some(Outcome::Release(_))));
+            assert!(matches!(told(retry(), Some(reason), false), Some(Outcome::Release(_))));
+            assert!(matches!(told(Ended::Dropped, Some(reason), false), Some(Outcome::Release(_))));
             let done = Ended::Returned(Ok(Output::none()));
-            assert!(matches!(outcome(done, Some(reason), false), Some(Outcome::Complete(_))));
+            assert!(matches!(told(done, Some(reason), false), Some(Outcome::Complete(_))));
             let bad = Ended::Returned(Err(HandlerError::permanent("bad")));
-            assert!(matches!(outcome(bad, Some(reason), false), Some(Outcome::Fail(_))));
+            assert!(matches!(told(bad, Some(reason), false), Some(Outcome::Fail(_))));
         }
     }
 
     #[test]
     fn the_server_judges_a_timeout_and_hears_nothing_of_leases_that_it_ended() {
-        assert!(outcome(retry(), Some(StopReason::TimedOut), false).is_none());
-        assert!(outcome(Ended::Dropped, Some(StopReason::TimedOut), false).is_none());
+        assert!(told(retry(), Some(StopReason::TimedOut), false).is_none());
+        assert!(told(Ended::Dropped, Some(StopReason::TimedOut), false).is_none());
         let done = || Ended::Returned(Ok(Output::none()));
-        assert!(outcome(done(), Some(StopReason::TimedOut), false).is_some());
-        assert!(outcome(done(), Some(StopReason::Cancelled), true).is_none());
+        assert!(told(done(), Some(StopReason::TimedOut), false).is_some());
+        assert!(told(done(), Some(StopReason::Cancelled), true).is_none());
     }
 
     #[tokio::test]
@@ -241,7 +250,7 @@ mod tests {
             }
         }
         let job = crate::Job { attempt_count: 2, ..crate::Job::default() };
-        let ended = returned(spawn(Arc::new(Panics), Context::detached(job)).await);
+        let ended = supervise(Arc::new(Panics), &Context::detached(job)).await;
         assert!(matches!(ended, Ended::Panicked(text) if text == "panic: attempt 2"));
         assert_eq!(panic_text(&7), "panic: (no text)");
     }
