@@ -23,7 +23,7 @@ pub mod telemetry;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use background::{fold, health::Health, prune, rescue};
+use background::{fold, health::Health, poll, prune, rescue};
 use config::{Common, Serve};
 use jobqueue_shared::limits;
 use listen::Listeners;
@@ -39,6 +39,7 @@ use tonic::{service::Routes, transport};
 use tracing::{debug_span, info, warn};
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 const FOLD_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -184,6 +185,14 @@ fn start_background(
         Box::new(move || {
             let (store, wakes) = (Arc::clone(&it), Arc::clone(&wakes));
             Box::pin(async move { rescue::run_once(&*store, &wakes).await })
+        }),
+    );
+    let (it, wakes) = (Arc::clone(store), Arc::clone(&queue.wakes));
+    spawn(
+        every("poll", POLL_EVERY),
+        Box::new(move || {
+            let (store, wakes) = (Arc::clone(&it), Arc::clone(&wakes));
+            Box::pin(async move { poll::run_once(&*store, &wakes).await })
         }),
     );
     let it = Arc::clone(store);

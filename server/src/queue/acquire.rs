@@ -18,8 +18,9 @@ use super::{
 };
 use crate::store::{Acquire, Acquired, Leased, Stopped};
 
-/// How often a waiting call looks without being woken; varied by a quarter, so that callers spread.
-const POLL: Duration = Duration::from_secs(1);
+/// How long a waiting call goes without looking, should nobody wake it: what comes unheard the server finds for all
+/// that wait, every second. Varied by a quarter, so that callers spread.
+const UNTOLD: Duration = Duration::from_secs(20);
 /// The answer leaves this long before the caller's own deadline.
 const MARGIN: Duration = Duration::from_millis(100);
 /// When a job is due already but somebody else has its row locked.
@@ -127,11 +128,11 @@ impl Queue {
     }
 
     fn poll_after(&self, next_run_at_ms: Option<i64>) -> Duration {
-        let poll = POLL.mul_f64(rand::random_range(0.75..1.25));
-        let Some(next) = next_run_at_ms else { return poll };
+        let untold = UNTOLD.mul_f64(rand::random_range(0.75..1.25));
+        let Some(next) = next_run_at_ms else { return untold };
         let due = next.saturating_sub(self.clock.now_ms());
         let due = if due <= 0 { CONTENDED } else { Duration::from_millis(due.unsigned_abs()) };
-        due.min(poll)
+        due.min(untold)
     }
 }
 

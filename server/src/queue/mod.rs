@@ -51,7 +51,9 @@ const MIB: usize = 1024 * 1024;
 
 /// Jobs a commit takes at most, and what may wait for one.
 const SUBMITS: Caps =
-    Caps { group: Weight { count: 2_000, bytes: 8 * MIB }, waiting: Weight { count: 8_192, bytes: 128 * MIB } };
+    Caps { group: Weight { count: 2_000, bytes: 8 * MIB }, waiting: Weight { count: 8_192, bytes: 64 * MIB } };
+/// Bytes of payload in a call.
+const LARGE: usize = 64 * 1024;
 const SETTLES: Caps =
     Caps { group: Weight { count: 4_000, bytes: 8 * MIB }, waiting: Weight { count: 4_096, bytes: 128 * MIB } };
 const BEATS: Caps = Caps { group: Weight { count: 2_000, bytes: MIB }, waiting: Weight { count: 8_192, bytes: MIB } };
@@ -68,6 +70,8 @@ pub struct Shared {
 pub struct Queue {
     shared: Arc<Shared>,
     submits: Grouper<Unit, UnitAnswer>,
+    /// Those with more than [`LARGE`] bytes: however many they are, the others do not wait for them.
+    large_submits: Grouper<Unit, UnitAnswer>,
     settles: Grouper<Settlement, SettleAnswer>,
     beats: Grouper<Beat, Option<Alive>>,
     worker_ids: WorkerIds,
@@ -103,10 +107,12 @@ impl Queue {
             tracker.spawn(Arc::clone(&shared.wakes).hear(wakes, closing.clone()));
             tracker.spawn(Arc::clone(&shared.wakes).announce(Arc::clone(&shared.store), closing.clone()));
         }
-        let for_submits = Arc::clone(&shared);
-        let submits = Grouper::spawn(SUBMITS, tracker, closing.clone(), move |units| {
-            let shared = Arc::clone(&for_submits);
-            async move { submit::flush(&shared, units).await }
+        let [submits, large_submits] = [(); 2].map(|()| {
+            let for_submits = Arc::clone(&shared);
+            Grouper::spawn(SUBMITS, tracker, closing.clone(), move |units| {
+                let shared = Arc::clone(&for_submits);
+                async move { submit::flush(&shared, units).await }
+            })
         });
         let for_settles = Arc::clone(&shared);
         let settles = Grouper::spawn(SETTLES, tracker, closing.clone(), move |items| {
@@ -121,6 +127,7 @@ impl Queue {
         Self {
             shared,
             submits,
+            large_submits,
             settles,
             beats,
             worker_ids: WorkerIds::default(),

@@ -6,7 +6,7 @@ use jobqueue_shared::{limits, proto::v1::SubmitJobRequest};
 use uuid::Uuid;
 
 use super::{
-    Queue,
+    LARGE, Queue,
     error::{Error, Result},
     grouper::Weight,
     new_job::Rules,
@@ -60,7 +60,8 @@ impl Queue {
     async fn store_unit(&self, jobs: Vec<NewJob>, prefix: impl Fn(usize) -> String) -> Result<Vec<Stored>> {
         let (jobs_sent, started) = (jobs.len(), std::time::Instant::now());
         let weight = Weight { count: jobs_sent, bytes: jobs.iter().map(|job| job.payload.len()).sum() };
-        let answers = self.submits.call(vec![Unit { jobs }], weight).await?;
+        let submits = if weight.bytes > LARGE { &self.large_submits } else { &self.submits };
+        let answers = submits.call(vec![Unit { jobs }], weight).await?;
         self.meters.submit_seconds.record(started.elapsed());
         match answers.into_iter().next() {
             Some(UnitAnswer::Stored(stored)) if stored.len() == jobs_sent => Ok(stored),

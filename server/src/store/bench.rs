@@ -43,7 +43,7 @@ pub fn prepare(jobs: usize) -> Work {
         let open = prepare::first_keys(&units, &jobs).len();
         let verdict = prepare::judge(&units, jobs, &HashMap::new());
         let rows: Vec<_> = verdict.insert.iter().map(|job| prepare::ready_row(job, &units)).collect();
-        open + rows.len() + prepare::submit_deltas(&rows).0.len()
+        open + rows.len() + prepare::submit_deltas(&rows).rows().count()
     })
 }
 
@@ -53,7 +53,7 @@ pub fn hand_over(jobs: usize) -> Work {
     Box::new(move || {
         let claims = claims(&taken);
         let bytes: usize = claims.iter().map(|claim| encoded(claim).1.len()).sum();
-        bytes + hand_over::deltas(WORKER_ID, &taken).0.len()
+        bytes + hand_over::deltas(WORKER_ID, &taken).rows().count()
     })
 }
 
@@ -90,16 +90,7 @@ pub fn settle(jobs: usize) -> Work {
 }
 
 fn taken(jobs: usize) -> Vec<TakenRow> {
-    let row = |id| TakenRow {
-        id,
-        priority: 5,
-        run_at: NOW_MS,
-        run_no: 0,
-        used: 0,
-        payload_bytes: 64,
-        since: NOW_MS,
-        waits_for_handler: false,
-    };
+    let row = |id| TakenRow { id, priority: 5, run_at: NOW_MS, run_no: 0, used: 0, payload_bytes: 64, since: NOW_MS };
     Clock::new(NOW_MS).ids(jobs).into_iter().map(row).collect()
 }
 

@@ -11,7 +11,7 @@ use super::{
     plan::Claim,
     rows::{LeasedRow, TakenRow},
     types::Leased,
-    writes::{Deltas, ReadyRow},
+    writes::Deltas,
 };
 
 /// The session that takes, and when.
@@ -49,20 +49,9 @@ pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<
 pub(super) fn deltas(worker_id: &str, taken: &[TakenRow]) -> Deltas {
     let mut deltas = Deltas::default();
     for row in taken {
-        let ready = ReadyRow {
-            worker_id: worker_id.to_owned(),
-            id: row.id,
-            priority: row.priority,
-            run_at: row.run_at,
-            run_no: row.run_no,
-            used: row.used,
-            payload_bytes: row.payload_bytes,
-            since: row.since,
-            waits_for_handler: row.waits_for_handler,
-        };
-        deltas.ready(&ready, -1);
-        deltas.at(worker_id, 0).running += 1;
+        deltas.pending(worker_id, row.since, row.run_at, row.used, -1);
     }
+    deltas.at(worker_id, 0).running += taken.len() as i32;
     deltas
 }
 

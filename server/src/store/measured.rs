@@ -184,6 +184,10 @@ impl Store for Measured {
         self.call("resume", || self.store.resume(worker_id)).await
     }
 
+    async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+        self.call("runnable", || self.store.runnable(worker_ids)).await
+    }
+
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
         self.within(WORK, "rescue", || self.store.rescue(limit)).await
     }

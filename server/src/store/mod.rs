@@ -87,6 +87,9 @@ pub trait Store: Send + Sync + 'static {
     /// Its jobs are handed out again.
     async fn resume(&self, worker_id: &str) -> StoreResult<()>;
 
+    /// Those of these worker_ids that have a job that can run now and are not paused.
+    async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>>;
+
     /// Takes back what sessions lost whose lease ran out, and attempts past their timeout; about `limit` jobs at once.
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued>;
 

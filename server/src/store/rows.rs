@@ -5,7 +5,7 @@ use jobqueue_shared::{
     retry::RetryPolicy,
     state::State,
 };
-use sqlx::FromRow;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use super::{
@@ -256,7 +256,6 @@ impl PriorRow {
     }
 }
 
-#[derive(FromRow)]
 pub(super) struct TakenRow {
     pub id: Uuid,
     pub priority: i16,
@@ -265,7 +264,28 @@ pub(super) struct TakenRow {
     pub used: i32,
     pub payload_bytes: i32,
     pub since: i64,
-    pub waits_for_handler: bool,
+}
+
+/// By place: a batch has a thousand of them, and looking columns up by name costs as much as reading them.
+impl<'r, R: Row> FromRow<'r, R> for TakenRow
+where
+    usize: ColumnIndex<R>,
+    Uuid: Decode<'r, R::Database> + Type<R::Database>,
+    i16: Decode<'r, R::Database> + Type<R::Database>,
+    i32: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            priority: row.try_get(1)?,
+            run_at: row.try_get(2)?,
+            run_no: row.try_get(3)?,
+            used: row.try_get(4)?,
+            payload_bytes: row.try_get(5)?,
+            since: row.try_get(6)?,
+        })
+    }
 }
 
 /// What a leased job is made from.

@@ -86,7 +86,7 @@ pub(super) struct StopRow {
 
 /// Changes of the counters, by worker_id and bucket.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Deltas(pub BTreeMap<(String, i64), Delta>);
+pub(super) struct Deltas(BTreeMap<String, BTreeMap<i64, Delta>>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Delta {
@@ -105,13 +105,21 @@ pub(super) struct Delta {
 }
 
 impl Deltas {
-    /// Nothing changes.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.values().all(|delta| *delta == Delta::default())
+    /// What changes: worker_id, bucket, by how much.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, i64, &Delta)> {
+        let all = self.0.iter().flat_map(|(worker_id, buckets)| {
+            buckets.iter().map(move |(bucket, delta)| (worker_id.as_str(), *bucket, delta))
+        });
+        all.filter(|(.., delta)| **delta != Delta::default())
     }
 
     pub(super) fn at(&mut self, worker_id: &str, bucket: i64) -> &mut Delta {
-        self.0.entry((worker_id.to_owned(), bucket)).or_default()
+        // Once a job: a name that is there already is not copied.
+        if !self.0.contains_key(worker_id) {
+            self.0.insert(worker_id.to_owned(), BTreeMap::new());
+        }
+        #[expect(clippy::expect_used, reason = "it has just been put there")]
+        self.0.get_mut(worker_id).expect("a worker_id").entry(bucket).or_default()
     }
 
     /// `n` more dead letters, if `failed`, or cancelled jobs.
@@ -121,8 +129,13 @@ impl Deltas {
     }
 
     pub(super) fn ready(&mut self, row: &ReadyRow, n: i32) {
-        let delta = self.at(&row.worker_id, bucket(row.since, row.run_at));
-        *(if row.used == 0 { &mut delta.first } else { &mut delta.retry }) += n;
+        self.pending(&row.worker_id, row.since, row.run_at, row.used, n);
+    }
+
+    /// `n` more jobs that wait until `run_at` since `since`, with `used` attempts used.
+    pub(super) fn pending(&mut self, worker_id: &str, since: i64, run_at: i64, used: i32, n: i32) {
+        let delta = self.at(worker_id, bucket(since, run_at));
+        *(if used == 0 { &mut delta.first } else { &mut delta.retry }) += n;
     }
 }
 

@@ -13,7 +13,7 @@ use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 
 use crate::{
-    bed::{Bed, HOUR_MS, job, jobs},
+    bed::{Bed, HOUR_MS, insert_on, job, jobs},
     scenarios,
 };
 
@@ -25,6 +25,7 @@ scenarios!(
     an_empty_answer_tells_when_to_ask_again,
     a_job_of_better_priority_that_comes_late_is_taken_first,
     a_session_gets_the_jobs_of_its_worker_id_only,
+    worker_ids_are_runnable_while_a_job_of_theirs_can_run_and_they_are_not_paused,
     the_same_acquire_no_gives_what_is_still_open_of_the_first_answer,
     an_acquire_that_was_answered_empty_stays_repeatable,
     one_acquire_no_asked_by_many_at_once_gives_one_answer,
@@ -56,6 +57,36 @@ async fn jobs_come_by_priority_then_time_then_id(bed: &Bed) {
         taken.extend(session.acquire(max_jobs).await.iter().map(|leased| leased.job.id));
     }
     assert_eq!(taken, expected);
+}
+
+async fn worker_ids_are_runnable_while_a_job_of_theirs_can_run_and_they_are_not_paused(bed: &Bed) {
+    let asked = ["idle", "later", "paused", "taken", "two", "urgent"].map(str::to_owned);
+    let runnable = async || {
+        let mut found = bed.store.runnable(&asked).await.unwrap();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(runnable().await, [""; 0]);
+    bed.submit(NewJob { start: Start::After { delay_ms: HOUR_MS }, ..job("later") }).await;
+    bed.submit(job("paused")).await;
+    bed.store.pause("paused", "").await.unwrap();
+    bed.submit(NewJob { priority: 9, ..job("two") }).await;
+    bed.submit(NewJob { priority: 0, ..job("urgent") }).await;
+    bed.submit(job("nobody waits for it")).await;
+    bed.submit(job("taken")).await;
+    let session = bed.session("taken").await;
+    session.acquire_one().await;
+    assert_eq!(runnable().await, ["two", "urgent"]);
+    // Behind what another server took, and before it.
+    let other = bed.second_store().await;
+    for priority in [0, 5, 9] {
+        insert_on(&*other, vec![NewJob { priority, ..job("taken") }]).await;
+        assert_eq!(runnable().await, ["taken", "two", "urgent"], "{priority}");
+        session.acquire_one().await;
+        assert_eq!(runnable().await, ["two", "urgent"]);
+    }
+    bed.store.resume("paused").await.unwrap();
+    assert_eq!(runnable().await, ["paused", "two", "urgent"]);
 }
 
 async fn a_leased_job_says_what_its_attempt_is(bed: &Bed) {

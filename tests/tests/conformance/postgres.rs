@@ -52,6 +52,29 @@ async fn what_another_server_puts_far_below_the_floor_is_found() {
     bed.close().await;
 }
 
+/// Behind what is folded the next turns do not look, but some do.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_commit_late_are_folded_too() {
+    let bed = bed().await;
+    let mut late = PgConnection::connect(bed.database.url()).await.unwrap();
+    sqlx::raw_sql(
+        "BEGIN; INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+                                    completed, died, retried)
+         SELECT 'w', 0, 0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM unnest(ARRAY[1, -1]) AS t(n)",
+    )
+    .execute(&mut late)
+    .await
+    .unwrap();
+    bed.submit(job("w")).await;
+    assert_eq!(bed.store.fold(100).await.unwrap(), 1);
+    sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
+    eventually("they are folded", async || (bed.store.fold(100).await.unwrap() == 2).then_some(())).await;
+    assert_eq!(bed.number("SELECT count(*) FROM deltas").await, 0);
+    bed.check().await;
+    late.close().await.unwrap();
+    bed.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_hears_what_another_made_runnable_and_stopped() {
     let bed = bed().await;

@@ -18,6 +18,7 @@ mod idempotency;
 mod kinds;
 mod lifecycle;
 mod outage;
+mod overload;
 mod pages;
 mod pooler;
 mod postgres_trouble;

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use jobqueue_shared::limits;
-use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
+use sqlx::{
+    Arguments as _, FromRow, Row as _,
+    postgres::{PgArguments, PgRow},
+};
 use uuid::Uuid;
 
 use super::{
@@ -41,14 +44,16 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     let max_jobs = u64::from(request.max_jobs).min(room);
     let start = store.floors.start(&session.worker_id);
     if start.expired {
-        tokio::spawn(look_from_bottom(store.pool.clone(), Arc::clone(&store.floors), session.worker_id.clone()));
+        let (pool, floors) = (store.pool.clone(), Arc::clone(&store.floors));
+        tokio::spawn(look_from_bottom(pool, floors, session.worker_id.clone(), session.now));
     }
-    let mut taken = take_ready(&mut tx, &session, &start, max_jobs, &[]).await?;
+    let mut facts = HashMap::new();
+    let mut taken = take_ready(&mut tx, &session, &start, max_jobs, &[], &mut facts).await?;
     // A short answer: perhaps something was put below the floors.
     if (taken.len() as u64) < max_jobs
         && let Some(below) = start.below()
     {
-        let more = take_ready(&mut tx, &session, &below, max_jobs, &taken).await?;
+        let more = take_ready(&mut tx, &session, &below, max_jobs, &taken, &mut facts).await?;
         taken.extend(more);
         taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     }
@@ -56,7 +61,6 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
         let next_run_at_ms = next_run_at(&mut tx, &session).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
-    let facts = facts_of(&mut tx, taken.iter().map(|row| row.id).collect()).await?;
     let taker =
         Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now: session.now };
     let claims = hand_over::new_claims(&taker, &taken, &facts);
@@ -110,9 +114,10 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
 }
 
 /// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
-/// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT.
+/// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT. Each
+/// with its facts, which OFFSET 0 keeps a look-up by key whatever the planner expects of a join.
 const TAKE_READY: &str = "
-    DELETE FROM ready WHERE ctid = ANY(ARRAY(
+    WITH taken AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(
         SELECT tid FROM (
             SELECT tid, n, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) AS bytes
             FROM (
@@ -131,7 +136,28 @@ const TAKE_READY: &str = "
         ) AS sized
         WHERE bytes <= $4 OR (n = 1 AND $8)
     ))
-    RETURNING id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
+    RETURNING id, priority, run_at, run_no, used, payload_bytes, since)
+    SELECT t.id, t.priority, t.run_at, t.run_no, t.used, t.payload_bytes, t.since,
+           j.id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout, j.idempotency_key
+    FROM taken t LEFT JOIN LATERAL (
+        SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+        FROM jobs WHERE jobs.id = t.id OFFSET 0
+    ) j ON true";
+
+fn facts_in(row: &PgRow) -> Result<Option<LeasedRow>, sqlx::Error> {
+    let Some(id) = row.try_get(7)? else { return Ok(None) };
+    Ok(Some(LeasedRow {
+        id,
+        task: row.try_get(8)?,
+        priority: row.try_get(9)?,
+        run_at: row.try_get(10)?,
+        payload: row.try_get(11)?,
+        max_retries: row.try_get(12)?,
+        retry: row.try_get(13)?,
+        attempt_timeout: row.try_get(14)?,
+        idempotency_key: row.try_get(15)?,
+    }))
+}
 
 /// As many as fit beside those that were taken before: `max_jobs` and the bytes of a reply, but at least one in all.
 async fn take_ready(
@@ -140,9 +166,10 @@ async fn take_ready(
     start: &Start,
     max_jobs: u64,
     before: &[TakenRow],
+    facts: &mut HashMap<Uuid, LeasedRow>,
 ) -> StoreResult<Vec<TakenRow>> {
     let bytes: i64 = before.iter().map(|row| i64::from(row.payload_bytes)).sum();
-    let mut taken: Vec<TakenRow> = sqlx::query_as(TAKE_READY)
+    let rows = sqlx::query(TAKE_READY)
         .bind(&session.worker_id)
         .bind(session.now)
         .bind(max_jobs as i64 - before.len() as i64)
@@ -153,22 +180,50 @@ async fn take_ready(
         .bind(before.is_empty())
         .fetch_all(&mut **tx)
         .await?;
+    let mut taken = rows.iter().map(TakenRow::from_row).collect::<Result<Vec<_>, _>>()?;
+    for row in &rows {
+        facts.extend(facts_in(row)?.map(|row| (row.id, row)));
+    }
     taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     Ok(taken)
 }
 
+/// From a little below the floors, as a short answer looks: one key for each worker_id and priority.
+const RUNNABLE: &str = "
+    SELECT w.worker_id FROM unnest($1::text[]) WITH ORDINALITY AS w(worker_id, n), LATERAL (
+        SELECT FROM generate_series(0, 9) AS p(priority), LATERAL (
+            SELECT FROM ready r
+            WHERE r.worker_id = w.worker_id AND r.priority = p.priority::smallint AND r.run_at <= $2
+              AND (r.run_at, r.id) > (($3::bigint[])[(w.n - 1) * 10 + p.priority + 1], ($4::uuid[])[(w.n - 1) * 10 + p.priority + 1])
+            LIMIT 1
+        ) AS job LIMIT 1
+    ) AS any_job
+    WHERE NOT EXISTS (SELECT FROM worker_ids p WHERE p.worker_id = w.worker_id)";
+
+pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+    let keys: Vec<_> = worker_ids.iter().flat_map(|worker_id| store.floors.just_below(worker_id)).collect();
+    Ok(sqlx::query_scalar(RUNNABLE)
+        .bind(worker_ids)
+        .bind(store.clock.now_ms())
+        .bind(keys.iter().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, id)| *id).collect::<Vec<_>>())
+        .fetch_all(&store.pool)
+        .await?)
+}
+
+/// The time is a parameter: compared with a function that changes, rows that wait for their time would be walked.
 const FIRST_READY: &str = "
     SELECT p.priority::smallint, r.run_at, r.id FROM generate_series(0, 9) AS p(priority), LATERAL (
         SELECT ready.run_at, ready.id FROM ready
-        WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at <= now_ms()
+        WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at <= $2
         ORDER BY ready.run_at, ready.id LIMIT 1
     ) AS r";
 
 /// Off the acquire path: behind an old snapshot this walks every dead row. Not getting to it is no loss: the next
 /// expiry asks again.
-async fn look_from_bottom(pool: Pool, floors: Arc<Floors>, worker_id: String) {
+async fn look_from_bottom(pool: Pool, floors: Arc<Floors>, worker_id: String, now: i64) {
     let began = Instant::now();
-    match sqlx::query_as(FIRST_READY).bind(&worker_id).fetch_all(&pool).await {
+    match sqlx::query_as(FIRST_READY).bind(&worker_id).bind(now).fetch_all(&pool).await {
         Ok(first) => floors.looked(&worker_id, began, &first),
         Err(error) => tracing::debug!(%error, worker_id, "nobody looked below the floor"),
     }

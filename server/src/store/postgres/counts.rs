@@ -21,7 +21,7 @@ const WRITE_DELTAS: &str = "
 
 /// Writes the changes down; folding adds them to the totals later, so that no two transactions wait for one counter.
 pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> StoreResult<()> {
-    if deltas.is_empty() {
+    if deltas.rows().next().is_none() {
         return Ok(());
     }
     let mut arguments = PgArguments::default();
@@ -32,11 +32,11 @@ pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> Stor
 
 /// The minute, and the twelve columns of deltas that differ, for statements that write them down beside other things.
 pub(super) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64) -> Result<(), BoxDynError> {
-    let rows: Vec<_> = deltas.0.iter().filter(|(_, delta)| **delta != Delta::default()).collect();
-    let column = |value: fn(&Delta) -> i32| rows.iter().map(|(_, delta)| value(delta)).collect::<Vec<_>>();
+    let rows: Vec<_> = deltas.rows().collect();
+    let column = |value: fn(&Delta) -> i32| rows.iter().map(|(.., delta)| value(delta)).collect::<Vec<_>>();
     arguments.add(now.div_euclid(60_000))?;
-    arguments.add(rows.iter().map(|((worker_id, _), _)| worker_id.as_str()).collect::<Vec<_>>())?;
-    arguments.add(rows.iter().map(|((_, bucket), _)| *bucket).collect::<Vec<_>>())?;
+    arguments.add(rows.iter().map(|(worker_id, ..)| *worker_id).collect::<Vec<_>>())?;
+    arguments.add(rows.iter().map(|(_, bucket, _)| *bucket).collect::<Vec<_>>())?;
     arguments.add(column(|delta| delta.first))?;
     arguments.add(column(|delta| delta.retry))?;
     arguments.add(column(|delta| delta.running))?;

@@ -27,7 +27,7 @@ const FULL_LOOK_SHARE: u32 = 20;
 /// Forgetting all floors costs a full look each.
 const WORKER_IDS: usize = 10_000;
 
-type Key = (i64, Uuid);
+pub(super) type Key = (i64, Uuid);
 
 /// Rows with a larger key than their priority's are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,12 @@ pub(super) struct Start {
 impl Start {
     /// The same, further down; `None` when it began at the bottom.
     pub(super) fn below(&self) -> Option<Self> {
-        let lower = |(run_at, _): Key| (run_at.saturating_sub(LOOK_BELOW_MS), Uuid::nil());
-        (!self.full).then(|| Self { keys: self.keys.map(lower), ..*self })
+        (!self.full).then(|| Self { keys: self.keys.map(below), ..*self })
     }
+}
+
+fn below((run_at, _): Key) -> Key {
+    (run_at.saturating_sub(LOOK_BELOW_MS), Uuid::nil())
 }
 
 struct Floor {
@@ -83,6 +86,12 @@ impl Floors {
             floor.looked = (began, took);
         }
         Start { keys: floor.keys, full: false, expired, generation: floor.generation, began }
+    }
+
+    /// Where a look begins that only asks whether there is something.
+    pub(super) fn just_below(&self, worker_id: &str) -> [Key; PRIORITIES] {
+        let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        floors.get(worker_id).map_or([BOTTOM; PRIORITIES], |floor| floor.keys.map(below))
     }
 
     /// A look from the bottom, begun at `began`, found these first rows: (priority, run_at, id).
@@ -137,7 +146,7 @@ mod tests {
 
     fn taken(priority: i16, run_at: i64, id: u128) -> TakenRow {
         let id = Uuid::from_u128(id);
-        TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0, waits_for_handler: false }
+        TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0 }
     }
 
     fn ready(priority: i16, run_at: i64, id: u128) -> ReadyRow {

@@ -178,10 +178,10 @@ async fn write_new_jobs(store: &PostgresStore, units: &[Unit], jobs: &[JobToStor
     let deltas = prepare::submit_deltas(&rows);
     sqlx::query_with(WRITE_NEW_JOBS, job_arguments(units, jobs)?)
         .bind(now.div_euclid(60_000))
-        .bind(deltas.0.keys().map(|(worker_id, _)| worker_id.as_str()).collect::<Vec<_>>())
-        .bind(deltas.0.keys().map(|(_, bucket)| *bucket).collect::<Vec<_>>())
-        .bind(deltas.0.values().map(|delta| delta.first).collect::<Vec<_>>())
-        .bind(deltas.0.values().map(|delta| delta.submitted).collect::<Vec<_>>())
+        .bind(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())
+        .bind(deltas.rows().map(|(_, bucket, _)| bucket).collect::<Vec<_>>())
+        .bind(deltas.rows().map(|(.., delta)| delta.first).collect::<Vec<_>>())
+        .bind(deltas.rows().map(|(.., delta)| delta.submitted).collect::<Vec<_>>())
         .execute(&store.pool)
         .await?;
     Ok(rows)

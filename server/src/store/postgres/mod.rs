@@ -47,6 +47,7 @@ pub(super) struct PostgresStore {
     wakes: broadcast::Sender<Hint>,
     /// What rescue leaves out.
     broken: Broken,
+    folded: upkeep::Folded,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
@@ -144,6 +145,10 @@ impl Store for PostgresStore {
 
     async fn resume(&self, worker_id: &str) -> StoreResult<()> {
         pause::resume(self, worker_id).await
+    }
+
+    async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+        acquire::runnable(self, worker_ids).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {

@@ -52,6 +52,7 @@ impl PostgresStore {
             floors: Arc::default(),
             wakes,
             broken: Broken::default(),
+            folded: super::upkeep::Folded::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             tasks,
         })

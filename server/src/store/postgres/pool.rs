@@ -4,7 +4,8 @@
 use std::{
     fmt::Debug,
     ops::{Deref, DerefMut},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::{
@@ -35,6 +36,9 @@ const SETTINGS: [(&str, &str); 5] = [
 const LOCAL_SETTINGS: &str = "; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = '15s'; \
      SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
+/// A connection that was used this lately is used again untested: a test costs as much as most statements.
+const UNTESTED: Duration = Duration::from_secs(1);
+
 /// A connection that does not answer within this time when it is given back is given up.
 const RELEASE: Duration = Duration::from_secs(5);
 
@@ -43,6 +47,28 @@ const RELEASE: Duration = Duration::from_secs(5);
 pub(super) struct Pool {
     connections: PgPool,
     pooler: Pooler,
+    trouble: Trouble,
+}
+
+/// When a connection was last found lost: others that have not been used since may be, too.
+#[derive(Clone, Debug, Default)]
+struct Trouble(Arc<Mutex<Option<Instant>>>);
+
+impl Trouble {
+    fn at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that was used this lately may be used again untested.
+    fn trusts(&self, idle_for: Duration) -> bool {
+        idle_for < UNTESTED && self.at().is_none_or(|at| at.elapsed() > idle_for)
+    }
+
+    fn notice(&self, error: &sqlx::Error) {
+        if tells_lost(error) {
+            *self.at() = Some(Instant::now());
+        }
+    }
 }
 
 impl Pool {
@@ -51,12 +77,26 @@ impl Pool {
             Pooler::None => base.options(SETTINGS),
             Pooler::Transaction => base,
         };
+        let trouble = Trouble::default();
         let connections = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire({
+                let trouble = trouble.clone();
+                move |connection, used| {
+                    let trusted = trouble.trusts(used.idle_for);
+                    Box::pin(async move {
+                        if !trusted {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                }
+            })
             .connect_with(base)
             .await?;
-        Ok(Self { connections, pooler: options.pooler })
+        Ok(Self { connections, pooler: options.pooler, trouble })
     }
 
     /// A transaction; `begin` opens it, `then` follows in the same message, each statement after a semicolon.
@@ -92,7 +132,8 @@ impl Pool {
             }
             acquired => acquired?,
         };
-        let session = Session { connection, named: self.pooler == Pooler::None, read_only: false };
+        let (named, trouble) = (self.pooler == Pooler::None, self.trouble.clone());
+        let session = Session { connection, named, read_only: false, trouble };
         Ok(Tx { session: Some(session), open: false, pool: self.clone() })
     }
 
@@ -230,6 +271,7 @@ pub(super) struct Session {
     named: bool,
     /// A write was refused because of where this connection leads.
     read_only: bool,
+    trouble: Trouble,
 }
 
 impl Session {
@@ -254,8 +296,24 @@ impl Session {
     }
 }
 
+/// The connection is gone, or the database is about to end it.
+fn tells_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+        _ => false,
+    }
+}
+
 fn tells_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.code().is_some_and(|code| code == "25006"))
+}
+
+fn note(error: &sqlx::Error, read_only: &mut bool, trouble: &Trouble) {
+    *read_only |= tells_read_only(error);
+    trouble.notice(error);
 }
 
 impl<'c> Executor<'c> for &'c mut Session {
@@ -266,9 +324,9 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let Session { connection, named, read_only } = self;
+        let Session { connection, named, read_only, trouble } = self;
         let query = Statement { query, named: *named };
-        connection.fetch_many(query).inspect_err(|error| *read_only |= tells_read_only(error)).boxed()
+        connection.fetch_many(query).inspect_err(|error| note(error, read_only, trouble)).boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -276,9 +334,9 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let Session { connection, named, read_only } = self;
+        let Session { connection, named, read_only, trouble } = self;
         let query = Statement { query, named: *named };
-        Box::pin(connection.fetch_optional(query).inspect_err(|error| *read_only |= tells_read_only(error)))
+        Box::pin(connection.fetch_optional(query).inspect_err(|error| note(error, read_only, trouble)))
     }
 
     fn prepare_with<'e>(
@@ -327,6 +385,20 @@ impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Statement<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_from_before_a_loss_and_long_idle_ones_are_tested() {
+        let trouble = Trouble::default();
+        assert!(trouble.trusts(Duration::ZERO) && !trouble.trusts(UNTESTED));
+        let long = Duration::from_millis(900);
+        assert!(trouble.trusts(long));
+        trouble.notice(&sqlx::Error::RowNotFound);
+        assert!(trouble.trusts(long));
+        trouble.notice(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        assert!(!trouble.trusts(long));
+        *trouble.at() = Instant::now().checked_sub(long / 2);
+        assert!(trouble.trusts(long / 4) && !trouble.trusts(long));
+    }
 
     #[test]
     fn a_transaction_behind_a_pooler_has_every_setting_of_a_session() {

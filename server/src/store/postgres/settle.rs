@@ -136,7 +136,7 @@ const WRITE_ENDS: &str = "
 
 async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
     let (kept, done) = (&plan.kept, &plan.done);
-    if plan.closed.is_empty() && kept.is_empty() && done.is_empty() && plan.deltas.is_empty() {
+    if plan.closed.is_empty() && kept.is_empty() && done.is_empty() && plan.deltas.rows().next().is_none() {
         return Ok(());
     }
     let mut arguments = PgArguments::default();

@@ -1,6 +1,9 @@
 //! What keeps the tables small: pruning what is old, and folding counter deltas into totals.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicI64, AtomicU32, Ordering},
+};
 
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -137,6 +140,7 @@ async fn prune_sessions(store: &PostgresStore, before: i64, limit: i64) -> Store
 
 #[derive(FromRow)]
 struct DeltaRow {
+    id: i64,
     worker_id: String,
     bucket: i64,
     minute: i64,
@@ -153,8 +157,9 @@ struct DeltaRow {
 }
 
 const TAKE_DELTAS: &str = "
-    DELETE FROM deltas WHERE ctid = ANY(ARRAY(SELECT ctid FROM deltas ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
-    RETURNING worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted, completed, died, retried";
+    DELETE FROM deltas WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM deltas WHERE id > $2 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+    RETURNING id, worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted, completed, died, retried";
 
 const ADD_COUNTERS: &str = "
     INSERT INTO counters AS c (worker_id, bucket, first, retry, running, done, failed, cancelled)
@@ -185,10 +190,9 @@ pub(super) async fn fold(store: &PostgresStore, limit: u32) -> StoreResult<u64> 
     if !first {
         return Ok(0);
     }
-    let rows: Vec<DeltaRow> = sqlx::query_as(TAKE_DELTAS).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
-    if rows.is_empty() {
-        return Ok(0);
-    }
+    let from = store.folded.from();
+    let rows: Vec<DeltaRow> = sqlx::query_as(TAKE_DELTAS).bind(i64::from(limit)).bind(from).fetch_all(&mut *tx).await?;
+    let Some(last) = rows.iter().map(|row| row.id).max() else { return Ok(0) };
     let mut counters: HashMap<(&str, i64), [i64; 6]> = HashMap::new();
     let mut series: HashMap<(i64, &str), [i64; 4]> = HashMap::new();
     for row in &rows {
@@ -225,7 +229,33 @@ pub(super) async fn fold(store: &PostgresStore, limit: u32) -> StoreResult<u64> 
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
+    store.folded.up_to(last);
     Ok(rows.len() as u64)
+}
+
+/// Up to which delta this server has folded. From there on the next turn looks: what is folded stays in the way, dead,
+/// as long as somebody holds an old snapshot. Transactions that began earlier may commit below it, so some turns look
+/// from the start.
+#[derive(Debug, Default)]
+pub(super) struct Folded {
+    up_to: AtomicI64,
+    turns: AtomicU32,
+}
+
+/// At most one of these many turns walks what is dead.
+const FROM_THE_START: u32 = 30;
+
+impl Folded {
+    fn from(&self) -> i64 {
+        if self.turns.fetch_add(1, Ordering::Relaxed).is_multiple_of(FROM_THE_START) {
+            return i64::MIN;
+        }
+        self.up_to.load(Ordering::Relaxed)
+    }
+
+    fn up_to(&self, last: i64) {
+        self.up_to.fetch_max(last, Ordering::Relaxed);
+    }
 }
 
 /// About a MiB of new pages, gone at the commit, and a change of a row, in the log.

@@ -6,9 +6,9 @@ use jobqueue_shared::limits;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, begin, counts, id_list, insert::ROWS};
+use super::{SqliteStore, Tx, batches, begin, counts, id_list};
 use crate::store::{
-    error::StoreResult,
+    error::{StoreError, StoreResult},
     hand_over::{self, Taker},
     places,
     plan::Claim,
@@ -89,7 +89,7 @@ async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<
 
 /// One priority at a time: SQLite has no LATERAL.
 const NEXT_READY: &str = "
-    SELECT id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler
+    SELECT id, priority, run_at, run_no, used, payload_bytes, since
     FROM ready WHERE worker_id = ?1 AND priority = ?2 AND run_at <= ?3
     ORDER BY run_at, id LIMIT ?4";
 
@@ -125,6 +125,18 @@ async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -
     Ok(taken)
 }
 
+const RUNNABLE: &str = "
+    WITH p(priority) AS (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))
+    SELECT w.value FROM json_each(?1) AS w
+    WHERE NOT EXISTS (SELECT 1 FROM worker_ids p WHERE p.worker_id = w.value)
+      AND EXISTS (SELECT 1 FROM p CROSS JOIN ready r
+                  WHERE r.worker_id = w.value AND r.priority = p.priority AND r.run_at <= ?2)";
+
+pub(super) async fn runnable(store: &SqliteStore, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+    let worker_ids = serde_json::to_string(worker_ids).map_err(|error| StoreError::Data(error.to_string()))?;
+    Ok(sqlx::query_scalar(RUNNABLE).bind(worker_ids).bind(store.clock.now_ms()).fetch_all(&store.readers).await?)
+}
+
 const NEXT_RUN_AT: &str = "
     WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9)
     SELECT min((SELECT ready.run_at FROM ready
@@ -146,7 +158,7 @@ async fn facts_of(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Le
 
 async fn write_claims(tx: &mut Tx<'_>, request: &Acquire, claims: &[Claim]) -> StoreResult<()> {
     let numbered: Vec<_> = claims.iter().enumerate().collect();
-    for claims in numbered.chunks(ROWS) {
+    for claims in batches(&numbered) {
         let mut query = QueryBuilder::new(
             "INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places) ",
         );

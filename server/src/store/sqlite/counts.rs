@@ -27,7 +27,7 @@ const ADD_SERIES: &str = "
 
 /// Updated in place: with one writer nobody waits for a counter.
 pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> StoreResult<()> {
-    for ((worker_id, bucket), delta) in &deltas.0 {
+    for (worker_id, bucket, delta) in deltas.rows() {
         let gauges = [delta.first, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled];
         if gauges != [0; 6] {
             let mut query = sqlx::query(ADD_COUNTER).bind(worker_id).bind(bucket);
@@ -36,7 +36,7 @@ pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> 
             }
             query.execute(&mut **tx).await?;
             // A bucket of its own is only kept while something waits in it.
-            if *bucket != 0 {
+            if bucket != 0 {
                 sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
             }
         }

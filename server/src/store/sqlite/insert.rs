@@ -5,15 +5,12 @@ use std::collections::HashMap;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, begin, id_list};
+use super::{SqliteStore, Tx, batches, begin, id_list};
 use crate::store::{
     error::{StoreError, StoreResult},
     prepare::{self, Holder, JobToStore, KeyRef, Verdict},
     types::{Unit, UnitAnswer},
 };
-
-/// Rows in one statement: their parameters stay well under SQLite's 32,766.
-pub(super) const ROWS: usize = 64;
 
 pub(super) async fn insert(store: &SqliteStore, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
     match insert_group(store, units).await {
@@ -68,7 +65,7 @@ async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> Sto
 type OpenKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
 
 async fn insert_keys(tx: &mut Tx<'_>, keys: &[OpenKey<'_>]) -> StoreResult<()> {
-    for keys in keys.chunks(ROWS) {
+    for keys in batches(keys) {
         let mut query = QueryBuilder::new("INSERT INTO idempotency_keys (worker_id, key, job_id, request_hash) ");
         query.push_values(keys, |mut row, ((worker_id, key), job_id, hash)| {
             row.push_bind(*worker_id).push_bind(*key).push_bind(*job_id).push_bind(hash.as_slice());
@@ -115,7 +112,7 @@ async fn give_back_keys(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
 }
 
 async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<()> {
-    for jobs in jobs.chunks(ROWS) {
+    for jobs in batches(jobs) {
         let mut query = QueryBuilder::new(
             "INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, \
              idempotency_key) ",

@@ -86,6 +86,20 @@ async fn begin(writer: &mut SqliteConnection) -> StoreResult<Tx<'_>> {
     Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
+/// Rows in one statement: their parameters stay well under SQLite's 32,766.
+const ROWS: usize = 64;
+
+/// The rows of one statement after another. What is left of 64s is taken by powers of two: so there are few texts, and
+/// each is prepared once.
+fn batches<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = ROWS.min(1 << rows.len().checked_ilog2()?);
+        let (batch, rest) = rows.split_at(size);
+        rows = rest;
+        Some(batch)
+    })
+}
+
 /// Ids as one parameter: `IN (SELECT unhex(value) FROM json_each(?))`.
 fn id_list(ids: &[Uuid]) -> String {
     pair_list(ids.iter().map(|id| [*id]))
@@ -161,6 +175,10 @@ impl Store for SqliteStore {
 
     async fn resume(&self, worker_id: &str) -> StoreResult<()> {
         pause::resume(self, worker_id).await
+    }
+
+    async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+        acquire::runnable(self, worker_ids).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -249,6 +267,8 @@ impl Store for SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::store::{ConnectOptions, NewJob, Start};
 
@@ -293,5 +313,15 @@ mod tests {
         assert_eq!(store.counts().await.unwrap()[0].pending, stored);
         assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());
         store.close().await;
+    }
+
+    proptest! {
+        #[test]
+        fn batches_are_all_rows_in_order_in_few_sizes(rows in prop::collection::vec(0_u16.., 0..500)) {
+            let sizes: Vec<_> = batches(&rows).map(<[_]>::len).collect();
+            prop_assert!(sizes.iter().all(|size| size.is_power_of_two() && *size <= ROWS));
+            prop_assert!(sizes.iter().filter(|size| **size < ROWS).count() <= 6);
+            prop_assert_eq!(batches(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+        }
     }
 }

@@ -25,6 +25,13 @@ use crate::store::{
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
 
+/// More than there are texts.
+const STATEMENTS: usize = 500;
+/// Rows that SQLite's thread reads before it waits for ours: a whole batch, or the two would take turns.
+const ROWS_AHEAD: usize = 2_000;
+/// KiB of pages that each connection keeps, negative as SQLite wants it.
+const CACHE: &str = "-16384";
+
 impl SqliteStore {
     pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
         let base = parse(&options.url)?;
@@ -36,6 +43,9 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
+            .statement_cache_capacity(STATEMENTS)
+            .row_buffer_size(ROWS_AHEAD)
+            .pragma("cache_size", CACHE)
             .pragma("temp_store", "memory");
         let startup = |error| StoreError::Startup(format!("cannot open {}: {error}", path.display()));
         let mut writer = base.connect().await.map_err(startup)?;

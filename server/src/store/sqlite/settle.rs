@@ -6,7 +6,7 @@ use jobqueue_shared::{lease::LeaseId, limits};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, begin, counts, id_list, insert::ROWS, pair_list};
+use super::{SqliteStore, Tx, batches, begin, counts, id_list, pair_list};
 use crate::store::{
     error::StoreResult,
     places,
@@ -139,7 +139,7 @@ pub(super) async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResul
 }
 
 async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
-    for rows in rows.chunks(ROWS) {
+    for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs) ",
         );
@@ -159,7 +159,7 @@ async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
 }
 
 pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResult<()> {
-    for rows in rows.chunks(ROWS) {
+    for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler) ",
         );
@@ -205,7 +205,7 @@ async fn write_dead_letters(tx: &mut Tx<'_>, rows: &[DeadRow]) -> StoreResult<()
 }
 
 pub(super) async fn write_cancelled(tx: &mut Tx<'_>, rows: &[CancelledRow]) -> StoreResult<()> {
-    for rows in rows.chunks(ROWS) {
+    for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO cancelled (id, worker_id, run_no, used, cancelled_at, note, session_id, started_at) ",
         );
@@ -268,7 +268,7 @@ pub(super) async fn write_attempts(tx: &mut Tx<'_>, rows: &[AttemptRow]) -> Stor
 
 /// A job that is retried after it was cancelled may have left a result behind.
 async fn write_results(tx: &mut Tx<'_>, rows: &[ResultRow]) -> StoreResult<()> {
-    for rows in rows.chunks(ROWS) {
+    for rows in batches(rows) {
         let mut query = QueryBuilder::new("INSERT OR REPLACE INTO results (id, result, note) ");
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.id).push_bind(row.result.as_deref()).push_bind(row.note.as_str());
@@ -279,7 +279,7 @@ async fn write_results(tx: &mut Tx<'_>, rows: &[ResultRow]) -> StoreResult<()> {
 }
 
 async fn write_stops(tx: &mut Tx<'_>, rows: &[StopRow]) -> StoreResult<()> {
-    for rows in rows.chunks(ROWS) {
+    for rows in batches(rows) {
         let mut query = QueryBuilder::new("INSERT OR IGNORE INTO stops (session_id, claim_id, job_id, reason) ");
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.session_id).push_bind(row.claim_id).push_bind(row.job_id).push_bind(row.reason);

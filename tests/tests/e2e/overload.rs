@@ -1,0 +1,62 @@
+//! More than a server can store: it refuses what it cannot hold, and says when to try again.
+
+use futures::future::join_all;
+use jobqueue_shared::proto::v1::job::Status;
+use jobqueue_tests::{
+    api::job,
+    database::{Database, Driver},
+    server::Server,
+};
+use tonic::Code;
+
+use crate::{outage::tells_when_to_try_again, world::W};
+
+/// More than may wait, which is 64 MiB.
+const LARGE: usize = 100;
+const SMALL: usize = 20;
+/// Groups take this long at least, so that others have to wait.
+const SLOW: &str = "before_insert=return(wait 300)";
+
+async fn large_payloads_are_bounded_and_do_not_starve_small_ones(driver: Driver) {
+    let database = Database::create(driver).await;
+    let server = Server::start_failing(database.url(), &["--max-payload-bytes", "1048576"], SLOW).await;
+    let payload = format!("\"{}\"", "x".repeat(1024 * 1024 - 2));
+    // A connection carries a few MiB at a time.
+    let connections: Vec<_> = (0..LARGE / 10).map(|_| server.api()).collect();
+    let calls: Vec<_> = (0..LARGE)
+        .map(|n| {
+            let (api, job) = (connections[n % connections.len()].clone(), job(W, &payload));
+            tokio::spawn(async move { api.try_submit(job).await })
+        })
+        .collect();
+    let api = server.api();
+    let mut ids = join_all((0..SMALL).map(|_| api.submit(job(W, "{}")))).await;
+    // 8 MiB a group: large ones take eight groups, one after the other.
+    assert!(calls.iter().any(|call| !call.is_finished()), "the small ones waited for all large ones");
+    let answers: Vec<_> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(!refused.is_empty(), "everything was taken");
+    for status in &refused {
+        tells_when_to_try_again(status, Code::ResourceExhausted);
+    }
+    ids.extend(answers.iter().filter_map(|answer| answer.as_ref().ok().cloned()));
+    assert_eq!(ids.len(), LARGE + SMALL - refused.len());
+    for id in &ids {
+        assert_eq!(api.get(id).await.job.unwrap().status(), Status::Pending);
+    }
+    assert_eq!(api.metrics().await.total, ids.len() as i32, "a refused one has left something");
+    // And it goes on.
+    api.submit(job(W, &payload)).await;
+    server.stop_and_check().await;
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_are_bounded_and_do_not_starve_small_ones_on_sqlite() {
+    large_payloads_are_bounded_and_do_not_starve_small_ones(Driver::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_are_bounded_and_do_not_starve_small_ones_on_postgres() {
+    large_payloads_are_bounded_and_do_not_starve_small_ones(Driver::Postgres).await;
+}
