@@ -41,7 +41,7 @@ DECLARE
   bytes bigint;
   made uuid[];
 BEGIN
-  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
   WITH gone AS (
     DELETE FROM ready WHERE ctid = ANY(ARRAY(
       SELECT ctid FROM ready
@@ -54,7 +54,8 @@ BEGIN
     RETURN '{}';
   END IF;
   PERFORM set_config('bench.floor', last, false);
-  SELECT sum(octet_length(payload)) INTO bytes FROM jobs WHERE id = ANY(taken);
+  SELECT sum(octet_length(payload)) INTO bytes FROM jobs
+  WHERE id = ANY(taken) AND id BETWEEN taken[1] AND taken[array_upper(taken, 1)];
   WITH chunks AS (
     SELECT (place - 1) / 64 AS chunk, string_agg(uuid_send(id), ''::bytea ORDER BY place) AS ids, count(*)::int AS places
     FROM unnest(taken) WITH ORDINALITY AS t(id, place) GROUP BY 1

@@ -1,4 +1,4 @@
-//! Removes what is older than its retention, in small batches.
+//! Removes what is older than its retention: days as a whole, the rest in small batches.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ const LIMIT: u32 = 1_000;
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub async fn run_once(store: &dyn Store, retention: &Retention) -> StoreResult<()> {
+    // What goes as a whole need not go row by row; what cannot does all the same.
+    let maintained = store.maintain(retention).await;
     let mut total = 0;
     loop {
         let removed = store.prune(retention, LIMIT).await?;
@@ -22,7 +24,7 @@ pub async fn run_once(store: &dyn Store, retention: &Retention) -> StoreResult<(
             if total > 0 {
                 info!(rows = total, "removed what was older than its retention");
             }
-            return Ok(());
+            return maintained.map(drop);
         }
         tokio::time::sleep(PAUSE).await;
     }

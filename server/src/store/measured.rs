@@ -192,6 +192,10 @@ impl Store for Measured {
         self.within(WORK, "rescue", || self.store.rescue(limit)).await
     }
 
+    async fn maintain(&self, retention: &Retention) -> StoreResult<u64> {
+        self.within(WORK, "maintain", || self.store.maintain(retention)).await
+    }
+
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
         self.within(WORK, "prune", || self.store.prune(retention, limit)).await
     }

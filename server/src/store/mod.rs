@@ -13,6 +13,7 @@ mod broken;
 mod clock;
 mod codes;
 mod connect;
+mod days;
 mod error;
 mod hand_over;
 mod leaving;
@@ -92,6 +93,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes back what sessions lost whose lease ran out, and attempts past their timeout; about `limit` jobs at once.
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued>;
+
+    /// Makes room for jobs to come, and for those that go, where that is not done row by row: on PostgreSQL, days of
+    /// jobs are there ahead of time, and a day all of whose done jobs have had their time is gone as a whole, but for
+    /// the jobs that are kept. Answers how many days went. What others use is left to the next turn.
+    async fn maintain(&self, retention: &Retention) -> StoreResult<u64>;
 
     /// Removes up to `limit` of each kind of what is older than its retention.
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64>;

@@ -320,7 +320,7 @@ impl Bed {
     }
 
     /// A connection to the database itself.
-    async fn postgres(&self) -> PgConnection {
+    pub(crate) async fn postgres(&self) -> PgConnection {
         let name = self.database.url().rsplit('/').next().unwrap();
         PgConnection::connect(&Cluster::shared().unwrap().url(name)).await.unwrap()
     }

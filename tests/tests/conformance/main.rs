@@ -19,6 +19,7 @@ mod lost;
 mod model;
 mod moves;
 mod operations;
+mod partitions;
 mod pause;
 mod pooler;
 mod postgres;

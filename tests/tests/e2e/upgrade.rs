@@ -5,6 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use jobqueue_server::store::{ConnectOptions, Retention, connect};
 use jobqueue_shared::proto::v1::job::Status;
 use jobqueue_tests::{
     binaries,
@@ -117,6 +118,35 @@ async fn servers_of_two_versions_share_one_database_through_a_rolling_upgrade_an
     assert!(of_one.terminate().await.success() && of_other.terminate().await.success());
     assert!(other.terminate().await.success());
     one.stop_and_check().await;
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
+
+/// The table of jobs is cut into days under its hands, and days are dropped: it goes on as before, on the connections
+/// and with the statements that it has, and keeps every job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_released_server_goes_on_while_a_newer_one_makes_and_drops_days() {
+    const DAY_MS: i64 = 86_400_000;
+    let old = released().await;
+    let database = Database::create(Driver::Postgres).await;
+    let mut server = Server::start_program(old.server.clone(), database.url(), &[]).await;
+    let mut working = worker(&old.worker, &server);
+    let mut load = Load::new();
+
+    load.begin(&server).await;
+    let store = connect(&ConnectOptions::new(database.url())).await.unwrap();
+    load.begin(&server).await;
+    // As if it were four days later, for what is done: the first days ahead have had their time.
+    let later = Retention { done_ms: -4 * DAY_MS, cancelled_ms: DAY_MS, dead_letters_ms: DAY_MS, keys_ms: DAY_MS };
+    eventually("days are made and dropped", async || (store.maintain(&later).await.unwrap() > 0).then_some(())).await;
+    load.begin(&server).await;
+    store.close().await;
+
+    load.finish_on(&server).await;
+    assert!(working.terminate().await.success());
+    let status = server.terminate().await;
+    assert!(status.success(), "{status}");
+    server.start_again_as(binaries::server()).await;
+    server.stop_and_check().await;
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
 }
 

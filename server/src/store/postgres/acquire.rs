@@ -13,6 +13,7 @@ use super::{
     PostgresStore, Tx, counts,
     floor::{Floors, PRIORITIES, Start},
     pool::Pool,
+    range,
 };
 use crate::store::{
     error::StoreResult,
@@ -242,10 +243,11 @@ async fn next_run_at(tx: &mut Tx, session: &SessionRow) -> StoreResult<Option<i6
 
 const FACTS: &str = "
     SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
-    FROM jobs WHERE id = ANY($1)";
+    FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
 async fn facts_of(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, LeasedRow>> {
-    let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(ids).fetch_all(&mut **tx).await?;
+    let (first, last) = range(&ids);
+    let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{PostgresStore, partitions::dropped_before, read::PARTITIONS_STAY};
 use crate::store::{
     audit::{CounterRow, Found, Places},
     error::StoreResult,
@@ -12,9 +12,11 @@ use crate::store::{
 
 /// One snapshot over all tables, so that moving jobs are seen in one place.
 pub(super) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
-    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "").await?;
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PARTITIONS_STAY).await?;
     sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+    let dropped_before = dropped_before(&mut tx).await?;
     let mut found = Found::default();
+    found.dropped_before = dropped_before;
     found.jobs = sqlx::query_as("SELECT id, worker_id FROM jobs").fetch_all(&mut *tx).await?.into_iter().collect();
     let mut places = Places::new(&mut found);
     let ready: Vec<(Uuid, String, i64, i64, i32)> =
@@ -45,12 +47,15 @@ pub(super) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
         counters.into_iter().map(|(w, b, n1, n2, n3, n4, n5, n6)| ((w, b), [n1, n2, n3, n4, n5, n6])).collect();
     let orphans: Vec<(String, i64)> = sqlx::query_as(
         "SELECT * FROM (
-            SELECT 'attempts', count(*) FROM attempts WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
-            UNION ALL SELECT 'results', count(*) FROM results r WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = r.id)
+            SELECT 'attempts', count(*) FROM attempts
+                WHERE job_id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
+            UNION ALL SELECT 'results', count(*) FROM results r
+                WHERE r.id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = r.id)
             UNION ALL SELECT 'idempotency_keys', count(*) FROM idempotency_keys
-                WHERE gone_at IS NULL AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
+                WHERE job_id >= $1 AND gone_at IS NULL AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
          ) AS t(kind, n) WHERE n > 0",
     )
+    .bind(dropped_before)
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;

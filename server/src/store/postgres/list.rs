@@ -21,7 +21,7 @@ const ALL: &str = "
 /// In the order in which they will be taken.
 const PENDING: &str = "
     SELECT r.id, r.worker_id, r.priority, r.run_at AS at, j.task, r.payload_bytes::bigint AS bytes
-    FROM ready r JOIN jobs j ON j.id = r.id
+    FROM ready r CROSS JOIN LATERAL (SELECT task FROM jobs WHERE jobs.id = r.id LIMIT 1) AS j
     WHERE ($1::text IS NULL OR r.worker_id = $1)
       AND ($2::text IS NULL OR (r.worker_id, r.priority, r.run_at, r.id) > ($2, $3, $4, $5))
     ORDER BY r.worker_id, r.priority, r.run_at, r.id LIMIT $6";
@@ -36,7 +36,7 @@ const FAILED: &str = "
 /// Newest first.
 const CANCELLED: &str = "
     SELECT x.id, x.worker_id, j.priority, x.cancelled_at AS at, j.task, octet_length(j.payload)::bigint AS bytes
-    FROM cancelled x JOIN jobs j ON j.id = x.id
+    FROM cancelled x CROSS JOIN LATERAL (SELECT priority, task, payload FROM jobs WHERE jobs.id = x.id LIMIT 1) AS j
     WHERE ($1::text IS NULL OR x.worker_id = $1) AND ($2::bigint IS NULL OR (x.cancelled_at, x.id) < ($2, $3))
     ORDER BY x.cancelled_at DESC, x.id DESC LIMIT $4";
 
@@ -58,7 +58,8 @@ const DETAILS: &str = "
     SELECT j.id, j.worker_id, j.priority, t.at, j.task,
            (octet_length(j.payload) + coalesce(octet_length(o.result), 0))::bigint AS bytes
     FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS t(id, at, n)
-    JOIN jobs j ON j.id = t.id LEFT JOIN results o ON o.id = j.id
+    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j
+    LEFT JOIN results o ON o.id = j.id
     ORDER BY t.n";
 
 pub(super) async fn list(store: &PostgresStore, query: &ListQuery) -> StoreResult<Page> {

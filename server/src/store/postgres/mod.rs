@@ -1,7 +1,9 @@
 //! PostgreSQL 15+, for several servers on one database.
 //!
 //! Hot statements find rows by key or by `ctid`, never by a plan that hangs on statistics: the pool turns
-//! sequential scans and the JIT off. Nobody waits for a stuck server: statements, locks and idle transactions end.
+//! sequential scans and the JIT off. Jobs are looked up by id within the range of the ids, and in joins one by one
+//! (LATERAL .. LIMIT 1), so that only the partitions concerned are read, whatever the statistics. Nobody waits for a stuck server:
+//! statements, locks and idle transactions end.
 
 mod acquire;
 mod audit;
@@ -11,6 +13,7 @@ mod insert;
 mod list;
 mod moves;
 mod open;
+mod partitions;
 mod pause;
 mod pool;
 mod read;
@@ -70,10 +73,16 @@ impl PostgresStore {
 
     /// The same, and no other of this session runs beside it. Not by its row: heartbeats must get through.
     async fn begin_alone(&self, session_id: Uuid) -> StoreResult<Tx> {
+        let (plans, key) = (self.pool.one_plan(), session_key(session_id));
         let then =
-            format!("; SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock({})", session_key(session_id));
+            format!("; SELECT set_config('synchronous_commit', 'off', true){plans}, pg_advisory_xact_lock({key})");
         Ok(self.pool.begin_with("BEGIN", &then).await?)
     }
+}
+
+/// The lowest and the highest of ids: with them PostgreSQL knows which partitions to look into.
+fn range(ids: &[Uuid]) -> (Uuid, Uuid) {
+    (ids.iter().min().copied().unwrap_or_default(), ids.iter().max().copied().unwrap_or_default())
 }
 
 /// The advisory lock that a session's acquires hold.
@@ -153,6 +162,10 @@ impl Store for PostgresStore {
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
         rescue::rescue(self, limit).await
+    }
+
+    async fn maintain(&self, retention: &Retention) -> StoreResult<u64> {
+        partitions::maintain(self, retention).await
     }
 
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {

@@ -4,7 +4,7 @@ use jobqueue_shared::state::State;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{PostgresStore, Tx, counts, read, settle};
+use super::{PostgresStore, Tx, counts, range, read, settle};
 use crate::store::{
     error::StoreResult,
     moving::{self, Answers, FinishedRow, SetAsideRow},
@@ -89,7 +89,7 @@ const TAKE_FINISHED: &str = "
         UNION ALL
         SELECT id, run_no, false, cancelled_at, note FROM stopped
     ) AS t
-    JOIN jobs j ON j.id = t.id";
+    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j";
 
 async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreResult<Vec<ReadyRow>> {
     let rows: Vec<FinishedRow> = sqlx::query_as(TAKE_FINISHED).bind(answers.open()).fetch_all(&mut **tx).await?;
@@ -146,7 +146,7 @@ const LOCK_DONE: &str = "
     FROM done d
     WHERE d.ctid = ANY(ARRAY(
         SELECT e.ctid FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
-        JOIN jobs j ON j.id = asked.id
+        CROSS JOIN LATERAL (SELECT worker_id FROM jobs WHERE jobs.id = asked.id LIMIT 1) AS j
         JOIN done e ON e.worker_id = j.worker_id AND e.first_id BETWEEN asked.earliest AND asked.id
             AND position(uuid_send(asked.id) IN e.ids) % 16 = 1))
     ORDER BY d.first_id
@@ -184,12 +184,12 @@ async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) ->
 
 /// Removes the facts of jobs that have left their last place, and everything that hangs on them.
 pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid], keys: Keys) -> StoreResult<()> {
-    const STATEMENTS: [&str; 4] = [
+    const STATEMENTS: [&str; 3] = [
         "DELETE FROM attempts WHERE job_id = ANY($1)",
         "DELETE FROM results WHERE id = ANY($1)",
         "DELETE FROM progress WHERE id = ANY($1)",
-        "DELETE FROM jobs WHERE id = ANY($1)",
     ];
+    const DELETE_FACTS: &str = "DELETE FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
     const DELETE_KEYS: &str = "DELETE FROM idempotency_keys WHERE job_id = ANY($1)";
     const KEEP_KEYS: &str = "UPDATE idempotency_keys SET gone_at = $2 WHERE job_id = ANY($1)";
     if ids.is_empty() {
@@ -198,6 +198,8 @@ pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid], keys: Keys) -> StoreResult
     for statement in STATEMENTS {
         sqlx::query(statement).bind(ids).execute(&mut **tx).await?;
     }
+    let (first, last) = range(ids);
+    sqlx::query(DELETE_FACTS).bind(ids).bind(first).bind(last).execute(&mut **tx).await?;
     let query = match keys {
         Keys::Delete => sqlx::query(DELETE_KEYS).bind(ids),
         Keys::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(ids).bind(gone_at),

@@ -121,6 +121,16 @@ impl Pool {
         }
     }
 
+    /// A part of a SELECT: statements keep the plan that fits all parameters. It looks only into the partitions that
+    /// these need, too, but PostgreSQL takes it for dearer, and would plan each time anew. Where nothing is kept,
+    /// a plan for the parameters at hand is made sooner.
+    pub(super) fn one_plan(&self) -> &'static str {
+        match self.pooler {
+            Pooler::None => ", set_config('plan_cache_mode', 'force_generic_plan', true)",
+            Pooler::Transaction => "",
+        }
+    }
+
     async fn acquire_session(&self) -> Result<Tx, sqlx::Error> {
         let connection = match self.connections.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => {

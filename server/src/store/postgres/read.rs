@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{PostgresStore, pool::Session};
+use super::{PostgresStore, pool::Session, range};
 use crate::store::{
     error::StoreResult,
     places,
@@ -31,7 +31,7 @@ const GET: &str = "
            o.result, o.note AS result_note,
            p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
     FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
-    JOIN jobs j ON j.id = asked.id
+    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $3 AND $4 LIMIT 1) AS j
     LEFT JOIN ready r ON r.id = j.id
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
@@ -67,9 +67,12 @@ async fn records(
     ids: &[Uuid],
     payload: &'static str,
 ) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    let (first, last) = range(ids);
     let rows: Vec<JobRow> = sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload)))
         .bind(ids)
         .bind(ids.iter().map(|id| places::earliest_first_id(*id)).collect::<Vec<_>>())
+        .bind(first)
+        .bind(last)
         .fetch_all(connection)
         .await?;
     let mut records = HashMap::with_capacity(rows.len());
@@ -107,9 +110,12 @@ const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE
 
 const HOST: &str = "SELECT host FROM sessions WHERE id = $1";
 
+/// A snapshot that is older than a change of the partitions does not see the rows that it moved.
+pub(super) const PARTITIONS_STAY: &str = "; LOCK TABLE ONLY jobs IN ACCESS SHARE MODE";
+
 /// On one snapshot, so that no attempt is told twice or not at all because it ended between two looks.
 pub(super) async fn history(store: &PostgresStore, job_id: Uuid) -> StoreResult<Option<History>> {
-    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "").await?;
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PARTITIONS_STAY).await?;
     let Some(job) = states(&mut tx, &[job_id]).await?.remove(&job_id) else { return Ok(None) };
     let attempts = attempts_of(&mut tx, job_id).await?;
     let progress: Option<ProgressRow> = sqlx::query_as(PROGRESS).bind(job_id).fetch_optional(&mut *tx).await?;

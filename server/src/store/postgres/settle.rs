@@ -6,7 +6,7 @@ use jobqueue_shared::{lease::LeaseId, limits};
 use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
-use super::{PostgresStore, Tx, counts};
+use super::{PostgresStore, Tx, counts, range};
 use crate::store::{
     error::StoreResult,
     places,
@@ -49,13 +49,15 @@ pub(super) async fn end(tx: &mut Tx, items: &[Item], claims: HashMap<Uuid, Claim
 }
 
 const READ_FACTS: &str = "
-    SELECT id, priority, octet_length(payload) AS payload_bytes, max_retries, retry FROM jobs WHERE id = ANY($1)";
+    SELECT id, priority, octet_length(payload) AS payload_bytes, max_retries, retry
+    FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
 async fn read_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Facts>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(ids).fetch_all(&mut **tx).await?;
+    let (first, last) = range(&ids);
+    let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
 }
 
@@ -68,7 +70,7 @@ const READ_PRIORS: &str = "
     UNION ALL
     SELECT d.claim_id, asked.job_id, d.session_id, 0, NULL, d.finished_at, false, d.ids, d.runs
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked(claim_id, job_id, earliest)
-    JOIN jobs j ON j.id = asked.job_id
+    CROSS JOIN LATERAL (SELECT worker_id FROM jobs WHERE jobs.id = asked.job_id LIMIT 1) AS j
     JOIN done d ON d.worker_id = j.worker_id AND d.first_id BETWEEN asked.earliest AND asked.job_id
         AND d.claim_id = asked.claim_id AND position(uuid_send(asked.job_id) IN d.ids) % 16 = 1";
 
@@ -211,7 +213,7 @@ const WRITE_DEAD_LETTERS: &str = "
            j.idempotency_key, t.run_no, t.used, t.reason, t.error, t.fingerprint, t.session_id, t.started_at, t.failed_at
     FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[],
                 $9::bigint[]) AS t(id, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
-    JOIN jobs j ON j.id = t.id";
+    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j";
 
 async fn write_dead_letters(tx: &mut Tx, rows: &[DeadRow]) -> StoreResult<()> {
     if rows.is_empty() {
@@ -260,9 +262,9 @@ const FORGET_NO_HANDLER: &str = "DELETE FROM attempts WHERE job_id = ANY($1) AND
 /// A refusal is recorded once a lease; an entry that is there already stays.
 const WRITE_ATTEMPTS: &str = "
     INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
-    SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
-                         $8::bigint[], $9::text[]) AS t(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
-    WHERE EXISTS (SELECT FROM jobs WHERE jobs.id = t.job_id)
+    SELECT t.* FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
+                           $8::bigint[], $9::text[]) AS t(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+    CROSS JOIN LATERAL (SELECT FROM jobs WHERE jobs.id = t.job_id LIMIT 1) AS j
     ON CONFLICT DO NOTHING";
 
 const FORGET_OLD_ATTEMPTS: &str = "

@@ -8,7 +8,7 @@ use std::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{PostgresStore, counts, moves, read};
+use super::{PostgresStore, counts, moves, partitions, read};
 use crate::store::{
     error::StoreResult,
     moving::{self, SetAsideRow},
@@ -23,7 +23,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: &Retention, limit: u
     let limit = i64::from(limit);
     let keys = |kept_ms| Keys::of(retention, kept_ms, now);
     let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
-    let mut pruned = prune_done(store, now - done, limit, keys(done)).await?;
+    let mut pruned = prune_done(store, now, done, limit, keys(done)).await?;
     pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
     pruned += prune_set_aside(store, TAKE_OLD_DEAD_LETTERS, now - failed, limit, keys(failed)).await?;
     pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
@@ -51,8 +51,9 @@ const TAKE_OLD_DONE: &str = "
         WHERE jobs_before < $2))
     RETURNING worker_id, ids";
 
-async fn prune_done(store: &PostgresStore, before: i64, limit: i64, keys: Keys) -> StoreResult<u64> {
+async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, keys: Keys) -> StoreResult<u64> {
     let mut tx = store.begin().await?;
+    let before = partitions::done_before(&mut tx, now, kept_ms).await?;
     let rows: Vec<DoneRow> = sqlx::query_as(TAKE_OLD_DONE).bind(before).bind(limit).fetch_all(&mut *tx).await?;
     if rows.is_empty() {
         return Ok(0);

@@ -1,0 +1,2 @@
+-- Nothing: SQLite has no partitions. The pruner deletes old jobs in small batches; the pages that become free are used
+-- again.
