@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -81,7 +82,9 @@ impl Slots {
     /// Waits until there is room for `least` jobs and more are worth a call.
     pub(crate) async fn room(&self, least: usize) -> Room {
         loop {
-            let freed = self.0.freed.notified();
+            let mut freed = pin!(self.0.freed.notified());
+            // From before the look on.
+            freed.as_mut().enable();
             if let Some(places) = self.free(least) {
                 self.0.held.fetch_add(places, Ordering::AcqRel);
                 return Room { places, slots: self.clone() };
@@ -132,7 +135,8 @@ impl Inner {
 
     fn leave(&self, places: usize) {
         self.held.fetch_sub(places, Ordering::AcqRel);
-        self.freed.notify_one();
+        // All who wait: what is too little for one may be enough for another.
+        self.freed.notify_waiters();
     }
 }
 
@@ -213,6 +217,17 @@ mod tests {
         }
         drop(places);
         assert_eq!(slots.room(1).await.places(), 5);
+    }
+
+    #[tokio::test]
+    async fn who_needs_little_is_not_kept_waiting_by_who_needs_much() {
+        let slots = Slots::new(1);
+        let held = slots.room(1).await.one();
+        let (mut much, mut little) = (pin!(slots.room(100)), pin!(slots.room(1)));
+        assert!((&mut much).now_or_never().is_none() && (&mut little).now_or_never().is_none());
+        drop(held);
+        assert_eq!((&mut little).now_or_never().map(|room| room.places()), Some(1));
+        assert!((&mut much).now_or_never().is_none());
     }
 
     #[tokio::test]

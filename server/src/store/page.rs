@@ -36,6 +36,9 @@ pub(super) fn newest(groups: &[GroupRow], after: Option<&Cursor>, limit: usize) 
     jobs
 }
 
+/// Pages that are read at first to fill one whose jobs a filter chooses.
+pub(super) const PAGES_FILTERED: usize = 5;
+
 /// What cuts a page of candidates to `page_size` jobs of `task`, within the bytes of a reply, reading no further
 /// than they were read. True: the list goes on after the last of `seen`.
 pub(super) fn cut(

@@ -50,7 +50,8 @@ pub(super) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64)
 }
 
 /// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed
-/// while it has jobs or live sessions, or is paused.
+/// while it has jobs or live sessions, or is paused. The oldest runnable is looked for from a little below the floors: what
+/// is dead behind an old snapshot is walked neither here nor by acquires.
 const COUNTS: &str = "
     WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
         SELECT all_counts.worker_id,
@@ -78,16 +79,25 @@ const COUNTS: &str = "
                    SELECT ready.run_at FROM ready, clock
                    WHERE ready.worker_id = sums.worker_id AND ready.priority = p.priority::smallint
                      AND ready.run_at <= clock.now
-                   ORDER BY ready.run_at LIMIT 1
+                     AND (ready.run_at, ready.id) > (coalesce(($2::bigint[])[(floors.n - 1) * 10 + p.priority + 1], -1),
+                          coalesce(($3::uuid[])[(floors.n - 1) * 10 + p.priority + 1], '00000000-0000-0000-0000-000000000000'))
+                   ORDER BY ready.run_at, ready.id LIMIT 1
                ) AS r
            ) END AS oldest_runnable,
            coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
     FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+         LEFT JOIN unnest($1::text[]) WITH ORDINALITY AS floors(worker_id, n) USING (worker_id)
     WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
     ORDER BY worker_id COLLATE \"C\"";
 
 pub(super) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCounts>> {
-    let rows: Vec<CountRow> = sqlx::query_as(COUNTS).fetch_all(&store.pool).await?;
+    let (worker_ids, floors): (Vec<_>, Vec<_>) = store.floors.all_just_below().into_iter().unzip();
+    let rows: Vec<CountRow> = sqlx::query_as(COUNTS)
+        .bind(worker_ids)
+        .bind(floors.iter().flatten().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
+        .bind(floors.iter().flatten().map(|(_, id)| *id).collect::<Vec<_>>())
+        .fetch_all(&store.pool)
+        .await?;
     Ok(rows.into_iter().map(WorkerIdCounts::from).collect())
 }
 

@@ -94,6 +94,12 @@ impl Floors {
         floors.get(worker_id).map_or([BOTTOM; PRIORITIES], |floor| floor.keys.map(below))
     }
 
+    /// The same of every worker_id that has floors.
+    pub(super) fn all_just_below(&self) -> Vec<(String, [Key; PRIORITIES])> {
+        let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        floors.iter().map(|(worker_id, floor)| (worker_id.clone(), floor.keys.map(below))).collect()
+    }
+
     /// A look from the bottom, begun at `began`, found these first rows: (priority, run_at, id).
     pub(super) fn looked(&self, worker_id: &str, began: Instant, first: &[(i16, i64, Uuid)]) {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);

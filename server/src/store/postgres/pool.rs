@@ -59,9 +59,10 @@ impl Trouble {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that was used this lately may be used again untested.
+    /// A connection that was used this lately may be used again untested. When a database crashes, some of its
+    /// processes go on for a moment after others have ended.
     fn trusts(&self, idle_for: Duration) -> bool {
-        idle_for < UNTESTED && self.at().is_none_or(|at| at.elapsed() > idle_for)
+        idle_for < UNTESTED && self.at().is_none_or(|at| at.elapsed() > idle_for + UNTESTED)
     }
 
     fn notice(&self, error: &sqlx::Error) {
@@ -140,7 +141,7 @@ impl Pool {
                 tokio::spawn(async move { pool.close_idle().await });
                 return Err(sqlx::Error::PoolTimedOut);
             }
-            acquired => acquired?,
+            acquired => acquired.inspect_err(|error| self.trouble.notice(error))?,
         };
         let (named, trouble) = (self.pooler == Pooler::None, self.trouble.clone());
         let session = Session { connection, named, read_only: false, trouble };
@@ -406,7 +407,7 @@ mod tests {
         assert!(trouble.trusts(long));
         trouble.notice(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
         assert!(!trouble.trusts(long));
-        *trouble.at() = Instant::now().checked_sub(long / 2);
+        *trouble.at() = Instant::now().checked_sub(UNTESTED + long / 2);
         assert!(trouble.trusts(long / 4) && !trouble.trusts(long));
     }
 

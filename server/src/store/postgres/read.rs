@@ -14,8 +14,10 @@ use crate::store::{
 };
 
 /// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
-/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach.
+/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach. Claims are
+/// read once: few are open, but many may have been deleted that are not vacuumed yet.
 const GET: &str = "
+    WITH open AS MATERIALIZED (SELECT worker_id, session_id, claimed_at, ids, places FROM claims)
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
            j.attempt_timeout, j.idempotency_key,
            r.run_no AS r_run_no, r.used AS r_used, r.run_at AS r_run_at, r.since AS r_since, r.waits_for_handler AS r_waits,
@@ -36,9 +38,9 @@ const GET: &str = "
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
     LEFT JOIN LATERAL (
-        SELECT claims.session_id, claims.claimed_at, claims.ids, claims.places FROM claims
-        WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND claims.worker_id = j.worker_id
-          AND position(uuid_send(j.id) IN claims.ids) % 16 = 1
+        SELECT open.session_id, open.claimed_at, open.ids, open.places FROM open
+        WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND open.worker_id = j.worker_id
+          AND position(uuid_send(j.id) IN open.ids) % 16 = 1
         LIMIT 1
     ) AS c ON true
     LEFT JOIN LATERAL (

@@ -63,15 +63,27 @@ const DETAILS: &str = "
 
 pub(super) async fn list(store: &SqliteStore, query: &ListQuery) -> StoreResult<Page> {
     let page_size = query.page_size as usize;
-    // One more than the page tells whether there is another; a filter that no index knows reads on.
-    let limit = if query.task.is_some() { limits::PAGE_SCAN as usize } else { page_size + 1 };
-    let rows = candidates(store, query, limit).await?;
-    let (kept, end) = page::cut(rows, limit, query.task.as_deref(), page_size);
+    // One more than the page tells whether there is another.
+    let few = if query.task.is_some() { page::PAGES_FILTERED * page_size } else { page_size + 1 };
+    let (mut kept, mut end) = read_page(store, query, few).await?;
+    // A filter that no index knows reads on, where few pass it.
+    if query.task.is_some() && kept.len() < page_size && end.is_some() {
+        (kept, end) = read_page(store, query, limits::PAGE_SCAN as usize).await?;
+    }
     let ids: Vec<Uuid> = kept.iter().map(|row| row.id).collect();
     let matches = |job: &JobRecord| query.state.is_none_or(|state| job.state == state);
     let jobs = read::get(store, &ids).await?.into_iter().flatten().filter(matches).collect();
     let next = end.map(|row| row.cursor(query.state));
     Ok(Page { jobs, next })
+}
+
+async fn read_page(
+    store: &SqliteStore,
+    query: &ListQuery,
+    limit: usize,
+) -> StoreResult<(Vec<ListRow>, Option<ListRow>)> {
+    let rows = candidates(store, query, limit).await?;
+    Ok(page::cut(rows, limit, query.task.as_deref(), query.page_size as usize))
 }
 
 async fn candidates(store: &SqliteStore, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>> {
