@@ -1,6 +1,6 @@
 //! Measures jobqueue on this machine, beside its limits and its peers: `cargo xtask bench`.
 //!
-//! Reading order: [`bench`] is a run and what every scenario does again and again; [`scenarios`] has a file for each;
+//! Reading order: [`mod@bench`] is a run and what every scenario does again and again; [`scenarios`] has a file for each;
 //! [`report`] prints what they found and [`stats`] adds it up. Load comes from processes of their own: [`child`] starts
 //! them, [`submit`], [`work`], [`paced`] and [`echo`] are what they do. [`server`] starts the program under test,
 //! [`postgres`] its database, [`api`] asks it; [`procs`] and [`machine`] read what it costs and on what,

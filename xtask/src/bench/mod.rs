@@ -46,7 +46,7 @@ struct Run {
 
 #[derive(Subcommand)]
 enum What {
-    /// Records where the time goes, and draws it: target/bench/<WHAT>-<process>.svg
+    /// Records where the time goes, and draws it into target/bench, a picture for each process
     Profile(profile::Options),
     /// Pure functions by themselves: times by criterion, and instructions by callgrind
     Pure {
