@@ -123,9 +123,11 @@ async fn jobs_start_by_polling_while_nobody_can_be_told() {
     let (deaf, other) = tokio::join!(Server::start_with(database.url(), &listening), Server::start(database.url()));
     let mut worker = ByHand::register(&deaf.api()).await;
     assert!(proxy.half_open() > 0, "nobody listens through the proxy");
+    let looks = deaf.looks_for_jobs().await;
     let request = worker.next_acquire(1, 60);
     let mut workers = deaf.api().workers();
     let poll = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
+    eventually("it has looked", async || (deaf.looks_for_jobs().await > looks).then_some(())).await;
     let id = other.api().submit(job(W, "{}")).await;
     // Sooner than it would look by itself, which is after 15 s at the earliest.
     let jobs = timeout(Duration::from_secs(12), poll).await.expect("it sleeps on").unwrap();
