@@ -21,6 +21,7 @@ scenarios!(
     a_dead_letter_is_retried_and_done_with_its_history_kept,
     a_delayed_job_does_not_run_before_its_time,
     a_better_priority_runs_first,
+    what_a_worker_holds_ready_is_given_back_when_it_cannot_run_it,
     a_cancel_reaches_the_running_job,
     a_pending_job_that_is_cancelled_never_runs,
     a_deleted_job_is_gone,
@@ -105,6 +106,28 @@ async fn a_delayed_job_does_not_run_before_its_time(world: &mut World) {
     let time = |time: Option<prost_types::Timestamp>| SystemTime::try_from(time.unwrap()).unwrap();
     assert!(time(job.started_at) >= time(job.run_at));
     assert!(time(job.run_at) > time(job.created_at));
+}
+
+/// Its pace so far makes it take jobs ahead, which then wait behind a long one.
+async fn what_a_worker_holds_ready_is_given_back_when_it_cannot_run_it(world: &mut World) {
+    let _busy = world.worker(&["--concurrency", "1", "--simulate"]);
+    let submit = async |payload: String| world.api.submit(job(W, &payload)).await;
+    // The pace outlives the answer that brings the long job with some of those behind it.
+    for _ in 0..300 {
+        submit(r#"{"sleep_ms": 0}"#.to_owned()).await;
+    }
+    let long = submit(r#"{"sleep_ms": 60000}"#.to_owned()).await;
+    let mut behind = Vec::new();
+    for _ in 0..50 {
+        behind.push(submit(r#"{"sleep_ms": 0}"#.to_owned()).await);
+    }
+    world.api.until(&long, Status::Running).await;
+    let _other = world.worker(&["--concurrency", "1", "--simulate"]);
+    for id in &behind {
+        let (job, attempts) = parts(world.api.until(id, Status::Done).await);
+        assert_eq!((job.attempt_count, attempts.len()), (1, job.run_no as usize - 1), "{attempts:?}");
+    }
+    assert_eq!(world.api.get(&long).await.job.unwrap().status(), Status::Running);
 }
 
 async fn a_better_priority_runs_first(world: &mut World) {

@@ -251,24 +251,20 @@ async fn facts_of(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Leas
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-const WRITE_CLAIMS: &str = "
-    WITH counted AS (
-        INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
-                            completed, died, retried)
-        SELECT t.worker_id, t.bucket, $10, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted,
-               t.completed, t.died, t.retried
-        FROM unnest($11::text[], $12::bigint[], $13::integer[], $14::integer[], $15::integer[], $16::integer[],
-                    $17::integer[], $18::integer[], $19::integer[], $20::integer[], $21::integer[], $22::integer[])
-            AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)
-    )
+const WRITE_CLAIMS: &str = concat!(
+    "WITH counted AS (",
+    counts::insert_deltas!(),
+    ")
     INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
-    SELECT t.id, $1, $2, $3, t.chunk, $4, t.deadline, t.ids, t.places
-    FROM unnest($5::uuid[], $6::smallint[], $7::bigint[], $8::bytea[], $9::bytea[]) AS t(id, chunk, deadline, ids, places)";
+    SELECT t.id, $14, $15, $16, t.chunk, $17, t.deadline, t.ids, t.places
+    FROM unnest($18::uuid[], $19::smallint[], $20::bigint[], $21::bytea[], $22::bytea[]) AS t(id, chunk, deadline, ids, places)"
+);
 
 async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim], deltas: &Deltas) -> StoreResult<()> {
     let Some(first) = claims.first() else { return Ok(()) };
     let mut arguments = PgArguments::default();
     let mut add = || {
+        counts::add_deltas(&mut arguments, deltas, first.claimed_at)?;
         arguments.add(first.worker_id.as_str())?;
         arguments.add(first.session_id)?;
         arguments.add(request.acquire_no as i32)?;
@@ -277,8 +273,7 @@ async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim], deltas: 
         arguments.add((0..claims.len()).map(|n| n as i16).collect::<Vec<_>>())?;
         arguments.add(claims.iter().map(Claim::deadline).collect::<Vec<_>>())?;
         arguments.add(claims.iter().map(Claim::ids).collect::<Vec<_>>())?;
-        arguments.add(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())?;
-        counts::add_deltas(&mut arguments, deltas, first.claimed_at)
+        arguments.add(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     sqlx::query_with(WRITE_CLAIMS, arguments).execute(&mut **tx).await?;

@@ -10,14 +10,20 @@ use crate::store::{
     writes::{Delta, Deltas},
 };
 
-const WRITE_DELTAS: &str = "
-    INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted, completed,
-                        died, retried)
-    SELECT t.worker_id, t.bucket, $1, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted, t.completed,
-           t.died, t.retried
-    FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::integer[],
-                $9::integer[], $10::integer[], $11::integer[], $12::integer[], $13::integer[])
-        AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)";
+/// The statement that writes deltas down, as text, for those that do so beside other things: its parameters are the
+/// first thirteen, see [`add_deltas`].
+macro_rules! insert_deltas {
+    () => {
+        "INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+                            completed, died, retried)
+        SELECT t.worker_id, t.bucket, $1, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted,
+               t.completed, t.died, t.retried
+        FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
+                    $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[], $13::integer[])
+            AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)"
+    };
+}
+pub(super) use insert_deltas;
 
 /// Writes the changes down; folding adds them to the totals later, so that no two transactions wait for one counter.
 pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> StoreResult<()> {
@@ -26,11 +32,11 @@ pub(super) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> Stor
     }
     let mut arguments = PgArguments::default();
     add_deltas(&mut arguments, deltas, now).map_err(sqlx::Error::Encode)?;
-    sqlx::query_with(WRITE_DELTAS, arguments).execute(&mut **tx).await?;
+    sqlx::query_with(insert_deltas!(), arguments).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// The minute, and the twelve columns of deltas that differ, for statements that write them down beside other things.
+/// The minute, and the twelve columns of deltas that differ: they come before all other parameters.
 pub(super) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64) -> Result<(), BoxDynError> {
     let rows: Vec<_> = deltas.rows().collect();
     let column = |value: fn(&Delta) -> i32| rows.iter().map(|(.., delta)| value(delta)).collect::<Vec<_>>();

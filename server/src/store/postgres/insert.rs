@@ -44,7 +44,9 @@ async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Opti
     let mut tries = 0;
     if prepare::first_keys(units, &jobs).is_empty() {
         let verdict = prepare::judge(units, jobs.clone(), &HashMap::new());
-        let written = write_new_jobs(store, units, &verdict.insert).await;
+        // Without a connection nothing has been sent that would have to be looked for.
+        let connection = store.pool.acquire().await?;
+        let written = write_new_jobs(connection, units, &verdict.insert).await;
         match failpoint::committed("insert_commit", written).await {
             Ok(ready) => {
                 store.floors.lower(&ready);
@@ -152,27 +154,35 @@ async fn give_back_keys(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-/// Jobs whose ids were made just now, with what counts them: one statement, and so one transaction without a BEGIN and
-/// a COMMIT that the server would have to wait for.
-const WRITE_NEW_JOBS: &str = "
-    WITH new AS MATERIALIZED (
+/// How both statements that store jobs begin; the parameters are those of [`job_arguments`].
+macro_rules! store_jobs {
+    () => {
+        "WITH new AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
                              $8::text[], $9::bigint[], $10::text[], $11::bigint[])
         AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since)
     ), stored AS (
         INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
         SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
-        FROM new ORDER BY id
-    ), counted AS (
+        FROM new ORDER BY id"
+    };
+}
+
+/// Jobs whose ids were made just now, with what counts them: one statement, and so one transaction without a BEGIN and
+/// a COMMIT that the server would have to wait for.
+const WRITE_NEW_JOBS: &str = concat!(
+    store_jobs!(),
+    "), counted AS (
         INSERT INTO deltas (worker_id, bucket, minute, first, submitted, retry, running, done, failed, cancelled, completed,
                             died, retried)
         SELECT t.worker_id, t.bucket, $12, t.first, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
         FROM unnest($13::text[], $14::bigint[], $15::integer[], $16::integer[]) AS t(worker_id, bucket, first, submitted)
     )
     INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
-    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false FROM new";
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false FROM new"
+);
 
-async fn write_new_jobs(store: &PostgresStore, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
+async fn write_new_jobs(mut connection: Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
     let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
     let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok(rows) };
     let deltas = prepare::submit_deltas(&rows);
@@ -182,8 +192,9 @@ async fn write_new_jobs(store: &PostgresStore, units: &[Unit], jobs: &[JobToStor
         .bind(deltas.rows().map(|(_, bucket, _)| bucket).collect::<Vec<_>>())
         .bind(deltas.rows().map(|(.., delta)| delta.first).collect::<Vec<_>>())
         .bind(deltas.rows().map(|(.., delta)| delta.submitted).collect::<Vec<_>>())
-        .execute(&store.pool)
+        .execute(&mut *connection)
         .await?;
+    connection.commit().await?;
     Ok(rows)
 }
 
@@ -210,22 +221,16 @@ fn job_arguments(units: &[Unit], jobs: &[JobToStore]) -> StoreResult<PgArguments
 
 /// Jobs that are there already were stored by a commit whose outcome was not known: they may have run since, so
 /// they are neither made ready nor counted again.
-const WRITE_JOBS: &str = "
-    WITH new AS MATERIALIZED (
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
-                             $8::text[], $9::bigint[], $10::text[], $11::bigint[])
-        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since)
-    ), stored AS (
-        INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
-        SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
-        FROM new ORDER BY id
-        ON CONFLICT (id) DO NOTHING
+const WRITE_JOBS: &str = concat!(
+    store_jobs!(),
+    " ON CONFLICT (id) DO NOTHING
         RETURNING id
     )
     INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
     SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false
     FROM new WHERE id IN (SELECT id FROM stored)
-    RETURNING id";
+    RETURNING id"
+);
 
 async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
     if jobs.is_empty() {

@@ -116,25 +116,20 @@ async fn write(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
 
 /// What every settle writes: places close, jobs are done, and both are counted. One statement, for the server waits for
 /// the answer to each.
-const WRITE_ENDS: &str = "
-    WITH closed AS (
-        DELETE FROM claims WHERE id = ANY($1)
+const WRITE_ENDS: &str = concat!(
+    "WITH counted AS (",
+    counts::insert_deltas!(),
+    "), closed AS (
+        DELETE FROM claims WHERE id = ANY($14)
     ), kept AS (
         UPDATE claims c SET deadline = t.deadline, ids = t.ids, places = t.places
-        FROM unnest($2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[]) AS t(id, deadline, ids, places)
+        FROM unnest($15::uuid[], $16::bigint[], $17::bytea[], $18::bytea[]) AS t(id, deadline, ids, places)
         WHERE c.id = t.id
-    ), counted AS (
-        INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
-                            completed, died, retried)
-        SELECT t.worker_id, t.bucket, $14, t.first, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted,
-               t.completed, t.died, t.retried
-        FROM unnest($15::text[], $16::bigint[], $17::integer[], $18::integer[], $19::integer[], $20::integer[],
-                    $21::integer[], $22::integer[], $23::integer[], $24::integer[], $25::integer[], $26::integer[])
-            AS t(worker_id, bucket, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)
     )
     INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs)
-    SELECT * FROM unnest($6::text[], $7::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $11::bigint[], $12::bytea[],
-                         $13::bytea[])";
+    SELECT * FROM unnest($19::text[], $20::uuid[], $21::uuid[], $22::uuid[], $23::bigint[], $24::bigint[], $25::bytea[],
+                         $26::bytea[])"
+);
 
 async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
     let (kept, done) = (&plan.kept, &plan.done);
@@ -143,6 +138,7 @@ async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
     }
     let mut arguments = PgArguments::default();
     let mut add = || {
+        counts::add_deltas(&mut arguments, &plan.deltas, now)?;
         arguments.add(plan.closed.as_slice())?;
         arguments.add(kept.iter().map(|claim| claim.id).collect::<Vec<_>>())?;
         arguments.add(kept.iter().map(Claim::deadline).collect::<Vec<_>>())?;
@@ -155,8 +151,7 @@ async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
         arguments.add(done.iter().map(|row| row.claimed_at).collect::<Vec<_>>())?;
         arguments.add(done.iter().map(|row| row.finished_at).collect::<Vec<_>>())?;
         arguments.add(done.iter().map(|row| row.ids.as_slice()).collect::<Vec<_>>())?;
-        arguments.add(done.iter().map(|row| row.runs.as_deref()).collect::<Vec<_>>())?;
-        counts::add_deltas(&mut arguments, &plan.deltas, now)
+        arguments.add(done.iter().map(|row| row.runs.as_deref()).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     sqlx::query_with(WRITE_ENDS, arguments).execute(&mut **tx).await?;
