@@ -1,7 +1,10 @@
 //! Asks for as many jobs as there is room for, and starts them.
 
 use std::{
-    sync::atomic::{AtomicI32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,26 +14,26 @@ use crate::{
     backoff::Backoff,
     execute::Jobs,
     new_job::duration,
-    proto::{AcquireJobsRequest, AcquireJobsResponse, LeasedJob},
+    proto::{AcquireJobsRequest, AcquireJobsResponse},
     runner::Core,
     session::{self, Session},
-    slots::Room,
 };
 
 /// How long the server holds a call that finds no job.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Room for fewer jobs is not worth a second call.
+/// Room for fewer jobs is not worth one more call.
 const MANY: usize = 100;
 
-/// Until the session has ended or the worker is stopped. By two calls at once when many jobs can be had: while one batch
-/// is on its way, the next is made ready.
-pub(crate) async fn run(core: &Core, session: &Session, jobs: &Jobs) {
+/// Until the session has ended or the worker is stopped. By three calls at once when many jobs can be had: while one
+/// batch is on its way, the next are made ready.
+pub(crate) async fn run(core: &Core, session: &Session, jobs: &Arc<Jobs>) {
     let numbers = AtomicI32::new(1);
-    tokio::join!(fill(core, session, jobs, &numbers, 1), fill(core, session, jobs, &numbers, MANY));
+    let fill = |least| fill(core, session, jobs, &numbers, least);
+    tokio::join!(fill(1), fill(MANY), fill(2 * MANY));
 }
 
-async fn fill(core: &Core, session: &Session, jobs: &Jobs, numbers: &AtomicI32, least: usize) {
+async fn fill(core: &Core, session: &Session, jobs: &Arc<Jobs>, numbers: &AtomicI32, least: usize) {
     // A server that is shutting down answers at once with nothing.
     let mut pauses = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
@@ -47,7 +50,7 @@ async fn fill(core: &Core, session: &Session, jobs: &Jobs, numbers: &AtomicI32, 
         // What has to stop ends the wait early, and is no reason to slow down.
         if !reply.jobs.is_empty() || !reply.stop.is_empty() || asked_at.elapsed() >= WAIT / 2 {
             pauses.reset();
-            start(jobs, room, reply.jobs).await;
+            jobs.start(room, reply.jobs);
         } else {
             drop(room);
             tokio::select! {
@@ -60,7 +63,13 @@ async fn fill(core: &Core, session: &Session, jobs: &Jobs, numbers: &AtomicI32, 
 
 /// The answer to call number `acquire_no`, which is repeated under that number until it has been received: the server
 /// may have handed out jobs whose leases got lost on the way. `None` when there is nothing more to do.
-async fn ask(core: &Core, session: &Session, jobs: &Jobs, acquire_no: i32, free: usize) -> Option<AcquireJobsResponse> {
+async fn ask(
+    core: &Core,
+    session: &Session,
+    jobs: &Arc<Jobs>,
+    acquire_no: i32,
+    free: usize,
+) -> Option<AcquireJobsResponse> {
     let mut pauses = Backoff::for_lease(session.lease_time);
     let request = |max_jobs: usize, wait| AcquireJobsRequest {
         session_id: session.id.clone(),
@@ -77,7 +86,7 @@ async fn ask(core: &Core, session: &Session, jobs: &Jobs, acquire_no: i32, free:
                 // instead of when the session ends. If it got nothing this finds at most one job.
                 if let Ok(reply) = core.acquire_jobs(request(1, Duration::ZERO), Duration::from_secs(2)).await {
                     for job in reply.jobs {
-                        jobs.give_back(job.lease_id).await;
+                        jobs.give_back(job.lease_id);
                     }
                 }
                 return None;
@@ -95,16 +104,6 @@ async fn ask(core: &Core, session: &Session, jobs: &Jobs, acquire_no: i32, free:
                 () = core.stopping.cancelled() => {}
                 () = tokio::time::sleep(pauses.next()) => {}
             },
-        }
-    }
-}
-
-async fn start(jobs: &Jobs, mut room: Room, leased: Vec<LeasedJob>) {
-    for job in leased {
-        match room.one() {
-            Some(place) => jobs.start(job, place),
-            // More than was asked for.
-            None => jobs.give_back(job.lease_id).await,
         }
     }
 }

@@ -25,6 +25,7 @@ struct Inner {
     ends: Option<Instant>,
     stop: Arc<Stop>,
     progress: Progress,
+    has_reported: AtomicBool,
 }
 
 /// Why a handler should stop.
@@ -46,7 +47,15 @@ impl Context {
         // By this machine's own clock, from now: the server's may be set differently, and it is the judge.
         let timeout = job.attempt_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
         let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self(Arc::new(Inner { lease_id: leased.lease_id, job, deadline: leased.deadline, ends, stop, progress }))
+        Self(Arc::new(Inner {
+            lease_id: leased.lease_id,
+            job,
+            deadline: leased.deadline,
+            ends,
+            stop,
+            progress,
+            has_reported: AtomicBool::new(false),
+        }))
     }
 
     /// A context that belongs to no worker, for testing a handler by itself. Progress goes nowhere.
@@ -105,6 +114,7 @@ impl Context {
     /// Tells people how far the job is: `fraction` from 0 to 1, `message` cut to 1 KiB. Returns at once; of reports that
     /// come faster than one a second only the newest is sent, and one that cannot be sent is forgotten.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
+        self.0.has_reported.store(true, Ordering::Release);
         self.0.progress.report(&self.0.lease_id, fraction, message.into());
     }
 
@@ -135,6 +145,10 @@ impl Context {
 
     pub(crate) fn lease_id(&self) -> &str {
         &self.0.lease_id
+    }
+
+    pub(crate) fn has_reported(&self) -> bool {
+        self.0.has_reported.load(Ordering::Acquire)
     }
 
     pub(crate) fn stop(&self) -> &Stop {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use jobqueue_shared::limits;
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     context::{Context, Stop, StopReason},
@@ -21,8 +22,8 @@ use crate::{
     },
     runner::Core,
     session::Session,
-    settle::Settling,
-    slots::{Place, Slot},
+    settle::Outcomes,
+    slots::{Due, Place, Queued, Room, Slot},
 };
 
 /// How long a handler that was told to stop may take before it is dropped. Longer than the 5 s between SIGTERM and
@@ -32,13 +33,37 @@ pub(crate) const STOPPING: Duration = Duration::from_secs(7);
 /// How long a job that is held ready may wait for a slot.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The jobs of one session.
-#[derive(Clone)]
+/// How often is looked for jobs that have waited too long.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the jobs of one session share.
 pub(crate) struct Jobs {
     pub(crate) core: Arc<Core>,
     pub(crate) session: Arc<Session>,
-    pub(crate) settling: Settling,
+    pub(crate) outcomes: Arc<Outcomes<Place<Held>>>,
     pub(crate) tracker: TaskTracker,
+}
+
+/// A job that the worker has, and has not finished.
+pub(crate) struct Held {
+    context: Context,
+    handler: Arc<dyn Handler>,
+    place: Place<Held>,
+    jobs: Arc<Jobs>,
+    /// Until it is finished its session's jobs are not.
+    _tracked: TaskTrackerToken,
+}
+
+impl Queued for Held {
+    fn turn(&self) -> (i32, Due) {
+        let job = self.context.job();
+        (job.priority, job.run_at.map_or((0, 0), |at| (at.seconds, at.nanos)))
+    }
+
+    fn until(&self) -> Instant {
+        // The server counts an attempt's time from when it handed the job out.
+        Instant::now() + self.context.remaining().map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 10))
+    }
 }
 
 /// How a handler ended.
@@ -50,64 +75,87 @@ enum Ended {
 }
 
 impl Jobs {
-    /// Runs it in a task of its own as soon as there is a slot, which it holds until its handler has ended.
-    pub(crate) fn start(&self, leased: LeasedJob, place: Place) {
-        let stop = self.session.begin(&leased.lease_id);
-        let context = Context::new(leased, stop, self.session.progress.clone());
-        let (jobs, killed) = (self.clone(), self.core.killed.clone());
-        self.tracker.spawn(async move { killed.run_until_cancelled_owned(jobs.run(context, place)).await });
+    /// Runs each as soon as there is a slot, which it holds until its handler has ended.
+    pub(crate) fn start(self: &Arc<Self>, mut room: Room<Held>, leased: Vec<LeasedJob>) {
+        let mut jobs = Vec::with_capacity(leased.len());
+        for (leased, stop) in self.session.begin(leased) {
+            let context = Context::new(leased, stop, self.session.progress.clone());
+            let place = room.one();
+            let Some(handler) = self.core.handlers.find(context.task()) else {
+                tracing::debug!(task = context.task(), "no handler, giving the job back");
+                self.end(&context, Some(Outcome::Release(Release { no_handler: true })), place);
+                continue;
+            };
+            let Some(place) = place else {
+                // More than was asked for.
+                self.end(&context, release(context.stop()), None);
+                continue;
+            };
+            jobs.push(Held { context, handler, place, jobs: Arc::clone(self), _tracked: self.tracker.token() });
+        }
+        drop(room);
+        for (slot, held) in self.core.slots.take(jobs) {
+            tokio::spawn(self.core.killed.clone().run_until_cancelled_owned(run(slot, held)));
+        }
+    }
+
+    fn end(&self, context: &Context, outcome: Option<Outcome>, place: Option<Place<Held>>) {
+        self.session.finish(context);
+        if let Some(outcome) = outcome {
+            self.outcomes.push(context.lease_id().to_owned(), outcome, place);
+        }
     }
 
     /// Gives a job back unstarted.
-    pub(crate) async fn give_back(&self, lease_id: String) {
-        self.settling.send(lease_id, Outcome::Release(Release { no_handler: false })).await;
+    pub(crate) fn give_back(&self, lease_id: String) {
+        self.outcomes.push(lease_id, Outcome::Release(Release { no_handler: false }), None);
     }
+}
 
-    async fn run(self, context: Context, place: Place) {
-        let (outcome, slot) = match self.core.handlers.find(context.task()) {
-            None => {
-                tracing::debug!(task = context.task(), "no handler, giving the job back");
-                (Some(Outcome::Release(Release { no_handler: true })), None)
-            }
-            Some(handler) => match self.slot(&context).await {
-                None => (release(context.stop()), None),
-                Some(slot) => {
-                    let ended = supervise(handler, &context).await;
-                    (outcome(ended, context.stop()), Some(slot))
-                }
-            },
-        };
-        self.session.finish(context.lease_id());
-        if let Some(outcome) = outcome {
-            self.settling.send(context.lease_id().to_owned(), outcome).await;
+/// Runs a job, and after it those that wait for its slot.
+async fn run(mut slot: Slot<Held>, first: Held) {
+    let mut next = Some(first);
+    while let Some(held) = next {
+        held.run().await;
+        next = slot.next();
+        // Handlers that wait for nothing must not keep what sends their outcomes from running.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+impl Held {
+    async fn run(self) {
+        if self.context.is_cancelled() {
+            return self.give_back();
         }
-        drop((slot, place));
+        let ended = supervise(&*self.handler, &self.context).await;
+        let outcome = outcome(ended, self.context.stop());
+        self.jobs.end(&self.context, outcome, Some(self.place));
     }
 
-    /// The slot for a job that is held ready; none when it had better go back: it was stopped, the worker stops, or it
-    /// has waited too long while others may be free.
-    async fn slot(&self, context: &Context) -> Option<Slot> {
-        let job = context.job();
-        let due = job.run_at.map_or((0, 0), |at| (at.seconds, at.nanos));
-        let waiting = match self.core.slots.slot(job.priority, due) {
-            Ok(slot) => return Some(slot),
-            Err(waiting) => waiting,
-        };
-        // The server counts an attempt's time from when it handed the job out.
-        let patience = context.remaining().map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 10));
+    fn give_back(self) {
+        self.jobs.end(&self.context, release(self.context.stop()), Some(self.place));
+    }
+}
+
+/// Gives back jobs that are held ready and had better go: they were stopped, the worker stops, or they have waited too
+/// long while others may be free. Until it is dropped.
+pub(crate) async fn give_back_what_waits(core: &Core) {
+    loop {
+        core.slots.waits().await;
         tokio::select! {
-            biased;
-            () = context.cancelled() => None,
-            () = self.core.stopping.cancelled() => None,
-            slot = waiting => slot.ok(),
-            () = tokio::time::sleep(patience) => None,
+            () = core.stopping.cancelled(), if !core.stopping.is_cancelled() => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
+        let (stopping, now) = (core.stopping.is_cancelled(), Instant::now());
+        let over = |until: Instant, held: &Held| stopping || until <= now || held.context.is_cancelled();
+        core.slots.give_up(over).into_iter().for_each(Held::give_back);
     }
 }
 
 /// Runs a handler to its end, or until it has been told to stop and has had its time for that. One that blocks its
 /// thread ends nothing before it yields: until then its slot is not free.
-async fn supervise(handler: Arc<dyn Handler>, context: &Context) -> Ended {
+async fn supervise(handler: &dyn Handler, context: &Context) -> Ended {
     let mut handling = handler.handle(context.clone());
     // A panic ends the job and not the worker.
     let mut ended =
@@ -250,7 +298,7 @@ mod tests {
             }
         }
         let job = crate::Job { attempt_count: 2, ..crate::Job::default() };
-        let ended = supervise(Arc::new(Panics), &Context::detached(job)).await;
+        let ended = supervise(&Panics, &Context::detached(job)).await;
         assert!(matches!(ended, Ended::Panicked(text) if text == "panic: attempt 2"));
         assert_eq!(panic_text(&7), "panic: (no text)");
     }

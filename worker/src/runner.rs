@@ -13,7 +13,7 @@ use crate::{
     builder::{Config, Handlers, WorkerBuilder},
     channel,
     context::StopReason,
-    execute::{Jobs, STOPPING},
+    execute::{self, Held, Jobs, STOPPING},
     heartbeat,
     link::Link,
     progress,
@@ -24,7 +24,7 @@ use crate::{
         admin_service_client::AdminServiceClient, worker_service_client::WorkerServiceClient,
     },
     session::Session,
-    settle,
+    settle::{self, Outcomes},
     slots::Slots,
 };
 
@@ -54,7 +54,7 @@ pub struct Worker {
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) handlers: Handlers,
-    pub(crate) slots: Slots,
+    pub(crate) slots: Slots<Held>,
     /// Take no more jobs.
     pub(crate) stopping: CancellationToken,
     /// Drop everything now.
@@ -62,6 +62,16 @@ pub(crate) struct Core {
     api: WorkerServiceClient<Channel>,
     admin: AdminServiceClient<Channel>,
     link: Link,
+}
+
+/// What waits for a slot goes with those who could give one: it refers to them.
+struct KilledWhenDropped<'a>(&'a Core);
+
+impl Drop for KilledWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.killed.cancel();
+        self.0.slots.give_up(|_, _| true);
+    }
 }
 
 /// How serving a session ended.
@@ -101,7 +111,7 @@ impl Worker {
             admin: AdminServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
             link: Link::default(),
         });
-        let _killed_when_dropped = core.killed.clone().drop_guard();
+        let _killed_when_dropped = KilledWhenDropped(&core);
         let working = work(&core);
         tokio::pin!(working);
         tokio::select! {
@@ -115,6 +125,8 @@ impl Worker {
 async fn work(core: &Arc<Core>) -> Result<(), RunError> {
     // A later session of this run has no predecessor but this run's own.
     let mut takeover = core.config.takeover;
+    let it = Arc::clone(core);
+    let _giving_back = AbortOnDropHandle::new(tokio::spawn(async move { execute::give_back_what_waits(&it).await }));
     loop {
         let Some(session) = Session::register(core, takeover).await? else { return Ok(()) };
         takeover = false;
@@ -133,11 +145,15 @@ async fn work(core: &Arc<Core>) -> Result<(), RunError> {
 }
 
 async fn serve(core: &Arc<Core>, session: Arc<Session>) -> Served {
-    let (settling, outcomes) = settle::queue(core.config.concurrency);
-    let settled = AbortOnDropHandle::new(tokio::spawn(settle::run(Arc::clone(core), Arc::clone(&session), outcomes)));
+    let outcomes = Arc::new(Outcomes::default());
+    let settled = AbortOnDropHandle::new(tokio::spawn({
+        let (core, session, outcomes) = (Arc::clone(core), Arc::clone(&session), Arc::clone(&outcomes));
+        async move { settle::run(&core, &session, &outcomes).await }
+    }));
     let _heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat::run(Arc::clone(core), Arc::clone(&session))));
     let _progress = AbortOnDropHandle::new(tokio::spawn(progress::run(Arc::clone(core), Arc::clone(&session))));
-    let jobs = Jobs { core: Arc::clone(core), session: Arc::clone(&session), settling, tracker: TaskTracker::new() };
+    let (of_core, of_session) = (Arc::clone(core), Arc::clone(&session));
+    let jobs = Arc::new(Jobs { core: of_core, session: of_session, outcomes, tracker: TaskTracker::new() });
 
     acquire::run(core, &session, &jobs).await;
     jobs.tracker.close();
@@ -154,7 +170,7 @@ async fn serve(core: &Arc<Core>, session: Arc<Session>) -> Served {
         }
         return Served::Ended;
     }
-    drop(jobs);
+    jobs.outcomes.close();
     if tokio::time::timeout(FLUSHING, settled).await.is_err() {
         tracing::warn!("the server did not take all outcomes; the jobs run again when the lease has run out");
     }

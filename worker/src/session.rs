@@ -15,10 +15,10 @@ use tonic::{Code, Status};
 
 use crate::{
     backoff::Backoff,
-    context::{Stop, StopReason},
+    context::{Context, Stop, StopReason},
     new_job::duration,
     progress::Progress,
-    proto::{EndSessionRequest, RegisterSessionRequest, StoppedLease, stopped_lease::Reason},
+    proto::{EndSessionRequest, LeasedJob, RegisterSessionRequest, StoppedLease, stopped_lease::Reason},
     runner::{Core, RunError},
     takeover,
 };
@@ -119,16 +119,22 @@ impl Session {
         }
     }
 
-    /// From now on the job can be stopped by its lease.
-    pub(crate) fn begin(&self, lease_id: &str) -> Arc<Stop> {
-        let stop = Arc::new(Stop::default());
-        self.lock().insert(lease_id.to_owned(), Arc::clone(&stop));
-        stop
+    /// From now on each job can be stopped by its lease.
+    pub(crate) fn begin(&self, leased: Vec<LeasedJob>) -> Vec<(LeasedJob, Arc<Stop>)> {
+        let mut running = self.lock();
+        let begun = leased.into_iter().map(|leased| {
+            let stop = Arc::new(Stop::default());
+            running.insert(leased.lease_id.clone(), Arc::clone(&stop));
+            (leased, stop)
+        });
+        begun.collect()
     }
 
-    pub(crate) fn finish(&self, lease_id: &str) {
-        self.lock().remove(lease_id);
-        self.progress.forget(lease_id);
+    pub(crate) fn finish(&self, context: &Context) {
+        self.lock().remove(context.lease_id());
+        if context.has_reported() {
+            self.progress.forget(context.lease_id());
+        }
     }
 
     pub(crate) fn running(&self) -> usize {

@@ -1,10 +1,14 @@
 //! Tells the server how attempts ended, many in one call, until it has acknowledged each.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use jobqueue_shared::limits;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tonic::{Code, Status};
 
 use crate::{
@@ -17,70 +21,125 @@ use crate::{
     session::{self, Session},
 };
 
-/// Where outcomes are left. Full while the server is away and many wait: then handlers' slots are not freed either.
-#[derive(Clone)]
-pub(crate) struct Settling(mpsc::Sender<Settlement>);
+/// Fewer outcomes are not worth a second call.
+const MANY: usize = 100;
 
-impl Settling {
-    pub(crate) async fn send(&self, lease_id: String, outcome: Outcome) {
-        // The receiver is gone when the session has ended: then the outcome counts for nothing.
-        let _ = self.0.send(Settlement { lease_id, outcome: Some(outcome) }).await;
+/// Outcomes that wait to be sent. Each keeps `P`, its job's place, until it is: a worker takes no more jobs than it can
+/// get rid of.
+pub(crate) struct Outcomes<P> {
+    state: Mutex<State<P>>,
+    arrived: Notify,
+}
+
+struct State<P> {
+    waiting: VecDeque<(Settlement, Option<P>)>,
+    /// When so many wait somebody wants to know.
+    wanted: usize,
+    closed: bool,
+}
+
+impl<P> Default for Outcomes<P> {
+    fn default() -> Self {
+        let state = State { waiting: VecDeque::new(), wanted: usize::MAX, closed: false };
+        Self { state: Mutex::new(state), arrived: Notify::new() }
     }
 }
 
-pub(crate) fn queue(slots: usize) -> (Settling, mpsc::Receiver<Settlement>) {
-    let (sender, receiver) = mpsc::channel(slots.max(64));
-    (Settling(sender), receiver)
+impl<P> Outcomes<P> {
+    fn state(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, lease_id: String, outcome: Outcome, place: Option<P>) {
+        let mut state = self.state();
+        state.waiting.push_back((Settlement { lease_id, outcome: Some(outcome) }, place));
+        self.tell(state);
+    }
+
+    /// No more will come.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+        self.arrived.notify_waiters();
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State<P>>) {
+        if state.waiting.len() >= state.wanted {
+            state.wanted = usize::MAX;
+            drop(state);
+            // All who wait: what is too little for one may be enough for another.
+            self.arrived.notify_waiters();
+        }
+    }
+
+    /// Waits for at least so many, or what is left at the end; gives at most `most` that fit into a request. `None` when
+    /// nothing can come any more.
+    async fn take(&self, least: usize, most: usize) -> Option<Vec<Settlement>> {
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            // From before the look on.
+            arrived.as_mut().enable();
+            {
+                let mut state = self.state();
+                let waiting = state.waiting.len();
+                if waiting >= least || (state.closed && waiting > 0) {
+                    let fits = fitting(state.waiting.iter().map(|(settlement, _)| settlement), most);
+                    let (settlements, places): (Vec<_>, Vec<_>) = state.waiting.drain(..fits).unzip();
+                    drop(state);
+                    drop(places);
+                    return Some(settlements);
+                }
+                if state.closed {
+                    return None;
+                }
+                state.wanted = state.wanted.min(least);
+            }
+            arrived.await;
+        }
+    }
+
+    fn put_back(&self, settlements: Vec<Settlement>) {
+        let mut state = self.state();
+        settlements.into_iter().rev().for_each(|settlement| state.waiting.push_front((settlement, None)));
+        self.tell(state);
+    }
 }
 
-/// Until nothing can arrive any more and all of it is acknowledged, or the session has ended. What arrives while a call
-/// is under way goes into the next one.
-pub(crate) async fn run(core: Arc<Core>, session: Arc<Session>, mut arriving: mpsc::Receiver<Settlement>) {
-    let mut waiting = VecDeque::new();
+/// Until nothing can arrive any more and all of it is acknowledged, or the session has ended. By two calls at once when
+/// many wait: while one is on its way, the next is written.
+pub(crate) async fn run<P>(core: &Core, session: &Session, outcomes: &Outcomes<P>) {
+    tokio::select! {
+        () = session.ended.cancelled() => {}
+        _ = async { tokio::join!(deliver(core, session, outcomes, 1), deliver(core, session, outcomes, MANY)) } => {}
+    }
+}
+
+async fn deliver<P>(core: &Core, session: &Session, outcomes: &Outcomes<P>, least: usize) {
     let mut most = limits::SETTLEMENTS;
     let mut pauses = Backoff::for_lease(session.lease_time);
-    loop {
-        if waiting.is_empty() {
-            match arriving.recv().await {
-                Some(settlement) => waiting.push_back(settlement),
-                None => return,
-            }
-        }
-        while waiting.len() < limits::SETTLEMENTS
-            && let Ok(settlement) = arriving.try_recv()
-        {
-            waiting.push_back(settlement);
-        }
+    while let Some(sent) = outcomes.take(least, most).await {
         session.is_kept().await;
-        if session.ended.is_cancelled() {
-            return;
-        }
-        let settlements: Vec<_> = waiting.iter().take(fitting(&waiting, most)).cloned().collect();
-        let sent = settlements.len();
-        let request = SettleJobsRequest { session_id: session.id.clone(), settlements };
-        let repeat = match core.settle_jobs(request).await {
+        let request = SettleJobsRequest { session_id: session.id.clone(), settlements: sent.clone() };
+        let (again, pause) = match core.settle_jobs(request).await {
             Ok(reply) => {
                 most = limits::SETTLEMENTS;
-                accept(&mut waiting, sent, reply.results)
+                unsettled(sent, reply.results)
             }
             Err(status) if session::is_over(&status) => {
                 session.ended.cancel();
                 return;
             }
-            Err(status) if is_about_the_request(&status) && sent > 1 => {
-                most = sent / 2;
-                false
+            Err(status) if is_about_the_request(&status) && sent.len() > 1 => {
+                most = sent.len() / 2;
+                (sent, false)
             }
             Err(status) if is_about_the_request(&status) => {
                 most = limits::SETTLEMENTS;
-                if let Some(settlement) = waiting.pop_front() {
-                    waiting.extend(instead(settlement, status.message()));
-                }
-                false
+                (sent.into_iter().filter_map(|settlement| instead(settlement, status.message())).collect(), false)
             }
-            Err(_) => true,
+            Err(_) => (sent, true),
         };
-        if repeat {
+        outcomes.put_back(again);
+        if pause {
             tokio::time::sleep(pauses.next()).await;
         } else {
             pauses.reset();
@@ -89,20 +148,20 @@ pub(crate) async fn run(core: Arc<Core>, session: Arc<Session>, mut arriving: mp
 }
 
 /// How many from the front fit into one request.
-fn fitting(waiting: &VecDeque<Settlement>, most: usize) -> usize {
+fn fitting<'a>(waiting: impl Iterator<Item = &'a Settlement>, most: usize) -> usize {
     let mut bytes = 0;
-    let fit = waiting.iter().take(most).take_while(|settlement| {
+    let fit = waiting.take(most).take_while(|settlement| {
         bytes += settlement.encoded_len() + 8;
         bytes < limits::REPLY_BYTES
     });
     fit.count().max(1)
 }
 
-/// Takes what was answered out of the first `sent`; true when some must be sent again.
-fn accept(waiting: &mut VecDeque<Settlement>, sent: usize, results: Vec<SettleResult>) -> bool {
+/// What has to be sent again, and whether after a pause.
+fn unsettled(sent: Vec<Settlement>, results: Vec<SettleResult>) -> (Vec<Settlement>, bool) {
     let mut results = results.into_iter();
-    let mut again = false;
-    for settlement in waiting.drain(..sent).collect::<Vec<_>>() {
+    let (mut again, mut pause) = (Vec::new(), false);
+    for settlement in sent {
         match results.next().map(|result| (Code::from(result.code), result.message)) {
             Some((Code::Ok, _)) => {}
             Some((Code::FailedPrecondition, _)) => {
@@ -111,14 +170,14 @@ fn accept(waiting: &mut VecDeque<Settlement>, sent: usize, results: Vec<SettleRe
                     "an outcome came too late, its lease is no longer valid"
                 );
             }
-            Some((Code::InvalidArgument, message)) => waiting.extend(instead(settlement, &message)),
+            Some((Code::InvalidArgument, message)) => again.extend(instead(settlement, &message)),
             Some(_) | None => {
-                again = true;
-                waiting.push_back(settlement);
+                pause = true;
+                again.push(settlement);
             }
         }
     }
-    again
+    (again, pause)
 }
 
 /// A settlement that the server calls malformed would leave its job running for as long as the session lives: it fails
@@ -139,6 +198,8 @@ fn is_about_the_request(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
     use crate::proto::settlement::Complete;
 
@@ -153,21 +214,47 @@ mod tests {
 
     #[test]
     fn a_request_stays_below_its_limit_but_always_moves_on() {
-        let waiting: VecDeque<_> = (0..100).map(|n| settlement(&n.to_string(), limits::RESULT)).collect();
-        let fits = fitting(&waiting, 1_000);
+        let waiting: Vec<_> = (0..100).map(|n| settlement(&n.to_string(), limits::RESULT)).collect();
+        let fits = fitting(waiting.iter(), 1_000);
         assert!((40..=48).contains(&fits), "{fits}");
-        assert_eq!(fitting(&waiting, 7), 7);
-        assert_eq!(fitting(&VecDeque::from([settlement("a", 10_000_000)]), 1_000), 1);
+        assert_eq!(fitting(waiting.iter(), 7), 7);
+        assert_eq!(fitting([settlement("a", 10_000_000)].iter(), 1_000), 1);
     }
 
     #[test]
     fn each_answer_counts_for_its_own_settlement() {
-        let mut waiting: VecDeque<_> = ["ok", "late", "odd", "again", "cut", "next"].map(|it| settlement(it, 1)).into();
+        let sent = ["ok", "late", "odd", "again", "cut"].map(|it| settlement(it, 1)).into();
         let codes = [Code::Ok, Code::FailedPrecondition, Code::InvalidArgument, Code::Unavailable];
-        assert!(accept(&mut waiting, 5, codes.map(result).into()));
-        let left: Vec<_> = waiting.iter().map(|it| it.lease_id.as_str()).collect();
-        assert_eq!(left, ["next", "odd", "again", "cut"]);
-        assert!(matches!(&waiting[1].outcome, Some(Outcome::Fail(_))));
+        let (again, pause) = unsettled(sent, codes.map(result).into());
+        assert!(pause);
+        let left: Vec<_> = again.iter().map(|it| it.lease_id.as_str()).collect();
+        assert_eq!(left, ["odd", "again", "cut"]);
+        assert!(matches!(&again[0].outcome, Some(Outcome::Fail(_))));
+    }
+
+    #[tokio::test]
+    async fn a_second_call_is_made_for_many_and_the_last_ones_are_not_forgotten() {
+        let outcomes = Outcomes::<()>::default();
+        let push = |name: &str| outcomes.push(name.to_owned(), settlement("", 1).outcome.unwrap(), Some(()));
+        let ids =
+            |taken: Option<Vec<Settlement>>| taken.map(|it| it.into_iter().map(|it| it.lease_id).collect::<Vec<_>>());
+        {
+            let (mut few, mut many) = (pin!(outcomes.take(1, 10)), pin!(outcomes.take(2, 10)));
+            assert!((&mut few).now_or_never().is_none() && (&mut many).now_or_never().is_none());
+            push("a");
+            assert!((&mut many).now_or_never().is_none());
+            assert_eq!(ids(few.await).unwrap(), ["a"]);
+            push("b");
+            assert!((&mut many).now_or_never().is_none());
+            push("c");
+            assert_eq!(ids(many.await).unwrap(), ["b", "c"]);
+        }
+        outcomes.put_back(vec![settlement("b", 1), settlement("c", 1)]);
+        push("d");
+        assert_eq!(ids(outcomes.take(1, 2).await).unwrap(), ["b", "c"]);
+        outcomes.close();
+        assert_eq!(ids(outcomes.take(100, 2).await).unwrap(), ["d"]);
+        assert_eq!(outcomes.take(1, 1).await, None);
     }
 
     #[test]

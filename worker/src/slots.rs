@@ -7,42 +7,42 @@
 use std::{
     collections::BTreeMap,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jobqueue_shared::limits;
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 /// Jobs held ready are those that are finished in this time, at the present pace.
 const AHEAD: Duration = Duration::from_millis(50);
+/// But no more than this: three calls under way and a batch at hand.
+const AHEAD_MOST: usize = 4 * limits::JOBS_PER_ACQUIRE as usize;
 /// What happened this long ago counts half for the pace.
 const HALF_LIFE: Duration = Duration::from_millis(20);
 
-#[derive(Clone)]
-pub(crate) struct Slots(Arc<Inner>);
+/// The slots of a worker, and the jobs `J` that wait for one.
+pub(crate) struct Slots<J>(Arc<Inner<J>>);
 
-struct Inner {
+struct Inner<J> {
     count: usize,
-    free: Mutex<Free>,
-    held: AtomicUsize,
-    finished: AtomicU64,
-    freed: Notify,
-    pace: Mutex<Pace>,
+    state: Mutex<State<J>>,
+    /// There is room for those who want it.
+    room: Notify,
+    /// A job waits where none did.
+    waits: Notify,
 }
 
-/// Slots that are free, or else who waits for one.
-struct Free {
-    slots: usize,
-    waiting: BTreeMap<Turn, oneshot::Sender<Slot>>,
+struct State<J> {
+    free: usize,
+    waiting: BTreeMap<Turn, (Instant, J)>,
     /// How many have waited.
     waited: u64,
+    held: usize,
+    /// When so few are held somebody wants to know.
+    wanted: Option<usize>,
+    finished: u64,
+    pace: Pace,
 }
 
 /// Whose turn it is: priority, when the job may run, and who came first.
@@ -50,124 +50,177 @@ type Turn = (i32, Due, u64);
 /// Seconds and nanoseconds.
 pub(crate) type Due = (i64, i32);
 
+/// A job that wants a slot.
+pub(crate) trait Queued {
+    /// Priority, and since when it may run.
+    fn turn(&self) -> (i32, Due);
+    /// Until when it waits for a slot.
+    fn until(&self) -> Instant;
+}
+
 /// Places for jobs that are asked for.
-pub(crate) struct Room {
+pub(crate) struct Room<J> {
     places: usize,
-    slots: Slots,
+    slots: Slots<J>,
 }
 
-/// A job that is held, running or not.
-pub(crate) struct Place {
-    slots: Slots,
+/// A job that is held: it runs, or waits, or how it ended has not been sent yet.
+pub(crate) struct Place<J>(Slots<J>);
+
+/// A slot in use.
+pub(crate) struct Slot<J> {
+    slots: Slots<J>,
+    free: bool,
 }
 
-/// A job that runs, or may.
-pub(crate) struct Slot {
-    /// `None` once it has been passed on.
-    slots: Option<Slots>,
+impl<J> Clone for Slots<J> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
-impl Slots {
+impl<J> Slots<J> {
     pub(crate) fn new(count: usize) -> Self {
-        Self(Arc::new(Inner {
-            count,
-            free: Mutex::new(Free { slots: count, waiting: BTreeMap::new(), waited: 0 }),
-            held: AtomicUsize::new(0),
-            finished: AtomicU64::new(0),
-            freed: Notify::new(),
-            pace: Mutex::new(Pace { at: Instant::now(), finished: 0, a_second: 0.0 }),
-        }))
+        let state = State {
+            free: count,
+            waiting: BTreeMap::new(),
+            waited: 0,
+            held: 0,
+            wanted: None,
+            finished: 0,
+            pace: Pace { at: Instant::now(), finished: 0, a_second: 0.0 },
+        };
+        Self(Arc::new(Inner { count, state: Mutex::new(state), room: Notify::new(), waits: Notify::new() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<J>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until there is room for `least` jobs and more are worth a call.
-    pub(crate) async fn room(&self, least: usize) -> Room {
+    pub(crate) async fn room(&self, least: usize) -> Room<J> {
         loop {
-            let mut freed = pin!(self.0.freed.notified());
+            let mut room = pin!(self.0.room.notified());
             // From before the look on.
-            freed.as_mut().enable();
-            if let Some(places) = self.free(least) {
-                self.0.held.fetch_add(places, Ordering::AcqRel);
+            room.as_mut().enable();
+            if let Some(places) = self.state().room(self.0.count, least) {
                 return Room { places, slots: self.clone() };
             }
-            freed.await;
+            room.await;
         }
     }
 
-    fn free(&self, least: usize) -> Option<usize> {
-        let finished = self.0.finished.load(Ordering::Relaxed);
-        let ahead = self.0.pace.lock().unwrap_or_else(PoisonError::into_inner).ahead(Instant::now(), finished);
-        let most = (self.0.count + ahead).min(limits::JOBS_PER_SESSION as usize);
-        let free = most.saturating_sub(self.0.held.load(Ordering::Acquire));
-        (free >= (ahead / 2).max(least)).then(|| free.min(limits::JOBS_PER_ACQUIRE as usize))
+    /// Gives each job a slot, or lets it wait for one. Those with a slot run in the order in which they come.
+    pub(crate) fn take(&self, jobs: Vec<J>) -> Vec<(Slot<J>, J)>
+    where
+        J: Queued,
+    {
+        let mut run = Vec::new();
+        let mut state = self.state();
+        let none_waited = state.waiting.is_empty();
+        for job in jobs {
+            if let Some(free) = state.free.checked_sub(1) {
+                state.free = free;
+                run.push((Slot { slots: self.clone(), free: false }, job));
+            } else {
+                state.waited += 1;
+                let (priority, due) = job.turn();
+                let turn = (priority, due, state.waited);
+                state.waiting.insert(turn, (job.until(), job));
+            }
+        }
+        if none_waited && !state.waiting.is_empty() {
+            self.0.waits.notify_one();
+        }
+        run
     }
 
-    /// A slot for a job of that priority that may run since then: one that is free, or a place in the queue.
-    pub(crate) fn slot(&self, priority: i32, due: Due) -> Result<Slot, oneshot::Receiver<Slot>> {
-        let mut free = self.0.free();
-        if let Some(slots) = free.slots.checked_sub(1) {
-            free.slots = slots;
-            return Ok(Slot { slots: Some(self.clone()) });
+    /// Waits until a job waits for a slot.
+    pub(crate) async fn waits(&self) {
+        while self.state().waiting.is_empty() {
+            self.0.waits.notified().await;
         }
-        let (sender, receiver) = oneshot::channel();
-        free.waited += 1;
-        let turn = (priority, due, free.waited);
-        free.waiting.insert(turn, sender);
-        Err(receiver)
+    }
+
+    /// Jobs that wait no longer: those of whom `is_over` says so, from when they should have had their slot on.
+    pub(crate) fn give_up(&self, is_over: impl Fn(Instant, &J) -> bool) -> Vec<J> {
+        self.state().waiting.extract_if(.., |_, (until, job)| is_over(*until, job)).map(|(_, (_, job))| job).collect()
     }
 }
 
-impl Room {
+impl<J> State<J> {
+    fn room(&mut self, count: usize, least: usize) -> Option<usize> {
+        let ahead = self.pace.ahead(Instant::now(), self.finished);
+        let most = (count + ahead).min(limits::JOBS_PER_SESSION as usize);
+        let free = most.saturating_sub(self.held);
+        let least = (ahead / 2).min(limits::JOBS_PER_ACQUIRE as usize).max(least);
+        if free >= least {
+            let places = free.min(limits::JOBS_PER_ACQUIRE as usize);
+            self.held += places;
+            return Some(places);
+        }
+        if let Some(few) = most.checked_sub(least) {
+            self.wanted = self.wanted.max(Some(few));
+        }
+        None
+    }
+}
+
+impl<J> Room<J> {
     pub(crate) fn places(&self) -> usize {
         self.places
     }
 
     /// One of them.
-    pub(crate) fn one(&mut self) -> Option<Place> {
+    pub(crate) fn one(&mut self) -> Option<Place<J>> {
         self.places = self.places.checked_sub(1)?;
-        Some(Place { slots: self.slots.clone() })
+        Some(Place(self.slots.clone()))
     }
 }
 
-impl Inner {
-    fn free(&self) -> MutexGuard<'_, Free> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl<J> Slots<J> {
     fn leave(&self, places: usize) {
-        self.held.fetch_sub(places, Ordering::AcqRel);
-        // All who wait: what is too little for one may be enough for another.
-        self.freed.notify_waiters();
+        let mut state = self.state();
+        state.held -= places;
+        if state.wanted.is_some_and(|few| state.held <= few) {
+            state.wanted = None;
+            drop(state);
+            // All who wait: what is too little for one may be enough for another.
+            self.0.room.notify_waiters();
+        }
     }
 }
 
-impl Drop for Room {
+impl<J> Drop for Room<J> {
     fn drop(&mut self) {
-        self.slots.0.leave(self.places);
+        self.slots.leave(self.places);
     }
 }
 
-impl Drop for Place {
+impl<J> Drop for Place<J> {
     fn drop(&mut self) {
-        self.slots.0.leave(1);
+        self.0.leave(1);
     }
 }
 
-impl Drop for Slot {
+impl<J> Slot<J> {
+    /// The job is finished: the slot is for the next one that waits, or else free.
+    pub(crate) fn next(&mut self) -> Option<J> {
+        let mut state = self.slots.state();
+        state.finished += 1;
+        let next = state.waiting.pop_first().map(|(_, (_, job))| job);
+        if next.is_none() {
+            state.free += 1;
+            self.free = true;
+        }
+        next
+    }
+}
+
+impl<J> Drop for Slot<J> {
     fn drop(&mut self) {
-        let Some(slots) = self.slots.take() else { return };
-        slots.0.finished.fetch_add(1, Ordering::Relaxed);
-        loop {
-            let mut free = slots.0.free();
-            let Some((_, next)) = free.waiting.pop_first() else {
-                free.slots += 1;
-                return;
-            };
-            drop(free);
-            match next.send(Slot { slots: Some(slots.clone()) }) {
-                Ok(()) => return,
-                // Who waited has given up. Dropped as a slot it would be passed on twice.
-                Err(mut slot) => slot.slots = None,
-            }
+        if !self.free {
+            self.slots.state().free += 1;
         }
     }
 }
@@ -188,7 +241,7 @@ impl Pace {
             self.a_second += weight * (finished.saturating_sub(self.finished) as f64 / time - self.a_second);
             (self.at, self.finished) = (now, finished);
         }
-        ((self.a_second * AHEAD.as_secs_f64()).round() as usize).min(limits::JOBS_PER_ACQUIRE as usize)
+        ((self.a_second * AHEAD.as_secs_f64()).round() as usize).min(AHEAD_MOST)
     }
 }
 
@@ -199,9 +252,25 @@ mod tests {
 
     use super::*;
 
+    struct Job(&'static str, i32, Due);
+
+    impl Queued for Job {
+        fn turn(&self) -> (i32, Due) {
+            (self.1, self.2)
+        }
+
+        fn until(&self) -> Instant {
+            Instant::now() + Duration::from_secs(1)
+        }
+    }
+
+    fn any_job() -> Job {
+        Job("any", 5, (0, 0))
+    }
+
     #[tokio::test]
     async fn without_a_pace_a_worker_asks_for_as_many_as_are_free() {
-        let slots = Slots::new(5);
+        let slots = Slots::<Job>::new(5);
         let mut room = slots.room(1).await;
         assert_eq!(room.places(), 5);
         assert!(slots.room(1).now_or_never().is_none(), "they are asked for already");
@@ -221,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_needs_little_is_not_kept_waiting_by_who_needs_much() {
-        let slots = Slots::new(1);
+        let slots = Slots::<Job>::new(1);
         let held = slots.room(1).await.one();
         let (mut much, mut little) = (pin!(slots.room(100)), pin!(slots.room(1)));
         assert!((&mut much).now_or_never().is_none() && (&mut little).now_or_never().is_none());
@@ -231,31 +300,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_run_than_there_are_slots_and_the_best_of_those_that_wait_is_next() {
+    async fn nobody_is_woken_before_there_is_room_for_what_is_wanted() {
+        let slots = Slots::<Job>::new(200);
+        let mut room = slots.room(1).await;
+        let mut places: Vec<_> = std::iter::from_fn(|| room.one()).collect();
+        let mut much = pin!(slots.room(100));
+        assert!((&mut much).now_or_never().is_none());
+        places.truncate(101);
+        assert_eq!(slots.state().wanted, Some(100));
+        places.truncate(100);
+        assert_eq!(slots.state().wanted, None);
+        assert_eq!(much.await.places(), 100);
+    }
+
+    #[test]
+    fn no_more_run_than_there_are_slots_and_the_best_of_those_that_wait_is_next() {
         let slots = Slots::new(2);
-        let mut running: Vec<_> = (0..2).map(|_| slots.slot(5, (0, 0)).ok().unwrap()).collect();
-        let wait = |priority, due| slots.slot(priority, due).err().unwrap();
-        let (late, urgent, gone, early) = (wait(5, (9, 0)), wait(0, (9, 9)), wait(5, (1, 0)), wait(5, (8, 0)));
-        drop(gone);
-        for (name, mut next) in [("urgent", urgent), ("early", early), ("late", late)] {
-            assert!(next.try_recv().is_err(), "{name}");
-            running.pop();
-            running.push(next.try_recv().expect(name));
+        let mut running = slots.take(vec![any_job(), any_job()]);
+        assert_eq!(running.len(), 2);
+        let jobs = vec![Job("late", 5, (9, 0)), Job("urgent", 0, (9, 9)), Job("early", 5, (8, 0))];
+        assert_eq!(slots.take(jobs).len(), 0, "they wait");
+        let (slot, _) = running.first_mut().unwrap();
+        for name in ["urgent", "early", "late"] {
+            assert_eq!(slot.next().map(|job| job.0), Some(name));
         }
+        assert!(slot.next().is_none());
         drop(running);
-        let _all = [slots.slot(5, (0, 0)).ok().unwrap(), slots.slot(5, (0, 0)).ok().unwrap()];
-        assert!(slots.slot(5, (0, 0)).is_err());
+        assert_eq!(slots.take(vec![any_job(), any_job(), any_job()]).len(), 2);
     }
 
     #[tokio::test]
-    async fn a_slot_that_reaches_nobody_is_free_again() {
+    async fn a_job_that_has_waited_too_long_is_given_up_and_only_it() {
         let slots = Slots::new(1);
-        let slot = slots.slot(5, (0, 0)).ok().unwrap();
-        let waiting = slots.slot(5, (0, 0)).err().unwrap();
-        drop(slot);
-        // It has been sent, and is dropped with the channel.
-        drop(waiting);
-        assert!(slots.slot(5, (0, 0)).is_ok());
+        assert!(slots.waits().now_or_never().is_none());
+        let _running = slots.take(vec![any_job()]);
+        assert!(slots.waits().now_or_never().is_none());
+        slots.take(vec![Job("a", 5, (0, 0)), Job("b", 5, (0, 0))]);
+        slots.waits().await;
+        assert!(slots.give_up(|until, _| until <= Instant::now()).is_empty());
+        let given_up = slots.give_up(|_, job| job.0 == "a");
+        assert_eq!(given_up.iter().map(|job| job.0).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(slots.give_up(|_, _| true).len(), 1);
     }
 
     #[test]
@@ -267,7 +352,7 @@ mod tests {
         };
         assert_eq!(after(1, 1_000), 0);
         assert_eq!(after(1_000, 1_000), 50);
-        assert_eq!(after(10_000_000, 1_000), limits::JOBS_PER_ACQUIRE as usize);
+        assert_eq!(after(10_000_000, 1_000), AHEAD_MOST);
         // A pace that is over is soon forgotten.
         let mut pace = Pace { at: begun, finished: 0, a_second: 10_000.0 };
         assert_eq!(pace.ahead(begun + Duration::from_secs(1), 0), 0);
@@ -283,7 +368,7 @@ mod tests {
             for (ms, more) in steps {
                 now += Duration::from_millis(ms);
                 finished += more;
-                prop_assert!(pace.ahead(now, finished) <= limits::JOBS_PER_ACQUIRE as usize);
+                prop_assert!(pace.ahead(now, finished) <= AHEAD_MOST);
                 prop_assert!(pace.a_second.is_finite() && pace.a_second >= 0.0);
             }
         }
