@@ -164,7 +164,7 @@ async fn cycles(store: Arc<dyn store::Store>, worker_id: String, until: Instant,
         if !whole {
             continue;
         }
-        let request = Acquire { session_id, acquire_no, max_jobs: BATCH as u32 };
+        let request = Acquire { session_id, worker_id: Some(worker_id.clone()), acquire_no, max_jobs: BATCH as u32 };
         let Acquired::Jobs { jobs: leased, .. } = store.acquire(&request).await? else { bail!("the session is gone") };
         let settlements: Vec<_> = leased
             .into_iter()

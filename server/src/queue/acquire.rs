@@ -40,8 +40,10 @@ impl Queue {
     pub async fn acquire(&self, request: AcquireJobsRequest, deadline: Option<Instant>) -> Result<Handed> {
         let begun = Instant::now();
         let mut violations = Violations::default();
-        let acquire = Acquire {
-            session_id: violations.uuid("session_id", &request.session_id),
+        let session_id = violations.uuid("session_id", &request.session_id);
+        let mut acquire = Acquire {
+            session_id,
+            worker_id: self.worker_ids.get(session_id),
             max_jobs: violations.integer("max_jobs", request.max_jobs, 1..=limits::JOBS_PER_ACQUIRE),
             acquire_no: violations.integer("acquire_no", request.acquire_no, 1..=i32::MAX as u32),
         };
@@ -54,7 +56,7 @@ impl Queue {
         }
         let until = wait_until(begun, Duration::from_millis(wait_ms.unsigned_abs()), deadline);
 
-        let mut listener = self.worker_ids.get(acquire.session_id).map(|worker_id| self.wakes.listen(&worker_id));
+        let mut listener = acquire.worker_id.as_ref().map(|worker_id| self.wakes.listen(worker_id));
         let mut stops = self.wakes.listen_for_stops(acquire.session_id);
         loop {
             let worker_id = {
@@ -95,6 +97,7 @@ impl Queue {
             // Looks once more, now that it would hear of what comes.
             self.worker_ids.put(acquire.session_id, &worker_id);
             listener = Some(self.wakes.listen(&worker_id));
+            acquire.worker_id = Some(worker_id);
         }
     }
 

@@ -61,9 +61,11 @@ pub struct Stored {
     pub deduplicated: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Acquire {
     pub session_id: Uuid,
+    /// Whose jobs it takes, when that is known: it saves a look, and is always the session's own.
+    pub worker_id: Option<String>,
     pub acquire_no: u32,
     pub max_jobs: u32,
 }

@@ -16,13 +16,15 @@ use uuid::Uuid;
 pub(crate) struct Session {
     store: Arc<dyn Store>,
     pub(crate) id: Uuid,
+    /// As a server remembers it.
+    worker_id: Option<String>,
     acquired: Arc<AtomicU32>,
 }
 
 impl Session {
     pub(crate) async fn register(store: Arc<dyn Store>, new: &NewSession) -> Self {
         let Registration::New { session_id, .. } = store.register(new).await.unwrap() else { panic!("{new:?}") };
-        Self { store, id: session_id, acquired: Arc::default() }
+        Self { store, id: session_id, worker_id: Some(new.worker_id.clone()), acquired: Arc::default() }
     }
 
     /// The same session, speaking to another server.
@@ -32,11 +34,12 @@ impl Session {
 
     /// What somebody says who claims to be this session.
     pub(crate) fn posing_as(&self, id: Uuid) -> Self {
-        Self { id, ..self.clone() }
+        Self { id, worker_id: None, ..self.clone() }
     }
 
     pub(crate) async fn acquire_as(&self, acquire_no: u32, max_jobs: u32) -> Acquired {
-        self.store.acquire(&Acquire { session_id: self.id, acquire_no, max_jobs }).await.unwrap()
+        let worker_id = self.worker_id.clone();
+        self.store.acquire(&Acquire { session_id: self.id, worker_id, acquire_no, max_jobs }).await.unwrap()
     }
 
     /// What a new acquire gives.

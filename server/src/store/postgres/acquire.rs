@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use jobqueue_shared::limits;
+use serde::Deserialize;
 use sqlx::{
-    Arguments as _, FromRow, Row as _,
+    Arguments as _, Row as _,
     postgres::{PgArguments, PgRow},
 };
 use uuid::Uuid;
@@ -29,7 +30,11 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     // Two calls with one acquire_no, when the first is slow and the worker asks again, must give one answer: the
     // second would skip what the first has locked, say that there is nothing, and what the first took were stranded.
     let mut tx = store.begin_alone(request.session_id).await?;
-    let Some(session) = lock_session(&mut tx, request).await? else { return Ok(Acquired::NoSession) };
+    let holds = store.held.at_most(request.session_id, request.max_jobs);
+    let start = store.floors.start(request.worker_id.as_deref());
+    let mut facts = HashMap::new();
+    let first = take_ready(&mut tx, request, &start, holds, &[], &mut facts).await?;
+    let Some((session, mut taken)) = first else { return Ok(Acquired::NoSession) };
     if session.repeated {
         let claims = repeated_claims(&mut tx, request).await?;
         let jobs = leased_jobs(&mut tx, &claims).await?;
@@ -38,23 +43,20 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     if session.paused {
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms: None });
     }
-    let room = u64::from(limits::JOBS_PER_SESSION).saturating_sub(session.held as u64);
-    if room == 0 {
+    let held = session.held.or(holds).unwrap_or_default();
+    let room = i64::from(limits::JOBS_PER_SESSION) - held;
+    if room <= 0 {
         return Ok(Acquired::SessionFull);
     }
-    let max_jobs = u64::from(request.max_jobs).min(room);
-    let start = store.floors.start(&session.worker_id);
     if start.expired {
         let (pool, floors) = (store.pool.clone(), Arc::clone(&store.floors));
         tokio::spawn(look_from_bottom(pool, floors, session.worker_id.clone(), session.now));
     }
-    let mut facts = HashMap::new();
-    let mut taken = take_ready(&mut tx, &session, &start, max_jobs, &[], &mut facts).await?;
     // A short answer: perhaps something was put below the floors.
-    if (taken.len() as u64) < max_jobs
+    if (taken.len() as i64) < room.min(i64::from(request.max_jobs))
         && let Some(below) = start.below()
+        && let Some((_, more)) = take_ready(&mut tx, request, &below, holds, &taken, &mut facts).await?
     {
-        let more = take_ready(&mut tx, &session, &below, max_jobs, &taken, &mut facts).await?;
         taken.extend(more);
         taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     }
@@ -67,38 +69,22 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     let claims = hand_over::new_claims(&taker, &taken, &facts);
     write_claims(&mut tx, request, &claims, &hand_over::deltas(&session.worker_id, &taken)).await?;
     let jobs = hand_over::leased(&claims, facts)?;
+    store.held.took(request.session_id, session.held, taken.len());
     tx.commit().await?;
     store.floors.raise(&session.worker_id, &start, &taken);
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
 
-#[derive(FromRow)]
+/// Who asks.
+#[derive(Deserialize)]
 struct SessionRow {
     worker_id: String,
     host: String,
     now: i64,
-    held: i64,
+    /// Where it was counted.
+    held: Option<i64>,
     repeated: bool,
     paused: bool,
-}
-
-/// Locked against rescue, which takes the row FOR UPDATE, and not against heartbeats. An acquire that commits late
-/// is therefore never rescued before it is seen.
-const LOCK_SESSION: &str = "
-    SELECT s.worker_id, s.host, now_ms() AS now,
-           (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
-           EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = $2) AS repeated,
-           EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
-    FROM sessions s
-    WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now_ms()
-    FOR KEY SHARE OF s";
-
-async fn lock_session(tx: &mut Tx, request: &Acquire) -> StoreResult<Option<SessionRow>> {
-    Ok(sqlx::query_as(LOCK_SESSION)
-        .bind(request.session_id)
-        .bind(request.acquire_no as i32)
-        .fetch_optional(&mut **tx)
-        .await?)
 }
 
 const REPEATED_CLAIMS: &str = "
@@ -114,11 +100,27 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
     Ok(ClaimRow::sound_or_logged(rows).collect())
 }
 
+/// The session is locked against rescue, which takes the row FOR UPDATE, and not against heartbeats. An acquire that
+/// commits late is therefore never rescued before it is seen.
+///
 /// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
 /// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT. Each
-/// with its facts, which OFFSET 0 keeps a look-up by key whatever the planner expects of a join.
+/// with its facts, which OFFSET 0 keeps a look-up by key whatever the planner expects of a join. One row more tells of
+/// the session; all in one statement, for the server waits for the answer to each.
 const TAKE_READY: &str = "
-    WITH taken AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(
+    WITH session AS MATERIALIZED (
+        SELECT s.worker_id, s.host, now_ms() AS now,
+               CASE WHEN $10 THEN
+                   (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id)
+               END AS held,
+               EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = $2) AS repeated,
+               EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
+        FROM sessions s
+        WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now_ms()
+        FOR KEY SHARE OF s
+    ), room AS MATERIALIZED (
+        SELECT CASE WHEN repeated OR paused THEN 0 ELSE greatest(least($3, $9 - coalesce(held, 0)), 0) END AS jobs FROM session
+    ), taken AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(
         SELECT tid FROM (
             SELECT tid, n, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) AS bytes
             FROM (
@@ -126,67 +128,92 @@ const TAKE_READY: &str = "
                 FROM unnest($5::smallint[], $6::bigint[], $7::uuid[]) AS f(priority, run_at, id), LATERAL (
                     SELECT ready.ctid AS tid, ready.payload_bytes
                     FROM ready
-                    WHERE ready.worker_id = $1 AND ready.priority = f.priority AND ready.run_at <= $2
-                      AND (ready.run_at, ready.id) > (f.run_at, f.id)
+                    WHERE ready.worker_id = (SELECT worker_id FROM session) AND ready.priority = f.priority
+                      AND ready.run_at <= (SELECT now FROM session) AND (ready.run_at, ready.id) > (f.run_at, f.id)
                     ORDER BY ready.run_at, ready.id
-                    LIMIT $3
+                    LIMIT coalesce((SELECT jobs FROM room), 0)
                     FOR UPDATE SKIP LOCKED
                 ) AS r
-                LIMIT $3
+                LIMIT coalesce((SELECT jobs FROM room), 0)
             ) AS candidates
         ) AS sized
         WHERE bytes <= $4 OR (n = 1 AND $8)
     ))
     RETURNING id, priority, run_at, run_no, used, payload_bytes, since)
-    SELECT t.id, t.priority, t.run_at, t.run_no, t.used, t.payload_bytes, t.since,
+    SELECT row_to_json(session)::text, NULL::uuid, NULL::smallint, NULL::bigint, NULL::integer, NULL::integer,
+           NULL::integer, NULL::bigint, NULL::uuid, NULL::text, NULL::smallint, NULL::bigint, NULL::bytea,
+           NULL::smallint, NULL::text, NULL::bigint, NULL::text
+    FROM session
+    UNION ALL
+    SELECT NULL, t.id, t.priority, t.run_at, t.run_no, t.used, t.payload_bytes, t.since,
            j.id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout, j.idempotency_key
     FROM taken t LEFT JOIN LATERAL (
         SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
         FROM jobs WHERE jobs.id = t.id OFFSET 0
     ) j ON true";
 
+fn taken_in(row: &PgRow) -> Result<TakenRow, sqlx::Error> {
+    Ok(TakenRow {
+        id: row.try_get(1)?,
+        priority: row.try_get(2)?,
+        run_at: row.try_get(3)?,
+        run_no: row.try_get(4)?,
+        used: row.try_get(5)?,
+        payload_bytes: row.try_get(6)?,
+        since: row.try_get(7)?,
+    })
+}
+
 fn facts_in(row: &PgRow) -> Result<Option<LeasedRow>, sqlx::Error> {
-    let Some(id) = row.try_get(7)? else { return Ok(None) };
+    let Some(id) = row.try_get(8)? else { return Ok(None) };
     Ok(Some(LeasedRow {
         id,
-        task: row.try_get(8)?,
-        priority: row.try_get(9)?,
-        run_at: row.try_get(10)?,
-        payload: row.try_get(11)?,
-        max_retries: row.try_get(12)?,
-        retry: row.try_get(13)?,
-        attempt_timeout: row.try_get(14)?,
-        idempotency_key: row.try_get(15)?,
+        task: row.try_get(9)?,
+        priority: row.try_get(10)?,
+        run_at: row.try_get(11)?,
+        payload: row.try_get(12)?,
+        max_retries: row.try_get(13)?,
+        retry: row.try_get(14)?,
+        attempt_timeout: row.try_get(15)?,
+        idempotency_key: row.try_get(16)?,
     }))
 }
 
 /// As many as fit beside those that were taken before: `max_jobs` and the bytes of a reply, but at least one in all.
+/// `None`: the session is not alive.
 async fn take_ready(
     tx: &mut Tx,
-    session: &SessionRow,
+    request: &Acquire,
     start: &Start,
-    max_jobs: u64,
+    holds: Option<i64>,
     before: &[TakenRow],
     facts: &mut HashMap<Uuid, LeasedRow>,
-) -> StoreResult<Vec<TakenRow>> {
+) -> StoreResult<Option<(SessionRow, Vec<TakenRow>)>> {
     let bytes: i64 = before.iter().map(|row| i64::from(row.payload_bytes)).sum();
     let rows = sqlx::query(TAKE_READY)
-        .bind(&session.worker_id)
-        .bind(session.now)
-        .bind(max_jobs as i64 - before.len() as i64)
+        .bind(request.session_id)
+        .bind(request.acquire_no as i32)
+        .bind(i64::from(request.max_jobs) - before.len() as i64)
         .bind(limits::REPLY_BYTES as i64 - bytes)
         .bind((0..PRIORITIES as i16).collect::<Vec<_>>())
         .bind(start.keys.map(|(run_at, _)| run_at).to_vec())
         .bind(start.keys.map(|(_, id)| id).to_vec())
         .bind(before.is_empty())
+        .bind(i64::from(limits::JOBS_PER_SESSION) - before.len() as i64)
+        .bind(holds.is_none())
         .fetch_all(&mut **tx)
         .await?;
-    let mut taken = rows.iter().map(TakenRow::from_row).collect::<Result<Vec<_>, _>>()?;
+    let (mut session, mut taken) = (None, Vec::with_capacity(rows.len()));
     for row in &rows {
-        facts.extend(facts_in(row)?.map(|row| (row.id, row)));
+        if let Some(json) = row.try_get::<Option<&str>, _>(0)? {
+            session = Some(serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?);
+        } else {
+            taken.push(taken_in(row)?);
+            facts.extend(facts_in(row)?.map(|row| (row.id, row)));
+        }
     }
     taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
-    Ok(taken)
+    Ok(session.map(|session| (session, taken)))
 }
 
 /// From a little below the floors, as a short answer looks: one key for each worker_id and priority.

@@ -21,6 +21,8 @@ pub(super) const PRIORITIES: usize = jobqueue_shared::limits::PRIORITY_LOWEST as
 const BOTTOM: Key = (i64::MIN, Uuid::nil());
 /// How far below its floors a short answer looks: what other servers and long transactions put there lately.
 const LOOK_BELOW_MS: i64 = 10_000;
+/// Where no more than this was taken in that time, every look begins so far below: two looks would cost more.
+const FEW: usize = 1_000;
 const EXPIRES: Duration = Duration::from_secs(1);
 /// A full look takes at most a twentieth of the time.
 const FULL_LOOK_SHARE: u32 = 20;
@@ -35,6 +37,8 @@ pub(super) struct Start {
     pub keys: [Key; PRIORITIES],
     /// Everything is looked at: there is no floor yet.
     pub full: bool,
+    /// It begins below the floor.
+    low: bool,
     /// The floor has expired; whoever is told so looks from the bottom. Nobody else is told for a while.
     pub expired: bool,
     generation: u64,
@@ -42,9 +46,9 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// The same, further down; `None` when it began at the bottom.
+    /// The same, further down; `None` when it began there or at the bottom.
     pub(super) fn below(&self) -> Option<Self> {
-        (!self.full).then(|| Self { keys: self.keys.map(below), ..*self })
+        (!self.full && !self.low).then(|| Self { keys: self.keys.map(below), low: true, ..*self })
     }
 }
 
@@ -58,9 +62,21 @@ struct Floor {
     generation: u64,
     /// When everything was looked at last, and how long that took.
     looked: (Instant, Duration),
+    /// How many were taken since then, and in the same time before.
+    taken: (Instant, usize, usize),
 }
 
 impl Floor {
+    fn count(&mut self, now: Instant, taken: usize) {
+        let (since, lately, before) = &mut self.taken;
+        let windows = now.duration_since(*since).as_millis() / LOOK_BELOW_MS as u128;
+        if windows > 0 {
+            (*since, *before) = (now, if windows == 1 { *lately } else { 0 });
+            *lately = 0;
+        }
+        *lately += taken;
+    }
+
     fn lower(&mut self, priority: i16, run_at: i64, id: Uuid) {
         let Some(key) = self.keys.get_mut(priority as usize) else { return };
         if (run_at, id) <= *key {
@@ -74,18 +90,23 @@ impl Floor {
 pub(super) struct Floors(Mutex<HashMap<String, Floor>>);
 
 impl Floors {
-    pub(super) fn start(&self, worker_id: &str) -> Start {
+    /// `None`: whose jobs are looked for is not known yet.
+    pub(super) fn start(&self, worker_id: Option<&str>) -> Start {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
-        let Some(floor) = floors.get_mut(worker_id) else {
-            return Start { keys: [BOTTOM; PRIORITIES], full: true, expired: false, generation: 0, began };
+        let Some(floor) = worker_id.and_then(|worker_id| floors.get_mut(worker_id)) else {
+            return Start { keys: [BOTTOM; PRIORITIES], full: true, low: false, expired: false, generation: 0, began };
         };
         let (looked, took) = floor.looked;
         let expired = began.duration_since(looked) >= EXPIRES.max(took * FULL_LOOK_SHARE);
         if expired {
             floor.looked = (began, took);
         }
-        Start { keys: floor.keys, full: false, expired, generation: floor.generation, began }
+        floor.count(began, 0);
+        let (_, lately, before) = floor.taken;
+        let low = lately + before <= FEW;
+        let keys = if low { floor.keys.map(below) } else { floor.keys };
+        Start { keys, full: false, low, expired, generation: floor.generation, began }
     }
 
     /// Where a look begins that only asks whether there is something.
@@ -120,7 +141,9 @@ impl Floors {
             keys: [BOTTOM; PRIORITIES],
             generation: 0,
             looked: (start.began, start.began.elapsed()),
+            taken: (start.began, 0, 0),
         });
+        floor.count(Instant::now(), taken.len());
         if floor.generation != start.generation {
             return;
         }
@@ -155,6 +178,12 @@ mod tests {
         TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0 }
     }
 
+    /// A floor of which much was taken lately, so that a look begins at it.
+    fn busy(floors: &Floors) -> Start {
+        floors.0.lock().unwrap().get_mut("w").unwrap().taken.1 = FEW + 1;
+        floors.start(Some("w"))
+    }
+
     fn ready(priority: i16, run_at: i64, id: u128) -> ReadyRow {
         ReadyRow {
             worker_id: "w".into(),
@@ -172,42 +201,42 @@ mod tests {
     #[test]
     fn a_floor_rises_with_what_is_taken_in_each_priority() {
         let floors = Floors::default();
-        let start = floors.start("w");
+        let start = floors.start(Some("w"));
         assert!(start.full);
         floors.raise("w", &start, &[taken(5, 10, 1), taken(5, 10, 2), taken(7, 3, 9)]);
-        let start = floors.start("w");
+        let start = busy(&floors);
         assert!(!start.full);
         assert_eq!(
             (start.keys[5], start.keys[7], start.keys[0]),
             ((10, Uuid::from_u128(2)), (3, Uuid::from_u128(9)), BOTTOM)
         );
-        assert!(floors.start("other").full);
+        assert!(floors.start(Some("other")).full);
     }
 
     #[test]
     fn what_is_put_below_is_seen_by_the_next_look() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7)]);
+        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7)]);
         floors.lower(&[ready(5, 10, 3), ready(5, 11, 1), ready(6, 1, 1)]);
-        assert!(floors.start("w").keys[5] < (10, Uuid::from_u128(3)));
+        assert!(busy(&floors).keys[5] < (10, Uuid::from_u128(3)));
     }
 
     #[test]
     fn a_look_that_began_before_something_was_put_below_raises_nothing() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7)]);
-        let start = floors.start("w");
+        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7)]);
+        let start = floors.start(Some("w"));
         floors.lower(&[ready(5, 9, 3)]);
         floors.raise("w", &start, &[taken(5, 12, 1)]);
-        assert!(floors.start("w").keys[5] < (9, Uuid::from_u128(3)));
+        assert!(busy(&floors).keys[5] < (9, Uuid::from_u128(3)));
     }
 
     #[test]
     fn a_look_from_the_bottom_finds_what_nobody_told_of() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7), taken(6, 10, 7)]);
+        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7), taken(6, 10, 7)]);
         floors.looked("w", Instant::now(), &[(5, 4, Uuid::from_u128(1)), (6, 12, Uuid::from_u128(1))]);
-        let start = floors.start("w");
+        let start = busy(&floors);
         assert!(start.keys[5] < (4, Uuid::from_u128(1)));
         assert_eq!(start.keys[6], (10, Uuid::from_u128(7)), "what lies above lowers nothing");
     }
@@ -215,13 +244,13 @@ mod tests {
     #[test]
     fn an_expired_floor_is_still_used_and_one_acquire_is_told_to_look() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start("w"), &[taken(5, 10, 7)]);
+        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7)]);
         let long_ago = Instant::now().checked_sub(EXPIRES * 2).unwrap();
         floors.looked("w", long_ago, &[]);
         // That look seems to have taken two seconds: its share of the time is what it waits for.
-        assert!(!floors.start("w").expired);
+        assert!(!floors.start(Some("w")).expired);
         floors.0.lock().unwrap().get_mut("w").unwrap().looked = (long_ago, Duration::ZERO);
-        let (first, second) = (floors.start("w"), floors.start("w"));
+        let (first, second) = (busy(&floors), floors.start(Some("w")));
         assert_eq!((first.expired, first.full, first.keys[5]), (true, false, (10, Uuid::from_u128(7))));
         assert!(!second.expired);
     }
@@ -229,10 +258,29 @@ mod tests {
     #[test]
     fn a_short_answer_looks_below_once() {
         let floors = Floors::default();
-        let full = floors.start("w");
+        let full = floors.start(Some("w"));
         assert_eq!(full.below(), None);
         floors.raise("w", &full, &[taken(5, 50_000, 7)]);
-        let below = floors.start("w").below().unwrap();
+        let below = busy(&floors).below().unwrap();
         assert_eq!(below.keys[5], (40_000, Uuid::nil()));
+        assert_eq!(below.below(), None);
+    }
+
+    #[test]
+    fn where_little_was_taken_lately_the_first_look_begins_below() {
+        let floors = Floors::default();
+        floors.raise("w", &floors.start(Some("w")), &[taken(5, 50_000, 7)]);
+        let start = floors.start(Some("w"));
+        assert_eq!((start.keys[5], start.below()), ((40_000, Uuid::nil()), None));
+        let many: Vec<_> = (0..=FEW as u128).map(|id| taken(5, 60_000, id)).collect();
+        floors.raise("w", &start, &many);
+        assert_eq!(floors.start(Some("w")).keys[5], (60_000, Uuid::from_u128(FEW as u128)));
+        let mut locked = floors.0.lock().unwrap();
+        let floor = locked.get_mut("w").unwrap();
+        let window = Duration::from_millis(LOOK_BELOW_MS as u64);
+        floor.count(floor.taken.0 + window, 3);
+        assert_eq!((floor.taken.1, floor.taken.2), (3, FEW + 2));
+        floor.count(floor.taken.0 + 3 * window, 1);
+        assert_eq!((floor.taken.1, floor.taken.2), (1, 0));
     }
 }

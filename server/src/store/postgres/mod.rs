@@ -9,6 +9,7 @@ mod acquire;
 mod audit;
 mod counts;
 mod floor;
+mod held;
 mod insert;
 mod list;
 mod moves;
@@ -47,6 +48,7 @@ pub(super) struct PostgresStore {
     pool: Pool,
     clock: std::sync::Arc<Clock>,
     floors: std::sync::Arc<floor::Floors>,
+    held: held::Held,
     wakes: broadcast::Sender<Hint>,
     /// What rescue leaves out.
     broken: Broken,

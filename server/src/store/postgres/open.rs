@@ -50,6 +50,7 @@ impl PostgresStore {
             pool,
             clock,
             floors: Arc::default(),
+            held: super::held::Held::default(),
             wakes,
             broken: Broken::default(),
             folded: super::upkeep::Folded::default(),
