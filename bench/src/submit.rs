@@ -24,6 +24,9 @@ const CALLERS_PER_CONNECTION: usize = 64;
 /// Several programs submit in life: the load is never on one connection alone.
 const CONNECTIONS_MIN: usize = 2;
 
+/// Before a job that was refused is submitted again.
+const REFUSED: Duration = Duration::from_millis(100);
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// One or more servers, used in turn.
@@ -61,6 +64,8 @@ pub struct Submitted {
     pub seconds: f64,
     /// Acknowledged in all, the warm-up and the end included.
     pub all: u64,
+    /// Refused while it was measured, because the server had too much to do; each was submitted again.
+    pub refused: u64,
     pub calls: Percentiles,
     /// Seconds of CPU time that this process used for all of it.
     pub cpu: f64,
@@ -112,6 +117,7 @@ struct Shared {
     /// The number of the next job.
     next: AtomicU64,
     acknowledged: AtomicU64,
+    refused: AtomicU64,
     measuring: AtomicBool,
     stop: AtomicBool,
 }
@@ -132,6 +138,7 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
         plan,
         next: AtomicU64::new(0),
         acknowledged: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
         measuring: AtomicBool::new(matches!(amount, Amount::Jobs(_))),
         stop: AtomicBool::new(false),
     });
@@ -150,6 +157,7 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
         tokio::time::sleep(Duration::from_secs_f64(measure)).await;
         let jobs = shared.acknowledged.load(Ordering::Relaxed) - from;
         measured = Some((jobs, started.elapsed()));
+        shared.measuring.store(false, Ordering::Relaxed);
         shared.stop.store(true, Ordering::Relaxed);
     }
     let mut times = Times::new()?;
@@ -159,7 +167,8 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
     let all = shared.acknowledged.load(Ordering::Relaxed);
     let (jobs, time) = measured.unwrap_or((all, begun.elapsed()));
     let cpu = procs::cpu(std::process::id())?.saturating_sub(cpu).as_secs_f64();
-    Parent::say(&Submitted { jobs, seconds: time.as_secs_f64(), all, calls: times.summary(), cpu })
+    let refused = shared.refused.load(Ordering::Relaxed);
+    Parent::say(&Submitted { jobs, seconds: time.as_secs_f64(), all, refused, calls: times.summary(), cpu })
 }
 
 async fn call(shared: Arc<Shared>, client: Client) -> Result<Times> {
@@ -173,13 +182,25 @@ async fn call(shared: Arc<Shared>, client: Client) -> Result<Times> {
         if count == 0 {
             break;
         }
-        let mut jobs: Vec<NewJob> = (first..first + count).map(|number| job(plan, number)).collect();
-        let called = Instant::now();
-        if plan.batch == 1 {
-            client.submit(jobs.pop().context("no job")?).await?;
-        } else {
-            client.submit_many(jobs).await?;
-        }
+        let called = loop {
+            let mut jobs: Vec<NewJob> = (first..first + count).map(|number| job(plan, number)).collect();
+            let called = Instant::now();
+            let answer = if plan.batch == 1 {
+                client.submit(jobs.pop().context("no job")?).await.map(drop)
+            } else {
+                client.submit_many(jobs).await.map(drop)
+            };
+            match answer {
+                Ok(()) => break called,
+                Err(error) if error.status().is_some_and(|it| it.code() == tonic::Code::ResourceExhausted) => {
+                    if shared.measuring.load(Ordering::Relaxed) {
+                        shared.refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                    tokio::time::sleep(REFUSED).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         if shared.measuring.load(Ordering::Relaxed) {
             times.record(called.elapsed());
         }

@@ -9,6 +9,7 @@ mod mixed;
 mod peers;
 mod pinned;
 mod scale;
+mod storm;
 mod submit;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ pub enum Scenario {
     Scale,
     /// Log, commits, CPU and memory a job
     Cost,
+    /// Ten times as many callers as can be served
+    Storm,
     /// Other queues on the same PostgreSQL
     Peers,
 }
@@ -64,6 +67,7 @@ impl Scenario {
             Self::Pinned => pinned::run(bench).await,
             Self::Scale => scale::run(bench).await,
             Self::Cost => cost::run(bench).await,
+            Self::Storm => storm::run(bench).await,
             Self::Peers => peers::run(bench).await,
         }
     }

@@ -1,0 +1,70 @@
+//! Ten times as many callers as can be served: what is beyond the bound is refused, what is acknowledged is there, and
+//! it passes.
+
+use anyhow::{Result, bail};
+
+use crate::{
+    api::Api,
+    bench::{Bench, WORKER_ID, paced, progress, submit, warm_up},
+    procs,
+    report::{Report, Table},
+    submit::{Amount, Plan},
+};
+
+/// More calls at once than may wait, which is 8,192 and those of the group under way.
+const CALLERS: usize = 12_800;
+const SECONDS_QUICK: f64 = 5.0;
+const SECONDS: f64 = 30.0;
+const RATE: f64 = 100.0;
+const LATENCY_SECONDS: f64 = 5.0;
+
+pub(crate) async fn run(bench: &Bench) -> Result<Report> {
+    let mut report = bench.report("storm");
+    let columns = [
+        "store",
+        "callers",
+        "acknowledged/s",
+        "refused/s",
+        "call p50 ms",
+        "call p99 ms",
+        "server MiB before",
+        "most MiB",
+        "p50 ms at 100/s before",
+        "right after",
+        "p99 ms before",
+        "right after",
+    ];
+    let mut table = Table::new("64 B of payload, a pause of 100 ms after each refusal", &columns);
+    for &store in &bench.stores {
+        progress(store.name());
+        let (_database, server) = bench.fresh(store).await?;
+        warm_up(&server.endpoint).await?;
+        let before = paced(&server.endpoint, RATE, LATENCY_SECONDS).await?;
+        let api = Api::connect(&server.endpoint).await?;
+        let (memory, stored) = (procs::memory(server.pid())?.now, api.metrics().await?.total as u64);
+        let amount = Amount::Seconds { warm_up: 1.0, measure: bench.pick(SECONDS_QUICK, SECONDS) };
+        let stormed = submit(Plan::new(&server.endpoint, WORKER_ID, CALLERS, amount)).await?;
+        let found = api.metrics().await?.total as u64 - stored;
+        if found != stormed.all {
+            bail!("{} jobs were acknowledged and {found} are there", stormed.all);
+        }
+        let after = paced(&server.endpoint, RATE, LATENCY_SECONDS).await?;
+        table.row([
+            store.name().into(),
+            (CALLERS as f64).into(),
+            stormed.rate().into(),
+            (stormed.refused as f64 / stormed.seconds).into(),
+            stormed.calls.p50.into(),
+            stormed.calls.p99.into(),
+            memory.into(),
+            procs::memory(server.pid())?.most.into(),
+            before.start.p50.into(),
+            after.start.p50.into(),
+            before.start.p99.into(),
+            after.start.p99.into(),
+        ]);
+        server.stop().await?;
+    }
+    report.tables.push(table);
+    Ok(report)
+}
