@@ -9,7 +9,7 @@ use jobqueue_tests::{
     database::{Database, Driver},
     poll::eventually,
 };
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::bed::{Bed, NOTHING, job, jobs, keyed, open};
@@ -48,6 +48,36 @@ async fn what_another_server_puts_far_below_the_floor_is_found() {
     assert_eq!(session.acquire(10).await.len(), 0, "the floor hides it at first");
     let found = eventually("the job is found", async || session.acquire(10).await.pop()).await;
     assert_eq!(found.job.id, stored[0].id);
+    bed.check().await;
+    bed.close().await;
+}
+
+/// Statistics of a table that was empty make reading all of it to sort it seem as cheap as an index in order. Here it
+/// seems cheaper because of a setting.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_reads_little_more_than_it_takes_whatever_that_seems_to_cost() {
+    const WAITING: i64 = 2_000;
+    const READ: &str = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'ready_in_order'";
+    let bed = bed().await;
+    bed.submit_all(jobs("w", WAITING as usize)).await;
+    let mut connection = bed.postgres().await;
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&mut connection).await.unwrap();
+    let dear = format!("ALTER DATABASE {name} SET enable_indexscan = off");
+    sqlx::raw_sql(AssertSqlSafe(dear)).execute(&mut connection).await.unwrap();
+    let bed = bed.reopened().await;
+    sqlx::raw_sql("SELECT pg_stat_reset()").execute(&mut connection).await.unwrap();
+    let session = bed.session("w").await;
+    for _ in 0..10 {
+        assert_eq!(session.acquire(10).await.len(), 10);
+    }
+    let bed = bed.reopened().await;
+    let read = eventually("the database has counted", async || {
+        let read: i64 = sqlx::query_scalar(READ).fetch_one(&mut connection).await.unwrap();
+        (read >= 100).then_some(read)
+    })
+    .await;
+    assert!(read < WAITING, "{read} entries were read to take 100 of {WAITING}");
+    connection.close().await.unwrap();
     bed.check().await;
     bed.close().await;
 }

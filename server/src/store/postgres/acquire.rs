@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     PostgresStore, Tx, counts,
     floor::{Floors, PRIORITIES, Start},
+    held::Taking,
     pool::Pool,
     range,
 };
@@ -29,12 +30,12 @@ use crate::store::{
 pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
     // Two calls with one acquire_no, when the first is slow and the worker asks again, must give one answer: the
     // second would skip what the first has locked, say that there is nothing, and what the first took were stranded.
-    let mut tx = store.begin_alone(request.session_id).await?;
-    let holds = store.held.at_most(request.session_id, request.max_jobs);
+    let mut tx = store.begin_acquire(request).await?;
+    let taking = store.held.take(request.session_id, request.max_jobs);
     let start = store.floors.start(request.worker_id.as_deref());
     let mut facts = HashMap::new();
-    let first = take_ready(&mut tx, request, &start, holds, &[], &mut facts).await?;
-    let Some((session, mut taken)) = first else { return Ok(Acquired::NoSession) };
+    let first = take_ready(&mut tx, request, &start, &taking, &[], &mut facts).await?;
+    let Some((mut session, mut taken)) = first else { return Ok(Acquired::NoSession) };
     if session.repeated {
         let claims = repeated_claims(&mut tx, request).await?;
         let jobs = leased_jobs(&mut tx, &claims).await?;
@@ -43,8 +44,8 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     if session.paused {
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms: None });
     }
-    let held = session.held.or(holds).unwrap_or_default();
-    let room = i64::from(limits::JOBS_PER_SESSION) - held;
+    let held = session.held.or(taking.holds).unwrap_or_default();
+    let room = i64::from(limits::JOBS_PER_SESSION) - taking.others - held;
     if room <= 0 {
         return Ok(Acquired::SessionFull);
     }
@@ -55,8 +56,13 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     // A short answer: perhaps something was put below the floors.
     if (taken.len() as i64) < room.min(i64::from(request.max_jobs))
         && let Some(below) = start.below()
-        && let Some((_, more)) = take_ready(&mut tx, request, &below, holds, &taken, &mut facts).await?
     {
+        let began = Instant::now();
+        let more = take_ready(&mut tx, request, &below, &taking, &taken, &mut facts).await?;
+        store.floors.looked_below(&session.worker_id, began);
+        let (later, more) = more.map_or((session.now, Vec::new()), |(later, more)| (later.now, more));
+        // What became due between the two looks does not start before its time.
+        session.now = session.now.max(later);
         taken.extend(more);
         taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     }
@@ -69,7 +75,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     let claims = hand_over::new_claims(&taker, &taken, &facts);
     write_claims(&mut tx, request, &claims, &hand_over::deltas(&session.worker_id, &taken)).await?;
     let jobs = hand_over::leased(&claims, facts)?;
-    store.held.took(request.session_id, session.held, taken.len());
+    taking.took(session.held, taken.len());
     tx.commit().await?;
     store.floors.raise(&session.worker_id, &start, &taken);
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
@@ -185,7 +191,7 @@ async fn take_ready(
     tx: &mut Tx,
     request: &Acquire,
     start: &Start,
-    holds: Option<i64>,
+    taking: &Taking<'_>,
     before: &[TakenRow],
     facts: &mut HashMap<Uuid, LeasedRow>,
 ) -> StoreResult<Option<(SessionRow, Vec<TakenRow>)>> {
@@ -199,8 +205,8 @@ async fn take_ready(
         .bind(start.keys.map(|(run_at, _)| run_at).to_vec())
         .bind(start.keys.map(|(_, id)| id).to_vec())
         .bind(before.is_empty())
-        .bind(i64::from(limits::JOBS_PER_SESSION) - before.len() as i64)
-        .bind(holds.is_none())
+        .bind(i64::from(limits::JOBS_PER_SESSION) - taking.others - before.len() as i64)
+        .bind(taking.holds.is_none())
         .fetch_all(&mut **tx)
         .await?;
     let (mut session, mut taken) = (None, Vec::with_capacity(rows.len()));

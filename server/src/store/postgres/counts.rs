@@ -56,7 +56,7 @@ pub(super) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64)
 }
 
 /// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed
-/// while it has jobs or live sessions, or is paused. The oldest runnable is looked for from a little below the floors: what
+/// while it has jobs or live sessions, or is paused. The oldest runnable is looked for from the floors: what
 /// is dead behind an old snapshot is walked neither here nor by acquires.
 const COUNTS: &str = "
     WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
@@ -97,7 +97,7 @@ const COUNTS: &str = "
     ORDER BY worker_id COLLATE \"C\"";
 
 pub(super) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCounts>> {
-    let (worker_ids, floors): (Vec<_>, Vec<_>) = store.floors.all_just_below().into_iter().unzip();
+    let (worker_ids, floors): (Vec<_>, Vec<_>) = store.floors.all().into_iter().unzip();
     let rows: Vec<CountRow> = sqlx::query_as(COUNTS)
         .bind(worker_ids)
         .bind(floors.iter().flatten().map(|(run_at, _)| *run_at).collect::<Vec<_>>())

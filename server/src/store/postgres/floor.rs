@@ -24,8 +24,8 @@ const LOOK_BELOW_MS: i64 = 10_000;
 /// Where no more than this was taken in that time, every look begins so far below: two looks would cost more.
 const FEW: usize = 1_000;
 const EXPIRES: Duration = Duration::from_secs(1);
-/// A full look takes at most a twentieth of the time.
-const FULL_LOOK_SHARE: u32 = 20;
+/// Full looks, and looks below the floor, take at most a twentieth of the time each.
+const LOOK_SHARE: u32 = 20;
 /// Forgetting all floors costs a full look each.
 const WORKER_IDS: usize = 10_000;
 
@@ -37,7 +37,7 @@ pub(super) struct Start {
     pub keys: [Key; PRIORITIES],
     /// Everything is looked at: there is no floor yet.
     pub full: bool,
-    /// It begins below the floor.
+    /// It begins below the floor, or somebody has just looked there: a short answer is not looked for there again.
     low: bool,
     /// The floor has expired; whoever is told so looks from the bottom. Nobody else is told for a while.
     pub expired: bool,
@@ -62,11 +62,19 @@ struct Floor {
     generation: u64,
     /// When everything was looked at last, and how long that took.
     looked: (Instant, Duration),
+    /// When somebody looked below for a short answer, and how long that took.
+    looked_below: (Instant, Duration),
     /// How many were taken since then, and in the same time before.
     taken: (Instant, usize, usize),
 }
 
 impl Floor {
+    /// Little was taken lately.
+    fn is_quiet(&self) -> bool {
+        let (_, lately, before) = self.taken;
+        lately + before <= FEW
+    }
+
     fn count(&mut self, now: Instant, taken: usize) {
         let (since, lately, before) = &mut self.taken;
         let windows = now.duration_since(*since).as_millis() / LOOK_BELOW_MS as u128;
@@ -98,15 +106,23 @@ impl Floors {
             return Start { keys: [BOTTOM; PRIORITIES], full: true, low: false, expired: false, generation: 0, began };
         };
         let (looked, took) = floor.looked;
-        let expired = began.duration_since(looked) >= EXPIRES.max(took * FULL_LOOK_SHARE);
+        let expired = began.duration_since(looked) >= EXPIRES.max(took * LOOK_SHARE);
         if expired {
             floor.looked = (began, took);
         }
         floor.count(began, 0);
-        let (_, lately, before) = floor.taken;
-        let low = lately + before <= FEW;
-        let keys = if low { floor.keys.map(below) } else { floor.keys };
+        let (at, took) = floor.looked_below;
+        let low = floor.is_quiet() || began.duration_since(at) < took * LOOK_SHARE;
+        let keys = if floor.is_quiet() { floor.keys.map(below) } else { floor.keys };
         Start { keys, full: false, low, expired, generation: floor.generation, began }
+    }
+
+    /// A look below for a short answer, begun at `began`, has ended.
+    pub(super) fn looked_below(&self, worker_id: &str, began: Instant) {
+        let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(floor) = floors.get_mut(worker_id) {
+            floor.looked_below = (Instant::now(), began.elapsed());
+        }
     }
 
     /// Where a look begins that only asks whether there is something.
@@ -115,10 +131,12 @@ impl Floors {
         floors.get(worker_id).map_or([BOTTOM; PRIORITIES], |floor| floor.keys.map(below))
     }
 
-    /// The same of every worker_id that has floors.
-    pub(super) fn all_just_below(&self) -> Vec<(String, [Key; PRIORITIES])> {
+    /// The same of every worker_id that has floors; where much is taken, the floor itself: a look from the bottom is
+    /// never far.
+    pub(super) fn all(&self) -> Vec<(String, [Key; PRIORITIES])> {
         let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        floors.iter().map(|(worker_id, floor)| (worker_id.clone(), floor.keys.map(below))).collect()
+        let keys = |floor: &Floor| if floor.is_quiet() { floor.keys.map(below) } else { floor.keys };
+        floors.iter().map(|(worker_id, floor)| (worker_id.clone(), keys(floor))).collect()
     }
 
     /// A look from the bottom, begun at `began`, found these first rows: (priority, run_at, id).
@@ -141,6 +159,7 @@ impl Floors {
             keys: [BOTTOM; PRIORITIES],
             generation: 0,
             looked: (start.began, start.began.elapsed()),
+            looked_below: (start.began, Duration::ZERO),
             taken: (start.began, 0, 0),
         });
         floor.count(Instant::now(), taken.len());
@@ -264,6 +283,11 @@ mod tests {
         let below = busy(&floors).below().unwrap();
         assert_eq!(below.keys[5], (40_000, Uuid::nil()));
         assert_eq!(below.below(), None);
+        // One that took a second is not made again for a while.
+        floors.looked_below("w", Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
+        assert_eq!(busy(&floors).below(), None);
+        floors.0.lock().unwrap().get_mut("w").unwrap().looked_below.1 = Duration::ZERO;
+        assert!(busy(&floors).below().is_some());
     }
 
     #[test]

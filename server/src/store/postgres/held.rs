@@ -1,5 +1,6 @@
-//! How many jobs a session holds at most, as far as this server knows: those that were counted last, and all that it
-//! took since. Counting walks every claim of the session, and behind an old snapshot all that are long gone.
+//! How many jobs a session holds at most, as far as this server knows: those that were counted last, all that it took
+//! since, and what is being taken. Counting walks every claim of the session, and behind an old snapshot all that are
+//! long gone.
 
 use std::{
     collections::HashMap,
@@ -13,32 +14,60 @@ use uuid::Uuid;
 const SESSIONS: usize = 10_000;
 
 #[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<Uuid, i64>>);
+pub(super) struct Held(Mutex<HashMap<Uuid, Session>>);
+
+#[derive(Default)]
+struct Session {
+    /// `None`: it was never counted.
+    held: Option<i64>,
+    under_way: i64,
+}
+
+/// An acquire under way.
+pub(super) struct Taking<'a> {
+    all: &'a Held,
+    session_id: Uuid,
+    most: i64,
+    /// Before it. `None`: so many more may be too many, and what the session holds has to be counted.
+    pub holds: Option<i64>,
+    /// Asked for by others under way, whom counting does not see.
+    pub others: i64,
+}
 
 impl Held {
-    /// `None`: so many more may be too many, and what it holds has to be counted.
-    pub(super) fn at_most(&self, session_id: Uuid, more: u32) -> Option<i64> {
-        let held = self.sessions().get(&session_id).copied()?;
-        (held + i64::from(more) <= i64::from(limits::JOBS_PER_SESSION)).then_some(held)
-    }
-
-    /// It takes `jobs` beside those that were `counted` now.
-    pub(super) fn took(&self, session_id: Uuid, counted: Option<i64>, jobs: usize) {
+    pub(super) fn take(&self, session_id: Uuid, most: u32) -> Taking<'_> {
+        let most = i64::from(most);
         let mut sessions = self.sessions();
         if sessions.len() >= SESSIONS && !sessions.contains_key(&session_id) {
             sessions.clear();
         }
-        if let Some(counted) = counted {
-            sessions.insert(session_id, counted);
-        }
-        // One that is not known is counted the next time.
-        if let Some(held) = sessions.get_mut(&session_id) {
-            *held += jobs as i64;
-        }
+        let session = sessions.entry(session_id).or_default();
+        let others = session.under_way;
+        session.under_way += most;
+        let holds = session.held.filter(|held| held + others + most <= i64::from(limits::JOBS_PER_SESSION));
+        Taking { all: self, session_id, most, holds, others }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, i64>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taking<'_> {
+    /// It takes `jobs` beside those that were `counted` now.
+    pub(super) fn took(&self, counted: Option<i64>, jobs: usize) {
+        // One that was forgotten meanwhile is counted the next time.
+        if let Some(session) = self.all.sessions().get_mut(&self.session_id) {
+            session.held = counted.or(session.held).map(|held| held + jobs as i64);
+        }
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.all.sessions().get_mut(&self.session_id) {
+            session.under_way = (session.under_way - self.most).max(0);
+        }
     }
 }
 
@@ -50,17 +79,38 @@ mod tests {
     fn a_session_is_counted_before_it_could_hold_too_many() {
         let held = Held::default();
         let id = Uuid::from_u128(1);
-        assert_eq!(held.at_most(id, 1), None);
-        held.took(id, None, 5);
-        assert_eq!(held.at_most(id, 1), None, "what it held before is not known");
-        held.took(id, Some(3), 5);
-        assert_eq!(held.at_most(id, 1), Some(8));
-        assert_eq!(held.at_most(id, limits::JOBS_PER_SESSION - 8), Some(8));
-        assert_eq!(held.at_most(id, limits::JOBS_PER_SESSION - 7), None);
-        held.took(id, Some(0), 1);
-        assert_eq!(held.at_most(id, 1), Some(1), "what was settled meanwhile is seen by counting");
+        let holds = |most| held.take(id, most).holds;
+        assert_eq!(holds(1), None, "what it held before is not known");
+        held.take(id, 5).took(Some(3), 5);
+        assert_eq!(holds(1), Some(8));
+        assert_eq!(holds(limits::JOBS_PER_SESSION - 8), Some(8));
+        assert_eq!(holds(limits::JOBS_PER_SESSION - 7), None);
+        held.take(id, 5).took(None, 2);
+        assert_eq!(holds(1), Some(10));
+        held.take(id, 5).took(Some(0), 1);
+        assert_eq!(holds(1), Some(1), "what was settled meanwhile is seen by counting");
+    }
+
+    #[test]
+    fn what_others_ask_for_at_the_same_time_counts() {
+        let held = Held::default();
+        let id = Uuid::from_u128(1);
+        held.take(id, 1).took(Some(0), 0);
+        let first = held.take(id, limits::JOBS_PER_SESSION - 10);
+        assert_eq!((first.holds, first.others), (Some(0), 0));
+        let second = held.take(id, 11);
+        assert_eq!((second.holds, second.others), (None, i64::from(limits::JOBS_PER_SESSION) - 10));
+        drop(first);
+        assert_eq!(held.take(id, 11).others, 11);
+        drop(second);
+        assert_eq!(held.take(id, 11).others, 0);
+    }
+
+    #[test]
+    fn remembered_sessions_stay_bounded() {
+        let held = Held::default();
         for n in 0..2 * SESSIONS as u128 {
-            held.took(Uuid::from_u128(n), Some(0), 1);
+            held.take(Uuid::from_u128(n), 1).took(Some(0), 1);
         }
         assert!(held.sessions().len() <= SESSIONS);
     }

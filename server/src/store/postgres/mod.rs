@@ -1,7 +1,7 @@
 //! PostgreSQL 15+, for several servers on one database.
 //!
 //! Hot statements find rows by key or by `ctid`, never by a plan that hangs on statistics: the pool turns
-//! sequential scans and the JIT off. Jobs are looked up by id within the range of the ids, and in joins one by one
+//! sequential scans, bitmap scans and the JIT off. Jobs are looked up by id within the range of the ids, and in joins one by one
 //! (LATERAL .. LIMIT 1), so that only the partitions concerned are read, whatever the statistics. Nobody waits for a stuck server:
 //! statements, locks and idle transactions end.
 
@@ -73,11 +73,16 @@ impl PostgresStore {
         Ok(self.pool.begin_with("BEGIN", "; SET LOCAL synchronous_commit = off").await?)
     }
 
-    /// The same, and no other of this session runs beside it. Not by its row: heartbeats must get through.
-    async fn begin_alone(&self, session_id: Uuid) -> StoreResult<Tx> {
-        let (plans, key) = (self.pool.one_plan(), session_key(session_id));
-        let then =
-            format!("; SELECT set_config('synchronous_commit', 'off', true){plans}, pg_advisory_xact_lock({key})");
+    /// The same for an acquire: no other under its number runs beside it, and a pause can wait for all of its session.
+    /// Not by the session's row: heartbeats must get through.
+    async fn begin_acquire(&self, request: &Acquire) -> StoreResult<Tx> {
+        let (plans, session) = (self.pool.one_plan(), session_key(request.session_id));
+        // Two numbers are a space of their own. Those of two sessions may meet, and one waits for nothing.
+        let (half, acquire_no) = (session as i32, request.acquire_no as i32);
+        let then = format!(
+            "; SELECT set_config('synchronous_commit', 'off', true){plans}, pg_advisory_xact_lock_shared({session}), \
+             pg_advisory_xact_lock({half}, {acquire_no})"
+        );
         Ok(self.pool.begin_with("BEGIN", &then).await?)
     }
 }
@@ -87,7 +92,7 @@ fn range(ids: &[Uuid]) -> (Uuid, Uuid) {
     (ids.iter().min().copied().unwrap_or_default(), ids.iter().max().copied().unwrap_or_default())
 }
 
-/// The advisory lock that a session's acquires hold.
+/// The advisory lock that a session's acquires share.
 fn session_key(session_id: Uuid) -> i64 {
     session_id.as_u64_pair().0.cast_signed()
 }
