@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use jobqueue_shared::limits;
 use serde::Deserialize;
 use sqlx::{
-    Arguments as _, Row as _,
+    Arguments as _, FromRow as _, Row as _,
     postgres::{PgArguments, PgRow},
 };
 use uuid::Uuid;
@@ -146,42 +146,31 @@ const TAKE_READY: &str = "
         WHERE bytes <= $4 OR (n = 1 AND $8)
     ))
     RETURNING id, priority, run_at, run_no, used, payload_bytes, since)
-    SELECT row_to_json(session)::text, NULL::uuid, NULL::smallint, NULL::bigint, NULL::integer, NULL::integer,
-           NULL::integer, NULL::bigint, NULL::uuid, NULL::text, NULL::smallint, NULL::bigint, NULL::bytea,
-           NULL::smallint, NULL::text, NULL::bigint, NULL::text
+    SELECT NULL::uuid, NULL::smallint, NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::bigint,
+           NULL::uuid, NULL::text, NULL::smallint, NULL::bigint, NULL::bytea, NULL::smallint, NULL::text, NULL::bigint,
+           NULL::text, row_to_json(session)::text
     FROM session
     UNION ALL
-    SELECT NULL, t.id, t.priority, t.run_at, t.run_no, t.used, t.payload_bytes, t.since,
-           j.id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout, j.idempotency_key
+    SELECT t.id, t.priority, t.run_at, t.run_no, t.used, t.payload_bytes, t.since,
+           j.id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout, j.idempotency_key,
+           NULL
     FROM taken t LEFT JOIN LATERAL (
         SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
         FROM jobs WHERE jobs.id = t.id OFFSET 0
     ) j ON true";
 
-fn taken_in(row: &PgRow) -> Result<TakenRow, sqlx::Error> {
-    Ok(TakenRow {
-        id: row.try_get(1)?,
-        priority: row.try_get(2)?,
-        run_at: row.try_get(3)?,
-        run_no: row.try_get(4)?,
-        used: row.try_get(5)?,
-        payload_bytes: row.try_get(6)?,
-        since: row.try_get(7)?,
-    })
-}
-
 fn facts_in(row: &PgRow) -> Result<Option<LeasedRow>, sqlx::Error> {
-    let Some(id) = row.try_get(8)? else { return Ok(None) };
+    let Some(id) = row.try_get(7)? else { return Ok(None) };
     Ok(Some(LeasedRow {
         id,
-        task: row.try_get(9)?,
-        priority: row.try_get(10)?,
-        run_at: row.try_get(11)?,
-        payload: row.try_get(12)?,
-        max_retries: row.try_get(13)?,
-        retry: row.try_get(14)?,
-        attempt_timeout: row.try_get(15)?,
-        idempotency_key: row.try_get(16)?,
+        task: row.try_get(8)?,
+        priority: row.try_get(9)?,
+        run_at: row.try_get(10)?,
+        payload: row.try_get(11)?,
+        max_retries: row.try_get(12)?,
+        retry: row.try_get(13)?,
+        attempt_timeout: row.try_get(14)?,
+        idempotency_key: row.try_get(15)?,
     }))
 }
 
@@ -211,10 +200,10 @@ async fn take_ready(
         .await?;
     let (mut session, mut taken) = (None, Vec::with_capacity(rows.len()));
     for row in &rows {
-        if let Some(json) = row.try_get::<Option<&str>, _>(0)? {
+        if let Some(json) = row.try_get::<Option<&str>, _>(16)? {
             session = Some(serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?);
         } else {
-            taken.push(taken_in(row)?);
+            taken.push(TakenRow::from_row(row)?);
             facts.extend(facts_in(row)?.map(|row| (row.id, row)));
         }
     }
