@@ -62,6 +62,12 @@ impl<P> Outcomes<P> {
         self.arrived.notify_waiters();
     }
 
+    /// None of them counts any more.
+    fn abandon(&self) {
+        let abandoned = std::mem::take(&mut self.state().waiting);
+        drop(abandoned);
+    }
+
     fn tell(&self, mut state: MutexGuard<'_, State<P>>) {
         if state.waiting.len() >= state.wanted {
             state.wanted = usize::MAX;
@@ -108,7 +114,8 @@ impl<P> Outcomes<P> {
 /// many wait: while one is on its way, the next is written.
 pub(crate) async fn run<P>(core: &Core, session: &Session, outcomes: &Outcomes<P>) {
     tokio::select! {
-        () = session.ended.cancelled() => {}
+        // The places go back now, and not when the last handler has ended.
+        () = session.ended.cancelled() => outcomes.abandon(),
         _ = async { tokio::join!(deliver(core, session, outcomes, 1), deliver(core, session, outcomes, MANY)) } => {}
     }
 }
@@ -255,6 +262,22 @@ mod tests {
         outcomes.close();
         assert_eq!(ids(outcomes.take(100, 2).await).unwrap(), ["d"]);
         assert_eq!(outcomes.take(1, 1).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_job_keeps_its_place_until_its_outcome_is_sent_or_counts_no_more() {
+        let (outcomes, place) = (Outcomes::default(), std::sync::Arc::new(()));
+        let push = || outcomes.push("a".to_owned(), settlement("", 1).outcome.unwrap(), Some(place.clone()));
+        let taken = || std::sync::Arc::strong_count(&place) - 1;
+        push();
+        assert_eq!(taken(), 1);
+        let sent = outcomes.take(1, 1).await.unwrap();
+        assert_eq!(taken(), 0);
+        outcomes.put_back(sent);
+        push();
+        assert_eq!(taken(), 1, "what is sent again takes no place");
+        outcomes.abandon();
+        assert_eq!((taken(), outcomes.state().waiting.len()), (0, 0));
     }
 
     #[test]
