@@ -22,6 +22,7 @@ scenarios!(
     a_leased_job_says_what_its_attempt_is,
     jobs_that_wait_for_their_time_never_run_early,
     a_job_runs_once_its_time_has_come,
+    a_job_that_falls_due_while_it_is_looked_for_does_not_start_before_its_time,
     an_empty_answer_tells_when_to_ask_again,
     a_job_of_better_priority_that_comes_late_is_taken_first,
     a_session_gets_the_jobs_of_its_worker_id_only,
@@ -34,6 +35,7 @@ scenarios!(
     nobody_gets_more_than_was_asked_for,
     an_answer_ends_at_three_mebibytes_but_holds_at_least_one_job,
     a_session_holds_no_more_than_its_limit,
+    a_session_holds_no_more_than_its_limit_however_many_calls_ask_at_once,
 );
 
 async fn jobs_come_by_priority_then_time_then_id(bed: &Bed) {
@@ -157,6 +159,21 @@ async fn a_job_runs_once_its_time_has_come(bed: &Bed) {
         waiting.is_empty().then_some(())
     })
     .await;
+}
+
+/// So much was taken lately that a short answer is looked for in two places.
+async fn a_job_that_falls_due_while_it_is_looked_for_does_not_start_before_its_time(bed: &Bed) {
+    bed.submit_all(jobs("w", 1_500)).await;
+    let session = bed.session("w").await;
+    while !session.acquire(1_000).await.is_empty() {}
+    let new = (0..400).map(|n| NewJob { start: Start::After { delay_ms: 50 + n }, ..job("w") });
+    let mut waiting: HashSet<_> = bed.submit_all(new.collect()).await.into_iter().collect();
+    while !waiting.is_empty() {
+        for leased in session.acquire(1_000).await {
+            assert!(leased.job.started_at_ms.unwrap() >= leased.job.run_at_ms, "{leased:?}");
+            assert!(waiting.remove(&leased.job.id));
+        }
+    }
 }
 
 async fn an_empty_answer_tells_when_to_ask_again(bed: &Bed) {
@@ -351,5 +368,28 @@ async fn a_session_holds_no_more_than_its_limit(bed: &Bed) {
     bed.submit(job("w")).await;
     holder.complete(held[500].lease).await;
     assert_eq!(holder.acquire(10).await.len(), 1);
+    assert!(matches!(holder.acquire_any(1).await, Acquired::SessionFull));
+}
+
+async fn a_session_holds_no_more_than_its_limit_however_many_calls_ask_at_once(bed: &Bed) {
+    let limit = limits::JOBS_PER_SESSION as usize;
+    bed.submit_all(jobs("w", limit + 2_000)).await;
+    let holder = bed.session("w").await;
+    let mut held = 0;
+    while held < limit - 1_000 {
+        held += holder.acquire(1_000).await.len();
+    }
+    let calls = (0..4).map(|_| {
+        let holder = holder.clone();
+        tokio::spawn(async move { holder.acquire_any(1_000).await })
+    });
+    for answer in join_all(calls).await {
+        match answer.unwrap() {
+            Acquired::Jobs { jobs, .. } => held += jobs.len(),
+            Acquired::SessionFull => {}
+            Acquired::NoSession => panic!("it has ended"),
+        }
+    }
+    assert_eq!(held, limit);
     assert!(matches!(holder.acquire_any(1).await, Acquired::SessionFull));
 }
