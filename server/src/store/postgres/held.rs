@@ -21,6 +21,8 @@ struct Session {
     /// `None`: it was never counted.
     held: Option<i64>,
     under_way: i64,
+    /// Taken since it is known.
+    taken: i64,
 }
 
 /// An acquire under way.
@@ -28,6 +30,8 @@ pub(super) struct Taking<'a> {
     all: &'a Held,
     session_id: Uuid,
     most: i64,
+    /// Taken by all when it began.
+    taken: i64,
     /// Before it. `None`: so many more may be too many, and what the session holds has to be counted.
     pub holds: Option<i64>,
     /// Asked for by others under way, whom counting does not see.
@@ -42,10 +46,10 @@ impl Held {
             sessions.clear();
         }
         let session = sessions.entry(session_id).or_default();
-        let others = session.under_way;
+        let (others, taken) = (session.under_way, session.taken);
         session.under_way += most;
         let holds = session.held.filter(|held| held + others + most <= i64::from(limits::JOBS_PER_SESSION));
-        Taking { all: self, session_id, most, holds, others }
+        Taking { all: self, session_id, most, taken, holds, others }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
@@ -54,12 +58,17 @@ impl Held {
 }
 
 impl Taking<'_> {
-    /// It takes `jobs` beside those that were `counted` now.
+    /// It takes `jobs` beside those that were `counted` now. Those whom counting may not have seen come on top: they were
+    /// under way when it began, or have begun since.
     pub(super) fn took(&self, counted: Option<i64>, jobs: usize) {
+        let mut sessions = self.all.sessions();
         // One that was forgotten meanwhile is counted the next time.
-        if let Some(session) = self.all.sessions().get_mut(&self.session_id) {
-            session.held = counted.or(session.held).map(|held| held + jobs as i64);
-        }
+        let Some(session) = sessions.get_mut(&self.session_id) else { return };
+        session.taken += jobs as i64;
+        session.held = match counted {
+            Some(counted) => Some(counted + self.others + session.taken - self.taken),
+            None => session.held.map(|held| held + jobs as i64),
+        };
     }
 }
 
@@ -104,6 +113,22 @@ mod tests {
         assert_eq!(held.take(id, 11).others, 11);
         drop(second);
         assert_eq!(held.take(id, 11).others, 0);
+    }
+
+    #[test]
+    fn what_counting_did_not_see_is_not_forgotten() {
+        let held = Held::default();
+        let id = Uuid::from_u128(1);
+        held.take(id, 1).took(Some(100), 0);
+        let before = held.take(id, 30);
+        let counting = held.take(id, 40);
+        let after = held.take(id, 50);
+        before.took(None, 30);
+        after.took(None, 50);
+        // It saw neither.
+        counting.took(Some(100), 40);
+        drop((before, counting, after));
+        assert!(held.take(id, 1).holds.unwrap() >= 100 + 30 + 40 + 50);
     }
 
     #[test]
