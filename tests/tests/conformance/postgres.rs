@@ -82,6 +82,47 @@ async fn an_acquire_reads_little_more_than_it_takes_whatever_that_seems_to_cost(
     bed.close().await;
 }
 
+/// The acquire has looked before the pause was there, and takes what it found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_answered_when_the_acquires_under_way_have_ended() {
+    const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = $1 AND NOT granted
+        AND (database IS NULL OR database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let bed = bed().await;
+    bed.submit(job("w")).await;
+    let session = bed.session("w").await;
+    let mut connection = bed.postgres().await;
+    let mut blocking = connection.begin().await.unwrap();
+    sqlx::query("SELECT FROM sessions WHERE id = $1 FOR UPDATE")
+        .bind(session.id)
+        .execute(&mut *blocking)
+        .await
+        .unwrap();
+    let waiting = async |what: &str| -> i64 {
+        let mut connection = bed.postgres().await;
+        sqlx::query_scalar(WAITING).bind(what).fetch_one(&mut connection).await.unwrap()
+    };
+    let acquire = tokio::spawn({
+        let session = session.clone();
+        async move { session.acquire(1).await }
+    });
+    eventually("the acquire waits", async || (waiting("transactionid").await > 0).then_some(())).await;
+    let store = bed.store.clone();
+    let pause = tokio::spawn(async move { store.pause("w", "").await.unwrap() });
+    eventually("the pause waits", async || {
+        assert!(!pause.is_finished(), "answered while an acquire was under way");
+        (waiting("advisory").await > 0).then_some(())
+    })
+    .await;
+    blocking.rollback().await.unwrap();
+    assert_eq!(acquire.await.unwrap().len(), 1);
+    pause.await.unwrap();
+    bed.submit(job("w")).await;
+    assert_eq!(session.acquire(1).await.len(), 0);
+    connection.close().await.unwrap();
+    bed.check().await;
+    bed.close().await;
+}
+
 /// Behind what is folded the next turns do not look, but some do.
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_that_commit_late_are_folded_too() {
