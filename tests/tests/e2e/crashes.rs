@@ -168,6 +168,8 @@ async fn a_worker_that_is_told_to_stop_finishes_what_it_runs(world: &mut World) 
     world.api.until(&ids[3], Status::Done).await;
     let status = first.terminate().await;
     assert!(status.success(), "{status}");
+    let log = first.stderr();
+    assert!(!log.contains("did not take all outcomes"), "it did not know that all were taken: {log}");
     let metrics = world.api.metrics().await;
     assert_eq!(metrics.running, 0, "what it held is finished or given back");
     let _second = world.simulating();
