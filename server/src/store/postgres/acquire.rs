@@ -211,13 +211,14 @@ async fn take_ready(
     Ok(session.map(|session| (session, taken)))
 }
 
-/// From a little below the floors, as a short answer looks: one key for each worker_id and priority.
+/// From a little below the floors, as a short answer looks: one key for each worker_id and priority. The time is asked
+/// for once: what this server knows of it is late, perhaps behind what another has just submitted.
 const RUNNABLE: &str = "
     SELECT w.worker_id FROM unnest($1::text[]) WITH ORDINALITY AS w(worker_id, n), LATERAL (
         SELECT FROM generate_series(0, 9) AS p(priority), LATERAL (
             SELECT FROM ready r
-            WHERE r.worker_id = w.worker_id AND r.priority = p.priority::smallint AND r.run_at <= $2
-              AND (r.run_at, r.id) > (($3::bigint[])[(w.n - 1) * 10 + p.priority + 1], ($4::uuid[])[(w.n - 1) * 10 + p.priority + 1])
+            WHERE r.worker_id = w.worker_id AND r.priority = p.priority::smallint AND r.run_at <= (SELECT now_ms())
+              AND (r.run_at, r.id) > (($2::bigint[])[(w.n - 1) * 10 + p.priority + 1], ($3::uuid[])[(w.n - 1) * 10 + p.priority + 1])
             LIMIT 1
         ) AS job LIMIT 1
     ) AS any_job
@@ -227,7 +228,6 @@ pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> St
     let keys: Vec<_> = worker_ids.iter().flat_map(|worker_id| store.floors.just_below(worker_id)).collect();
     Ok(sqlx::query_scalar(RUNNABLE)
         .bind(worker_ids)
-        .bind(store.clock.now_ms())
         .bind(keys.iter().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, id)| *id).collect::<Vec<_>>())
         .fetch_all(&store.pool)
