@@ -412,8 +412,17 @@ async fn what_is_done_with_todays_jobs_does_not_look_into_old_partitions() {
         let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&mut connection).await.unwrap();
         on(&mut connection, &format!("ALTER DATABASE {name} SET plan_cache_mode = {mode}")).await;
         connection.close().await.unwrap();
+        let reopening = bed.now_ms().await;
         let bed = bed.reopened().await;
         let mut connection = bed.postgres().await;
+        // What they have read is counted when they end, which takes them a moment.
+        eventually("all earlier connections have ended", async || {
+            let earlier = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                           AND extract(epoch FROM backend_start) * 1000 < $1";
+            let earlier: i64 = sqlx::query_scalar(earlier).bind(reopening).fetch_one(&mut connection).await.unwrap();
+            (earlier == 0).then_some(())
+        })
+        .await;
         on(&mut connection, "SELECT pg_stat_reset()").await;
 
         let ids = bed.submit_all([vec![keyed("w", "k", 1)], jobs("w", 200)].concat()).await;

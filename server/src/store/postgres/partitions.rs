@@ -86,7 +86,8 @@ impl Day<'_> {
 #[derive(FromRow)]
 struct PartitionRow {
     name: String,
-    bounds: String,
+    /// `None`: it was dropped while they were read.
+    bounds: Option<String>,
 }
 
 const PARTITIONS: &str = "
@@ -95,18 +96,23 @@ const PARTITIONS: &str = "
     WHERE i.inhparent = 'jobs'::regclass";
 
 async fn partitions(tx: &mut Tx) -> StoreResult<Partitions> {
-    let rows: Vec<PartitionRow> = sqlx::query_as(PARTITIONS).fetch_all(&mut **tx).await?;
-    let mut partitions: Vec<_> = rows.into_iter().map(PartitionRow::into_partition).collect();
-    partitions.sort_by_key(|partition| partition.from);
-    Ok(Partitions(partitions))
+    loop {
+        let rows: Vec<PartitionRow> = sqlx::query_as(PARTITIONS).fetch_all(&mut **tx).await?;
+        let partitions: Option<Vec<_>> = rows.into_iter().map(PartitionRow::into_partition).collect();
+        if let Some(mut partitions) = partitions {
+            partitions.sort_by_key(|partition| partition.from);
+            return Ok(Partitions(partitions));
+        }
+    }
 }
 
 impl PartitionRow {
     /// `FOR VALUES FROM ('..') TO ('..')`, or MINVALUE and MAXVALUE without quotes.
-    fn into_partition(self) -> Partition {
+    fn into_partition(self) -> Option<Partition> {
         let bound = |text: Option<&str>| text.and_then(|text| text.split('\'').nth(1)?.parse().ok());
-        let mut ends = self.bounds.split(" TO ");
-        Partition { from: bound(ends.next()), to: bound(ends.next()), name: self.name }
+        let bounds = self.bounds?;
+        let mut ends = bounds.split(" TO ");
+        Some(Partition { from: bound(ends.next()), to: bound(ends.next()), name: self.name })
     }
 }
 
@@ -474,9 +480,10 @@ mod tests {
             (format!("FOR VALUES FROM (MINVALUE) TO ('{two}')"), None, Some(two)),
             (format!("FOR VALUES FROM ('{one}') TO (MAXVALUE)"), Some(one), None),
         ] {
-            let partition = PartitionRow { name: String::new(), bounds: text }.into_partition();
+            let partition = PartitionRow { name: String::new(), bounds: Some(text) }.into_partition().unwrap();
             assert_eq!((partition.from, partition.to), (from, to));
         }
+        assert!(PartitionRow { name: String::new(), bounds: None }.into_partition().is_none());
         assert_eq!(created_at_ms(one), 1_700_000_000_000);
     }
 }
