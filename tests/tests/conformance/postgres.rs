@@ -82,6 +82,47 @@ async fn an_acquire_reads_little_more_than_it_takes_whatever_that_seems_to_cost(
     bed.close().await;
 }
 
+/// When the table of claims was looked at it was nearly empty. What is dead in it cannot go: somebody holds a snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settle_does_not_read_what_is_dead_whatever_the_statistics_say() {
+    const DEAD: i64 = 5_000;
+    const READ: &str = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'claims'";
+    let bed = bed().await;
+    bed.submit_all(jobs("w", 141)).await;
+    let mut snapshot = bed.postgres().await;
+    let mut held = snapshot.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    sqlx::query("SELECT FROM claims").execute(&mut *held).await.unwrap();
+    let mut connection = bed.postgres().await;
+    let churn = format!(
+        "INSERT INTO claims SELECT gen_random_uuid(), 'w', gen_random_uuid(), 1, 0, 1, NULL, '', '' FROM generate_series(1, {DEAD});
+         DELETE FROM claims"
+    );
+    sqlx::raw_sql(AssertSqlSafe(churn)).execute(&mut connection).await.unwrap();
+    let session = bed.session("w").await;
+    let first = session.acquire_next().await;
+    sqlx::raw_sql("ANALYZE claims, sessions; SELECT pg_stat_reset()").execute(&mut connection).await.unwrap();
+    session.complete(first.lease).await;
+    for _ in 0..2 {
+        let jobs = session.acquire(70).await;
+        for leased in jobs {
+            session.complete(leased.lease).await;
+        }
+    }
+    let bed = bed.reopened().await;
+    let read = eventually("the database has counted", async || {
+        let read: i64 = sqlx::query_scalar(READ).fetch_one(&mut connection).await.unwrap();
+        (read >= 280).then_some(read)
+    })
+    .await;
+    assert!(read < DEAD, "{read} entries were read to settle 141 times, where {DEAD} are dead");
+    held.rollback().await.unwrap();
+    for connection in [connection, snapshot] {
+        connection.close().await.unwrap();
+    }
+    bed.check().await;
+    bed.close().await;
+}
+
 /// The acquire has looked before the pause was there, and takes what it found.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_answered_when_the_acquires_under_way_have_ended() {

@@ -224,15 +224,9 @@ async fn mark_ended(tx: &mut Tx, leaving: &[Leaving]) -> StoreResult<u64> {
 }
 
 /// Of these claims those that nobody is settling; the next turn has the others.
-const LOCK_FREE_CLAIMS: &str = "
-    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
-    FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
-    WHERE c.id = ANY($1)
-    ORDER BY c.id
-    FOR UPDATE OF c SKIP LOCKED";
-
 async fn lock_free_claims(store: &PostgresStore, tx: &mut Tx, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
-    let rows: Vec<ClaimRow> = sqlx::query_as(LOCK_FREE_CLAIMS).bind(ids).fetch_all(&mut **tx).await?;
+    let rows: Vec<ClaimRow> =
+        sqlx::query_as(settle::locked_claims!("FOR UPDATE SKIP LOCKED")).bind(ids).fetch_all(&mut **tx).await?;
     let sound = ClaimRow::sound(rows, |id, error| store.broken.add("claim", id, error));
     Ok(sound.map(|claim| (claim.id, claim)).collect())
 }

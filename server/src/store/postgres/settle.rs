@@ -26,16 +26,50 @@ pub(super) async fn settle(store: &PostgresStore, settlements: &[Settlement]) ->
     Ok(plan.answers)
 }
 
-const LOCK_CLAIMS: &str = "
+/// Claims by their ids, in that order. One look-up by key each: claims come and go so fast that PostgreSQL may take the
+/// table for empty, and reading all of an index, with what is dead in it, for as cheap.
+macro_rules! locked_claims {
+    ($lock:literal) => {
+        concat!(
+            "
     SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
-    FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
-    WHERE c.id = ANY($1)
-    ORDER BY c.id
-    FOR UPDATE OF c";
+    FROM (SELECT unnest($1::uuid[]) AS id ORDER BY 1) AS asked
+    CROSS JOIN LATERAL (SELECT * FROM claims WHERE claims.id = asked.id ",
+            $lock,
+            ") AS c
+    LEFT JOIN LATERAL (SELECT host FROM sessions WHERE sessions.id = c.session_id OFFSET 0) AS s ON true"
+        )
+    };
+}
+pub(super) use locked_claims;
+
+/// What is left of claims, of the parameters ids, deadlines, ids of jobs and places; by key, as [`locked_claims`].
+macro_rules! keep_claims {
+    ($id:literal, $deadline:literal, $ids:literal, $places:literal) => {
+        concat!(
+            "
+    UPDATE claims SET deadline = kept.deadline, ids = kept.ids, places = kept.places
+    FROM (
+        SELECT c.tid, t.deadline, t.ids, t.places
+        FROM unnest(",
+            $id,
+            "::uuid[], ",
+            $deadline,
+            "::bigint[], ",
+            $ids,
+            "::bytea[], ",
+            $places,
+            "::bytea[]) AS t(id, deadline, ids, places),
+             LATERAL (SELECT ctid AS tid FROM claims WHERE claims.id = t.id OFFSET 0) AS c
+    ) AS kept
+    WHERE claims.ctid = kept.tid"
+        )
+    };
+}
 
 /// Locked in the order of their ids, as everywhere, so that two transactions never wait for each other.
 pub(super) async fn lock_claims(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Claim>> {
-    let rows: Vec<ClaimRow> = sqlx::query_as(LOCK_CLAIMS).bind(ids).fetch_all(&mut **tx).await?;
+    let rows: Vec<ClaimRow> = sqlx::query_as(locked_claims!("FOR UPDATE")).bind(ids).fetch_all(&mut **tx).await?;
     Ok(ClaimRow::sound_or_logged(rows).map(|claim| (claim.id, claim)).collect())
 }
 
@@ -121,10 +155,9 @@ const WRITE_ENDS: &str = concat!(
     counts::insert_deltas!(),
     "), closed AS (
         DELETE FROM claims WHERE id = ANY($14)
-    ), kept AS (
-        UPDATE claims c SET deadline = t.deadline, ids = t.ids, places = t.places
-        FROM unnest($15::uuid[], $16::bigint[], $17::bytea[], $18::bytea[]) AS t(id, deadline, ids, places)
-        WHERE c.id = t.id
+    ), kept AS (",
+    keep_claims!("$15", "$16", "$17", "$18"),
+    "
     )
     INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs)
     SELECT * FROM unnest($19::text[], $20::uuid[], $21::uuid[], $22::uuid[], $23::bigint[], $24::bigint[], $25::bytea[],
@@ -158,16 +191,11 @@ async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
     Ok(())
 }
 
-const KEEP_CLAIMS: &str = "
-    UPDATE claims c SET deadline = t.deadline, ids = t.ids, places = t.places
-    FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[]) AS t(id, deadline, ids, places)
-    WHERE c.id = t.id";
-
 pub(super) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()> {
     if claims.is_empty() {
         return Ok(());
     }
-    sqlx::query(KEEP_CLAIMS)
+    sqlx::query(keep_claims!("$1", "$2", "$3", "$4"))
         .bind(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())
         .bind(claims.iter().map(Claim::deadline).collect::<Vec<_>>())
         .bind(claims.iter().map(Claim::ids).collect::<Vec<_>>())
