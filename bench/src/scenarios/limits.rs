@@ -159,7 +159,7 @@ async fn cycles(store: Arc<dyn store::Store>, worker_id: String, until: Instant,
             break;
         }
         let new = (0..BATCH as u64).map(|number| new_job(&worker_id, number)).collect();
-        store.insert(&[Unit { jobs: new }]).await?;
+        store.insert(&[Unit { jobs: new }], &[]).await?;
         jobs += BATCH as u64;
         if !whole {
             continue;

@@ -78,16 +78,22 @@ impl Queue {
                 }
                 match called.as_pin_mut() {
                     Some(called) => {
+                        let mut place = self.waiting.wait(&worker_id, &acquire);
+                        let (mut jobs, mut stop, mut ends) = (Vec::new(), Vec::new(), false);
                         tokio::select! {
+                            biased;
+                            handed = place.handed() => jobs = handed,
+                            () = self.draining.cancelled() => ends = true,
+                            () = stops.told() => stop = self.stops(acquire.session_id).await,
                             () = called => {}
-                            () = stops.told() => {
-                                let stop = self.stops(acquire.session_id).await;
-                                if !stop.is_empty() {
-                                    return Ok(Handed { jobs: Vec::new(), stop });
-                                }
-                            }
                             () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
-                            () = self.draining.cancelled() => return Ok(Handed::default()),
+                        }
+                        jobs.extend(place.leave().await);
+                        if !jobs.is_empty() {
+                            self.meters.acquired(&jobs);
+                        }
+                        if ends || !jobs.is_empty() || !stop.is_empty() {
+                            return Ok(Handed { jobs, stop });
                         }
                         continue;
                     }

@@ -19,6 +19,7 @@ mod settle;
 mod submit;
 mod timeline;
 mod validate;
+mod waiting;
 mod wake;
 
 use std::{ops::Deref, sync::Arc};
@@ -41,6 +42,7 @@ pub use self::{
 use self::{
     grouper::{Caps, Grouper, Weight},
     sessions::WorkerIds,
+    waiting::Waiting,
 };
 use crate::{
     meters::Meters,
@@ -62,6 +64,7 @@ const BEATS: Caps = Caps { group: Weight { count: 2_000, bytes: MIB }, waiting: 
 pub struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) wakes: Arc<Wakes>,
+    waiting: Arc<Waiting>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) meters: Meters,
 }
@@ -98,6 +101,7 @@ impl Queue {
     pub fn new(store: Arc<dyn Store>, options: Options, tracker: &TaskTracker) -> Self {
         let shared = Arc::new(Shared {
             wakes: Wakes::new(store.wakes().is_some()),
+            waiting: Arc::default(),
             store,
             clock: Arc::default(),
             meters: Meters::new(),

@@ -1,6 +1,6 @@
 //! SubmitJob and SubmitJobs: batches without what they repeat, and the group that stores them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jobqueue_shared::{limits, proto::v1::SubmitJobRequest};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use super::{
     validate::Violations,
     wake::Wakes,
 };
-use crate::store::{NewJob, Start, StoreError, StoreResult, Stored, Unit, UnitAnswer};
+use crate::store::{Inserted, NewJob, Start, StoreError, StoreResult, Stored, Unit, UnitAnswer};
 
 /// Jobs that become runnable within this time wake listeners at once, who then learn when exactly; later ones are
 /// found by polling.
@@ -116,8 +116,8 @@ impl Batch {
     }
 }
 
-/// Wakes those who wait for what a group stored.
-pub(super) fn wake_for(wakes: &Wakes, now_ms: i64, units: &[Unit], answers: &[UnitAnswer]) {
+/// Wakes those who wait for what a group stored, but for the jobs that were handed over.
+pub(super) fn wake_for(wakes: &Wakes, now_ms: i64, units: &[Unit], answers: &[UnitAnswer], handed: &HashSet<Uuid>) {
     let mut soon: HashMap<&str, usize> = HashMap::new();
     for (unit, answer) in units.iter().zip(answers) {
         let UnitAnswer::Stored(stored) = answer else { continue };
@@ -127,7 +127,7 @@ pub(super) fn wake_for(wakes: &Wakes, now_ms: i64, units: &[Unit], answers: &[Un
                 Start::After { delay_ms } => delay_ms,
                 Start::At { run_at_ms } => run_at_ms - now_ms,
             };
-            if !stored.deduplicated && delay_ms <= SOON_MS {
+            if !stored.deduplicated && delay_ms <= SOON_MS && !handed.contains(&stored.id) {
                 *soon.entry(&job.worker_id).or_default() += 1;
             }
         }
@@ -150,10 +150,19 @@ pub(super) fn tally(answers: &[UnitAnswer]) -> (u64, u64) {
     tally
 }
 
-/// Inserts a group, then tells who waits for it.
+/// Inserts a group, and hands jobs to those who wait for them, or tells them.
 pub(super) async fn flush(queue: &super::Shared, units: Vec<Unit>) -> StoreResult<Vec<UnitAnswer>> {
-    let answers = queue.store.insert(&units).await?;
-    wake_for(&queue.wakes, queue.clock.now_ms(), &units, &answers);
+    let engaged = queue.waiting.engage(&units);
+    let (offers, calls): (Vec<_>, Vec<_>) = engaged.into_iter().map(|it| (it.offer, it.handed)).unzip();
+    let Inserted { answers, handed } = queue.store.insert(&units, &offers).await?;
+    let ids: HashSet<_> = handed.iter().flatten().map(|leased| leased.lease.job_id).collect();
+    for ((call, offer), jobs) in calls.into_iter().zip(&offers).zip(handed) {
+        if !jobs.is_empty() && call.send(jobs).is_err() {
+            // The call is gone. Perhaps it waits again, under the same number, and finds its jobs when it looks.
+            queue.wakes.wake_here(&offer.worker_id, usize::MAX);
+        }
+    }
+    wake_for(&queue.wakes, queue.clock.now_ms(), &units, &answers, &ids);
     let (new, deduplicated) = tally(&answers);
     queue.meters.submitted.increment(new);
     queue.meters.deduplicated.increment(deduplicated);

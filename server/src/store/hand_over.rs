@@ -9,8 +9,9 @@ use super::{
     error::StoreResult,
     places::{PLACES_PER_CLAIM, Place},
     plan::Claim,
+    prepare::JobToStore,
     rows::{LeasedRow, TakenRow},
-    types::Leased,
+    types::{Leased, Offer, Unit},
     writes::Deltas,
 };
 
@@ -44,6 +45,37 @@ pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<
             }
         })
         .collect()
+}
+
+/// The claim of an offer, and what its jobs are. When it is made, and by which host, is told by the database.
+pub(super) fn offered(units: &[Unit], jobs: &[JobToStore], offer: &Offer) -> (Claim, HashMap<Uuid, LeasedRow>) {
+    let stored: HashMap<_, _> = jobs.iter().map(|job| ((job.unit, job.index), job)).collect();
+    let (mut places, mut facts) = (Vec::with_capacity(offer.jobs.len()), HashMap::new());
+    for (&(unit, index), job) in offer.jobs.iter().filter_map(|at| stored.get(at).map(|job| (at, job))) {
+        let new = &units[unit].jobs[index];
+        places.push(Place { job_id: job.id, run_no: 1, used: 1, timeout_ms: new.attempt_timeout_ms });
+        let row = LeasedRow {
+            id: job.id,
+            task: new.task.clone(),
+            priority: i16::from(new.priority),
+            run_at: job.run_at,
+            payload: new.payload.clone().into_bytes(),
+            max_retries: new.max_retries as i16,
+            retry: job.retry.clone(),
+            attempt_timeout: new.attempt_timeout_ms,
+            idempotency_key: None,
+        };
+        facts.insert(job.id, row);
+    }
+    let claim = Claim {
+        id: Uuid::new_v4(),
+        worker_id: offer.worker_id.clone(),
+        session_id: offer.session_id,
+        host: String::new(),
+        claimed_at: 0,
+        places,
+    };
+    (claim, facts)
 }
 
 pub(super) fn deltas(worker_id: &str, taken: &[TakenRow]) -> Deltas {

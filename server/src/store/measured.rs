@@ -19,9 +19,9 @@ use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
 use super::{
-    Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
-    NewSession, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord, SettleAnswer,
-    Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
+    Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts, Moved,
+    NewSession, Offer, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord,
+    SettleAnswer, Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit, WorkerIdCounts,
 };
 use crate::failpoint;
 
@@ -132,8 +132,8 @@ impl Store for Measured {
         self.store.name()
     }
 
-    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
-        self.call("insert", || self.store.insert(units)).await
+    async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+        self.call("insert", || self.store.insert(units, offers)).await
     }
 
     async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {

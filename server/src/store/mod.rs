@@ -34,6 +34,7 @@ mod writes;
 use async_trait::async_trait;
 pub use connect::{ConnectOptions, Pooler, backup, connect};
 pub use error::{StoreError, StoreResult};
+pub use places::PLACES_PER_CLAIM;
 use tokio::sync::broadcast;
 pub use types::*;
 use uuid::Uuid;
@@ -44,8 +45,10 @@ pub trait Store: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Stores units, each all or nothing and none at its neighbours' cost; one answer a unit, in order.
-    /// Afterwards every new job is pending and counted, and its key, if any, names it.
-    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>>;
+    /// Afterwards every new job is pending and counted, and its key, if any, names it. But jobs that are offered, if the
+    /// offer is taken, are leased as by `acquire`: it is not if `acquire` would not give that call a job, or has, and
+    /// where a group has keys or has to be tried again. A call is asked for its jobs under its number all the same.
+    async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted>;
 
     /// Leases runnable jobs of the session's worker_id to it: by priority, then `run_at`, then id.
     /// The same `acquire_no` again gives what is still open of the first answer.

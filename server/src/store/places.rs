@@ -5,7 +5,7 @@ use jobqueue_shared::lease::created_at_ms;
 use uuid::Uuid;
 
 /// A claims row stays under PostgreSQL's 2,000 bytes, above which rows are moved out of line.
-pub(super) const PLACES_PER_CLAIM: usize = 64;
+pub const PLACES_PER_CLAIM: usize = 64;
 /// The ids of a done row are at most this far apart, so that a job is found by looking back no further.
 pub(super) const DONE_SPAN_MS: i64 = 1_000;
 

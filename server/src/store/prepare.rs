@@ -1,12 +1,13 @@
 //! What a group of units becomes before it is written: rows with ids, and the keys that must be won first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     clock::Clock,
     error::StoreResult,
+    plan::Claim,
     rows::retry_json,
-    types::{NewJob, Start, Stored, Unit, UnitAnswer},
+    types::{Inserted, NewJob, Offer, Start, Stored, Unit, UnitAnswer},
     writes::{Deltas, ReadyRow},
 };
 use uuid::Uuid;
@@ -138,6 +139,17 @@ pub(super) fn ready_row(job: &JobToStore, units: &[Unit]) -> ReadyRow {
         since: job.since,
         waits_for_handler: false,
     }
+}
+
+/// Without the jobs of these claims.
+pub(super) fn leave_out<'a>(rows: &mut Vec<ReadyRow>, claims: impl IntoIterator<Item = &'a Claim>) {
+    let claimed: HashSet<_> = claims.into_iter().flat_map(|claim| &claim.places).map(|place| place.job_id).collect();
+    rows.retain(|row| !claimed.contains(&row.id));
+}
+
+/// Units whose jobs are pending, whatever was offered.
+pub(super) fn not_taken(answers: Vec<UnitAnswer>, offers: &[Offer]) -> Inserted {
+    Inserted { answers, handed: vec![Vec::new(); offers.len()] }
 }
 
 pub(super) fn submit_deltas(rows: &[ReadyRow]) -> Deltas {

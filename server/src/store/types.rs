@@ -61,6 +61,25 @@ pub struct Stored {
     pub deduplicated: bool,
 }
 
+/// New jobs for a call that waits for them: of its worker_id, without keys, all of them runnable at once.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    pub session_id: Uuid,
+    pub worker_id: String,
+    pub acquire_no: u32,
+    /// (unit, job of it), in the order in which they are handed out; at most `PLACES_PER_CLAIM`.
+    pub jobs: Vec<(usize, usize)>,
+}
+
+/// What became of units, and of the offers that came with them.
+#[derive(Clone, Debug, Default)]
+pub struct Inserted {
+    /// One a unit, in order.
+    pub answers: Vec<UnitAnswer>,
+    /// One an offer, in order: empty if it was not taken.
+    pub handed: Vec<Vec<Leased>>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Acquire {
     pub session_id: Uuid,

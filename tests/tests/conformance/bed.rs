@@ -372,7 +372,7 @@ impl Bed {
 }
 
 pub(crate) async fn insert_on(store: &dyn Store, jobs: Vec<NewJob>) -> UnitAnswer {
-    let mut answers = store.insert(&[Unit { jobs }]).await.unwrap();
+    let mut answers = store.insert(&[Unit { jobs }], &[]).await.unwrap().answers;
     assert_eq!(answers.len(), 1);
     answers.remove(0)
 }

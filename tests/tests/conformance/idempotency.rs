@@ -91,7 +91,7 @@ async fn one_key_with_two_requests_in_a_batch_stores_nothing(bed: &Bed) {
 
 async fn units_of_one_group_see_each_others_keys(bed: &Bed) {
     let unit = |request| Unit { jobs: vec![keyed("w", "k", request)] };
-    let answers = bed.store.insert(&[unit(1), unit(1), unit(2), unit(1)]).await.unwrap();
+    let answers = bed.store.insert(&[unit(1), unit(1), unit(2), unit(1)], &[]).await.unwrap().answers;
     let first = ids(&answers[0]);
     assert!(!first[0].1);
     assert_eq!(ids(&answers[1]), [(first[0].0, true)]);
@@ -105,7 +105,7 @@ async fn the_keys_of_a_unit_that_was_refused_are_free_again(bed: &Bed) {
     let refused = Unit { jobs: vec![keyed("w", "a", 1), keyed("w", "taken", 2), keyed("w", "b", 1)] };
     // In the same group a neighbour wants what the refused unit would have had.
     let neighbour = Unit { jobs: vec![keyed("w", "a", 9)] };
-    let answers = bed.store.insert(&[refused.clone(), neighbour]).await.unwrap();
+    let answers = bed.store.insert(&[refused.clone(), neighbour], &[]).await.unwrap().answers;
     assert_eq!(answers[0], UnitAnswer::KeyConflict { index: 1, existing });
     assert!(!ids(&answers[1])[0].1);
     // And so does a later call.

@@ -18,6 +18,7 @@ mod lists;
 mod lost;
 mod model;
 mod moves;
+mod offers;
 mod operations;
 mod partitions;
 mod pause;

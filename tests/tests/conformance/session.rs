@@ -42,6 +42,11 @@ impl Session {
         self.store.acquire(&Acquire { session_id: self.id, worker_id, acquire_no, max_jobs }).await.unwrap()
     }
 
+    pub(crate) async fn acquire_as_many(&self, acquire_no: u32, max_jobs: u32) -> Vec<Leased> {
+        let Acquired::Jobs { jobs, .. } = self.acquire_as(acquire_no, max_jobs).await else { panic!() };
+        jobs
+    }
+
     /// What a new acquire gives.
     pub(crate) async fn acquire_any(&self, max_jobs: u32) -> Acquired {
         let acquire_no = self.acquired.fetch_add(1, Ordering::Relaxed) + 1;

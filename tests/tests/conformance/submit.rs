@@ -131,7 +131,7 @@ async fn a_conflicting_unit_does_not_fail_its_neighbours(bed: &Bed) {
         Unit { jobs: vec![keyed("w", "free", 1)] },
         Unit { jobs: vec![keyed("w", "taken", 1)] },
     ];
-    let answers = bed.store.insert(&units).await.unwrap();
+    let answers = bed.store.insert(&units, &[]).await.unwrap().answers;
     assert_eq!(answers.len(), 4);
     assert!(matches!(&answers[0], UnitAnswer::Stored(stored) if stored.len() == 2), "{answers:?}");
     assert_eq!(answers[1], UnitAnswer::KeyConflict { index: 2, existing: owner });
@@ -141,7 +141,7 @@ async fn a_conflicting_unit_does_not_fail_its_neighbours(bed: &Bed) {
 }
 
 async fn nothing_to_insert_is_fine(bed: &Bed) {
-    assert_eq!(bed.store.insert(&[]).await.unwrap(), []);
+    assert_eq!(bed.store.insert(&[], &[]).await.unwrap().answers, []);
     assert_eq!(bed.store.counts().await.unwrap(), []);
 }
 
@@ -153,7 +153,7 @@ async fn every_unit_of_a_large_group_is_answered_in_its_place(bed: &Bed) {
             Unit { jobs: jobs.collect() }
         })
         .collect();
-    let answers = bed.store.insert(&units).await.unwrap();
+    let answers = bed.store.insert(&units, &[]).await.unwrap().answers;
     assert_eq!(answers.len(), units.len());
     for (unit, answer) in units.iter().zip(&answers) {
         let UnitAnswer::Stored(stored) = answer else { panic!("{answer:?}") };
@@ -174,7 +174,7 @@ async fn concurrent_submits_are_each_stored_once(bed: &Bed) {
                 let mut ids = Vec::new();
                 for n in 0..10 {
                     let new = NewJob { payload: format!("[{task},{n}]"), ..job(["a", "b"][task % 2]) };
-                    let answers = store.insert(&[Unit { jobs: vec![new.clone(), new] }]).await.unwrap();
+                    let answers = store.insert(&[Unit { jobs: vec![new.clone(), new] }], &[]).await.unwrap().answers;
                     let [UnitAnswer::Stored(stored)] = &answers[..] else { panic!("{answers:?}") };
                     ids.extend(stored.iter().map(|stored| stored.id));
                 }

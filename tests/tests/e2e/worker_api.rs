@@ -25,6 +25,7 @@ use crate::{
 
 scenarios!(
     the_same_acquire_no_gives_the_same_jobs,
+    a_job_that_a_call_waits_for_comes_without_another_look,
     each_settlement_is_answered_by_itself,
     a_stale_lease_is_refused_on_every_surface,
     a_stale_lease_is_refused_over_grpc_web_too,
@@ -59,6 +60,27 @@ async fn the_same_acquire_no_gives_the_same_jobs(world: &mut World) {
     worker.settle(&first[1].lease_id, complete()).await;
     assert_eq!(again().await, [first[0].clone(), first[2].clone()]);
     assert_eq!(worker.acquire(10).await.len(), 2);
+}
+
+/// But for one that is stored in the moment between the call's last look and its wait.
+async fn a_job_that_a_call_waits_for_comes_without_another_look(world: &mut World) {
+    let mut worker = ByHand::register(&world.api).await;
+    let server = &world.server;
+    eventually("a job comes without a look", async || {
+        let before = server.looks_for_jobs().await;
+        let (request, mut workers) = (worker.next_acquire(1, 20), world.api.workers());
+        let call = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
+        eventually("it has looked", async || (server.looks_for_jobs().await > before).then_some(())).await;
+        let looks = server.looks_for_jobs().await;
+        let id = world.api.submit(job(W, "{\"n\":1}")).await;
+        let jobs = call.await.unwrap();
+        let [leased] = &jobs[..] else { panic!("{jobs:?}") };
+        let found = leased.job.as_ref().unwrap();
+        assert_eq!((&found.id, found.payload_json.as_str(), found.status()), (&id, "{\"n\":1}", Status::Running));
+        worker.settle(&leased.lease_id, complete()).await;
+        (server.looks_for_jobs().await == looks).then_some(())
+    })
+    .await;
 }
 
 async fn each_settlement_is_answered_by_itself(world: &mut World) {

@@ -67,6 +67,8 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
         taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     }
     if taken.is_empty() {
+        // From now on it is known what the session holds, and it can be offered jobs.
+        taking.took(session.held, 0);
         let next_run_at_ms = next_run_at(&mut tx, &session).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }

@@ -5,14 +5,14 @@ use std::{collections::HashMap, time::Duration};
 use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
 
-use super::{PostgresStore, Tx};
+use super::{PostgresStore, Tx, offers};
 use crate::{
     failpoint,
     store::{
         error::{StoreError, StoreResult},
         prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-        types::{Unit, UnitAnswer},
-        writes::ReadyRow,
+        types::{Inserted, Leased, Offer, Unit, UnitAnswer},
+        writes::{Deltas, ReadyRow},
     },
 };
 
@@ -20,37 +20,39 @@ use crate::{
 const COMMIT_TRIES: u32 = 3;
 const AGAIN: Duration = Duration::from_millis(50);
 
-pub(super) async fn insert(store: &PostgresStore, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
-    match insert_group(store, units).await {
-        Ok(Some(answers)) => return Ok(answers),
-        Err(StoreError::Data(text)) if units.len() == 1 => return Ok(vec![UnitAnswer::Refused(text)]),
+pub(super) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+    match insert_group(store, units, offers).await {
+        Ok(Some(inserted)) => return Ok(inserted),
+        Err(StoreError::Data(text)) if units.len() == 1 => {
+            return Ok(prepare::not_taken(vec![UnitAnswer::Refused(text)], offers));
+        }
         Ok(None) | Err(StoreError::Data(_)) => {}
         Err(error) => return Err(error),
     }
     let mut answers = Vec::with_capacity(units.len());
     for unit in units.chunks(1) {
-        match insert_group(store, unit).await {
-            Ok(group) => answers.extend(group.unwrap_or_default()),
+        match insert_group(store, unit, &[]).await {
+            Ok(group) => answers.extend(group.unwrap_or_default().answers),
             Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
             Err(error) => return Err(error),
         }
     }
-    Ok(answers)
+    Ok(prepare::not_taken(answers, offers))
 }
 
 /// `None`: a unit was judged by a key of another that is refused; the group must be stored unit by unit.
-async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Option<Vec<UnitAnswer>>> {
+async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Option<Inserted>> {
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let mut tries = 0;
     if prepare::first_keys(units, &jobs).is_empty() {
         let verdict = prepare::judge(units, jobs.clone(), &HashMap::new());
         // Without a connection nothing has been sent that would have to be looked for.
         let connection = store.pool.acquire().await?;
-        let written = write_new_jobs(connection, units, &verdict.insert).await;
+        let written = write_new_jobs(store, connection, units, &verdict.insert, offers).await;
         match failpoint::committed("insert_commit", written).await {
-            Ok(ready) => {
+            Ok((ready, handed)) => {
                 store.floors.lower(&ready);
-                return Ok(Some(verdict.answers));
+                return Ok(Some(Inserted { answers: verdict.answers, handed }));
             }
             // Perhaps it is committed: from now on by the way that looks.
             Err(StoreError::Unavailable(_)) => tries = 1,
@@ -72,7 +74,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit]) -> StoreResult<Opti
         match failpoint::committed("insert_commit", committed).await {
             Ok(()) => {
                 store.floors.lower(&ready);
-                return Ok(Some(verdict.answers));
+                return Ok(Some(prepare::not_taken(verdict.answers, offers)));
             }
             Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => {
                 tokio::time::sleep(AGAIN).await;
@@ -182,20 +184,46 @@ const WRITE_NEW_JOBS: &str = concat!(
     SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false FROM new"
 );
 
-async fn write_new_jobs(mut connection: Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
-    let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok(rows) };
-    let deltas = prepare::submit_deltas(&rows);
-    sqlx::query_with(WRITE_NEW_JOBS, job_arguments(units, jobs)?)
-        .bind(now.div_euclid(60_000))
-        .bind(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())
-        .bind(deltas.rows().map(|(_, bucket, _)| bucket).collect::<Vec<_>>())
-        .bind(deltas.rows().map(|(.., delta)| delta.first).collect::<Vec<_>>())
-        .bind(deltas.rows().map(|(.., delta)| delta.submitted).collect::<Vec<_>>())
-        .execute(&mut *connection)
-        .await?;
+/// Those that are ready, and those that each offer has got.
+async fn write_new_jobs(
+    store: &PostgresStore,
+    mut connection: Tx,
+    units: &[Unit],
+    jobs: &[JobToStore],
+    offers: &[Offer],
+) -> StoreResult<(Vec<ReadyRow>, Vec<Vec<Leased>>)> {
+    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
+    let mut handed = vec![Vec::new(); offers.len()];
+    let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok((rows, handed)) };
+    let arguments = new_job_arguments(units, jobs, &prepare::submit_deltas(&rows), now)?;
+    let offered = offers::offered(store, units, jobs, offers);
+    if offered.is_empty() {
+        sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut *connection).await?;
+        connection.commit().await?;
+        return Ok((rows, handed));
+    }
+    let taken = offers::write(&mut connection, arguments, jobs, offered).await?;
     connection.commit().await?;
-    Ok(rows)
+    prepare::leave_out(&mut rows, taken.iter().map(|offered| &offered.claim));
+    for offered in taken {
+        let at = offered.at;
+        handed[at] = offered.leased();
+    }
+    Ok((rows, handed))
+}
+
+/// Those of [`job_arguments`], the minute, and what is counted.
+fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], deltas: &Deltas, now: i64) -> StoreResult<PgArguments> {
+    let mut arguments = job_arguments(units, jobs)?;
+    let mut add = || {
+        arguments.add(now.div_euclid(60_000))?;
+        arguments.add(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(_, bucket, _)| bucket).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(.., delta)| delta.first).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(.., delta)| delta.submitted).collect::<Vec<_>>())
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
 }
 
 /// The columns of jobs, and `since`.

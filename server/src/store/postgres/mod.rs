@@ -13,6 +13,7 @@ mod held;
 mod insert;
 mod list;
 mod moves;
+mod offers;
 mod open;
 mod partitions;
 mod pause;
@@ -38,9 +39,9 @@ use super::{
     clock::Clock,
     error::StoreResult,
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
-        NewSession, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord,
-        SettleAnswer, Settlement, Stopped, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
+        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
+        Moved, NewSession, Offer, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails,
+        SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
     },
 };
 
@@ -111,8 +112,8 @@ impl Store for PostgresStore {
         "postgres"
     }
 
-    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
-        insert::insert(self, units).await
+    async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+        insert::insert(self, units, offers).await
     }
 
     async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {

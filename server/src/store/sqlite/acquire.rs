@@ -13,14 +13,16 @@ use crate::store::{
     places,
     plan::Claim,
     rows::{ClaimRow, LeasedRow, TakenRow},
-    types::{Acquire, Acquired, Leased},
+    types::{Acquire, Acquired, Leased, Offer},
 };
 
 pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResult<Acquired> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let Some(session) = read_session(&mut tx, request, now).await? else { return Ok(Acquired::NoSession) };
+    let Some(session) = read_session(&mut tx, request.session_id, request.acquire_no, now).await? else {
+        return Ok(Acquired::NoSession);
+    };
     if session.repeated {
         let claims = repeated_claims(&mut tx, request).await?;
         let jobs = leased_jobs(&mut tx, &claims).await?;
@@ -41,7 +43,7 @@ pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResu
     let facts = facts_of(&mut tx, &taken.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
     let claims = hand_over::new_claims(&taker, &taken, &facts);
-    write_claims(&mut tx, request, &claims).await?;
+    write_claims(&mut tx, request.acquire_no, &claims).await?;
     counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), now).await?;
     let jobs = hand_over::leased(&claims, facts)?;
     tx.commit().await?;
@@ -65,13 +67,23 @@ const READ_SESSION: &str = "
     FROM sessions s
     WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?3";
 
-async fn read_session(tx: &mut Tx<'_>, request: &Acquire, now: i64) -> StoreResult<Option<SessionRow>> {
+async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, acquire_no: u32, now: i64) -> StoreResult<Option<SessionRow>> {
     Ok(sqlx::query_as(READ_SESSION)
-        .bind(request.session_id)
-        .bind(i64::from(request.acquire_no))
+        .bind(session_id)
+        .bind(i64::from(acquire_no))
         .bind(now)
         .fetch_optional(&mut **tx)
         .await?)
+}
+
+/// The host of the session that takes the offer.
+pub(super) async fn takes(tx: &mut Tx<'_>, offer: &Offer, now: i64) -> StoreResult<Option<String>> {
+    let session = read_session(tx, offer.session_id, offer.acquire_no, now).await?.filter(|session| {
+        let room = i64::from(limits::JOBS_PER_SESSION) - session.held;
+        let can = !session.repeated && !session.paused && offer.jobs.len() as i64 <= room;
+        can && session.worker_id == offer.worker_id
+    });
+    Ok(session.map(|session| session.host))
 }
 
 const REPEATED_CLAIMS: &str = "
@@ -156,7 +168,7 @@ async fn facts_of(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Le
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-async fn write_claims(tx: &mut Tx<'_>, request: &Acquire, claims: &[Claim]) -> StoreResult<()> {
+pub(super) async fn write_claims(tx: &mut Tx<'_>, acquire_no: u32, claims: &[Claim]) -> StoreResult<()> {
     let numbered: Vec<_> = claims.iter().enumerate().collect();
     for claims in batches(&numbered) {
         let mut query = QueryBuilder::new(
@@ -166,7 +178,7 @@ async fn write_claims(tx: &mut Tx<'_>, request: &Acquire, claims: &[Claim]) -> S
             row.push_bind(claim.id)
                 .push_bind(claim.worker_id.as_str())
                 .push_bind(claim.session_id)
-                .push_bind(i64::from(request.acquire_no))
+                .push_bind(i64::from(acquire_no))
                 .push_bind(*chunk as i64)
                 .push_bind(claim.claimed_at)
                 .push_bind(claim.deadline())

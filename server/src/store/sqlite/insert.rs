@@ -5,46 +5,66 @@ use std::collections::HashMap;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, batches, begin, id_list};
+use super::{SqliteStore, Tx, acquire, batches, begin, id_list};
 use crate::store::{
     error::{StoreError, StoreResult},
+    hand_over,
+    plan::Claim,
     prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-    types::{Unit, UnitAnswer},
+    types::{Inserted, Offer, Unit, UnitAnswer},
 };
 
-pub(super) async fn insert(store: &SqliteStore, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
-    match insert_group(store, units).await {
-        Ok(Some(answers)) => return Ok(answers),
-        Err(StoreError::Data(text)) if units.len() == 1 => return Ok(vec![UnitAnswer::Refused(text)]),
+pub(super) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+    match insert_group(store, units, offers).await {
+        Ok(Some(inserted)) => return Ok(inserted),
+        Err(StoreError::Data(text)) if units.len() == 1 => {
+            return Ok(prepare::not_taken(vec![UnitAnswer::Refused(text)], offers));
+        }
         Ok(None) | Err(StoreError::Data(_)) => {}
         Err(error) => return Err(error),
     }
     let mut answers = Vec::with_capacity(units.len());
     for unit in units.chunks(1) {
-        match insert_group(store, unit).await {
-            Ok(group) => answers.extend(group.unwrap_or_default()),
+        match insert_group(store, unit, &[]).await {
+            Ok(group) => answers.extend(group.unwrap_or_default().answers),
             Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
             Err(error) => return Err(error),
         }
     }
-    Ok(answers)
+    Ok(prepare::not_taken(answers, offers))
 }
 
 /// `None`: a unit was judged by a key of another that is refused; the group must be stored unit by unit.
 /// A commit that fails has not happened: there is no connection whose loss could hide its outcome.
-async fn insert_group(store: &SqliteStore, units: &[Unit]) -> StoreResult<Option<Vec<UnitAnswer>>> {
+async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Option<Inserted>> {
     let mut writer = store.writer().await?;
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let mut tx = begin(&mut writer).await?;
+    let keyed = !prepare::first_keys(units, &jobs).is_empty();
     let verdict = win_keys(&mut tx, units, jobs).await?;
     if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
         tx.rollback().await?;
         return Ok(None);
     }
     give_back_keys(&mut tx, &verdict.give_back).await?;
-    write_jobs(&mut tx, units, &verdict.insert).await?;
+    let mut handed = Vec::with_capacity(offers.len());
+    let mut taken = Vec::new();
+    for offer in offers {
+        let (mut claim, facts) = hand_over::offered(units, &verdict.insert, offer);
+        let now = store.clock.now_ms();
+        let host = if keyed { None } else { acquire::takes(&mut tx, offer, now).await? };
+        let Some(host) = host else {
+            handed.push(Vec::new());
+            continue;
+        };
+        (claim.host, claim.claimed_at) = (host, now);
+        acquire::write_claims(&mut tx, offer.acquire_no, std::slice::from_ref(&claim)).await?;
+        handed.push(hand_over::leased(std::slice::from_ref(&claim), facts)?);
+        taken.push(claim);
+    }
+    write_jobs(&mut tx, units, &verdict.insert, &taken).await?;
     tx.commit().await?;
-    Ok(Some(verdict.answers))
+    Ok(Some(Inserted { answers: verdict.answers, handed }))
 }
 
 /// One writer: what is not held is ours, so one look decides.
@@ -111,7 +131,8 @@ async fn give_back_keys(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<()> {
+/// Those that are claimed have no place among those that are ready.
+async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore], claims: &[Claim]) -> StoreResult<()> {
     for jobs in batches(jobs) {
         let mut query = QueryBuilder::new(
             "INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, \
@@ -132,8 +153,15 @@ async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore]) -> Sto
         });
         query.build().execute(&mut **tx).await?;
     }
-    let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    super::settle::write_ready(tx, &rows).await?;
+    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
     let now = rows.iter().map(|row| row.since).max().unwrap_or_default();
-    super::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await
+    let mut deltas = prepare::submit_deltas(&rows);
+    prepare::leave_out(&mut rows, claims);
+    for claim in claims {
+        let (delta, jobs) = (deltas.at(&claim.worker_id, 0), claim.places.len() as i32);
+        delta.first -= jobs;
+        delta.running += jobs;
+    }
+    super::settle::write_ready(tx, &rows).await?;
+    super::counts::write_deltas(tx, &deltas, now).await
 }

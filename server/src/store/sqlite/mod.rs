@@ -39,9 +39,9 @@ use super::{
     clock::Clock,
     error::{StoreError, StoreResult},
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, JobRecord, ListQuery, MinuteCounts, Moved,
-        NewSession, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord,
-        SettleAnswer, Settlement, Stopped, Surroundings, Unit, UnitAnswer, WorkerIdCounts,
+        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
+        Moved, NewSession, Offer, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails,
+        SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
     },
 };
 
@@ -125,8 +125,8 @@ impl Store for SqliteStore {
         "sqlite"
     }
 
-    async fn insert(&self, units: &[Unit]) -> StoreResult<Vec<UnitAnswer>> {
-        insert::insert(self, units).await
+    async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+        insert::insert(self, units, offers).await
     }
 
     async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
@@ -305,7 +305,7 @@ mod tests {
         }
         let mut stored = 0;
         let error = loop {
-            match store.insert(&[unit()]).await {
+            match store.insert(&[unit()], &[]).await {
                 Ok(_) => stored += 1,
                 Err(error) => break error,
             }
@@ -313,7 +313,7 @@ mod tests {
         assert!(matches!(error, StoreError::Full(_)), "{error}");
         assert!(stored > 0);
         for _ in 0..2 {
-            store.insert(&[unit()]).await.unwrap();
+            store.insert(&[unit()], &[]).await.unwrap();
             stored += 1;
         }
         assert_eq!(store.counts().await.unwrap()[0].pending, stored);

@@ -1,0 +1,99 @@
+//! New jobs for calls that wait: they are claimed by the transaction that stores them.
+
+use std::collections::HashMap;
+
+use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
+use uuid::Uuid;
+
+use super::{PostgresStore, Tx, held::Taking, session_key};
+use crate::store::{
+    error::StoreResult,
+    hand_over, places,
+    plan::Claim,
+    prepare::JobToStore,
+    rows::LeasedRow,
+    types::{Leased, Offer, Unit},
+};
+
+pub(super) struct Offered<'a> {
+    /// Its place among the offers.
+    pub at: usize,
+    pub claim: Claim,
+    acquire_no: u32,
+    facts: HashMap<Uuid, LeasedRow>,
+    taking: Taking<'a>,
+}
+
+impl Offered<'_> {
+    /// After the commit. Nothing when that fails: the call looks again, and finds what it has got.
+    pub(super) fn leased(self) -> Vec<Leased> {
+        self.taking.took(None, self.claim.places.len());
+        hand_over::leased(&[self.claim], self.facts).unwrap_or_default()
+    }
+}
+
+/// Those whose session is known to have room.
+pub(super) fn offered<'a>(
+    store: &'a PostgresStore,
+    units: &[Unit],
+    jobs: &[JobToStore],
+    offers: &[Offer],
+) -> Vec<Offered<'a>> {
+    let offered = offers.iter().enumerate().filter_map(|(at, offer)| {
+        let taking = store.held.take(offer.session_id, offer.jobs.len() as u32);
+        taking.holds?;
+        let (claim, facts) = hand_over::offered(units, jobs, offer);
+        Some(Offered { at, claim, acquire_no: offer.acquire_no, facts, taking })
+    });
+    offered.collect()
+}
+
+/// The function is in migrations/postgres/0004_hand_over.sql; its first parameters are those of all new jobs.
+const STORE_AND_HAND_OVER: &str = "
+    SELECT * FROM store_and_hand_over($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                                      $20, $21, $22, $23, $24, $25, $26)";
+
+#[derive(FromRow)]
+struct TakenOffer {
+    offer: i64,
+    host: String,
+    claimed_at: i64,
+}
+
+/// Stores the jobs; answers the offers that were taken.
+pub(super) async fn write<'a>(
+    connection: &mut Tx,
+    mut arguments: PgArguments,
+    jobs: &[JobToStore],
+    offered: Vec<Offered<'a>>,
+) -> StoreResult<Vec<Offered<'a>>> {
+    let claims = || offered.iter().map(|offered| &offered.claim);
+    let numbered = claims().zip(1_i16..);
+    let number_of: HashMap<Uuid, i16> =
+        numbered.flat_map(|(claim, n)| claim.places.iter().map(move |place| (place.job_id, n))).collect();
+    let locks = || claims().map(|claim| session_key(claim.session_id));
+    let mut add = || {
+        arguments.add(jobs.iter().map(|job| number_of.get(&job.id).copied()).collect::<Vec<_>>())?;
+        arguments.add(claims().map(|claim| claim.worker_id.as_str()).collect::<Vec<_>>())?;
+        arguments.add(claims().map(|claim| claim.session_id).collect::<Vec<_>>())?;
+        arguments.add(offered.iter().map(|offered| offered.acquire_no as i32).collect::<Vec<_>>())?;
+        arguments.add(locks().collect::<Vec<_>>())?;
+        arguments.add(locks().map(|lock| lock as i32).collect::<Vec<_>>())?;
+        arguments.add(claims().map(|claim| claim.id).collect::<Vec<_>>())?;
+        arguments.add(claims().map(Claim::ids).collect::<Vec<_>>())?;
+        arguments.add(claims().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())?;
+        arguments.add(
+            claims().map(|claim| claim.places.iter().filter_map(|place| place.timeout_ms).min()).collect::<Vec<_>>(),
+        )
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    let taken: Vec<TakenOffer> =
+        sqlx::query_as_with(STORE_AND_HAND_OVER, arguments).fetch_all(&mut **connection).await?;
+    let mut taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.offer, taken)).collect();
+    let of_taken = offered.into_iter().zip(1_i64..).filter_map(|(mut offered, n)| {
+        let taken = taken.remove(&n)?;
+        (offered.claim.host, offered.claim.claimed_at) = (taken.host, taken.claimed_at);
+        Some(offered)
+    });
+    Ok(of_taken.collect())
+}
