@@ -24,8 +24,8 @@ const LOOK_BELOW_MS: i64 = 10_000;
 /// Where no more than this was taken in that time, every look begins so far below: two looks would cost more.
 const FEW: usize = 1_000;
 const EXPIRES: Duration = Duration::from_secs(1);
-/// Full looks, and looks below the floor, take at most a twentieth of the time each.
-const LOOK_SHARE: u32 = 20;
+/// Full looks, and looks below the floor, take at most a fiftieth of the time each.
+const LOOK_SHARE: u32 = 50;
 /// Forgetting all floors costs a full look each.
 const WORKER_IDS: usize = 10_000;
 
