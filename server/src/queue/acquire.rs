@@ -67,7 +67,7 @@ impl Queue {
                 }
                 let (worker_id, next_run_at_ms) = match self.look(&acquire).await? {
                     Look::Found(jobs) => {
-                        let stop = if stops.is_told() { self.stops(acquire.session_id).await } else { Vec::new() };
+                        let stop = if stops.is_told() { self.stops(session_id).await } else { Vec::new() };
                         return Ok(Handed { jobs, stop });
                     }
                     Look::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
@@ -76,29 +76,26 @@ impl Queue {
                 if now >= until {
                     return Ok(Handed::default());
                 }
-                match called.as_pin_mut() {
-                    Some(called) => {
-                        let mut place = self.waiting.wait(&worker_id, &acquire);
-                        let (mut jobs, mut stop, mut ends) = (Vec::new(), Vec::new(), false);
-                        tokio::select! {
-                            biased;
-                            handed = place.handed() => jobs = handed,
-                            () = self.draining.cancelled() => ends = true,
-                            () = stops.told() => stop = self.stops(acquire.session_id).await,
-                            () = called => {}
-                            () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
-                        }
-                        jobs.extend(place.leave().await);
-                        if !jobs.is_empty() {
-                            self.meters.acquired(&jobs);
-                        }
-                        if ends || !jobs.is_empty() || !stop.is_empty() {
-                            return Ok(Handed { jobs, stop });
-                        }
-                        continue;
+                if let Some(called) = called.as_pin_mut() {
+                    let mut place = self.waiting.wait(&worker_id, &acquire);
+                    let (mut jobs, mut told) = (Vec::new(), false);
+                    tokio::select! {
+                        biased;
+                        handed = place.handed() => jobs = handed,
+                        () = stops.told() => told = true,
+                        () = called => {}
+                        () = self.draining.cancelled() => {}
+                        () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
                     }
-                    None => worker_id,
+                    jobs.extend(place.leave().await);
+                    self.meters.acquired(&jobs);
+                    let stop = if told || stops.is_told() { self.stops(session_id).await } else { Vec::new() };
+                    if !jobs.is_empty() || !stop.is_empty() || self.draining.is_cancelled() {
+                        return Ok(Handed { jobs, stop });
+                    }
+                    continue;
                 }
+                worker_id
             };
             // Looks once more, now that it would hear of what comes.
             self.worker_ids.put(acquire.session_id, &worker_id);

@@ -54,11 +54,10 @@ impl Waiting {
         Place { waiting: Arc::clone(self), worker_id: worker_id.to_owned(), id, handed: Some(handed) }
     }
 
-    /// Offers the jobs of these units that can run at once, unless any has a key: then it has to be won first. By
-    /// priority, spread over the calls that wait.
+    /// Offers the jobs of these units that can run at once: by priority, spread over the calls that wait.
     pub(super) fn engage(&self, units: &[Unit]) -> Vec<Engaged> {
         let mut calls = self.calls();
-        if calls.by_worker_id.is_empty() || units.iter().flat_map(|unit| &unit.jobs).any(|job| job.key.is_some()) {
+        if calls.by_worker_id.is_empty() {
             return Vec::new();
         }
         let mut jobs: HashMap<&str, Vec<(u8, usize, usize)>> = HashMap::new();
@@ -125,13 +124,18 @@ impl Place {
 
     /// Waits no longer; jobs that it has been offered meanwhile are still its own.
     pub(super) async fn leave(mut self) -> Vec<Leased> {
-        if self.waiting.remove(&self.worker_id, self.id) { Vec::new() } else { self.handed().await }
+        if self.handed.is_some() && self.waiting.remove(&self.worker_id, self.id) {
+            self.handed = None;
+        }
+        self.handed().await
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.waiting.remove(&self.worker_id, self.id);
+        if self.handed.is_some() {
+            self.waiting.remove(&self.worker_id, self.id);
+        }
     }
 }
 
@@ -141,7 +145,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::{IdempotencyKey, NewJob};
+    use crate::store::NewJob;
 
     fn call(session: u128, max_jobs: u32) -> Acquire {
         Acquire { session_id: Uuid::from_u128(session), worker_id: Some("w".into()), acquire_no: 7, max_jobs }
@@ -182,15 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_at_once_and_what_has_a_key_is_not_offered() {
+    fn what_cannot_run_at_once_is_not_offered() {
         let waiting = Arc::new(Waiting::default());
         let _place = waiting.wait("w", &call(1, 10));
-        let later = NewJob { start: Start::After { delay_ms: 1 }, ..job("w", 5) };
-        assert!(waiting.engage(&[Unit { jobs: vec![later] }]).is_empty());
-        let key = Some(IdempotencyKey { key: "k".into(), request_hash: [0; 32] });
-        let keyed = Unit { jobs: vec![job("w", 5), NewJob { key, ..job("other", 5) }] };
-        assert!(waiting.engage(&[keyed]).is_empty());
-        assert_eq!(offers(&waiting.engage(&[Unit { jobs: vec![job("w", 5)] }])), [(1, vec![(0, 0)])]);
+        let starts = [Start::After { delay_ms: 1 }, Start::At { run_at_ms: 0 }, Start::Now];
+        let jobs = starts.map(|start| NewJob { start, ..job("w", 5) });
+        assert_eq!(offers(&waiting.engage(&[Unit { jobs: jobs.to_vec() }])), [(1, vec![(0, 2)])]);
     }
 
     #[test]

@@ -47,12 +47,13 @@ pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<
         .collect()
 }
 
-/// The claim of an offer, and what its jobs are. When it is made, and by which host, is told by the database.
-pub(super) fn offered(units: &[Unit], jobs: &[JobToStore], offer: &Offer) -> (Claim, HashMap<Uuid, LeasedRow>) {
-    let stored: HashMap<_, _> = jobs.iter().map(|job| ((job.unit, job.index), job)).collect();
+/// The claim of an offer, and what its jobs are; without those that are not to be stored. When it is made, and by which
+/// host, is told by the database. `None`: it has no jobs.
+pub(super) fn offered(units: &[Unit], jobs: &[JobToStore], offer: &Offer) -> Option<(Claim, HashMap<Uuid, LeasedRow>)> {
     let (mut places, mut facts) = (Vec::with_capacity(offer.jobs.len()), HashMap::new());
-    for (&(unit, index), job) in offer.jobs.iter().filter_map(|at| stored.get(at).map(|job| (at, job))) {
-        let new = &units[unit].jobs[index];
+    for at in &offer.jobs {
+        let Ok(found) = jobs.binary_search_by_key(at, |job| (job.unit, job.index)) else { continue };
+        let (job, new) = (&jobs[found], &units[at.0].jobs[at.1]);
         places.push(Place { job_id: job.id, run_no: 1, used: 1, timeout_ms: new.attempt_timeout_ms });
         let row = LeasedRow {
             id: job.id,
@@ -63,9 +64,12 @@ pub(super) fn offered(units: &[Unit], jobs: &[JobToStore], offer: &Offer) -> (Cl
             max_retries: new.max_retries as i16,
             retry: job.retry.clone(),
             attempt_timeout: new.attempt_timeout_ms,
-            idempotency_key: None,
+            idempotency_key: new.key.as_ref().map(|key| key.key.clone()),
         };
         facts.insert(job.id, row);
+    }
+    if places.is_empty() {
+        return None;
     }
     let claim = Claim {
         id: Uuid::new_v4(),
@@ -75,7 +79,7 @@ pub(super) fn offered(units: &[Unit], jobs: &[JobToStore], offer: &Offer) -> (Cl
         claimed_at: 0,
         places,
     };
-    (claim, facts)
+    Some((claim, facts))
 }
 
 pub(super) fn deltas(worker_id: &str, taken: &[TakenRow]) -> Deltas {

@@ -45,9 +45,9 @@ pub trait Store: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Stores units, each all or nothing and none at its neighbours' cost; one answer a unit, in order.
-    /// Afterwards every new job is pending and counted, and its key, if any, names it. But jobs that are offered, if the
-    /// offer is taken, are leased as by `acquire`: it is not if `acquire` would not give that call a job, or has, and
-    /// where a group has keys or has to be tried again. A call is asked for its jobs under its number all the same.
+    /// Afterwards every new job is pending and counted, and its key, if any, names it. But new jobs of an offer that is
+    /// taken are leased to its session, as by an acquire under its number, which gives them again. An offer is not taken
+    /// if such an acquire would give nothing, or has been made; it can also be passed over for other reasons.
     async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted>;
 
     /// Leases runnable jobs of the session's worker_id to it: by priority, then `run_at`, then id.

@@ -61,7 +61,7 @@ pub struct Stored {
     pub deduplicated: bool,
 }
 
-/// New jobs for a call that waits for them: of its worker_id, without keys, all of them runnable at once.
+/// New jobs for a call that waits for them: of its worker_id, all of them runnable at once.
 #[derive(Clone, Debug)]
 pub struct Offer {
     pub session_id: Uuid,

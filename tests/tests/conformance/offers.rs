@@ -1,16 +1,17 @@
 //! New jobs that are handed over while they are stored.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use futures::future::join_all;
 use jobqueue_server::store::{
-    Acquired, IdempotencyKey, Inserted, Leased, NewJob, NewSession, Offer, Start, Store, Stored, Unit, UnitAnswer,
+    Acquired, IdempotencyKey, Inserted, Leased, NewJob, Offer, Start, Store, Stored, Unit, UnitAnswer,
 };
 use jobqueue_shared::{limits, state::State};
+use jobqueue_tests::database::Driver;
+use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
 use crate::{
-    bed::{Bed, HOUR_MS, job, jobs, session},
+    bed::{Bed, HOUR_MS, job, jobs},
+    postgres::waits_for,
     scenarios,
     session::Session,
 };
@@ -22,7 +23,7 @@ scenarios!(
     an_offer_under_a_number_that_has_jobs_is_not_taken,
     two_offers_under_one_number_are_one,
     nobody_is_offered_more_than_a_session_holds,
-    a_group_with_keys_hands_nothing_over,
+    a_job_with_a_key_is_handed_over_by_the_submit_that_wins_it,
     offers_and_acquires_give_each_job_once,
     once_a_pause_has_answered_no_offer_is_taken,
 );
@@ -116,9 +117,15 @@ async fn what_is_not_offered_is_pending(bed: &Bed) {
 async fn an_offer_to_who_may_not_have_it_is_not_taken(bed: &Bed) {
     let ended = waiting(bed).await;
     bed.store.end_session(ended.id).await.unwrap();
-    let expired = bed.register(NewSession { lease_ms: 1, ..session("w") }).await;
-    bed.pass(bed.now_ms().await + 5).await;
+    let expired = waiting(bed).await;
+    let id = expired.id.simple();
+    bed.sql(
+        &format!("UPDATE sessions SET expires_at = 1 WHERE id = x'{id}'"),
+        &format!("UPDATE sessions SET expires_at = 1 WHERE id = '{id}'"),
+    )
+    .await;
     let of_another = bed.session("another").await;
+    assert!(of_another.acquire(1).await.is_empty());
     let unknown = ended.posing_as(Uuid::new_v4());
     let alive = waiting(bed).await;
     let offers = [&ended, &expired, &of_another, &unknown, &alive];
@@ -170,17 +177,27 @@ async fn nobody_is_offered_more_than_a_session_holds(bed: &Bed) {
     assert!(inserted.handed[0].is_empty());
     let last = session.acquire_next().await;
     let inserted = insert(&*bed.store, &units(1), &[offer(&session, 1_001, [(0, 0)])]).await;
-    assert!(inserted.handed[0].len() <= 1);
+    assert_eq!(inserted.handed[0].len(), 1, "there is room for one");
     session.complete(last.lease).await;
 }
 
-async fn a_group_with_keys_hands_nothing_over(bed: &Bed) {
+async fn a_job_with_a_key_is_handed_over_by_the_submit_that_wins_it(bed: &Bed) {
     let session = waiting(bed).await;
-    let key = Some(IdempotencyKey { key: "k".into(), request_hash: [1; 32] });
-    let units = [Unit { jobs: vec![job("w")] }, Unit { jobs: vec![NewJob { key, ..job("w") }] }];
-    let inserted = insert(&*bed.store, &units, &[offer(&session, 2, [(0, 0)])]).await;
-    assert!(inserted.handed[0].is_empty());
-    assert_eq!(session.acquire_as_many(2, 10).await.len(), 2);
+    let keyed = |request| {
+        let key = Some(IdempotencyKey { key: "k".into(), request_hash: [request; 32] });
+        Unit { jobs: vec![NewJob { key, ..job("w") }] }
+    };
+    let first = insert(&*bed.store, &[keyed(1)], &[offer(&session, 2, [(0, 0)])]).await;
+    assert_eq!(ids_of(&first.handed[0]), ids(&first));
+    assert_eq!(first.handed[0][0].job.idempotency_key.as_deref(), Some("k"));
+    assert_eq!(bed.tally("w").await, [0, 1, 0, 0, 0]);
+    // The same, another request under its key, and one that has nothing to do with it.
+    let units = [keyed(1), keyed(2), units(1)[0].clone()];
+    let offers = [3, 4, 5].map(|acquire_no| offer(&session, acquire_no, [(acquire_no as usize - 3, 0)]));
+    let again = insert(&*bed.store, &units, &offers).await;
+    assert!(matches!(again.answers[1], UnitAnswer::KeyConflict { index: 0, .. }), "{again:?}");
+    assert_eq!(again.handed.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 1]);
+    assert_eq!(bed.tally("w").await, [0, 2, 0, 0, 0]);
 }
 
 async fn offers_and_acquires_give_each_job_once(bed: &Bed) {
@@ -221,23 +238,70 @@ async fn offers_and_acquires_give_each_job_once(bed: &Bed) {
 async fn once_a_pause_has_answered_no_offer_is_taken(bed: &Bed) {
     let session = waiting(bed).await;
     let second = bed.second_store().await;
+    let mut running = 0;
     for round in 0..20 {
-        let paused = AtomicBool::new(false);
         let submit = async |at: u32| {
-            let after = paused.load(Ordering::SeqCst);
             let inserted = insert(&*bed.store, &units(1), &[offer(&session, 100 + 10 * round + at, [(0, 0)])]).await;
-            assert!(!after || inserted.handed[0].is_empty(), "handed over after the pause had answered");
-        };
-        let submits = async {
-            for at in 0..5 {
-                submit(at).await;
-            }
+            inserted.handed[0].len() as u64
         };
         let pause = async {
             second.pause("w", "").await.unwrap();
-            paused.store(true, Ordering::SeqCst);
+            bed.tally("w").await[1]
         };
-        tokio::join!(submits, pause);
+        let (handed, at_the_pause) = tokio::join!(join_all((0..5).map(submit)), pause);
+        running += handed.into_iter().sum::<u64>();
+        assert_eq!(running, at_the_pause, "handed over after the pause had answered");
         bed.store.resume("w").await.unwrap();
     }
+}
+
+/// The offer has been looked at before the pause was there, and its jobs are not yet stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_waits_for_offers_that_are_under_way() {
+    let bed = Bed::new(Driver::Postgres).await;
+    let offer = offer(&waiting(&bed).await, 2, [(0, 0)]);
+    let mut other = bed.postgres().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE claims IN SHARE MODE").execute(&mut other).await.unwrap();
+    let (store, mut watcher) = (bed.store.clone(), bed.postgres().await);
+    let inserting = tokio::spawn(async move { insert(&*store, &units(1), &[offer]).await });
+    waits_for(&mut watcher, "relation").await;
+    let store = bed.store.clone();
+    let pause = tokio::spawn(async move { store.pause("w", "").await });
+    waits_for(&mut watcher, "advisory").await;
+    assert!(!pause.is_finished(), "it has answered while an offer was under way");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    let inserted = inserting.await.unwrap();
+    pause.await.unwrap().unwrap();
+    assert!(inserted.handed[0].is_empty(), "the pause was there when the jobs were stored");
+    for connection in [other, watcher] {
+        connection.close().await.unwrap();
+    }
+    bed.check().await;
+    bed.close().await;
+}
+
+/// Not for an acquire under its number, a pause, or the end of its session: others' jobs are in the same group.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_waits_for_nobody() {
+    let bed = Bed::new(Driver::Postgres).await;
+    let mut other = bed.postgres().await;
+    for lock in ["number", "session", "row", "none"] {
+        let session = waiting(&bed).await;
+        let key = session.id.as_u64_pair().0.cast_signed();
+        let held = match lock {
+            "number" => format!("SELECT pg_advisory_xact_lock({}, 2)", key as i32),
+            "session" => format!("SELECT pg_advisory_xact_lock({key})"),
+            "row" => format!("SELECT FROM sessions WHERE id = '{}' FOR UPDATE", session.id),
+            _ => "SELECT".into(),
+        };
+        sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {held}"))).execute(&mut other).await.unwrap();
+        let inserted = insert(&*bed.store, &units(1), &[offer(&session, 2, [(0, 0)])]).await;
+        assert_eq!(inserted.handed[0].len(), usize::from(lock == "none"), "{lock}");
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+        let pending = session.acquire_as_many(3, 10).await.len();
+        assert_eq!(pending, usize::from(lock != "none"), "{lock}");
+    }
+    other.close().await.unwrap();
+    bed.check().await;
+    bed.close().await;
 }

@@ -52,12 +52,33 @@ async fn what_another_server_puts_far_below_the_floor_is_found() {
     bed.close().await;
 }
 
+/// Until somebody in this database waits for a lock of this kind.
+pub(crate) async fn waits_for(connection: &mut PgConnection, kind: &str) {
+    const WAITS: &str = "SELECT EXISTS (
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = $1)";
+    eventually(&format!("somebody waits for a lock: {kind}"), async || {
+        let waits: bool = sqlx::query_scalar(WAITS).bind(kind).fetch_one(&mut *connection).await.unwrap();
+        waits.then_some(())
+    })
+    .await;
+}
+
+/// How many entries of the indexes of this name have been read; at least so many, once the database has counted.
+async fn entries_read(connection: &mut PgConnection, name: &str, least: i64) -> i64 {
+    const READ: &str =
+        "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname LIKE $1";
+    eventually("the database has counted", async || {
+        let read: i64 = sqlx::query_scalar(READ).bind(name).fetch_one(&mut *connection).await.unwrap();
+        (read >= least).then_some(read)
+    })
+    .await
+}
+
 /// Statistics of a table that was empty make reading all of it to sort it seem as cheap as an index in order. Here it
 /// seems cheaper because of a setting.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acquire_reads_little_more_than_it_takes_whatever_that_seems_to_cost() {
     const WAITING: i64 = 2_000;
-    const READ: &str = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'ready_in_order'";
     let bed = bed().await;
     bed.submit_all(jobs("w", WAITING as usize)).await;
     let mut connection = bed.postgres().await;
@@ -71,11 +92,7 @@ async fn an_acquire_reads_little_more_than_it_takes_whatever_that_seems_to_cost(
         assert_eq!(session.acquire(10).await.len(), 10);
     }
     let bed = bed.reopened().await;
-    let read = eventually("the database has counted", async || {
-        let read: i64 = sqlx::query_scalar(READ).fetch_one(&mut connection).await.unwrap();
-        (read >= 100).then_some(read)
-    })
-    .await;
+    let read = entries_read(&mut connection, "ready_in_order", 100).await;
     assert!(read < WAITING, "{read} entries were read to take 100 of {WAITING}");
     connection.close().await.unwrap();
     bed.check().await;
@@ -86,7 +103,6 @@ async fn an_acquire_reads_little_more_than_it_takes_whatever_that_seems_to_cost(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settle_does_not_read_what_is_dead_whatever_the_statistics_say() {
     const DEAD: i64 = 5_000;
-    const READ: &str = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'claims'";
     let bed = bed().await;
     bed.submit_all(jobs("w", 141)).await;
     let mut snapshot = bed.postgres().await;
@@ -109,11 +125,7 @@ async fn a_settle_does_not_read_what_is_dead_whatever_the_statistics_say() {
         }
     }
     let bed = bed.reopened().await;
-    let read = eventually("the database has counted", async || {
-        let read: i64 = sqlx::query_scalar(READ).fetch_one(&mut connection).await.unwrap();
-        (read >= 280).then_some(read)
-    })
-    .await;
+    let read = entries_read(&mut connection, "claims%", 280).await;
     assert!(read < DEAD, "{read} entries were read to settle 141 times, where {DEAD} are dead");
     held.rollback().await.unwrap();
     for connection in [connection, snapshot] {
@@ -340,17 +352,8 @@ async fn a_pause_waits_for_acquires_that_are_under_way() {
     let store = bed.store.clone();
     let pause = tokio::spawn(async move { store.pause("w", "").await });
     let mut watcher = PgConnection::connect(bed.database.url()).await.unwrap();
-    eventually("the pause waits", async || {
-        let waits: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory')",
-        )
-        .fetch_one(&mut watcher)
-        .await
-        .unwrap();
-        assert!(!pause.is_finished(), "it has answered while an acquire was under way");
-        waits.then_some(())
-    })
-    .await;
+    waits_for(&mut watcher, "advisory").await;
+    assert!(!pause.is_finished(), "it has answered while an acquire was under way");
     sqlx::query("COMMIT").execute(&mut acquire).await.unwrap();
     pause.await.unwrap().unwrap();
     let held: i64 = sqlx::query_scalar(

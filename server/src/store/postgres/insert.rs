@@ -5,13 +5,16 @@ use std::{collections::HashMap, time::Duration};
 use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
 
-use super::{PostgresStore, Tx, offers};
+use super::{
+    PostgresStore, Tx,
+    offers::{self, Offered},
+};
 use crate::{
     failpoint,
     store::{
         error::{StoreError, StoreResult},
         prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-        types::{Inserted, Leased, Offer, Unit, UnitAnswer},
+        types::{Inserted, Offer, Unit, UnitAnswer},
         writes::{Deltas, ReadyRow},
     },
 };
@@ -43,42 +46,40 @@ pub(super) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Offe
 /// `None`: a unit was judged by a key of another that is refused; the group must be stored unit by unit.
 async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Option<Inserted>> {
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
+    let keyed = !prepare::first_keys(units, &jobs).is_empty();
     let mut tries = 0;
-    if prepare::first_keys(units, &jobs).is_empty() {
-        let verdict = prepare::judge(units, jobs.clone(), &HashMap::new());
-        // Without a connection nothing has been sent that would have to be looked for.
-        let connection = store.pool.acquire().await?;
-        let written = write_new_jobs(store, connection, units, &verdict.insert, offers).await;
-        match failpoint::committed("insert_commit", written).await {
-            Ok((ready, handed)) => {
-                store.floors.lower(&ready);
-                return Ok(Some(Inserted { answers: verdict.answers, handed }));
-            }
-            // Perhaps it is committed: from now on by the way that looks.
-            Err(StoreError::Unavailable(_)) => tries = 1,
-            Err(error) => return Err(error),
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
     loop {
         tries += 1;
-        let mut tx = store.begin().await?;
+        // New jobs without keys are one statement, which is its own transaction.
+        let mut tx = if keyed || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
         let verdict = win_keys(&mut tx, units, jobs.clone()).await?;
         if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
             tx.rollback().await?;
             return Ok(None);
         }
         give_back_keys(&mut tx, &verdict.give_back).await?;
-        let ready = write_jobs(&mut tx, units, &verdict.insert).await?;
-        let committed = tx.commit().await.map_err(StoreError::from);
-        match failpoint::committed("insert_commit", committed).await {
-            Ok(()) => {
+        let written = async {
+            let written = if tries == 1 {
+                write_new_jobs(store, &mut tx, units, &verdict.insert, offers).await?
+            } else {
+                (write_jobs(&mut tx, units, &verdict.insert).await?, Vec::new())
+            };
+            tx.commit().await?;
+            Ok(written)
+        };
+        match failpoint::committed("insert_commit", written.await).await {
+            Ok((mut ready, taken)) => {
+                prepare::leave_out(&mut ready, taken.iter().map(|offered| &offered.claim));
                 store.floors.lower(&ready);
-                return Ok(Some(prepare::not_taken(verdict.answers, offers)));
+                let mut inserted = prepare::not_taken(verdict.answers, offers);
+                for offered in taken {
+                    let at = offered.at;
+                    inserted.handed[at] = offered.leased();
+                }
+                return Ok(Some(inserted));
             }
-            Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => {
-                tokio::time::sleep(AGAIN).await;
-            }
+            // Perhaps it is committed: from now on by the way that looks.
+            Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => tokio::time::sleep(AGAIN).await,
             Err(error) => return Err(error),
         }
     }
@@ -184,32 +185,23 @@ const WRITE_NEW_JOBS: &str = concat!(
     SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false FROM new"
 );
 
-/// Those that are ready, and those that each offer has got.
-async fn write_new_jobs(
-    store: &PostgresStore,
-    mut connection: Tx,
+/// All of them as if they were ready, and the offers that were taken.
+async fn write_new_jobs<'a>(
+    store: &'a PostgresStore,
+    tx: &mut Tx,
     units: &[Unit],
     jobs: &[JobToStore],
     offers: &[Offer],
-) -> StoreResult<(Vec<ReadyRow>, Vec<Vec<Leased>>)> {
-    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    let mut handed = vec![Vec::new(); offers.len()];
-    let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok((rows, handed)) };
+) -> StoreResult<(Vec<ReadyRow>, Vec<Offered<'a>>)> {
+    let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
+    let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok((rows, Vec::new())) };
     let arguments = new_job_arguments(units, jobs, &prepare::submit_deltas(&rows), now)?;
     let offered = offers::offered(store, units, jobs, offers);
     if offered.is_empty() {
-        sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut *connection).await?;
-        connection.commit().await?;
-        return Ok((rows, handed));
+        sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut **tx).await?;
+        return Ok((rows, offered));
     }
-    let taken = offers::write(&mut connection, arguments, jobs, offered).await?;
-    connection.commit().await?;
-    prepare::leave_out(&mut rows, taken.iter().map(|offered| &offered.claim));
-    for offered in taken {
-        let at = offered.at;
-        handed[at] = offered.leased();
-    }
-    Ok((rows, handed))
+    Ok((rows, offers::write(tx, arguments, jobs, offered).await?))
 }
 
 /// Those of [`job_arguments`], the minute, and what is counted.

@@ -42,7 +42,7 @@ pub(super) fn offered<'a>(
     let offered = offers.iter().enumerate().filter_map(|(at, offer)| {
         let taking = store.held.take(offer.session_id, offer.jobs.len() as u32);
         taking.holds?;
-        let (claim, facts) = hand_over::offered(units, jobs, offer);
+        let (claim, facts) = hand_over::offered(units, jobs, offer)?;
         Some(Offered { at, claim, acquire_no: offer.acquire_no, facts, taking })
     });
     offered.collect()

@@ -40,27 +40,21 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> 
     let mut writer = store.writer().await?;
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let mut tx = begin(&mut writer).await?;
-    let keyed = !prepare::first_keys(units, &jobs).is_empty();
     let verdict = win_keys(&mut tx, units, jobs).await?;
     if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
         tx.rollback().await?;
         return Ok(None);
     }
     give_back_keys(&mut tx, &verdict.give_back).await?;
-    let mut handed = Vec::with_capacity(offers.len());
-    let mut taken = Vec::new();
-    for offer in offers {
-        let (mut claim, facts) = hand_over::offered(units, &verdict.insert, offer);
+    let (mut handed, mut taken) = (vec![Vec::new(); offers.len()], Vec::new());
+    for (offer, handed) in offers.iter().zip(&mut handed) {
         let now = store.clock.now_ms();
-        let host = if keyed { None } else { acquire::takes(&mut tx, offer, now).await? };
-        let Some(host) = host else {
-            handed.push(Vec::new());
-            continue;
-        };
-        (claim.host, claim.claimed_at) = (host, now);
-        acquire::write_claims(&mut tx, offer.acquire_no, std::slice::from_ref(&claim)).await?;
-        handed.push(hand_over::leased(std::slice::from_ref(&claim), facts)?);
-        taken.push(claim);
+        let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
+        let Some((claim, facts)) = hand_over::offered(units, &verdict.insert, offer) else { continue };
+        let claims = [Claim { host, claimed_at: now, ..claim }];
+        acquire::write_claims(&mut tx, offer.acquire_no, &claims).await?;
+        *handed = hand_over::leased(&claims, facts)?;
+        taken.extend(claims);
     }
     write_jobs(&mut tx, units, &verdict.insert, &taken).await?;
     tx.commit().await?;
