@@ -23,6 +23,7 @@ scenarios!(
     an_offer_under_a_number_that_has_jobs_is_not_taken,
     two_offers_under_one_number_are_one,
     nobody_is_offered_more_than_a_session_holds,
+    a_job_that_was_offered_times_out_as_any,
     a_job_with_a_key_is_handed_over_by_the_submit_that_wins_it,
     offers_and_acquires_give_each_job_once,
     once_a_pause_has_answered_no_offer_is_taken,
@@ -168,17 +169,30 @@ async fn two_offers_under_one_number_are_one(bed: &Bed) {
 async fn nobody_is_offered_more_than_a_session_holds(bed: &Bed) {
     let session = waiting(bed).await;
     let most = limits::JOBS_PER_SESSION as usize;
-    bed.submit_all(jobs("w", most - 2)).await;
+    bed.submit_all(jobs("w", most - 3)).await;
     let mut held = 0;
-    while held < most - 2 {
+    while held < most - 3 {
         held += session.acquire(limits::JOBS_PER_ACQUIRE).await.len();
     }
-    let inserted = insert(&*bed.store, &units(3), &[offer(&session, 1_000, (0..3).map(|at| (0, at)))]).await;
-    assert!(inserted.handed[0].is_empty());
-    let last = session.acquire_next().await;
-    let inserted = insert(&*bed.store, &units(1), &[offer(&session, 1_001, [(0, 0)])]).await;
-    assert_eq!(inserted.handed[0].len(), 1, "there is room for one");
-    session.complete(last.lease).await;
+    let too_many = offer(&session, 1_000, (0..4).map(|at| (0, at)));
+    assert!(insert(&*bed.store, &units(4), &[too_many]).await.handed[0].is_empty());
+    assert_eq!(session.acquire(2).await.len(), 2);
+    // What it was handed counts, too.
+    for (acquire_no, room) in [(1_001, 1), (1_002, 0), (1_003, 0)] {
+        let inserted = insert(&*bed.store, &units(1), &[offer(&session, acquire_no, [(0, 0)])]).await;
+        assert_eq!(inserted.handed[0].len(), room, "{acquire_no}");
+    }
+}
+
+async fn a_job_that_was_offered_times_out_as_any(bed: &Bed) {
+    let session = waiting(bed).await;
+    let soon = NewJob { attempt_timeout_ms: Some(5), max_retries: 0, ..job("w") };
+    let inserted =
+        insert(&*bed.store, &[Unit { jobs: vec![job("w"), soon] }], &[offer(&session, 2, [(0, 0), (0, 1)])]).await;
+    let ids = ids(&inserted);
+    bed.pass(inserted.handed[0][1].deadline_ms.unwrap()).await;
+    bed.store.rescue(10).await.unwrap();
+    assert_eq!(bed.states(&ids).await, [State::Running, State::Failed]);
 }
 
 async fn a_job_with_a_key_is_handed_over_by_the_submit_that_wins_it(bed: &Bed) {
@@ -209,8 +223,9 @@ async fn offers_and_acquires_give_each_job_once(bed: &Bed) {
     }
     let submit = async |at: usize| {
         let store = if at.is_multiple_of(2) { &bed.store } else { &second };
-        let offers = workers.each_ref().map(|session| offer(session, 100 + at as u32, [(0, 0)]));
-        let inserted = insert(&**store, &units(3), &offers[at % 2..=at % 2]).await;
+        // No acquire gets so far: under one number it would be given the same jobs.
+        let offer = offer(&workers[at % 2], 1_000_000 + at as u32, [(0, 0)]);
+        let inserted = insert(&**store, &units(3), &[offer]).await;
         inserted.handed.concat()
     };
     let all = std::sync::Mutex::new(Vec::new());

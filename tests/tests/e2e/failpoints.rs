@@ -1,6 +1,10 @@
 //! The moment between a commit and its answer: what was committed is neither lost nor done again.
 
-use jobqueue_shared::proto::v1::{ListJobsRequest, SubmitJobRequest, SubmitJobResponse, job::Status};
+use jobqueue_shared::proto::v1::{
+    ListJobsRequest, SubmitJobRequest, SubmitJobResponse,
+    job::Status,
+    settlement::{Complete, Outcome},
+};
 use jobqueue_tests::{
     api::{Api, job},
     database::{Database, Driver},
@@ -10,7 +14,7 @@ use jobqueue_tests::{
 };
 use tonic::Code;
 
-use crate::world::{W, World, history, parts};
+use crate::world::{ByHand, W, World, history, parts};
 
 /// Makes a test for each database from every scenario that is named; each starts its server itself.
 macro_rules! failing {
@@ -35,6 +39,7 @@ failing!(
     an_outcome_whose_answer_was_lost_counts_once,
     a_panic_beside_a_commit_costs_that_call_only,
     a_hand_over_whose_answer_was_lost_costs_no_attempt,
+    a_job_that_was_handed_over_as_its_server_died_comes_under_the_same_number,
     a_server_whose_failpoints_are_not_set_acts_as_any,
 );
 
@@ -112,6 +117,40 @@ async fn a_hand_over_whose_answer_was_lost_costs_no_attempt(driver: Driver) {
     let (job, _) = parts(found);
     assert_eq!((job.attempt_count, job.run_no), (1, 1));
     over(server, database).await;
+}
+
+/// But for a job that is stored in the moment between the call's last look and its wait.
+async fn a_job_that_was_handed_over_as_its_server_died_comes_under_the_same_number(driver: Driver) {
+    eventually("a server dies as it hands over", async || dies_as_it_stores(driver).await.then_some(())).await;
+}
+
+/// A call waits. Whether the job was handed to it.
+async fn dies_as_it_stores(driver: Driver) -> bool {
+    let database = Database::create(driver).await;
+    let mut server = Server::start_failing(database.url(), &[], "after_insert=return(exit)").await;
+    let mut worker = ByHand::register(&server.api()).await;
+    let request = worker.next_acquire(1, 20);
+    let mut workers = server.api().workers();
+    let call = tokio::spawn({
+        let request = request.clone();
+        async move { workers.acquire_jobs(request).await }
+    });
+    eventually("it has looked", async || (server.looks_for_jobs().await >= 1).then_some(())).await;
+    let submitted = server.api().jobs().submit_job(job(W, r#"{"sleep_ms": 0}"#)).await;
+    assert_eq!(server.ended().await.code(), Some(86), "{submitted:?}");
+    call.await.unwrap().unwrap_err();
+    server.start_again().await;
+    let api = server.api();
+    let ids = stored(&api).await;
+    let [id] = &ids[..] else { panic!("{ids:?}") };
+    let handed = parts(api.get(id).await).0.status() == Status::Running;
+    let jobs = api.workers().acquire_jobs(request).await.unwrap().into_inner().jobs;
+    assert_eq!(jobs.iter().map(|leased| &leased.job.as_ref().unwrap().id).collect::<Vec<_>>(), [id]);
+    worker.settle(&jobs[0].lease_id, Outcome::Complete(Complete::default())).await;
+    let (done, attempts) = parts(api.until(id, Status::Done).await);
+    assert_eq!((done.run_no, done.attempt_count, attempts.len()), (1, 1, 0));
+    over(server, database).await;
+    handed
 }
 
 async fn a_server_whose_failpoints_are_not_set_acts_as_any(driver: Driver) {
