@@ -14,11 +14,10 @@ pub mod time;
 
 /// The generated messages, clients and servers of `proto/jobqueue/v1`.
 pub mod proto {
-    #![allow(
+    #![expect(
         clippy::all,
         clippy::pedantic,
         clippy::allow_attributes_without_reason,
-        unreachable_pub,
         missing_docs,
         reason = "generated code is not ours to lint"
     )]
