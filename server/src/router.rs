@@ -1,6 +1,10 @@
 //! One router for both listeners: gRPC and gRPC-web by content type, everything else by path.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{
     Router,
@@ -9,16 +13,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
 };
 
-use crate::{background::health::Readiness, config::Serve, dashboard, guard, metrics::Scrape};
+use crate::{background::health::Readiness, config::Serve, dashboard, grpc::routes::Calls, guard, metrics::Scrape};
 
 /// What the HTTP half answers from.
 #[derive(Clone)]
@@ -39,8 +44,8 @@ const GRPC_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("grpc-status-details-bin"),
 ];
 
-/// `calls` counts those under way.
-pub fn router(grpc: Router, http: Http, config: &Serve, calls: &TaskTracker) -> anyhow::Result<Router> {
+/// `under_way` counts the calls that are.
+pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) -> anyhow::Result<Router> {
     let pages = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -50,18 +55,58 @@ pub fn router(grpc: Router, http: Http, config: &Serve, calls: &TaskTracker) -> 
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(secured));
     let mut router = pages
-        .layer(middleware::from_fn_with_state(grpc, by_content_type))
+        .layer(middleware::from_fn_with_state(grpc.for_web(), by_content_type))
         .layer(guard::cross_site(&config.cors_origins)?);
     if !config.cors_origins.is_empty() {
         router = router.layer(cors(config));
     }
     let guarded = router.layer(middleware::from_fn_with_state(guard::Hosts::new(config), guard::rebinding));
-    Ok(guarded.layer(middleware::from_fn_with_state(calls.clone(), counted)))
+    Ok(Router::new().fallback_service(Entrance { grpc, rest: guarded, under_way: under_way.clone() }))
 }
 
-async fn counted(State(calls): State<TaskTracker>, request: Request, next: Next) -> Response {
-    let _under_way = calls.token();
-    next.run(request).await
+/// Where programs part from browsers. What guards against other sites' pages is not in a program's way: each of its
+/// layers would cost every call as much as the call itself.
+#[derive(Clone)]
+struct Entrance {
+    grpc: Calls,
+    rest: Router,
+    under_way: TaskTracker,
+}
+
+impl Service<Request> for Entrance {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let under_way = self.under_way.token();
+        if is_of_a_program(&request) {
+            let grpc = self.grpc.clone();
+            return Box::pin(async move {
+                let _under_way = under_way;
+                Ok(grpc.answer(request).await)
+            });
+        }
+        let rest = self.rest.clone();
+        Box::pin(async move {
+            let _under_way = under_way;
+            rest.oneshot(request).await
+        })
+    }
+}
+
+/// gRPC over HTTP/2 without a word of an origin. A browser names one with all that changes something.
+fn is_of_a_program(request: &Request) -> bool {
+    let headers = request.headers();
+    request.version() == Version::HTTP_2
+        && is_grpc(headers)
+        && !headers.contains_key(header::ORIGIN)
+        && !headers.contains_key("sec-fetch-site")
+        && !headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc-web"))
 }
 
 /// gRPC's methods are paths too, but only its content types reach them: a page of another site can send none of

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::extract::Request;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
-
-use super::errors;
 
 /// When the caller stops waiting; in the extensions of requests that have a `grpc-timeout`.
 #[derive(Clone, Copy, Debug)]
@@ -15,15 +13,19 @@ pub(super) struct Deadline(pub Instant);
 /// tonic ends a call at its deadline too, but with CANCELLED, and outside of gRPC-web. This comes a little earlier.
 const EARLY: Duration = Duration::from_millis(2);
 
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
-    let Some(timeout) = grpc_timeout(request.headers()) else {
-        return next.run(request).await;
-    };
+/// The request's deadline, which is also put into its extensions.
+pub(super) fn observe(request: &mut Request) -> Option<Instant> {
+    let timeout = grpc_timeout(request.headers())?;
     let deadline = Instant::now() + timeout.saturating_sub(EARLY.min(timeout / 2));
     request.extensions_mut().insert(Deadline(deadline));
-    match timeout_at(deadline, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => errors::deadline().into_http(),
+    Some(deadline)
+}
+
+/// `None`: the deadline came first.
+pub(super) async fn within<T>(deadline: Option<Instant>, call: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, call).await.ok(),
+        None => Some(call.await),
     }
 }
 

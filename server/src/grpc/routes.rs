@@ -1,15 +1,19 @@
 //! The gRPC half of the router: the services, and what is done around each call.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    middleware::{self, Next},
+    BoxError, Router,
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
     response::Response,
 };
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Uri, header::HeaderValue};
 use http_body_util::{BodyStream, StreamBody};
 use jobqueue_shared::{
@@ -25,7 +29,7 @@ use jobqueue_shared::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, service::Routes};
 use tonic_health::{pb::health_server::HealthServer, server::HealthReporter};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{Layer as _, Service, ServiceExt as _};
 
 use super::{
     admin_service::AdminService, deadline, errors, health::Endpoint, job_service::JobService,
@@ -33,8 +37,8 @@ use super::{
 };
 use crate::queue::Queue;
 
-/// Every service, for gRPC and gRPC-web.
-pub fn routes(queue: &Arc<Queue>, reporter: HealthReporter, draining: &CancellationToken) -> anyhow::Result<Router> {
+/// Every service.
+pub fn routes(queue: &Arc<Queue>, reporter: HealthReporter, draining: &CancellationToken) -> anyhow::Result<Calls> {
     let mut services = Routes::builder();
     let limit = limits::REQUEST_BYTES;
     services
@@ -44,19 +48,7 @@ pub fn routes(queue: &Arc<Queue>, reporter: HealthReporter, draining: &Cancellat
         .add_service(HealthServer::new(Endpoint::new(reporter, draining.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    Ok(around(services.routes().into_axum_router(), draining))
-}
-
-/// What is done around every call, the innermost first.
-fn around(services: Router, draining: &CancellationToken) -> Router {
-    services
-        .fallback(|uri: Uri| async move { errors::no_such_method(uri.path()).into_http::<Body>() })
-        .layer(middleware::from_fn(too_large))
-        .layer(middleware::from_fn_with_state(draining.clone(), end_streams))
-        .layer(middleware::from_fn(deadline::observe))
-        .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| errors::panicked().into_http::<Body>()))
-        // Outermost: every answer so far is one of gRPC, which this makes one of gRPC-web for those who asked so.
-        .layer(tonic_web::GrpcWebLayer::new())
+    Ok(Calls::new(services.routes().into_axum_router(), draining.clone()))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -65,26 +57,74 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// The services, with what is done around every call: one function instead of a layer for each, because a layer of
+/// axum's copies all that is below it at every call, which cost more than the call.
+#[derive(Clone)]
+pub struct Calls {
+    services: Router,
+    draining: CancellationToken,
+}
+
+impl Calls {
+    fn new(services: Router, draining: CancellationToken) -> Self {
+        let none = |uri: Uri| async move { errors::no_such_method(uri.path()).into_http::<Body>() };
+        Self { services: services.fallback(none), draining }
+    }
+
+    /// The same for gRPC-web: outermost, for every answer so far is one of gRPC.
+    pub fn for_web(&self) -> Router {
+        Router::new().fallback_service(tonic_web::GrpcWebLayer::new().layer(self.clone()))
+    }
+
+    /// A call of gRPC, whatever becomes of it.
+    pub async fn answer(self, request: Request) -> Response {
+        let Self { services, draining } = self;
+        let mut request = end_stream(request, draining);
+        let deadline = deadline::observe(&mut request);
+        let uri = request.uri().clone();
+        let called = AssertUnwindSafe(services.oneshot(request)).catch_unwind();
+        match deadline::within(deadline, called).await {
+            Some(Ok(Ok(response))) => sized(response, uri.path()),
+            Some(Err(_)) => errors::panicked().into_http(),
+            None => errors::deadline().into_http(),
+        }
+    }
+}
+
+impl<B> Service<http::Request<B>> for Calls
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        self.clone().answer(request.map(Body::new)).map(Ok).boxed()
+    }
+}
+
 /// tonic's decoder answers OUT_OF_RANGE to a message above the limit, and nothing here does: to callers it is a
 /// field too large like any other.
-async fn too_large(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
+fn sized(response: Response, path: &str) -> Response {
     let out_of_range = HeaderValue::from(Code::OutOfRange as u16);
     if response.headers().get(Status::GRPC_STATUS) == Some(&out_of_range) {
-        return errors::too_large(&path).into_http();
+        return errors::too_large(path).into_http();
     }
     response
 }
 
 /// Ends the callers' half of reflection streams when the server drains; the services then end theirs.
-async fn end_streams(State(draining): State<CancellationToken>, request: Request, next: Next) -> Response {
+fn end_stream(request: Request, draining: CancellationToken) -> Request {
     if !request.uri().path().starts_with("/grpc.reflection.") {
-        return next.run(request).await;
+        return request;
     }
-    let request =
-        request.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(draining.cancelled_owned()))));
-    next.run(request).await
+    request.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(draining.cancelled_owned()))))
 }
 
 #[cfg(test)]
@@ -92,7 +132,6 @@ mod tests {
     use axum::routing::post;
     use http::{Method, header};
     use tonic_types::StatusExt as _;
-    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -110,7 +149,7 @@ mod tests {
             .header("grpc-timeout", timeout)
             .body(Body::empty())
             .unwrap();
-        around(services, &CancellationToken::new()).oneshot(request).await.unwrap()
+        Calls::new(services, CancellationToken::new()).for_web().oneshot(request).await.unwrap()
     }
 
     #[tokio::test]
