@@ -3,10 +3,17 @@
 //! No timers: a lone caller is written at once, and groups grow by themselves as load does. Nothing is answered
 //! before its write has committed.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use futures::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::error::{Error, Result};
@@ -27,6 +34,17 @@ pub(super) struct Caps {
     pub group: Weight,
     /// Calls and bytes that may wait, those of the group under way included.
     pub waiting: Weight,
+    /// When so much waits, a second group is written beside the first: it fills the time in which the database, or the
+    /// disk, is all that works. Of little, one larger group is cheaper.
+    pub second: usize,
+}
+
+/// What waits, and is in no group yet.
+#[derive(Default)]
+struct Backlog {
+    count: AtomicUsize,
+    /// It has grown to be worth a second group.
+    much: Notify,
 }
 
 struct Waiting<T, R> {
@@ -41,6 +59,8 @@ struct Waiting<T, R> {
 pub(super) struct Grouper<T, R> {
     queue: mpsc::Sender<Waiting<T, R>>,
     bytes: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
+    second: usize,
 }
 
 /// Bytes are counted in these, so that any sum fits a semaphore.
@@ -55,8 +75,10 @@ impl<T: Send + 'static, R: Send + 'static> Grouper<T, R> {
         Fut: Future<Output = StoreResult<Vec<R>>> + Send + 'static,
     {
         let (queue, waiting) = mpsc::channel(caps.waiting.count);
-        tracker.spawn(run(waiting, caps.group, closing, flush));
-        Self { queue, bytes: Arc::new(Semaphore::new(caps.waiting.bytes.div_ceil(BLOCK))) }
+        let backlog = Arc::<Backlog>::default();
+        tracker.spawn(run(waiting, Arc::clone(&backlog), caps, closing, flush));
+        let bytes = Arc::new(Semaphore::new(caps.waiting.bytes.div_ceil(BLOCK)));
+        Self { queue, bytes, backlog, second: caps.second }
     }
 
     /// One answer an item, in order, once they are committed. `Busy` when too much waits already.
@@ -64,17 +86,25 @@ impl<T: Send + 'static, R: Send + 'static> Grouper<T, R> {
         let blocks = u32::try_from(weight.bytes.div_ceil(BLOCK)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes).try_acquire_many_owned(blocks).map_err(|_| Error::Busy)?;
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Waiting { items, weight, reply, held: permit }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Busy,
-            mpsc::error::TrySendError::Closed(_) => Error::Draining,
+        let backlog = self.backlog.count.fetch_add(weight.count, Ordering::Relaxed) + weight.count;
+        self.queue.try_send(Waiting { items, weight, reply, held: permit }).map_err(|error| {
+            self.backlog.count.fetch_sub(weight.count, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(_) => Error::Busy,
+                mpsc::error::TrySendError::Closed(_) => Error::Draining,
+            }
         })?;
+        if backlog >= self.second {
+            self.backlog.much.notify_one();
+        }
         answer.await.unwrap_or(Err(Error::Draining))
     }
 }
 
 async fn run<T, R, F, Fut>(
     mut waiting: mpsc::Receiver<Waiting<T, R>>,
-    cap: Weight,
+    backlog: Arc<Backlog>,
+    caps: Caps,
     closing: CancellationToken,
     flush: F,
 ) where
@@ -84,38 +114,51 @@ async fn run<T, R, F, Fut>(
     let mut left_over = None;
     let mut closing = pin!(closing.cancelled());
     let mut open = true;
+    let mut writes = FuturesUnordered::new();
     loop {
+        let room = match writes.len() {
+            0 => true,
+            1 => backlog.count.load(Ordering::Relaxed) >= caps.second,
+            _ => false,
+        };
         let next = tokio::select! {
             biased;
-            left_over = std::future::ready(left_over.take()), if left_over.is_some() => left_over,
+            Some(()) = writes.next() => continue,
+            left_over = async { left_over.take() }, if room && left_over.is_some() => left_over,
             () = &mut closing, if open => {
                 open = false;
                 waiting.close();
                 continue;
             }
-            next = waiting.recv() => next,
+            next = waiting.recv(), if room => next,
+            () = backlog.much.notified(), if !room && writes.len() == 1 => continue,
         };
-        let Some(first) = next else { return };
+        let Some(first) = next else { break };
         let mut group = Group::default();
+        let mut taken = first.weight.count;
         group.add(first);
         while let Ok(call) = waiting.try_recv() {
-            if group.weight.count + call.weight.count > cap.count || group.weight.bytes + call.weight.bytes > cap.bytes
+            if group.weight.count + call.weight.count > caps.group.count
+                || group.weight.bytes + call.weight.bytes > caps.group.bytes
             {
                 left_over = Some(call);
                 break;
             }
+            taken += call.weight.count;
             group.add(call);
         }
+        backlog.count.fetch_sub(taken, Ordering::Relaxed);
         if group.callers.is_empty() {
             continue;
         }
         // A panic must not end the task that everyone's writes go through.
-        let answers = AssertUnwindSafe(flush(group.items))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Defect("a group's write panicked".into())));
-        answer(group.callers, answers);
+        let write = AssertUnwindSafe(flush(group.items)).catch_unwind().map(|answers| {
+            let answers = answers.unwrap_or_else(|_| Err(StoreError::Defect("a group's write panicked".into())));
+            answer(group.callers, answers);
+        });
+        writes.push(write);
     }
+    while writes.next().await.is_some() {}
 }
 
 struct Group<T, R> {
@@ -183,8 +226,11 @@ mod tests {
     use super::*;
 
     /// Room for more blocks than calls.
-    const CAPS: Caps =
-        Caps { group: Weight { count: 10, bytes: 1_000 }, waiting: Weight { count: 100, bytes: 200 * BLOCK } };
+    const CAPS: Caps = Caps {
+        group: Weight { count: 10, bytes: 1_000 },
+        waiting: Weight { count: 100, bytes: 200 * BLOCK },
+        second: usize::MAX,
+    };
 
     fn weight(count: usize) -> Weight {
         Weight { count, bytes: count }
@@ -202,6 +248,10 @@ mod tests {
 
     impl Doubler {
         fn new() -> Self {
+            Self::with(CAPS)
+        }
+
+        fn with(caps: Caps) -> Self {
             let (go, began, groups) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()), Arc::default());
             let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
             let flush = {
@@ -222,7 +272,7 @@ mod tests {
                     }
                 }
             };
-            let grouper = Arc::new(Grouper::spawn(CAPS, &tracker, closing.clone(), flush));
+            let grouper = Arc::new(Grouper::spawn(caps, &tracker, closing.clone(), flush));
             Self { grouper, go, began, groups, tracker, closing }
         }
 
@@ -255,6 +305,25 @@ mod tests {
         }
         assert_eq!(answers, [vec![4, 6], vec![8], vec![10]]);
         assert_eq!(*it.groups.lock().unwrap(), [vec![1], vec![2, 3, 4, 5]]);
+    }
+
+    #[tokio::test]
+    async fn what_is_much_goes_beside_the_first_group_and_no_third_one_does() {
+        let it = Doubler::with(Caps { second: 5, ..CAPS });
+        let first = it.call(vec![1]);
+        it.began.notified().await;
+        let little = it.call(vec![2; 4]);
+        it.queued(1).await;
+        assert_eq!(it.groups.lock().unwrap().len(), 1, "it is not worth a group of its own");
+        let more = it.call(vec![3]);
+        it.began.notified().await;
+        let third = it.call(vec![4; 10]);
+        it.queued(1).await;
+        assert_eq!(*it.groups.lock().unwrap(), [vec![1], vec![2, 2, 2, 2, 3]]);
+        it.go.add_permits(3);
+        for (call, answer) in [(first, vec![2]), (little, vec![4; 4]), (more, vec![6]), (third, vec![8; 10])] {
+            assert_eq!(call.await.unwrap().unwrap(), answer);
+        }
     }
 
     #[tokio::test]

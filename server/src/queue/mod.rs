@@ -24,6 +24,7 @@ mod wake;
 
 use std::{ops::Deref, sync::Arc};
 
+use jobqueue_shared::limits;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -52,13 +53,23 @@ use crate::{
 const MIB: usize = 1024 * 1024;
 
 /// Jobs a commit takes at most, and what may wait for one.
-const SUBMITS: Caps =
-    Caps { group: Weight { count: 2_000, bytes: 8 * MIB }, waiting: Weight { count: 8_192, bytes: 64 * MIB } };
+const SUBMITS: Caps = Caps {
+    group: Weight { count: 2_000, bytes: 8 * MIB },
+    waiting: Weight { count: 8_192, bytes: 64 * MIB },
+    second: limits::BATCH_JOBS,
+};
 /// Bytes of payload in a call.
 const LARGE: usize = 64 * 1024;
-const SETTLES: Caps =
-    Caps { group: Weight { count: 4_000, bytes: 8 * MIB }, waiting: Weight { count: 4_096, bytes: 128 * MIB } };
-const BEATS: Caps = Caps { group: Weight { count: 2_000, bytes: MIB }, waiting: Weight { count: 8_192, bytes: MIB } };
+const SETTLES: Caps = Caps {
+    group: Weight { count: 4_000, bytes: 8 * MIB },
+    waiting: Weight { count: 4_096, bytes: 128 * MIB },
+    second: usize::MAX,
+};
+const BEATS: Caps = Caps {
+    group: Weight { count: 2_000, bytes: MIB },
+    waiting: Weight { count: 8_192, bytes: MIB },
+    second: usize::MAX,
+};
 
 /// What the calls and the groups both work with.
 pub struct Shared {

@@ -4,7 +4,18 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{places, writes};
+use super::{
+    facts, places,
+    rows::{LeasedRow, TakenRow},
+    writes,
+};
+
+/// Jobs whose facts are kept in `ready`, and what `jobs` says of them.
+pub(super) const KEPT_FACTS: &str =
+    "SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts FROM ready WHERE facts IS NOT NULL";
+pub(super) const FACTS_KEPT: &str = "
+    SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+    FROM jobs WHERE EXISTS (SELECT 1 FROM ready WHERE ready.id = jobs.id AND facts IS NOT NULL)";
 
 /// worker_id and bucket; first, retry, running, done, failed, cancelled.
 pub(super) type CounterRow = (String, i64, i64, i64, i64, i64, i64, i64);
@@ -45,6 +56,15 @@ impl<'a> Places<'a> {
     pub(super) fn ready(&mut self, rows: Vec<(Uuid, String, i64, i64, i32)>) {
         for (id, worker_id, since, run_at, used) in rows {
             self.see(id, &worker_id, "ready", writes::bucket(since, run_at), usize::from(used != 0));
+        }
+    }
+
+    pub(super) fn facts(&mut self, kept: &[TakenRow], stored: Vec<LeasedRow>) {
+        let stored: HashMap<_, _> = stored.into_iter().map(|row| (row.id, row)).collect();
+        for row in kept {
+            if facts::decode(row).as_ref() != stored.get(&row.id) {
+                self.0.wrong.push(format!("ready tells of {} something else than jobs", row.id));
+            }
         }
     }
 

@@ -90,7 +90,16 @@ pub fn settle(jobs: usize) -> Work {
 }
 
 fn taken(jobs: usize) -> Vec<TakenRow> {
-    let row = |id| TakenRow { id, priority: 5, run_at: NOW_MS, run_no: 0, used: 0, payload_bytes: 64, since: NOW_MS };
+    let row = |id| TakenRow {
+        id,
+        priority: 5,
+        run_at: NOW_MS,
+        run_no: 0,
+        used: 0,
+        payload_bytes: 64,
+        since: NOW_MS,
+        facts: None,
+    };
     Clock::new(NOW_MS).ids(jobs).into_iter().map(row).collect()
 }
 

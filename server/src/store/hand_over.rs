@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     error::StoreResult,
+    facts,
     places::{PLACES_PER_CLAIM, Place},
     plan::Claim,
     prepare::JobToStore,
@@ -45,6 +46,18 @@ pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<
             }
         })
         .collect()
+}
+
+/// What is known of jobs by what was kept beside them, and those that have to be looked up.
+pub(super) fn facts(taken: &[TakenRow]) -> (HashMap<Uuid, LeasedRow>, Vec<Uuid>) {
+    let (mut known, mut unknown) = (HashMap::with_capacity(taken.len()), Vec::new());
+    for row in taken {
+        match facts::decode(row) {
+            Some(facts) => drop(known.insert(row.id, facts)),
+            None => unknown.push(row.id),
+        }
+    }
+    (known, unknown)
 }
 
 /// The claim of an offer, and what its jobs are; without those that are not to be stored. When it is made, and by which

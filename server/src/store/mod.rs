@@ -15,6 +15,7 @@ mod codes;
 mod connect;
 mod days;
 mod error;
+mod facts;
 mod hand_over;
 mod leaving;
 pub mod measured;

@@ -139,6 +139,7 @@ pub(super) fn retry(
             payload_bytes: row.payload_bytes,
             since: now,
             waits_for_handler: false,
+            facts: None,
         };
         deltas.ready(&row, 1);
         ready.push(row);

@@ -308,6 +308,7 @@ impl Plan {
                     payload_bytes: facts.map_or(0, |facts| facts.payload_bytes),
                     since: now,
                     waits_for_handler,
+                    facts: None,
                 };
                 self.deltas.ready(&row, 1);
                 if used == place.used {

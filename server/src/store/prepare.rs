@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{
     clock::Clock,
     error::StoreResult,
+    facts,
     plan::Claim,
     rows::retry_json,
     types::{Inserted, NewJob, Offer, Start, Stored, Unit, UnitAnswer},
@@ -138,6 +139,7 @@ pub(super) fn ready_row(job: &JobToStore, units: &[Unit]) -> ReadyRow {
         payload_bytes: new_job.payload.len() as i32,
         since: job.since,
         waits_for_handler: false,
+        facts: facts::encode(new_job, job.retry.as_deref()),
     }
 }
 

@@ -264,6 +264,7 @@ pub(super) struct TakenRow {
     pub used: i32,
     pub payload_bytes: i32,
     pub since: i64,
+    pub facts: Option<Vec<u8>>,
 }
 
 /// By place: a batch has a thousand of them, and looking columns up by name costs as much as reading them.
@@ -274,6 +275,7 @@ where
     i16: Decode<'r, R::Database> + Type<R::Database>,
     i32: Decode<'r, R::Database> + Type<R::Database>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
 {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
         Ok(Self {
@@ -284,12 +286,13 @@ where
             used: row.try_get(4)?,
             payload_bytes: row.try_get(5)?,
             since: row.try_get(6)?,
+            facts: row.try_get(7)?,
         })
     }
 }
 
 /// What a leased job is made from.
-#[derive(FromRow)]
+#[derive(Debug, PartialEq, Eq, FromRow)]
 pub(super) struct LeasedRow {
     pub id: Uuid,
     pub task: String,

@@ -12,6 +12,7 @@ mod acquire;
 mod broken;
 mod circumstances;
 mod counts;
+mod facts;
 mod idempotency;
 mod lease;
 mod lists;

@@ -4,10 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use jobqueue_shared::limits;
 use serde::Deserialize;
-use sqlx::{
-    Arguments as _, FromRow as _, Row as _,
-    postgres::{PgArguments, PgRow},
-};
+use sqlx::{Arguments as _, FromRow as _, Row as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{
@@ -33,8 +30,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     let mut tx = store.begin_acquire(request).await?;
     let taking = store.held.take(request.session_id, request.max_jobs);
     let start = store.floors.start(request.worker_id.as_deref());
-    let mut facts = HashMap::new();
-    let first = take_ready(&mut tx, request, &start, &taking, &[], &mut facts).await?;
+    let first = take_ready(&mut tx, request, &start, &taking, &[]).await?;
     let Some((mut session, mut taken)) = first else { return Ok(Acquired::NoSession) };
     if session.repeated {
         let claims = repeated_claims(&mut tx, request).await?;
@@ -58,7 +54,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
         && let Some(below) = start.below()
     {
         let began = Instant::now();
-        let more = take_ready(&mut tx, request, &below, &taking, &taken, &mut facts).await?;
+        let more = take_ready(&mut tx, request, &below, &taking, &taken).await?;
         store.floors.looked_below(&session.worker_id, began);
         let (later, more) = more.map_or((session.now, Vec::new()), |(later, more)| (later.now, more));
         // What became due between the two looks does not start before its time.
@@ -71,6 +67,10 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
         taking.took(session.held, 0);
         let next_run_at_ms = next_run_at(&mut tx, &session).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
+    }
+    let (mut facts, unknown) = hand_over::facts(&taken);
+    if !unknown.is_empty() {
+        facts.extend(facts_of(&mut tx, unknown).await?);
     }
     let taker =
         Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now: session.now };
@@ -112,9 +112,8 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
 /// commits late is therefore never rescued before it is seen.
 ///
 /// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
-/// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT. Each
-/// with its facts, which OFFSET 0 keeps a look-up by key whatever the planner expects of a join. One row more tells of
-/// the session; all in one statement, for the server waits for the answer to each.
+/// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT. One row
+/// more tells of the session, in the same statement, for the server waits for the answer to each.
 const TAKE_READY: &str = "
     WITH session AS MATERIALIZED (
         SELECT s.worker_id, s.host, now_ms() AS now,
@@ -147,34 +146,12 @@ const TAKE_READY: &str = "
         ) AS sized
         WHERE bytes <= $4 OR (n = 1 AND $8)
     ))
-    RETURNING id, priority, run_at, run_no, used, payload_bytes, since)
+    RETURNING id, priority, run_at, run_no, used, payload_bytes, since, facts)
     SELECT NULL::uuid, NULL::smallint, NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::bigint,
-           NULL::uuid, NULL::text, NULL::smallint, NULL::bigint, NULL::bytea, NULL::smallint, NULL::text, NULL::bigint,
-           NULL::text, row_to_json(session)::text
+           NULL::bytea, row_to_json(session)::text
     FROM session
     UNION ALL
-    SELECT t.id, t.priority, t.run_at, t.run_no, t.used, t.payload_bytes, t.since,
-           j.id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout, j.idempotency_key,
-           NULL
-    FROM taken t LEFT JOIN LATERAL (
-        SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
-        FROM jobs WHERE jobs.id = t.id OFFSET 0
-    ) j ON true";
-
-fn facts_in(row: &PgRow) -> Result<Option<LeasedRow>, sqlx::Error> {
-    let Some(id) = row.try_get(7)? else { return Ok(None) };
-    Ok(Some(LeasedRow {
-        id,
-        task: row.try_get(8)?,
-        priority: row.try_get(9)?,
-        run_at: row.try_get(10)?,
-        payload: row.try_get(11)?,
-        max_retries: row.try_get(12)?,
-        retry: row.try_get(13)?,
-        attempt_timeout: row.try_get(14)?,
-        idempotency_key: row.try_get(15)?,
-    }))
-}
+    SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts, NULL FROM taken";
 
 /// As many as fit beside those that were taken before: `max_jobs` and the bytes of a reply, but at least one in all.
 /// `None`: the session is not alive.
@@ -184,7 +161,6 @@ async fn take_ready(
     start: &Start,
     taking: &Taking<'_>,
     before: &[TakenRow],
-    facts: &mut HashMap<Uuid, LeasedRow>,
 ) -> StoreResult<Option<(SessionRow, Vec<TakenRow>)>> {
     let bytes: i64 = before.iter().map(|row| i64::from(row.payload_bytes)).sum();
     let rows = sqlx::query(TAKE_READY)
@@ -202,11 +178,10 @@ async fn take_ready(
         .await?;
     let (mut session, mut taken) = (None, Vec::with_capacity(rows.len()));
     for row in &rows {
-        if let Some(json) = row.try_get::<Option<&str>, _>(16)? {
+        if let Some(json) = row.try_get::<Option<&str>, _>(8)? {
             session = Some(serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?);
         } else {
             taken.push(TakenRow::from_row(row)?);
-            facts.extend(facts_in(row)?.map(|row| (row.id, row)));
         }
     }
     taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));

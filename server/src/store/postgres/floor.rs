@@ -194,7 +194,7 @@ mod tests {
 
     fn taken(priority: i16, run_at: i64, id: u128) -> TakenRow {
         let id = Uuid::from_u128(id);
-        TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0 }
+        TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0, facts: None }
     }
 
     /// A floor of which much was taken lately, so that a look begins at it.
@@ -214,6 +214,7 @@ mod tests {
             payload_bytes: 0,
             since: 0,
             waits_for_handler: false,
+            facts: None,
         }
     }
 

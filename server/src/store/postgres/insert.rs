@@ -15,7 +15,7 @@ use crate::{
         error::{StoreError, StoreResult},
         prepare::{self, Holder, JobToStore, KeyRef, Verdict},
         types::{Inserted, Offer, Unit, UnitAnswer},
-        writes::{Deltas, ReadyRow},
+        writes::ReadyRow,
     },
 };
 
@@ -162,8 +162,8 @@ macro_rules! store_jobs {
     () => {
         "WITH new AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
-                             $8::text[], $9::bigint[], $10::text[], $11::bigint[])
-        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since)
+                             $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bytea[])
+        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since, facts)
     ), stored AS (
         INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
         SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
@@ -178,11 +178,11 @@ const WRITE_NEW_JOBS: &str = concat!(
     "), counted AS (
         INSERT INTO deltas (worker_id, bucket, minute, first, submitted, retry, running, done, failed, cancelled, completed,
                             died, retried)
-        SELECT t.worker_id, t.bucket, $12, t.first, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
-        FROM unnest($13::text[], $14::bigint[], $15::integer[], $16::integer[]) AS t(worker_id, bucket, first, submitted)
+        SELECT t.worker_id, t.bucket, $13, t.first, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
+        FROM unnest($14::text[], $15::bigint[], $16::integer[], $17::integer[]) AS t(worker_id, bucket, first, submitted)
     )
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
-    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false FROM new"
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false, facts FROM new"
 );
 
 /// All of them as if they were ready, and the offers that were taken.
@@ -195,7 +195,7 @@ async fn write_new_jobs<'a>(
 ) -> StoreResult<(Vec<ReadyRow>, Vec<Offered<'a>>)> {
     let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
     let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok((rows, Vec::new())) };
-    let arguments = new_job_arguments(units, jobs, &prepare::submit_deltas(&rows), now)?;
+    let arguments = new_job_arguments(units, jobs, &rows, now)?;
     let offered = offers::offered(store, units, jobs, offers);
     if offered.is_empty() {
         sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut **tx).await?;
@@ -205,8 +205,9 @@ async fn write_new_jobs<'a>(
 }
 
 /// Those of [`job_arguments`], the minute, and what is counted.
-fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], deltas: &Deltas, now: i64) -> StoreResult<PgArguments> {
-    let mut arguments = job_arguments(units, jobs)?;
+fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow], now: i64) -> StoreResult<PgArguments> {
+    let deltas = prepare::submit_deltas(rows);
+    let mut arguments = job_arguments(units, jobs, rows)?;
     let mut add = || {
         arguments.add(now.div_euclid(60_000))?;
         arguments.add(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())?;
@@ -218,8 +219,8 @@ fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], deltas: &Deltas, now: 
     Ok(arguments)
 }
 
-/// The columns of jobs, and `since`.
-fn job_arguments(units: &[Unit], jobs: &[JobToStore]) -> StoreResult<PgArguments> {
+/// The columns of jobs, and of their rows in `ready` what these do not tell.
+fn job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow]) -> StoreResult<PgArguments> {
     let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
     let mut arguments = PgArguments::default();
     let mut add = || {
@@ -233,7 +234,8 @@ fn job_arguments(units: &[Unit], jobs: &[JobToStore]) -> StoreResult<PgArguments
         arguments.add(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())?;
         arguments.add(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())?;
         arguments.add(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())?;
-        arguments.add(jobs.iter().map(|job| job.since).collect::<Vec<_>>())
+        arguments.add(jobs.iter().map(|job| job.since).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.facts.as_deref()).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     Ok(arguments)
@@ -246,8 +248,8 @@ const WRITE_JOBS: &str = concat!(
     " ON CONFLICT (id) DO NOTHING
         RETURNING id
     )
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
-    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false, facts
     FROM new WHERE id IN (SELECT id FROM stored)
     RETURNING id"
 );
@@ -256,11 +258,11 @@ async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreRe
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
+    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
     let stored: Vec<Uuid> =
-        sqlx::query_scalar_with(WRITE_JOBS, job_arguments(units, jobs)?).fetch_all(&mut **tx).await?;
+        sqlx::query_scalar_with(WRITE_JOBS, job_arguments(units, jobs, &rows)?).fetch_all(&mut **tx).await?;
     let stored: std::collections::HashSet<Uuid> = stored.into_iter().collect();
-    let rows: Vec<_> =
-        jobs.iter().filter(|job| stored.contains(&job.id)).map(|job| prepare::ready_row(job, units)).collect();
+    rows.retain(|row| stored.contains(&row.id));
     let now = rows.iter().map(|row| row.since).max().unwrap_or_default();
     super::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
     Ok(rows)

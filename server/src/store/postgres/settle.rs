@@ -206,9 +206,9 @@ pub(super) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()
 }
 
 const WRITE_READY: &str = "
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
     SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
-                         $8::bigint[], $9::boolean[])";
+                         $8::bigint[], $9::boolean[], $10::bytea[])";
 
 pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<()> {
     if rows.is_empty() {
@@ -224,6 +224,7 @@ pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<(
         .bind(rows.iter().map(|row| row.payload_bytes).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.since).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.waits_for_handler).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.facts.as_deref()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())

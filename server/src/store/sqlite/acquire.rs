@@ -40,7 +40,10 @@ pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResu
         let next_run_at_ms = next_run_at(&mut tx, &session.worker_id, now).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
-    let facts = facts_of(&mut tx, &taken.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+    let (mut facts, unknown) = hand_over::facts(&taken);
+    if !unknown.is_empty() {
+        facts.extend(facts_of(&mut tx, &unknown).await?);
+    }
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
     let claims = hand_over::new_claims(&taker, &taken, &facts);
     write_claims(&mut tx, request.acquire_no, &claims).await?;
@@ -101,7 +104,7 @@ async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<
 
 /// One priority at a time: SQLite has no LATERAL.
 const NEXT_READY: &str = "
-    SELECT id, priority, run_at, run_no, used, payload_bytes, since
+    SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts
     FROM ready WHERE worker_id = ?1 AND priority = ?2 AND run_at <= ?3
     ORDER BY run_at, id LIMIT ?4";
 

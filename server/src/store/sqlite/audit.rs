@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::store::{
-    audit::{CounterRow, Found, Places},
+    audit::{CounterRow, FACTS_KEPT, Found, KEPT_FACTS, Places},
     error::StoreResult,
+    rows::TakenRow,
 };
 
 /// One snapshot over all tables, so that moving jobs are seen in one place.
@@ -19,6 +20,8 @@ pub(super) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
     let ready: Vec<(Uuid, String, i64, i64, i32)> =
         sqlx::query_as("SELECT id, worker_id, since, run_at, used FROM ready").fetch_all(&mut *tx).await?;
     places.ready(ready);
+    let kept: Vec<TakenRow> = sqlx::query_as(KEPT_FACTS).fetch_all(&mut *tx).await?;
+    places.facts(&kept, sqlx::query_as(FACTS_KEPT).fetch_all(&mut *tx).await?);
     let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
         sqlx::query_as("SELECT id, worker_id, ids, places FROM claims").fetch_all(&mut *tx).await?;
     places.claims(claims);

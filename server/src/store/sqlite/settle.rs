@@ -161,7 +161,8 @@ async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
 pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
-            "INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler) ",
+            "INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, \
+             facts) ",
         );
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.worker_id.as_str())
@@ -172,7 +173,8 @@ pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResu
                 .push_bind(row.used)
                 .push_bind(row.payload_bytes)
                 .push_bind(row.since)
-                .push_bind(row.waits_for_handler);
+                .push_bind(row.waits_for_handler)
+                .push_bind(row.facts.as_deref());
         });
         query.build().execute(&mut **tx).await?;
     }
