@@ -113,6 +113,10 @@ impl Recording {
 
     async fn stop(mut self) -> Result<()> {
         if let Some(status) = self.perf.try_wait()? {
+            // What it recorded has ended before it was told to.
+            if status.success() {
+                return Ok(());
+            }
             bail!("perf did not record {} ({status})", self.name);
         }
         let pid = self.perf.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("perf is gone")?;

@@ -161,3 +161,28 @@ fn cors(config: &Serve) -> CorsLayer {
         ])
         .expose_headers(GRPC_HEADERS)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn who_names_an_origin_or_speaks_as_a_browser_does_is_no_program() {
+        let says = |version, content_type: &str, more: Option<&str>| {
+            let request = Request::builder().version(version).header(header::CONTENT_TYPE, content_type);
+            let request = more.into_iter().fold(request, |request, name| request.header(name, "x"));
+            is_of_a_program(&request.body(Body::empty()).unwrap())
+        };
+        assert!(says(Version::HTTP_2, "application/grpc", None));
+        assert!(says(Version::HTTP_2, "application/grpc+proto", None));
+        assert!(!says(Version::HTTP_11, "application/grpc", None));
+        for content_type in ["application/grpc-web+proto", "application/json", "text/plain"] {
+            assert!(!says(Version::HTTP_2, content_type, None), "{content_type}");
+        }
+        for name in ["origin", "sec-fetch-site"] {
+            assert!(!says(Version::HTTP_2, "application/grpc", Some(name)), "{name}");
+        }
+    }
+}
