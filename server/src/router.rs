@@ -64,8 +64,8 @@ pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) 
     Ok(Router::new().fallback_service(Entrance { grpc, rest: guarded, under_way: under_way.clone() }))
 }
 
-/// Where programs part from browsers. What guards against other sites' pages is not in a program's way: each of its
-/// layers would cost every call as much as the call itself.
+/// Where programs part from browsers. What guards against other sites' pages is not in a program's way: its
+/// layers would be copied at every call.
 #[derive(Clone)]
 struct Entrance {
     grpc: Calls,
