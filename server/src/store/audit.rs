@@ -15,7 +15,10 @@ pub(super) const KEPT_FACTS: &str =
     "SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts FROM ready WHERE facts IS NOT NULL";
 pub(super) const FACTS_KEPT: &str = "
     SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
-    FROM jobs WHERE EXISTS (SELECT 1 FROM ready WHERE ready.id = jobs.id AND facts IS NOT NULL)";
+    FROM jobs WHERE EXISTS (
+        SELECT 1 FROM ready
+        WHERE ready.worker_id = jobs.worker_id AND ready.priority = jobs.priority AND ready.run_at = jobs.run_at
+          AND ready.id = jobs.id AND facts IS NOT NULL)";
 
 /// worker_id and bucket; first, retry, running, done, failed, cancelled.
 pub(super) type CounterRow = (String, i64, i64, i64, i64, i64, i64, i64);

@@ -1,5 +1,6 @@
 //! What a worker is told of a job, as bytes in the job's row in `ready` where they are few: handing it out then reads
 //! one row instead of two. It is a copy of what `jobs` says. What comes back to `ready` later has none, and is looked up.
+//! A row that has them has the run_at of `jobs`, too: it is found by its place in line, the others by their ids.
 
 use prost::Message;
 

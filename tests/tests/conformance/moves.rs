@@ -20,6 +20,7 @@ scenarios!(
     a_finished_job_cannot_be_cancelled,
     a_failed_job_can_be_retried_with_a_fresh_budget_and_its_history,
     a_cancelled_job_can_be_retried,
+    a_job_that_waits_is_found_whatever_became_of_its_time_and_however_large_it_is,
     only_what_failed_or_was_cancelled_can_be_retried,
     a_job_that_is_retried_again_and_again_never_repeats_a_run_no,
     a_job_retried_while_an_old_lease_is_around_stays_fenced,
@@ -164,6 +165,31 @@ async fn a_cancelled_job_can_be_retried(bed: &Bed) {
     assert_eq!(told, expected.map(|(outcome, text)| (0, outcome, text.to_owned())));
     let outcomes = bed.outcomes(ids[1]).await;
     assert_eq!(outcomes.iter().filter(|it| **it == (1, AttemptOutcome::Cancelled)).count(), 1, "{outcomes:?}");
+}
+
+/// A small one that has not been moved is found by what was submitted, the others by their ids.
+async fn a_job_that_waits_is_found_whatever_became_of_its_time_and_however_large_it_is(bed: &Bed) {
+    let start = jobqueue_server::store::Start::After { delay_ms: HOUR_MS };
+    let payload = format!("\"{}\"", "x".repeat(1_000));
+    let ids = bed
+        .submit_all(vec![
+            job("w"),
+            NewJob { start, priority: 0, ..job("w") },
+            NewJob { payload: payload.clone(), ..job("w") },
+            NewJob { payload, start, ..job("w") },
+        ])
+        .await;
+    for turn in 0..2 {
+        assert_eq!(bed.states(&ids).await, [State::Pending; 4], "turn {turn}");
+        assert_eq!(bed.store.cancel(&ids, "").await.unwrap(), [yes("w"), yes("w"), yes("w"), yes("w")], "turn {turn}");
+        assert_eq!(bed.states(&ids).await, [State::Cancelled; 4], "turn {turn}");
+        assert_eq!(bed.store.retry(&ids).await.unwrap(), [yes("w"), yes("w"), yes("w"), yes("w")], "turn {turn}");
+        for id in &ids {
+            let job = bed.get(*id).await;
+            assert!(job.run_at_ms <= bed.now_ms().await, "turn {turn}: {job:?}");
+        }
+    }
+    assert_eq!(bed.session("w").await.acquire(10).await.len(), 4);
 }
 
 async fn only_what_failed_or_was_cancelled_can_be_retried(bed: &Bed) {

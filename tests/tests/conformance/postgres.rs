@@ -402,6 +402,50 @@ async fn what_a_job_waits_for_is_read_without_reading_all_that_comes_before_it()
     bed.close().await;
 }
 
+/// On a table of which no statistics tell anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_found_and_cancelled_without_reading_what_else_waits() {
+    let bed = bed().await;
+    let ids = bed.submit_all(jobs("w", 2)).await;
+    bed.store.cancel(&ids[..1], "").await.unwrap();
+    bed.store.retry(&ids[..1]).await.unwrap();
+    let mut connection = bed.postgres().await;
+    sqlx::raw_sql(
+        "ALTER TABLE ready SET (autovacuum_enabled = off);
+         INSERT INTO ready SELECT 'w', gen_random_uuid(), 5, now_ms() - 100000 - n, 0, 0, 10, now_ms(), false,
+                                  CASE WHEN n % 2 = 0 THEN ''::bytea END
+         FROM generate_series(1, 100000) AS t(n)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    let bed = bed.reopened().await;
+    let mut connection = bed.postgres().await;
+    let mut read = async || -> i64 {
+        sqlx::query_scalar(
+            "SELECT (SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes WHERE relname = 'ready')
+                  + (SELECT heap_blks_hit + heap_blks_read FROM pg_statio_user_tables WHERE relname = 'ready')",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+    };
+    let before = read().await;
+    assert_eq!(bed.states(&ids).await, [State::Pending; 2]);
+    bed.store.cancel(&ids, "").await.unwrap();
+    assert_eq!(bed.states(&ids).await, [State::Cancelled; 2]);
+    // Connections that are closed have told what they read.
+    let bed = bed.reopened().await;
+    let blocks = eventually("the database has counted what was read", async || {
+        let blocks = read().await - before;
+        (blocks > 0).then_some(blocks)
+    })
+    .await;
+    assert!(blocks < 200, "{blocks} blocks were read");
+    bed.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_no_backup_into_a_file() {
     let bed = bed().await;

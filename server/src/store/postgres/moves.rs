@@ -36,12 +36,28 @@ pub(super) async fn cancel(store: &PostgresStore, ids: &[Uuid], reason: &str) ->
     Ok(answers.in_order(ids))
 }
 
+/// Found as a read finds them, and locked by where they are: nothing locks what comes of a UNION.
 const TAKE_PENDING: &str = "
-    DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT ctid FROM ready WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+    DELETE FROM ready WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM ready WHERE ctid = ANY(ARRAY(
+            SELECT r.ctid FROM unnest($1::uuid[]) AS asked(id)
+            CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $2 AND $3 LIMIT 1) AS j
+            CROSS JOIN LATERAL (
+                SELECT ctid FROM ready
+                WHERE ready.worker_id = j.worker_id AND ready.priority = j.priority AND ready.run_at = j.run_at AND ready.id = j.id
+                UNION ALL SELECT ctid FROM ready WHERE ready.id = j.id AND ready.facts IS NULL
+                LIMIT 1
+            ) AS r
+        ))
+        ORDER BY id FOR UPDATE
+    ))
     RETURNING worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
 
 async fn cancel_pending(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
-    let rows: Vec<ReadyRow> = sqlx::query_as(TAKE_PENDING).bind(answers.open()).fetch_all(&mut **tx).await?;
+    let open = answers.open();
+    let (first, last) = range(&open);
+    let rows: Vec<ReadyRow> =
+        sqlx::query_as(TAKE_PENDING).bind(open).bind(first).bind(last).fetch_all(&mut **tx).await?;
     let (cancelled, deltas) = moving::cancel_pending(rows, reason, now, answers);
     settle::write_cancelled(tx, &cancelled).await?;
     counts::write_deltas(tx, &deltas, now).await

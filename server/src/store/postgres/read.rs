@@ -14,7 +14,7 @@ use crate::store::{
 };
 
 /// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
-/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach. Claims are
+/// jobs that the cheaper tables do not have; ready by the key that it has from the start, or has got since; done backwards from the job's id, no further than its rows reach. Claims are
 /// read once: few are open, but many may have been deleted that are not vacuumed yet.
 const GET: &str = "
     WITH open AS MATERIALIZED (SELECT worker_id, session_id, claimed_at, ids, places FROM claims)
@@ -34,7 +34,12 @@ const GET: &str = "
            p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
     FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $3 AND $4 LIMIT 1) AS j
-    LEFT JOIN ready r ON r.id = j.id
+    LEFT JOIN LATERAL (
+        SELECT * FROM ready
+        WHERE ready.worker_id = j.worker_id AND ready.priority = j.priority AND ready.run_at = j.run_at AND ready.id = j.id
+        UNION ALL SELECT * FROM ready WHERE ready.id = j.id AND ready.facts IS NULL
+        LIMIT 1
+    ) AS r ON true
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
     LEFT JOIN LATERAL (

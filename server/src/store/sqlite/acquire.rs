@@ -131,13 +131,30 @@ async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -
             break;
         }
     }
-    if !taken.is_empty() {
-        sqlx::query("DELETE FROM ready WHERE id IN (SELECT unhex(value) FROM json_each(?1))")
-            .bind(id_list(&taken.iter().map(|row| row.id).collect::<Vec<_>>()))
-            .execute(&mut **tx)
-            .await?;
+    for of_priority in taken.chunk_by(|a, b| a.priority == b.priority) {
+        delete_through(tx, worker_id, of_priority).await?;
     }
     Ok(taken)
+}
+
+/// Nobody else writes: up to the last one, what is there is what was read.
+const DELETE_THROUGH: &str =
+    "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND (run_at, id) <= (?3, ?4)";
+
+async fn delete_through(tx: &mut Tx<'_>, worker_id: &str, taken: &[TakenRow]) -> StoreResult<()> {
+    let Some(last) = taken.last() else { return Ok(()) };
+    let deleted = sqlx::query(DELETE_THROUGH)
+        .bind(worker_id)
+        .bind(last.priority)
+        .bind(last.run_at)
+        .bind(last.id)
+        .execute(&mut **tx)
+        .await?
+        .rows_affected();
+    if deleted != taken.len() as u64 {
+        return Err(StoreError::Defect(format!("{} jobs of {worker_id} were taken, and {deleted} deleted", taken.len())));
+    }
+    Ok(())
 }
 
 const RUNNABLE: &str = "

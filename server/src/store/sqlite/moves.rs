@@ -37,8 +37,14 @@ pub(super) async fn cancel(store: &SqliteStore, ids: &[Uuid], reason: &str) -> S
     Ok(answers.in_order(ids))
 }
 
+/// Found as a read finds them. Of a bare UNION SQLite does not look up one after the other: it would read all of `ready`.
 const TAKE_PENDING: &str = "
-    DELETE FROM ready WHERE id IN (SELECT unhex(value) FROM json_each(?1))
+    WITH asked AS (SELECT unhex(value) AS id FROM json_each(?1)), found AS (
+        SELECT j.worker_id, j.priority, j.run_at, j.id FROM asked JOIN jobs j ON j.id = asked.id
+        UNION ALL
+        SELECT r.worker_id, r.priority, r.run_at, r.id FROM asked JOIN ready r ON r.id = asked.id AND r.facts IS NULL
+    )
+    DELETE FROM ready WHERE (worker_id, priority, run_at, id) IN (SELECT * FROM found)
     RETURNING worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
 
 async fn cancel_pending(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {

@@ -19,7 +19,8 @@ use crate::store::{
 const GET: &str = "
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
            j.attempt_timeout, j.idempotency_key,
-           r.run_no AS r_run_no, r.used AS r_used, r.run_at AS r_run_at, r.since AS r_since, r.waits_for_handler AS r_waits,
+           coalesce(n.run_no, b.run_no) AS r_run_no, coalesce(n.used, b.used) AS r_used, coalesce(n.run_at, b.run_at) AS r_run_at,
+           coalesce(n.since, b.since) AS r_since, coalesce(n.waits_for_handler, b.waits_for_handler) AS r_waits,
            c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.places AS c_places,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,
@@ -33,17 +34,18 @@ const GET: &str = "
            p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
     FROM (SELECT unhex(substr(value, 1, 32)) AS id, unhex(substr(value, 33, 32)) AS earliest FROM json_each(?1)) AS asked
     JOIN jobs j ON j.id = asked.id
-    LEFT JOIN ready r ON r.id = j.id
+    LEFT JOIN ready n ON n.worker_id = j.worker_id AND n.priority = j.priority AND n.run_at = j.run_at AND n.id = j.id
+    LEFT JOIN ready b ON b.id = j.id AND b.facts IS NULL
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
     LEFT JOIN claims c ON c.rowid = (
         SELECT claims.rowid FROM claims
-        WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND claims.worker_id = j.worker_id
+        WHERE coalesce(n.id, b.id) IS NULL AND f.id IS NULL AND x.id IS NULL AND claims.worker_id = j.worker_id
           AND instr(claims.ids, j.id) % 16 = 1
         LIMIT 1)
     LEFT JOIN done d ON d.rowid = (
         SELECT done.rowid FROM done
-        WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND c.ids IS NULL AND done.worker_id = j.worker_id
+        WHERE coalesce(n.id, b.id) IS NULL AND f.id IS NULL AND x.id IS NULL AND c.ids IS NULL AND done.worker_id = j.worker_id
           AND done.first_id BETWEEN asked.earliest AND j.id AND instr(done.ids, j.id) % 16 = 1
         ORDER BY done.first_id DESC LIMIT 1)
     LEFT JOIN results o ON o.id = j.id
