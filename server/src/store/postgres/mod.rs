@@ -20,6 +20,7 @@ mod pause;
 mod pool;
 mod read;
 mod rescue;
+mod seldom;
 mod sessions;
 mod settle;
 mod surroundings;
@@ -51,8 +52,12 @@ pub(super) struct PostgresStore {
     floors: std::sync::Arc<floor::Floors>,
     held: held::Held,
     wakes: broadcast::Sender<Hint>,
+    /// Who tells others, so that it does not listen to itself.
+    name: Uuid,
     /// What rescue leaves out.
     broken: Broken,
+    /// Rescue's looks for claims of sessions that are gone.
+    orphans: seldom::Seldom,
     folded: upkeep::Folded,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,

@@ -37,10 +37,10 @@ impl PostgresStore {
         check_session(&pool, options.pooler).await?;
         let clock = Arc::new(Clock::new(0));
         read_clock(&pool, &clock).await?;
-        let (wakes, _) = broadcast::channel(4_096);
+        let ((wakes, _), name) = (broadcast::channel(4_096), Uuid::new_v4());
         let mut tasks = vec![tokio::spawn(follow_clock(pool.clone(), clock.clone()))];
         if let Some(direct) = direct {
-            tasks.push(tokio::spawn(super::wake::listen(direct, wakes.clone())));
+            tasks.push(tokio::spawn(super::wake::listen(direct, name, wakes.clone())));
         } else {
             tracing::info!(
                 "servers behind the pooler find each other's jobs by polling; --database-direct-url lets them be told"
@@ -52,7 +52,9 @@ impl PostgresStore {
             floors: Arc::default(),
             held: super::held::Held::default(),
             wakes,
+            name,
             broken: Broken::default(),
+            orphans: super::seldom::Seldom::default(),
             folded: super::upkeep::Folded::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             tasks,

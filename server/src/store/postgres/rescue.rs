@@ -3,7 +3,7 @@
 //! Whatever cannot be rescued stands in nobody's way: a transaction that some row's data breaks is done again claim by
 //! claim, without the broken ones.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use jobqueue_shared::limits;
 use uuid::Uuid;
@@ -74,25 +74,31 @@ async fn time_out_claims(store: &PostgresStore, ids: &[Uuid], rescued: &mut Resc
     Ok(())
 }
 
-/// Sessions whose lease ran out; and, from the claims, sessions that are gone and yet hold something.
+/// Sessions whose lease ran out; and, where `$3`, from the claims, sessions that are gone and yet hold something. For those
+/// all claims are walked, the dead ones, too.
 const LOST_SESSIONS: &str = "
     SELECT lost.id, (SELECT coalesce(sum(octet_length(c.ids)), 0)::bigint / 16 FROM claims c WHERE c.session_id = lost.id) AS jobs
     FROM (
         SELECT s.id, s.expires_at AS since FROM sessions s WHERE s.ended_at IS NULL AND s.expires_at <= now_ms()
         UNION
         SELECT c.session_id, min(c.claimed_at) FROM claims c
-        WHERE c.id <> ALL($2) AND NOT EXISTS (SELECT FROM sessions s WHERE s.id = c.session_id AND s.ended_at IS NULL)
+        WHERE $3 AND c.id <> ALL($2) AND NOT EXISTS (SELECT FROM sessions s WHERE s.id = c.session_id AND s.ended_at IS NULL)
         GROUP BY c.session_id
     ) AS lost
     WHERE lost.id <> ALL($2)
     ORDER BY since LIMIT $1";
 
 async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
+    let (with_claims, began) = (store.orphans.is_due(), Instant::now());
     let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
         .bind(i64::from(limit))
         .bind(store.broken.left_out())
+        .bind(with_claims)
         .fetch_all(&store.pool)
         .await?;
+    if with_claims {
+        store.orphans.looked(began, !lost.is_empty());
+    }
     rescued.more |= lost.len() >= limit as usize;
     for ids in leaving::batches(lost, limit as usize) {
         if rescued.lost >= u64::from(limit) {

@@ -24,7 +24,7 @@ pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResu
         .iter()
         .map(|hint| match hint {
             Hint::Runnable(worker_id) => (RUNNABLE, worker_id.clone()),
-            Hint::Stopped(session_id) => (STOPPED, session_id.to_string()),
+            Hint::Stopped(session_id) => (STOPPED, format!("{session_id} {}", store.name)),
         })
         .unzip();
     sqlx::query("SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS t(channel, payload)")
@@ -35,25 +35,34 @@ pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResu
     Ok(())
 }
 
-/// `None` for what only a newer server understands.
-fn hint(channel: &str, payload: &str) -> Option<Hint> {
+/// `None` for what only a newer server understands, and for a stop that this one, `name`, has told of itself: the session
+/// has heard it, and would be told again. A look too many for jobs is no harm.
+fn hint(channel: &str, payload: &str, name: Uuid) -> Option<Hint> {
     match channel {
         RUNNABLE => Some(Hint::Runnable(payload.to_owned())),
-        STOPPED => Uuid::try_parse(payload).ok().map(Hint::Stopped),
+        STOPPED => {
+            let (session_id, teller) = payload.split_once(' ')?;
+            let session_id = Uuid::try_parse(session_id).ok()?;
+            (teller != name.to_string()).then_some(Hint::Stopped(session_id))
+        }
         _ => None,
     }
 }
 
-pub(super) async fn listen(options: PgConnectOptions, wakes: broadcast::Sender<Hint>) {
+pub(super) async fn listen(options: PgConnectOptions, name: Uuid, wakes: broadcast::Sender<Hint>) {
     loop {
-        if let Err(error) = listen_once(&options, &wakes).await {
+        if let Err(error) = listen_once(&options, name, &wakes).await {
             tracing::debug!(%error, "lost the connection that listens for other servers; polling serves until it is back");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<Hint>) -> Result<(), sqlx::Error> {
+async fn listen_once(
+    options: &PgConnectOptions,
+    name: Uuid,
+    wakes: &broadcast::Sender<Hint>,
+) -> Result<(), sqlx::Error> {
     let pool =
         PgPoolOptions::new().max_connections(1).acquire_timeout(CHECK_EVERY).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;
@@ -61,7 +70,7 @@ async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<Hint>
     loop {
         match tokio::time::timeout(CHECK_EVERY, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => {
-                if let Some(hint) = hint(notification.channel(), notification.payload()) {
+                if let Some(hint) = hint(notification.channel(), notification.payload(), name) {
                     // No receiver is no error: nobody waits.
                     let _ = wakes.send(hint);
                 }
@@ -77,5 +86,21 @@ async fn listen_once(options: &PgConnectOptions, wakes: &broadcast::Sender<Hint>
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_does_not_listen_to_its_own_stops_and_not_to_what_it_does_not_understand() {
+        let [own, other, session_id] = [1, 2, 3].map(Uuid::from_u128);
+        let heard = |channel, teller: &str| hint(channel, &format!("{session_id}{teller}"), own);
+        assert_eq!(heard(STOPPED, &format!(" {other}")), Some(Hint::Stopped(session_id)));
+        assert_eq!(heard(STOPPED, &format!(" {own}")), None);
+        assert_eq!(heard(STOPPED, ""), None);
+        assert_eq!(heard("jobqueue_news", &format!(" {other}")), None);
+        assert_eq!(hint(RUNNABLE, "a b", own), Some(Hint::Runnable("a b".to_owned())));
     }
 }

@@ -138,8 +138,7 @@ async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -
 }
 
 /// Nobody else writes: up to the last one, what is there is what was read.
-const DELETE_THROUGH: &str =
-    "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND (run_at, id) <= (?3, ?4)";
+const DELETE_THROUGH: &str = "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND (run_at, id) <= (?3, ?4)";
 
 async fn delete_through(tx: &mut Tx<'_>, worker_id: &str, taken: &[TakenRow]) -> StoreResult<()> {
     let Some(last) = taken.last() else { return Ok(()) };
@@ -152,7 +151,10 @@ async fn delete_through(tx: &mut Tx<'_>, worker_id: &str, taken: &[TakenRow]) ->
         .await?
         .rows_affected();
     if deleted != taken.len() as u64 {
-        return Err(StoreError::Defect(format!("{} jobs of {worker_id} were taken, and {deleted} deleted", taken.len())));
+        return Err(StoreError::Defect(format!(
+            "{} jobs of {worker_id} were taken, and {deleted} deleted",
+            taken.len()
+        )));
     }
     Ok(())
 }
