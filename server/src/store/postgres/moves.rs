@@ -37,21 +37,20 @@ pub(super) async fn cancel(store: &PostgresStore, ids: &[Uuid], reason: &str) ->
 }
 
 /// Found as a read finds them, and locked by where they are: nothing locks what comes of a UNION.
-const TAKE_PENDING: &str = "
+const TAKE_PENDING: &str = concat!(
+    "
     DELETE FROM ready WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM ready WHERE ctid = ANY(ARRAY(
             SELECT r.ctid FROM unnest($1::uuid[]) AS asked(id)
             CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $2 AND $3 LIMIT 1) AS j
-            CROSS JOIN LATERAL (
-                SELECT ctid FROM ready
-                WHERE ready.worker_id = j.worker_id AND ready.priority = j.priority AND ready.run_at = j.run_at AND ready.id = j.id
-                UNION ALL SELECT ctid FROM ready WHERE ready.id = j.id AND ready.facts IS NULL
-                LIMIT 1
-            ) AS r
+            CROSS JOIN LATERAL (",
+    read::ready_of!("ctid"),
+    ") AS r
         ))
         ORDER BY id FOR UPDATE
     ))
-    RETURNING worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler";
+    RETURNING worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler"
+);
 
 async fn cancel_pending(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
     let open = answers.open();

@@ -370,8 +370,7 @@ async fn replace(
 }
 
 /// In one statement, so that none is missed on its way from one to another. Dead letters that have had their time go
-/// when the pruner takes them; until then people see their facts. Of what waits an index is read as a whole: 10 million
-/// entries take a few seconds.
+/// when the pruner takes them; until then people see their facts. Of what waits an index is read as a whole.
 const NOT_DONE: &str = "
     SELECT ids FROM claims
     UNION ALL

@@ -13,10 +13,28 @@ use crate::store::{
     types::{AttemptRecord, History, JobRecord},
 };
 
+/// The row of job `j` in `ready`: one with facts has the key that `jobs` tells, the others are found by their ids.
+macro_rules! ready_of {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM ready
+        WHERE ready.worker_id = j.worker_id AND ready.priority = j.priority AND ready.run_at = j.run_at AND ready.id = j.id
+        UNION ALL SELECT ",
+            $columns,
+            " FROM ready WHERE ready.id = j.id AND ready.facts IS NULL
+        LIMIT 1"
+        )
+    };
+}
+pub(super) use ready_of;
+
 /// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
-/// jobs that the cheaper tables do not have; ready by the key that it has from the start, or has got since; done backwards from the job's id, no further than its rows reach. Claims are
+/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach. Claims are
 /// read once: few are open, but many may have been deleted that are not vacuumed yet.
-const GET: &str = "
+const GET: &str = concat!(
+    "
     WITH open AS MATERIALIZED (SELECT worker_id, session_id, claimed_at, ids, places FROM claims)
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
            j.attempt_timeout, j.idempotency_key,
@@ -34,12 +52,9 @@ const GET: &str = "
            p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
     FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $3 AND $4 LIMIT 1) AS j
-    LEFT JOIN LATERAL (
-        SELECT * FROM ready
-        WHERE ready.worker_id = j.worker_id AND ready.priority = j.priority AND ready.run_at = j.run_at AND ready.id = j.id
-        UNION ALL SELECT * FROM ready WHERE ready.id = j.id AND ready.facts IS NULL
-        LIMIT 1
-    ) AS r ON true
+    LEFT JOIN LATERAL (",
+    ready_of!("*"),
+    ") AS r ON true
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
     LEFT JOIN LATERAL (
@@ -55,7 +70,8 @@ const GET: &str = "
         ORDER BY done.first_id DESC LIMIT 1
     ) AS d ON true
     LEFT JOIN results o ON o.id = j.id
-    LEFT JOIN progress p ON p.id = j.id";
+    LEFT JOIN progress p ON p.id = j.id"
+);
 
 pub(super) async fn get(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.pool.acquire().await?;
