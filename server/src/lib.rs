@@ -187,12 +187,12 @@ fn start_background(
             Box::pin(async move { rescue::run_once(&*store, &wakes).await })
         }),
     );
-    let (it, wakes) = (Arc::clone(store), Arc::clone(&queue.wakes));
+    let it = Arc::clone(queue);
     spawn(
         every("poll", POLL_EVERY),
         Box::new(move || {
-            let (store, wakes) = (Arc::clone(&it), Arc::clone(&wakes));
-            Box::pin(async move { poll::run_once(&*store, &wakes).await })
+            let queue = Arc::clone(&it);
+            Box::pin(async move { poll::run_once(&queue).await })
         }),
     );
     let it = Arc::clone(store);

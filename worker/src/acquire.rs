@@ -46,6 +46,7 @@ async fn fill(core: &Core, session: &Session, jobs: &Arc<Jobs>, numbers: &Atomic
         let acquire_no = numbers.fetch_add(1, Ordering::Relaxed);
         let asked_at = Instant::now();
         let Some(reply) = ask(core, session, jobs, acquire_no, room.places()).await else { return };
+        room.answered(reply.jobs.len());
         session.stop_each(&reply.stop);
         // What has to stop ends the wait early, and is no reason to slow down.
         if !reply.jobs.is_empty() || !reply.stop.is_empty() || asked_at.elapsed() >= WAIT / 2 {

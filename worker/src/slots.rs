@@ -1,7 +1,8 @@
 //! How many jobs run at once, and how many more are held ready.
 //!
 //! Between two short jobs a worker would wait for the server. It therefore holds, beside those that run, as many as it
-//! is going to finish in the next moment. Of long jobs that is none: they are left to whoever is free.
+//! is going to finish in the next moment. Of long jobs that is none: they are left to whoever is free; and so are those
+//! that come one by one, for it asks for more than it can run only while the server gives all that it asks for.
 //! Those that are held run in the order in which the server hands jobs out: by priority, then by when they may run.
 
 use std::{
@@ -14,12 +15,15 @@ use std::{
 use jobqueue_shared::limits;
 use tokio::{sync::Notify, time::Instant};
 
-/// Jobs held ready are those that are finished in this time, at the present pace.
+/// Jobs held ready are those that are finished in this time, at the pace of a worker that is at work.
 const AHEAD: Duration = Duration::from_millis(50);
 /// But no more than this: three calls under way and a batch at hand.
 const AHEAD_MOST: usize = 4 * limits::JOBS_PER_ACQUIRE as usize;
-/// What happened this long ago counts half for the pace.
+/// After so much work what happened before counts half for the pace.
 const HALF_LIFE: Duration = Duration::from_millis(20);
+/// A worker that has nothing to do forgets half of its pace in this time. Among many it may wait longer for its jobs than
+/// it works on them.
+const HALF_LIFE_IDLE: Duration = Duration::from_millis(500);
 
 /// The slots of a worker, and the jobs `J` that wait for one.
 pub(crate) struct Slots<J>(Arc<Inner<J>>);
@@ -43,6 +47,9 @@ struct State<J> {
     wanted: Option<usize>,
     finished: u64,
     pace: Pace,
+    /// No more than this are held ready: four times what came when all came that was asked for, or half of what came
+    /// instead.
+    hoped: usize,
 }
 
 /// Whose turn it is: priority, when the job may run, and who came first.
@@ -88,7 +95,8 @@ impl<J> Slots<J> {
             held: 0,
             wanted: None,
             finished: 0,
-            pace: Pace { at: Instant::now(), finished: 0, a_second: 0.0 },
+            pace: Pace::new(Instant::now()),
+            hoped: 0,
         };
         Self(Arc::new(Inner { count, state: Mutex::new(state), room: Notify::new(), waits: Notify::new() }))
     }
@@ -118,6 +126,7 @@ impl<J> Slots<J> {
         let mut run = Vec::new();
         let mut state = self.state();
         let none_waited = state.waiting.is_empty();
+        state.pass(self.0.count);
         for job in jobs {
             if let Some(free) = state.free.checked_sub(1) {
                 state.free = free;
@@ -149,8 +158,20 @@ impl<J> Slots<J> {
 }
 
 impl<J> State<J> {
+    /// Whoever changes whether the worker is at work says so before.
+    fn pass(&mut self, count: usize) {
+        self.pace.pass(Instant::now(), (self.free < count).then_some(self.finished));
+    }
+
+    /// A slot becomes free.
+    fn end(&mut self, count: usize) {
+        self.pass(count);
+        self.free += 1;
+    }
+
     fn room(&mut self, count: usize, least: usize) -> Option<usize> {
-        let ahead = self.pace.ahead(Instant::now(), self.finished);
+        self.pass(count);
+        let ahead = self.pace.ahead().min(self.hoped);
         let most = (count + ahead).min(limits::JOBS_PER_SESSION as usize);
         let free = most.saturating_sub(self.held);
         let least = (ahead / 2).min(limits::JOBS_PER_ACQUIRE as usize).max(least);
@@ -169,6 +190,13 @@ impl<J> State<J> {
 impl<J> Room<J> {
     pub(crate) fn places(&self) -> usize {
         self.places
+    }
+
+    /// So many came of those that were asked for.
+    pub(crate) fn answered(&self, came: usize) {
+        let mut state = self.slots.state();
+        state.hoped =
+            if came >= self.places { (4 * state.hoped.max(came)).min(AHEAD_MOST) } else { state.hoped.min(came / 2) };
     }
 
     /// One of them.
@@ -210,7 +238,7 @@ impl<J> Slot<J> {
         state.finished += 1;
         let next = state.waiting.pop_first().map(|(_, (_, job))| job);
         if next.is_none() {
-            state.free += 1;
+            state.end(self.slots.0.count);
             self.free = true;
         }
         next
@@ -220,28 +248,47 @@ impl<J> Slot<J> {
 impl<J> Drop for Slot<J> {
     fn drop(&mut self) {
         if !self.free {
-            self.slots.state().free += 1;
+            self.slots.state().end(self.slots.0.count);
         }
     }
 }
 
-/// How many jobs a worker finishes a second, lately.
+/// How many jobs a worker finishes in a second of work: the mean, in which what happened lately counts most.
 struct Pace {
     at: Instant,
     finished: u64,
-    a_second: f64,
+    sum: f64,
+    weight: f64,
 }
 
 impl Pace {
-    /// How many jobs to hold ready, when so many are finished in all.
-    fn ahead(&mut self, now: Instant, finished: u64) -> usize {
+    fn new(at: Instant) -> Self {
+        Self { at, finished: 0, sum: 0.0, weight: 0.0 }
+    }
+
+    /// Until now the worker was at work and has finished so many in all, or had nothing to do.
+    fn pass(&mut self, now: Instant, finished: Option<u64>) {
         let time = now.saturating_duration_since(self.at).as_secs_f64();
-        if time >= 0.001 {
-            let weight = 1.0 - 0.5_f64.powf(time / HALF_LIFE.as_secs_f64());
-            self.a_second += weight * (finished.saturating_sub(self.finished) as f64 / time - self.a_second);
-            (self.at, self.finished) = (now, finished);
+        if time == 0.0 {
+            return;
         }
-        ((self.a_second * AHEAD.as_secs_f64()).round() as usize).min(AHEAD_MOST)
+        let left = |half_life: Duration| 0.5_f64.powf(time / half_life.as_secs_f64());
+        if let Some(finished) = finished {
+            let rate = finished.saturating_sub(self.finished) as f64 / time;
+            let left = left(HALF_LIFE);
+            self.sum = self.sum * left + rate * (1.0 - left);
+            self.weight = self.weight * left + 1.0 - left;
+            self.finished = finished;
+        } else {
+            self.sum *= left(HALF_LIFE_IDLE);
+        }
+        self.at = now;
+    }
+
+    /// How many jobs to hold ready.
+    fn ahead(&self) -> usize {
+        let a_second = if self.weight > 0.0 { self.sum / self.weight } else { 0.0 };
+        ((a_second * AHEAD.as_secs_f64()).round() as usize).min(AHEAD_MOST)
     }
 }
 
@@ -346,30 +393,72 @@ mod tests {
     #[test]
     fn short_jobs_are_held_ready_and_long_ones_are_not() {
         let begun = Instant::now();
-        let after = |finished: u64, ms: u64| {
-            let mut pace = Pace { at: begun, finished: 0, a_second: 0.0 };
-            pace.ahead(begun + Duration::from_millis(ms), finished)
+        let after = |finished, time| {
+            let mut pace = Pace::new(begun);
+            pace.pass(begun + time, Some(finished));
+            pace
         };
-        assert_eq!(after(1, 1_000), 0);
-        assert_eq!(after(1_000, 1_000), 50);
-        assert_eq!(after(10_000_000, 1_000), AHEAD_MOST);
-        // A pace that is over is soon forgotten.
-        let mut pace = Pace { at: begun, finished: 0, a_second: 10_000.0 };
-        assert_eq!(pace.ahead(begun + Duration::from_secs(1), 0), 0);
+        let second = Duration::from_secs(1);
+        assert_eq!(after(1, second).ahead(), 0);
+        assert_eq!(after(1_000, second).ahead(), 50);
+        assert_eq!(after(1, second / 1_000).ahead(), 50, "one is enough to know");
+        assert_eq!(after(10_000_000, second).ahead(), AHEAD_MOST);
+        // When jobs get long it is soon forgotten that they were short; less soon while there are none.
+        let mut busy = after(10_000, second);
+        busy.pass(begun + second + 10 * HALF_LIFE, Some(10_000));
+        assert_eq!(busy.ahead(), 0);
+        let mut idle = after(10_000, second);
+        idle.pass(begun + second + HALF_LIFE_IDLE, None);
+        assert_eq!(idle.ahead(), 250);
+        // Bit by bit is no different from at once.
+        let mut steps = Pace::new(begun);
+        (1..=1_000).for_each(|n| steps.pass(begun + n * second / 1_000, Some(u64::from(n))));
+        assert_eq!(steps.ahead(), 50);
+    }
+
+    /// The jobs of one slot, no longer than a blink, that come as soon as they are asked for.
+    #[tokio::test(start_paused = true)]
+    async fn one_slot_holds_more_and_more_while_all_comes_that_it_asks_for() {
+        let slots = Slots::new(1);
+        let mut asked = Vec::new();
+        for came in [usize::MAX; 5].into_iter().chain([6, 1, 0]) {
+            let mut room = slots.room(1).await;
+            asked.push(room.places());
+            let came = came.min(room.places());
+            room.answered(came);
+            let places: Vec<_> = std::iter::from_fn(|| room.one()).take(came).collect();
+            drop(room);
+            for (mut slot, _) in slots.take((0..came).map(|_| any_job()).collect()) {
+                loop {
+                    tokio::time::advance(Duration::from_micros(50)).await;
+                    if slot.next().is_none() {
+                        break;
+                    }
+                }
+            }
+            drop(places);
+            // The server is busy with others.
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(asked[..5], [1, 5, 21, 85, 341]);
+        // 20,000 a second at work, half forgotten in half a second.
+        assert!((700..1_000).contains(&asked[5]), "{asked:?}");
+        assert_eq!(asked[6..], [4, 1]);
     }
 
     proptest! {
         #[test]
         fn what_is_held_ready_is_bounded_whatever_the_clock_says(
-            steps in prop::collection::vec((0_u64..3_000, 0_u64..100_000), 1..50),
+            steps in prop::collection::vec((0_u64..3_000_000, 0_u64..100_000, any::<bool>()), 1..50),
         ) {
             let (mut now, mut finished) = (Instant::now(), 0);
-            let mut pace = Pace { at: now, finished, a_second: 0.0 };
-            for (ms, more) in steps {
-                now += Duration::from_millis(ms);
+            let mut pace = Pace::new(now);
+            for (us, more, busy) in steps {
+                now += Duration::from_micros(us);
                 finished += more;
-                prop_assert!(pace.ahead(now, finished) <= AHEAD_MOST);
-                prop_assert!(pace.a_second.is_finite() && pace.a_second >= 0.0);
+                pace.pass(now, busy.then_some(finished));
+                prop_assert!(pace.ahead() <= AHEAD_MOST);
+                prop_assert!(pace.sum.is_finite() && pace.sum >= 0.0 && pace.weight <= 1.0 + f64::EPSILON);
             }
         }
     }

@@ -104,6 +104,11 @@ impl Queue {
         }
     }
 
+    /// The worker_ids of calls that wait for jobs. Those that look just now are not among them.
+    pub fn waited_for(&self) -> Vec<String> {
+        self.waiting.worker_ids()
+    }
+
     /// Nothing when that fails: the heartbeat says it again, and jobs that were found must reach their worker.
     async fn stops(&self, session_id: Uuid) -> Vec<Stopped> {
         self.store.stops(session_id).await.unwrap_or_default()

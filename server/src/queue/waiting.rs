@@ -54,6 +54,10 @@ impl Waiting {
         Place { waiting: Arc::clone(self), worker_id: worker_id.to_owned(), id, handed: Some(handed) }
     }
 
+    pub(super) fn worker_ids(&self) -> Vec<String> {
+        self.calls().by_worker_id.keys().cloned().collect()
+    }
+
     /// Offers the jobs of these units that can run at once: by priority, spread over the calls that wait.
     pub(super) fn engage(&self, units: &[Unit]) -> Vec<Engaged> {
         let mut calls = self.calls();
@@ -182,7 +186,7 @@ mod tests {
         assert_eq!(offers(&engaged), [(1, vec![(1, 0), (0, 0)]), (2, vec![(1, 1)])]);
         assert!(engaged.iter().all(|it| it.offer.acquire_no == 7 && it.offer.worker_id == "w"));
         assert!(waiting.engage(&units).is_empty(), "a call is offered jobs once");
-        assert_eq!(waiting.calls().by_worker_id.keys().collect::<Vec<_>>(), ["v"]);
+        assert_eq!(waiting.worker_ids(), ["v"]);
     }
 
     #[test]

@@ -102,11 +102,6 @@ impl Wakes {
         }
     }
 
-    /// The worker_ids whose jobs somebody waits for.
-    pub fn waited_for(&self) -> Vec<String> {
-        lock(&self.listeners).keys().cloned().collect()
-    }
-
     fn wake_all(&self) {
         for notify in lock(&self.listeners).values() {
             notify.notify_waiters();
