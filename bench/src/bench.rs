@@ -105,6 +105,16 @@ impl Bench {
         }
     }
 
+    /// A server on an empty database that shares nothing with others: in PostgreSQL, a cluster of its own.
+    pub async fn apart(&self, store: Store) -> Result<(Database, Server)> {
+        let database = match store {
+            Store::Sqlite => Database::in_file()?,
+            Store::Postgres => Database::in_cluster(&Arc::new(Postgres::start().await?))?,
+        };
+        let server = Server::start(&database, &[]).await?;
+        Ok((database, server))
+    }
+
     /// A server on an empty database.
     pub async fn fresh(&self, store: Store) -> Result<(Database, Server)> {
         let database = self.database(store).await?;

@@ -80,12 +80,8 @@ impl From<&Vec<f64>> for Cell {
 }
 
 impl Table {
-    pub fn new(title: impl Into<String>, columns: &[&str]) -> Self {
-        Self {
-            title: title.into(),
-            columns: columns.iter().map(|&column| column.to_owned()).collect(),
-            rows: Vec::new(),
-        }
+    pub fn new<C: Into<String> + Clone>(title: impl Into<String>, columns: &[C]) -> Self {
+        Self { title: title.into(), columns: columns.iter().cloned().map(Into::into).collect(), rows: Vec::new() }
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {

@@ -10,9 +10,10 @@ use jobqueue_shared::proto::v1::{
 
 use crate::{
     api::Api,
-    bench::{Bench, WORKER_ID, drain, one_worker, paced, preload, progress, warm_up},
-    report::{Cell, Report, Table},
-    stats::{Percentiles, Times, median},
+    bench::{Bench, WORKER_ID, drain, one_worker, preload, progress, warm_up},
+    beside,
+    report::{Report, Table},
+    stats::{Percentiles, Times},
     work::{self, Handlers},
 };
 
@@ -22,9 +23,10 @@ const LEVELS: &[u64] = &[0, 1_000_000, 10_000_000];
 /// Jobs of a drain.
 const DRAINED_QUICK: u64 = 100_000;
 const DRAINED: u64 = 200_000;
-const RATE: f64 = 100.0;
+const ROUNDS_QUICK: usize = 1;
+const ROUNDS: usize = 5;
 const SECONDS_QUICK: f64 = 5.0;
-const SECONDS: f64 = 30.0;
+const SECONDS: f64 = 15.0;
 /// Of each call of the dashboard.
 const CALLS_QUICK: usize = 50;
 const CALLS: usize = 300;
@@ -36,7 +38,7 @@ const PORTION: u64 = 500_000;
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut report = bench.report("history");
-    let columns = ["store", "finished jobs", "drain, jobs/s", "of empty", "p50 ms at 100/s", "of empty", "p99 ms"];
+    let columns = [vec!["store".to_owned(), "finished jobs".to_owned()], beside::columns("an empty queue")].concat();
     let mut speed = Table::new("Working", &columns);
     let mut pages =
         Table::new("What the dashboard asks for", &["store", "finished jobs", "call", "p50 ms", "p95 ms", "max ms"]);
@@ -46,30 +48,17 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
         warm_up(endpoint).await?;
         let api = Api::connect(endpoint).await?;
         others(&api, endpoint).await?;
-        let mut empty: Option<(f64, f64)> = None;
         let levels = bench.pick(LEVELS_QUICK, LEVELS);
         for &level in levels {
             fill(&api, endpoint, level).await?;
             progress(&format!("{}: with {level} finished jobs", store.name()));
-            let (mut drains, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
-            for _ in 0..bench.repeats() {
-                preload(endpoint, bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
-                drains.push(drain(endpoint, one_worker(endpoint)).await?.rate());
-                let paced = paced(endpoint, RATE, bench.pick(SECONDS_QUICK, SECONDS)).await?;
-                p50.push(paced.start.p50);
-                p99.push(paced.start.p99);
-            }
-            let (drained, started) = (median(&drains), median(&p50));
-            let (empty_drained, empty_started) = *empty.get_or_insert((drained, started));
-            speed.row([
-                store.name().into(),
-                (level as f64).into(),
-                (&drains).into(),
-                Cell::share(drained, Some(empty_drained)),
-                (&p50).into(),
-                Cell::share(started, Some(empty_started)),
-                (&p99).into(),
-            ]);
+            let (_beside, empty) = bench.apart(store).await?;
+            warm_up(&empty.endpoint).await?;
+            let (rounds, jobs) = (bench.pick(ROUNDS_QUICK, ROUNDS), bench.pick(DRAINED_QUICK, DRAINED));
+            let speeds =
+                beside::measure([endpoint, &empty.endpoint], rounds, jobs, bench.pick(SECONDS_QUICK, SECONDS)).await?;
+            empty.stop().await?;
+            speed.row([store.name().into(), (level as f64).into()].into_iter().chain(beside::cells(&speeds)));
             for (call, times) in dashboard(bench, &api).await? {
                 report.figures.insert(format!("history.{}.{level}.{call}.p95", store.name()), times.p95);
                 pages.row([
@@ -86,6 +75,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     }
     report.tables.extend([speed, pages]);
     report.notes.push("finished jobs: those made before; the drains that are measured add to them".to_owned());
+    report.notes.push("the empty queue is new for each row, in a cluster of its own, and measured in turns".to_owned());
     Ok(report)
 }
 

@@ -6,11 +6,11 @@ use anyhow::Result;
 use sqlx::{Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
-    bench::{Bench, WORKER_ID, drain, one_worker, paced, preload, progress, warm_up},
+    bench::{Bench, WORKER_ID, progress, warm_up},
+    beside,
     child::{Child, Role},
     report::{Cell, Report, Table},
-    server::{Database, Server, Store},
-    stats::median,
+    server::{Database, Store},
     submit::{self, Amount, Submitted},
     work::{self, Handled},
 };
@@ -25,108 +25,65 @@ const CALLERS: usize = 16;
 const DRAINED_QUICK: u64 = 100_000;
 const DRAINED: u64 = 200_000;
 /// Also in a quick run: autovacuum, which passes over what is dead once a minute, may fall into one of them.
-const DRAINS: usize = 3;
-const RATE: f64 = 100.0;
+const ROUNDS: usize = 3;
 const SECONDS_QUICK: f64 = 5.0;
 const SECONDS: f64 = 30.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pin {
-    None,
     ReadOnly,
     WithTransactionId,
 }
 
 /// Open for as long as it lives.
 enum Held {
-    None,
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut report = bench.report("pinned");
-    let columns = [
-        "store",
-        "snapshot",
-        "held s",
-        "jobs meanwhile",
-        "dead rows",
-        "drain, jobs/s",
-        "of none",
-        "p50 ms at 100/s",
-        "of none",
-        "p99 ms",
-    ];
-    let mut table = Table::new("", &columns);
+    let before = ["store", "snapshot", "held s", "jobs meanwhile", "dead rows"].map(str::to_owned).to_vec();
+    let mut table = Table::new("", &[before, beside::columns("without")].concat());
     for &store in &bench.stores {
-        let pins: &[Pin] = match store {
-            Store::Postgres => &[Pin::None, Pin::ReadOnly, Pin::WithTransactionId],
-            Store::Sqlite => &[Pin::None, Pin::ReadOnly],
+        let (pins, time): (&[Pin], _) = match store {
+            Store::Postgres => (&[Pin::ReadOnly, Pin::WithTransactionId], bench.pick(PIN_QUICK, PIN)),
+            Store::Sqlite => (&[Pin::ReadOnly], bench.pick(PIN_SQLITE_QUICK, PIN_SQLITE)),
         };
-        let mut none: Option<(f64, f64)> = None;
+        progress(&format!("{}: no snapshot, {time} s", store.name()));
+        let (_beside, without) = bench.apart(store).await?;
+        warm_up(&without.endpoint).await?;
+        churn(&without.endpoint, time).await?;
         for &pin in pins {
-            let time = match store {
-                Store::Postgres => bench.pick(PIN_QUICK, PIN),
-                Store::Sqlite => bench.pick(PIN_SQLITE_QUICK, PIN_SQLITE),
-            };
             progress(&format!("{}: {}, {time} s", store.name(), pin.name()));
             let (database, server) = bench.fresh(store).await?;
-            let once = once(bench, &database, &server, pin, time).await?;
+            warm_up(&server.endpoint).await?;
+            let held = pin.hold(&database).await?;
+            let since = Instant::now();
+            let churned = churn(&server.endpoint, time).await?;
+            let jobs = bench.pick(DRAINED_QUICK, DRAINED);
+            let seconds = bench.pick(SECONDS_QUICK, SECONDS);
+            let speeds = beside::measure([&server.endpoint, &without.endpoint], ROUNDS, jobs, seconds).await?;
+            let dead = match database.cluster() {
+                Some(cluster) => Cell::from(cluster.counters(&database.url).await?.dead),
+                None => "".into(),
+            };
+            let held_for = since.elapsed().as_secs_f64();
+            held.release().await?;
             server.stop().await?;
-            let (drained, started) = (median(&once.drains), median(&once.p50));
-            let (unpinned, soon) = *none.get_or_insert((drained, started));
-            report.figures.insert(format!("pinned.{}.{}.drain", store.name(), pin.name()), drained);
-            table.row([
-                store.name().into(),
-                pin.name().into(),
-                once.held.into(),
-                once.churned.into(),
-                once.dead.map_or_else(|| "".into(), Cell::from),
-                (&once.drains).into(),
-                Cell::share(drained, Some(unpinned)),
-                (&once.p50).into(),
-                Cell::share(started, Some(soon)),
-                (&once.p99).into(),
-            ]);
+            report.figures.insert(format!("pinned.{}.{}.drain", store.name(), pin.name()), speeds[0].drained());
+            let first = [store.name().into(), pin.name().into(), held_for.into(), (churned as f64).into(), dead];
+            table.row(first.into_iter().chain(beside::cells(&speeds)));
         }
+        without.stop().await?;
     }
     report.tables.push(table);
     report.notes.push(format!("meanwhile {CALLERS} submitters and one worker process are at work as fast as they go"));
+    report.notes.push(
+        "without: a queue that has been at work as long, in a cluster of its own, measured in turns with the other"
+            .to_owned(),
+    );
     Ok(report)
-}
-
-struct Once {
-    /// Seconds from taking the snapshot to the end of the last measurement; 0 without one.
-    held: f64,
-    churned: f64,
-    dead: Option<f64>,
-    drains: Vec<f64>,
-    p50: Vec<f64>,
-    p99: Vec<f64>,
-}
-
-async fn once(bench: &Bench, database: &Database, server: &Server, pin: Pin, time: f64) -> Result<Once> {
-    let endpoint = server.endpoint.as_str();
-    warm_up(endpoint).await?;
-    let held = pin.hold(database).await?;
-    let since = Instant::now();
-    let churned = churn(endpoint, time).await?;
-    let (mut drains, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..DRAINS {
-        preload(endpoint, bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
-        drains.push(drain(endpoint, one_worker(endpoint)).await?.rate());
-        let paced = paced(endpoint, RATE, bench.pick(SECONDS_QUICK, SECONDS)).await?;
-        p50.push(paced.start.p50);
-        p99.push(paced.start.p99);
-    }
-    let dead = match database.cluster() {
-        Some(cluster) => Some(cluster.counters(&database.url).await?.dead),
-        None => None,
-    };
-    let held_for = if pin == Pin::None { 0.0 } else { since.elapsed().as_secs_f64() };
-    held.release().await?;
-    Ok(Once { held: held_for, churned: churned as f64, dead, drains, p50, p99 })
 }
 
 /// Submits and works at once for so many seconds, until all is done; returns how many jobs that were.
@@ -147,7 +104,6 @@ async fn churn(endpoint: &str, seconds: f64) -> Result<u64> {
 impl Pin {
     fn name(self) -> &'static str {
         match self {
-            Self::None => "none",
             Self::ReadOnly => "read-only",
             Self::WithTransactionId => "with a transaction id",
         }
@@ -155,9 +111,6 @@ impl Pin {
 
     /// Takes a snapshot on a connection of its own.
     async fn hold(self, database: &Database) -> Result<Held> {
-        if self == Self::None {
-            return Ok(Held::None);
-        }
         if database.cluster().is_none() {
             let file = database.url.trim_start_matches("sqlite://");
             let options = SqliteConnectOptions::new().filename(file).read_only(true);
@@ -178,7 +131,6 @@ impl Pin {
 impl Held {
     async fn release(self) -> Result<()> {
         match self {
-            Self::None => {}
             Self::Postgres(connection) => connection.close().await?,
             Self::Sqlite(connection) => connection.close().await?,
         }

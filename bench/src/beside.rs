@@ -1,0 +1,70 @@
+//! How fast a queue is, beside another in the same minutes: a machine's speed changes more within an hour than what is
+//! looked for.
+
+use anyhow::Result;
+
+use crate::{
+    bench::{drain, one_worker, paced, preload},
+    report::Cell,
+    stats::median,
+};
+
+/// Jobs a second, of the latencies.
+pub const RATE: f64 = 100.0;
+
+#[derive(Clone, Debug, Default)]
+pub struct Speed {
+    drains: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+/// One of each, and in turns.
+pub async fn measure(endpoints: [&str; 2], rounds: usize, jobs: u64, seconds: f64) -> Result<[Speed; 2]> {
+    let mut speeds = [Speed::default(), Speed::default()];
+    for _ in 0..rounds {
+        for (endpoint, speed) in endpoints.iter().zip(&mut speeds) {
+            preload(endpoint, jobs, |_| {}).await?;
+            speed.drains.push(drain(endpoint, one_worker(endpoint)).await?.rate());
+        }
+        for (endpoint, speed) in endpoints.iter().zip(&mut speeds) {
+            let paced = paced(endpoint, RATE, seconds).await?;
+            speed.p50.push(paced.start.p50);
+            speed.p99.push(paced.start.p99);
+        }
+    }
+    Ok(speeds)
+}
+
+/// What [`cells`] fills: `other` is what the queue is compared with.
+pub fn columns(other: &str) -> Vec<String> {
+    vec![
+        "drain, jobs/s".to_owned(),
+        other.to_owned(),
+        "of that".to_owned(),
+        format!("p50 ms at {RATE}/s"),
+        other.to_owned(),
+        "of that".to_owned(),
+        "p99 ms".to_owned(),
+    ]
+}
+
+pub fn cells([one, other]: &[Speed; 2]) -> Vec<Cell> {
+    let share = |a: &[f64], b: &[f64]| Cell::share(median(a), Some(median(b)));
+    vec![
+        (&one.drains).into(),
+        (&other.drains).into(),
+        share(&one.drains, &other.drains),
+        (&one.p50).into(),
+        (&other.p50).into(),
+        share(&one.p50, &other.p50),
+        (&one.p99).into(),
+    ]
+}
+
+impl Speed {
+    /// Jobs a second, in the median.
+    pub fn drained(&self) -> f64 {
+        median(&self.drains)
+    }
+}
