@@ -176,26 +176,88 @@ async fn a_pause_is_answered_when_the_acquires_under_way_have_ended() {
     bed.close().await;
 }
 
-/// Behind what is folded the next turns do not look, but some do.
+/// The mark from which deltas are read does not pass what may still come.
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_that_commit_late_are_folded_too() {
+async fn counts_that_commit_late_are_seen_and_folded_too() {
     let bed = bed().await;
+    let second = bed.second_store().await;
+    bed.submit(job("w")).await;
     let mut late = PgConnection::connect(bed.database.url()).await.unwrap();
     sqlx::raw_sql(
         "BEGIN; INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
                                     completed, died, retried)
-         SELECT 'w', 0, 0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM unnest(ARRAY[1, -1]) AS t(n)",
+         SELECT 'w', 0, 0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM unnest(ARRAY[5, -2]) AS t(n)",
     )
     .execute(&mut late)
     .await
     .unwrap();
-    bed.submit(job("w")).await;
-    assert_eq!(bed.store.fold(100).await.unwrap(), 1);
+    for n in 2..8 {
+        bed.submit(job("w")).await;
+        let store = if n % 2 == 0 { &bed.store } else { &second };
+        assert!(store.fold(100).await.unwrap() > 0);
+        assert_eq!(bed.counts("w").await.pending, n);
+    }
     sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
-    eventually("they are folded", async || (bed.store.fold(100).await.unwrap() == 2).then_some(())).await;
-    assert_eq!(bed.number("SELECT count(*) FROM deltas").await, 0);
+    assert_eq!(bed.counts("w").await.pending, 10);
+    assert_eq!(bed.store.fold(100).await.unwrap(), 2);
+    assert_eq!(bed.counts("w").await.pending, 10);
+    sqlx::raw_sql("UPDATE counters SET first = first - 3").execute(&mut late).await.unwrap();
     bed.check().await;
     late.close().await.unwrap();
+    bed.close().await;
+}
+
+/// What was counted stays in the table as long as somebody holds a snapshot of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_are_read_and_folded_without_walking_what_is_dead() {
+    let bed = bed().await;
+    let mut connection = bed.postgres().await;
+    let mut snapshot = bed.postgres().await;
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM deltas").execute(&mut snapshot).await.unwrap();
+    sqlx::raw_sql(
+        "ALTER TABLE deltas SET (autovacuum_enabled = off);
+         INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+                             completed, died, retried)
+         SELECT 'w', 0, 0, n % 2 * 2 - 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 100000) AS t(n)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    while bed.store.fold(50_000).await.unwrap() > 0 {}
+    // Each is a turn that may set the mark.
+    for _ in 0..2 {
+        bed.submit(job("w")).await;
+        bed.store.fold(100).await.unwrap();
+    }
+    assert_eq!(bed.number("SELECT count(*) FROM deltas").await, 0);
+    assert!(bed.number("SELECT up_to FROM deltas_folded").await >= 100_000);
+    let bed = bed.reopened().await;
+    let mut read = async || -> i64 {
+        sqlx::query_scalar(
+            "SELECT (SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes WHERE relname = 'deltas')
+                  + (SELECT heap_blks_hit + heap_blks_read FROM pg_statio_user_tables WHERE relname = 'deltas')",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+    };
+    let before = read().await;
+    for _ in 0..3 {
+        bed.submit(job("w")).await;
+        bed.counts("w").await;
+        bed.store.throughput(None, 0).await.unwrap();
+        bed.store.fold(100).await.unwrap();
+    }
+    assert_eq!(bed.counts("w").await.pending, 5);
+    let bed = bed.reopened().await;
+    let blocks = eventually("the database has counted what was read", async || {
+        let blocks = read().await - before;
+        (blocks > 0).then_some(blocks)
+    })
+    .await;
+    assert!(blocks < 300, "{blocks} blocks were read");
+    sqlx::raw_sql("COMMIT").execute(&mut snapshot).await.unwrap();
+    bed.check().await;
     bed.close().await;
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreRe
     // second would skip what the first has locked, say that there is nothing, and what the first took were stranded.
     let mut tx = store.begin_acquire(request).await?;
     let taking = store.held.take(request.session_id, request.max_jobs);
-    let start = store.floors.start(request.worker_id.as_deref());
+    let start = store.floors.start(request.worker_id.as_deref(), store.clock.now_ms());
     let first = take_ready(&mut tx, request, &start, &taking, &[]).await?;
     let Some((mut session, mut taken)) = first else { return Ok(Acquired::NoSession) };
     if session.repeated {
@@ -202,7 +202,8 @@ const RUNNABLE: &str = "
     WHERE NOT EXISTS (SELECT FROM worker_ids p WHERE p.worker_id = w.worker_id)";
 
 pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> StoreResult<Vec<String>> {
-    let keys: Vec<_> = worker_ids.iter().flat_map(|worker_id| store.floors.just_below(worker_id)).collect();
+    let now = store.clock.now_ms();
+    let keys: Vec<_> = worker_ids.iter().flat_map(|worker_id| store.floors.just_below(worker_id, now)).collect();
     Ok(sqlx::query_scalar(RUNNABLE)
         .bind(worker_ids)
         .bind(keys.iter().map(|(run_at, _)| *run_at).collect::<Vec<_>>())

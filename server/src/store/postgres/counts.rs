@@ -56,8 +56,8 @@ pub(super) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64)
 }
 
 /// Counters and what is not yet folded into them, in one statement and so at one moment. A worker_id is listed
-/// while it has jobs or live sessions, or is paused. The oldest runnable is looked for from the floors: what
-/// is dead behind an old snapshot is walked neither here nor by acquires.
+/// while it has jobs or live sessions, or is paused. Deltas are read from the mark on, and the oldest runnable is looked
+/// for from the floors: what is dead behind an old snapshot is walked neither here nor by acquires.
 const COUNTS: &str = "
     WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
         SELECT all_counts.worker_id,
@@ -69,6 +69,7 @@ const COUNTS: &str = "
             SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters
             UNION ALL
             SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM deltas
+            WHERE id > (SELECT up_to FROM deltas_folded)
         ) AS all_counts, clock
         GROUP BY all_counts.worker_id
     ), live AS (
@@ -97,7 +98,7 @@ const COUNTS: &str = "
     ORDER BY worker_id COLLATE \"C\"";
 
 pub(super) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCounts>> {
-    let (worker_ids, floors): (Vec<_>, Vec<_>) = store.floors.all().into_iter().unzip();
+    let (worker_ids, floors): (Vec<_>, Vec<_>) = store.floors.all(store.clock.now_ms()).into_iter().unzip();
     let rows: Vec<CountRow> = sqlx::query_as(COUNTS)
         .bind(worker_ids)
         .bind(floors.iter().flatten().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
@@ -113,7 +114,8 @@ const THROUGHPUT: &str = "
     FROM (
         SELECT minute, worker_id, submitted, completed, died, retried FROM series WHERE minute >= $2
         UNION ALL
-        SELECT minute, worker_id, submitted, completed, died, retried FROM deltas WHERE minute >= $2
+        SELECT minute, worker_id, submitted, completed, died, retried FROM deltas
+        WHERE id > (SELECT up_to FROM deltas_folded) AND minute >= $2
     ) AS all_minutes
     WHERE $1::text IS NULL OR worker_id = $1
     GROUP BY minute

@@ -19,8 +19,9 @@ use crate::store::{rows::TakenRow, writes::ReadyRow};
 pub(super) const PRIORITIES: usize = jobqueue_shared::limits::PRIORITY_LOWEST as usize + 1;
 /// Below every row.
 const BOTTOM: Key = (i64::MIN, Uuid::nil());
-/// How far below its floors a short answer looks: what other servers and long transactions put there lately.
-const LOOK_BELOW_MS: i64 = 10_000;
+/// So long after its time a row may still come: other servers and long transactions put it there. A short answer looks
+/// below its floors for what is due since then.
+const LATE_MS: i64 = 10_000;
 /// Where no more than this was taken in that time, every look begins so far below: two looks would cost more.
 const FEW: usize = 1_000;
 const EXPIRES: Duration = Duration::from_secs(1);
@@ -43,17 +44,25 @@ pub(super) struct Start {
     pub expired: bool,
     generation: u64,
     began: Instant,
+    /// The database's milliseconds.
+    now: i64,
 }
 
 impl Start {
     /// The same, further down; `None` when it began there or at the bottom.
     pub(super) fn below(&self) -> Option<Self> {
-        (!self.full && !self.low).then(|| Self { keys: self.keys.map(below), low: true, ..*self })
+        (!self.full && !self.low).then(|| Self { keys: below(self.keys, self.now), low: true, ..*self })
     }
 }
 
-fn below((run_at, _): Key) -> Key {
-    (run_at.saturating_sub(LOOK_BELOW_MS), Uuid::nil())
+/// At most so far below the floors: what was taken some time before a worker_id had nothing to do is not walked again.
+fn below(keys: [Key; PRIORITIES], now: i64) -> [Key; PRIORITIES] {
+    let late = now.saturating_sub(LATE_MS);
+    keys.map(
+        |(run_at, id)| {
+            if run_at < late { (run_at, id) } else { (late.max(run_at.saturating_sub(LATE_MS)), Uuid::nil()) }
+        },
+    )
 }
 
 struct Floor {
@@ -75,9 +84,13 @@ impl Floor {
         lately + before <= FEW
     }
 
+    fn low_if_quiet(&self, now: i64) -> [Key; PRIORITIES] {
+        if self.is_quiet() { below(self.keys, now) } else { self.keys }
+    }
+
     fn count(&mut self, now: Instant, taken: usize) {
         let (since, lately, before) = &mut self.taken;
-        let windows = now.duration_since(*since).as_millis() / LOOK_BELOW_MS as u128;
+        let windows = now.duration_since(*since).as_millis() / LATE_MS as u128;
         if windows > 0 {
             (*since, *before) = (now, if windows == 1 { *lately } else { 0 });
             *lately = 0;
@@ -99,11 +112,19 @@ pub(super) struct Floors(Mutex<HashMap<String, Floor>>);
 
 impl Floors {
     /// `None`: whose jobs are looked for is not known yet.
-    pub(super) fn start(&self, worker_id: Option<&str>) -> Start {
+    pub(super) fn start(&self, worker_id: Option<&str>, now: i64) -> Start {
         let mut floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         let Some(floor) = worker_id.and_then(|worker_id| floors.get_mut(worker_id)) else {
-            return Start { keys: [BOTTOM; PRIORITIES], full: true, low: false, expired: false, generation: 0, began };
+            return Start {
+                keys: [BOTTOM; PRIORITIES],
+                full: true,
+                low: false,
+                expired: false,
+                generation: 0,
+                began,
+                now,
+            };
         };
         let (looked, took) = floor.looked;
         let expired = began.duration_since(looked) >= EXPIRES.max(took * LOOK_SHARE);
@@ -113,8 +134,8 @@ impl Floors {
         floor.count(began, 0);
         let (at, took) = floor.looked_below;
         let low = floor.is_quiet() || began.duration_since(at) < took * LOOK_SHARE;
-        let keys = if floor.is_quiet() { floor.keys.map(below) } else { floor.keys };
-        Start { keys, full: false, low, expired, generation: floor.generation, began }
+        let keys = floor.low_if_quiet(now);
+        Start { keys, full: false, low, expired, generation: floor.generation, began, now }
     }
 
     /// A look below for a short answer, begun at `began`, has ended.
@@ -126,17 +147,16 @@ impl Floors {
     }
 
     /// Where a look begins that only asks whether there is something.
-    pub(super) fn just_below(&self, worker_id: &str) -> [Key; PRIORITIES] {
+    pub(super) fn just_below(&self, worker_id: &str, now: i64) -> [Key; PRIORITIES] {
         let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        floors.get(worker_id).map_or([BOTTOM; PRIORITIES], |floor| floor.keys.map(below))
+        floors.get(worker_id).map_or([BOTTOM; PRIORITIES], |floor| below(floor.keys, now))
     }
 
     /// The same of every worker_id that has floors; where much is taken, the floor itself: a look from the bottom is
     /// never far.
-    pub(super) fn all(&self) -> Vec<(String, [Key; PRIORITIES])> {
+    pub(super) fn all(&self, now: i64) -> Vec<(String, [Key; PRIORITIES])> {
         let floors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = |floor: &Floor| if floor.is_quiet() { floor.keys.map(below) } else { floor.keys };
-        floors.iter().map(|(worker_id, floor)| (worker_id.clone(), keys(floor))).collect()
+        floors.iter().map(|(worker_id, floor)| (worker_id.clone(), floor.low_if_quiet(now))).collect()
     }
 
     /// A look from the bottom, begun at `began`, found these first rows: (priority, run_at, id).
@@ -192,6 +212,8 @@ impl Floors {
 mod tests {
     use super::*;
 
+    const NOW: i64 = 100_000;
+
     fn taken(priority: i16, run_at: i64, id: u128) -> TakenRow {
         let id = Uuid::from_u128(id);
         TakenRow { id, priority, run_at, run_no: 0, used: 0, payload_bytes: 0, since: 0, facts: None }
@@ -200,7 +222,7 @@ mod tests {
     /// A floor of which much was taken lately, so that a look begins at it.
     fn busy(floors: &Floors) -> Start {
         floors.0.lock().unwrap().get_mut("w").unwrap().taken.1 = FEW + 1;
-        floors.start(Some("w"))
+        floors.start(Some("w"), NOW)
     }
 
     fn ready(priority: i16, run_at: i64, id: u128) -> ReadyRow {
@@ -221,7 +243,7 @@ mod tests {
     #[test]
     fn a_floor_rises_with_what_is_taken_in_each_priority() {
         let floors = Floors::default();
-        let start = floors.start(Some("w"));
+        let start = floors.start(Some("w"), NOW);
         assert!(start.full);
         floors.raise("w", &start, &[taken(5, 10, 1), taken(5, 10, 2), taken(7, 3, 9)]);
         let start = busy(&floors);
@@ -230,13 +252,13 @@ mod tests {
             (start.keys[5], start.keys[7], start.keys[0]),
             ((10, Uuid::from_u128(2)), (3, Uuid::from_u128(9)), BOTTOM)
         );
-        assert!(floors.start(Some("other")).full);
+        assert!(floors.start(Some("other"), NOW).full);
     }
 
     #[test]
     fn what_is_put_below_is_seen_by_the_next_look() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7)]);
+        floors.raise("w", &floors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
         floors.lower(&[ready(5, 10, 3), ready(5, 11, 1), ready(6, 1, 1)]);
         assert!(busy(&floors).keys[5] < (10, Uuid::from_u128(3)));
     }
@@ -244,8 +266,8 @@ mod tests {
     #[test]
     fn a_look_that_began_before_something_was_put_below_raises_nothing() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7)]);
-        let start = floors.start(Some("w"));
+        floors.raise("w", &floors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
+        let start = floors.start(Some("w"), NOW);
         floors.lower(&[ready(5, 9, 3)]);
         floors.raise("w", &start, &[taken(5, 12, 1)]);
         assert!(busy(&floors).keys[5] < (9, Uuid::from_u128(3)));
@@ -254,7 +276,7 @@ mod tests {
     #[test]
     fn a_look_from_the_bottom_finds_what_nobody_told_of() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7), taken(6, 10, 7)]);
+        floors.raise("w", &floors.start(Some("w"), NOW), &[taken(5, 10, 7), taken(6, 10, 7)]);
         floors.looked("w", Instant::now(), &[(5, 4, Uuid::from_u128(1)), (6, 12, Uuid::from_u128(1))]);
         let start = busy(&floors);
         assert!(start.keys[5] < (4, Uuid::from_u128(1)));
@@ -264,13 +286,13 @@ mod tests {
     #[test]
     fn an_expired_floor_is_still_used_and_one_acquire_is_told_to_look() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start(Some("w")), &[taken(5, 10, 7)]);
+        floors.raise("w", &floors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
         let long_ago = Instant::now().checked_sub(EXPIRES * 2).unwrap();
         floors.looked("w", long_ago, &[]);
         // That look seems to have taken two seconds: its share of the time is what it waits for.
-        assert!(!floors.start(Some("w")).expired);
+        assert!(!floors.start(Some("w"), NOW).expired);
         floors.0.lock().unwrap().get_mut("w").unwrap().looked = (long_ago, Duration::ZERO);
-        let (first, second) = (busy(&floors), floors.start(Some("w")));
+        let (first, second) = (busy(&floors), floors.start(Some("w"), NOW));
         assert_eq!((first.expired, first.full, first.keys[5]), (true, false, (10, Uuid::from_u128(7))));
         assert!(!second.expired);
     }
@@ -278,11 +300,12 @@ mod tests {
     #[test]
     fn a_short_answer_looks_below_once() {
         let floors = Floors::default();
-        let full = floors.start(Some("w"));
+        let full = floors.start(Some("w"), NOW);
         assert_eq!(full.below(), None);
-        floors.raise("w", &full, &[taken(5, 50_000, 7)]);
+        floors.raise("w", &full, &[taken(5, NOW - 3, 7), taken(6, NOW - LATE_MS - 1, 7)]);
         let below = busy(&floors).below().unwrap();
-        assert_eq!(below.keys[5], (40_000, Uuid::nil()));
+        assert_eq!(below.keys[5], (NOW - LATE_MS, Uuid::nil()));
+        assert_eq!(below.keys[6], (NOW - LATE_MS - 1, Uuid::from_u128(7)), "nothing comes so late");
         assert_eq!(below.below(), None);
         // One that took a second is not made again for a while.
         floors.looked_below("w", Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
@@ -294,15 +317,19 @@ mod tests {
     #[test]
     fn where_little_was_taken_lately_the_first_look_begins_below() {
         let floors = Floors::default();
-        floors.raise("w", &floors.start(Some("w")), &[taken(5, 50_000, 7)]);
-        let start = floors.start(Some("w"));
-        assert_eq!((start.keys[5], start.below()), ((40_000, Uuid::nil()), None));
-        let many: Vec<_> = (0..=FEW as u128).map(|id| taken(5, 60_000, id)).collect();
+        floors.raise("w", &floors.start(Some("w"), NOW), &[taken(5, NOW, 7)]);
+        let start = floors.start(Some("w"), NOW);
+        assert_eq!((start.keys[5], start.below()), ((NOW - LATE_MS, Uuid::nil()), None));
+        assert_eq!(floors.just_below("w", NOW), start.keys);
+        assert_eq!(floors.all(NOW), [("w".to_owned(), start.keys)]);
+        let many: Vec<_> = (0..=FEW as u128).map(|id| taken(5, NOW, id)).collect();
         floors.raise("w", &start, &many);
-        assert_eq!(floors.start(Some("w")).keys[5], (60_000, Uuid::from_u128(FEW as u128)));
+        assert_eq!(floors.start(Some("w"), NOW).keys[5], (NOW, Uuid::from_u128(FEW as u128)));
+        // A clock that is behind makes it no smaller.
+        assert_eq!(floors.just_below("w", NOW - 5)[5], (NOW - LATE_MS, Uuid::nil()));
         let mut locked = floors.0.lock().unwrap();
         let floor = locked.get_mut("w").unwrap();
-        let window = Duration::from_millis(LOOK_BELOW_MS as u64);
+        let window = Duration::from_millis(LATE_MS as u64);
         floor.count(floor.taken.0 + window, 3);
         assert_eq!((floor.taken.1, floor.taken.2), (3, FEW + 2));
         floor.count(floor.taken.0 + 3 * window, 1);

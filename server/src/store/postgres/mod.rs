@@ -9,6 +9,7 @@ mod acquire;
 mod audit;
 mod counts;
 mod floor;
+mod fold;
 mod held;
 mod insert;
 mod list;
@@ -58,7 +59,7 @@ pub(super) struct PostgresStore {
     broken: Broken,
     /// Rescue's looks for claims of sessions that are gone.
     orphans: seldom::Seldom,
-    folded: upkeep::Folded,
+    folding: fold::Folding,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
@@ -186,7 +187,7 @@ impl Store for PostgresStore {
     }
 
     async fn fold(&self, limit: u32) -> StoreResult<u64> {
-        upkeep::fold(self, limit).await
+        fold::fold(self, limit).await
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {

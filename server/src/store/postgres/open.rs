@@ -55,7 +55,7 @@ impl PostgresStore {
             name,
             broken: Broken::default(),
             orphans: super::seldom::Seldom::default(),
-            folded: super::upkeep::Folded::default(),
+            folding: super::fold::Folding::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             tasks,
         })

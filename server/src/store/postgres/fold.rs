@@ -1,0 +1,179 @@
+//! Folding counter deltas into totals, and up to where that is over for good.
+//!
+//! Behind an old snapshot what is folded stays in the way, dead. Whoever reads deltas therefore begins behind the mark,
+//! `deltas_folded.up_to`: no delta at or below it will ever be seen again. Transactions take an id each in the order in
+//! which they insert, and commit in another, so a mark is set in two steps: a turn notes the newest id, and who may have
+//! taken one and has not ended; a later turn, when all of those have ended, folds what is there up to that id, and sets
+//! the mark in the same transaction.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use sqlx::FromRow;
+
+use super::{PostgresStore, Tx};
+use crate::store::error::StoreResult;
+
+#[derive(FromRow)]
+struct DeltaRow {
+    worker_id: String,
+    bucket: i64,
+    minute: i64,
+    first: i32,
+    retry: i32,
+    running: i32,
+    done: i32,
+    failed: i32,
+    cancelled: i32,
+    submitted: i32,
+    completed: i32,
+    died: i32,
+    retried: i32,
+}
+
+const TAKE_DELTAS: &str = "
+    DELETE FROM deltas WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM deltas WHERE id > $2 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+    RETURNING worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted, completed, died, retried";
+
+const ADD_COUNTERS: &str = "
+    INSERT INTO counters AS c (worker_id, bucket, first, retry, running, done, failed, cancelled)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::bigint[])
+    ON CONFLICT (worker_id, bucket) DO UPDATE SET
+        first = c.first + excluded.first, retry = c.retry + excluded.retry, running = c.running + excluded.running,
+        done = c.done + excluded.done, failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled";
+
+const FORGET_EMPTY_COUNTERS: &str = "
+    DELETE FROM counters c USING unnest($1::text[], $2::bigint[]) AS t(worker_id, bucket)
+    WHERE c.worker_id = t.worker_id AND c.bucket = t.bucket
+      AND (c.first, c.retry, c.running, c.done, c.failed, c.cancelled) = (0, 0, 0, 0, 0, 0)";
+
+const ADD_SERIES: &str = "
+    INSERT INTO series AS s (minute, worker_id, submitted, completed, died, retried)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    ON CONFLICT (minute, worker_id) DO UPDATE SET
+        submitted = s.submitted + excluded.submitted, completed = s.completed + excluded.completed,
+        died = s.died + excluded.died, retried = s.retried + excluded.retried";
+
+/// The next mark, once all those have ended who may have written at or below it.
+#[derive(Clone, Debug)]
+struct NextMark {
+    up_to: i64,
+    /// Virtual transaction ids.
+    writers: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Folding(Mutex<Option<NextMark>>);
+
+impl Folding {
+    fn next_mark(&self) -> Option<NextMark> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, next: NextMark) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    }
+}
+
+/// Who inserts holds such a lock from before it takes an id until after its commit can be seen.
+macro_rules! writers {
+    () => {
+        "SELECT virtualtransaction FROM pg_locks
+         WHERE locktype = 'relation' AND relation = 'deltas'::regclass AND mode = 'RowExclusiveLock'
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND pid IS DISTINCT FROM pg_backend_pid()"
+    };
+}
+
+/// One folder at a time, or two that add to the same counters would wait for each other crosswise.
+const BEGIN_TURN: &str = concat!(
+    "SELECT pg_try_advisory_xact_lock(hashtext('jobqueue_fold')), (SELECT up_to FROM deltas_folded),
+            NOT EXISTS (SELECT FROM (",
+    writers!(),
+    ") AS writers WHERE virtualtransaction = ANY($1))"
+);
+
+const SET_MARK: &str = "
+    UPDATE deltas_folded SET up_to = $1
+    WHERE up_to < $1 AND NOT EXISTS (SELECT FROM deltas WHERE id > up_to AND id <= $1)";
+
+const NEWEST_ID: &str = "SELECT pg_sequence_last_value(pg_get_serial_sequence('deltas', 'id')::regclass)";
+
+/// Notes the newest id before it looks who may have taken it.
+async fn note(tx: &mut Tx) -> StoreResult<NextMark> {
+    let up_to = sqlx::query_scalar(NEWEST_ID).fetch_one(&mut **tx).await?;
+    let writers = sqlx::query_scalar(writers!()).fetch_all(&mut **tx).await?;
+    Ok(NextMark { up_to, writers })
+}
+
+/// Any server may fold at any time: a delta is taken by one of them, and added in the same transaction.
+pub(super) async fn fold(store: &PostgresStore, limit: u32) -> StoreResult<u64> {
+    let mut tx = store.begin().await?;
+    let next = store.folding.next_mark();
+    let writers = next.as_ref().map(|next| next.writers.as_slice());
+    let (mine, mark, ended): (bool, i64, bool) = sqlx::query_as(BEGIN_TURN).bind(writers).fetch_one(&mut *tx).await?;
+    if !mine {
+        return Ok(0);
+    }
+    let rows: Vec<DeltaRow> = sqlx::query_as(TAKE_DELTAS).bind(i64::from(limit)).bind(mark).fetch_all(&mut *tx).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let mut counters: HashMap<(&str, i64), [i64; 6]> = HashMap::new();
+    let mut series: HashMap<(i64, &str), [i64; 4]> = HashMap::new();
+    for row in &rows {
+        let gauges = [row.first, row.retry, row.running, row.done, row.failed, row.cancelled];
+        add(counters.entry((&row.worker_id, row.bucket)).or_default(), gauges);
+        let events = [row.submitted, row.completed, row.died, row.retried];
+        if events != [0; 4] {
+            add(series.entry((row.minute, &row.worker_id)).or_default(), events);
+        }
+    }
+    let worker_ids: Vec<_> = counters.keys().map(|(worker_id, _)| *worker_id).collect();
+    let buckets: Vec<_> = counters.keys().map(|(_, bucket)| *bucket).collect();
+    let column = |n: usize| counters.values().map(|sums| sums[n]).collect::<Vec<_>>();
+    sqlx::query(ADD_COUNTERS)
+        .bind(&worker_ids)
+        .bind(&buckets)
+        .bind(column(0))
+        .bind(column(1))
+        .bind(column(2))
+        .bind(column(3))
+        .bind(column(4))
+        .bind(column(5))
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(FORGET_EMPTY_COUNTERS).bind(&worker_ids).bind(&buckets).execute(&mut *tx).await?;
+    let column = |n: usize| series.values().map(|sums| sums[n]).collect::<Vec<_>>();
+    sqlx::query(ADD_SERIES)
+        .bind(series.keys().map(|(minute, _)| *minute).collect::<Vec<_>>())
+        .bind(series.keys().map(|(_, worker_id)| *worker_id).collect::<Vec<_>>())
+        .bind(column(0))
+        .bind(column(1))
+        .bind(column(2))
+        .bind(column(3))
+        .execute(&mut *tx)
+        .await?;
+    let next = match next {
+        Some(next) if !ended || rows.len() == limit as usize => next,
+        next => {
+            if let Some(next) = next {
+                sqlx::query(SET_MARK).bind(next.up_to).execute(&mut *tx).await?;
+            }
+            note(&mut tx).await?
+        }
+    };
+    tx.commit().await?;
+    store.folding.set(next);
+    Ok(rows.len() as u64)
+}
+
+fn add<const N: usize>(sums: &mut [i64; N], more: [i32; N]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += i64::from(more);
+    }
+}
