@@ -87,22 +87,23 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut table = Table::new("", &columns);
     let mut versus = Table::new("jobqueue against the best of each column", &columns);
 
-    let mut rows = Vec::new();
-    for peer in PEERS {
-        progress(peer.name);
-        let mut row = Row::default();
-        for _ in 0..bench.repeats() {
-            measure(bench, folder, &peer, &mut row).await?;
+    let mut rows: [Row; PEERS.len()] = Default::default();
+    let mut our_rows: Vec<Row> = bench.stores.iter().map(|_| Row::default()).collect();
+    // In turns: a machine's speed changes within the hour that this takes.
+    for round in 1..=bench.repeats() {
+        for (peer, row) in PEERS.iter().zip(&mut rows) {
+            progress(&format!("{}, round {round}", peer.name));
+            measure(bench, folder, peer, row).await?;
         }
-        table.row(row.cells(peer.name, peer.finished));
-        rows.push(row);
+        for (&store, row) in bench.stores.iter().zip(&mut our_rows) {
+            progress(&format!("jobqueue on {}, round {round}", store.name()));
+            ours(bench, store, row).await?;
+        }
     }
-    for &store in &bench.stores {
-        progress(&format!("jobqueue on {}", store.name()));
-        let mut row = Row::default();
-        for _ in 0..bench.repeats() {
-            ours(bench, store, &mut row).await?;
-        }
+    for (peer, row) in PEERS.iter().zip(&rows) {
+        table.row(row.cells(peer.name, peer.finished));
+    }
+    for (&store, row) in bench.stores.iter().zip(&our_rows) {
         let name = format!("**jobqueue** on {}", store.name());
         table.row(row.cells(&name, "kept"));
         let ratios = row.against(&rows);
