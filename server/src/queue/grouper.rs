@@ -310,6 +310,18 @@ mod tests {
         assert_eq!(*it.groups.lock().unwrap(), [vec![1], vec![2, 3, 4, 5]]);
     }
 
+    /// As a connection that has been read from and not worked on yet.
+    #[tokio::test]
+    async fn a_call_that_is_about_to_come_belongs_to_the_group() {
+        let it = Doubler::new();
+        it.go.add_permits(2);
+        let first = it.grouper.call(vec![1], weight(1));
+        // The first call has been put into the queue when the second one's task is made.
+        let (first, second) = tokio::join!(first, async { it.call(vec![2]).await.unwrap() });
+        assert_eq!((first.unwrap(), second.unwrap()), (vec![2], vec![4]));
+        assert_eq!(*it.groups.lock().unwrap(), [vec![1, 2]]);
+    }
+
     #[tokio::test]
     async fn what_is_much_goes_beside_the_first_group_and_no_third_one_does() {
         let it = Doubler::with(Caps { second: 5, ..CAPS });

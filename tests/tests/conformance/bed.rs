@@ -386,7 +386,7 @@ pub(crate) async fn open(url: &str) -> Arc<dyn Store> {
 }
 
 /// As a server opens it that is told what stands between.
-async fn open_by(driver: Driver, url: &str) -> Arc<dyn Store> {
+pub(crate) async fn open_by(driver: Driver, url: &str) -> Arc<dyn Store> {
     let pooler = if driver == Driver::Pooled { Pooler::Transaction } else { Pooler::None };
     let options = ConnectOptions { max_connections: 8, pooler, ..ConnectOptions::new(url) };
     connect(&options).await.unwrap()

@@ -1,10 +1,11 @@
 //! What only a database that several servers share must do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use jobqueue_server::store::{ConnectOptions, Hint, NewJob, Start, StoreError, UnitAnswer, backup, connect};
 use jobqueue_shared::state::State;
+use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
     database::{Database, Driver},
     poll::eventually,
@@ -12,7 +13,7 @@ use jobqueue_tests::{
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::bed::{Bed, NOTHING, job, jobs, keyed, open};
+use crate::bed::{Bed, NOTHING, job, jobs, keyed, open, open_by};
 
 async fn bed() -> Bed {
     Bed::new(Driver::Postgres).await
@@ -176,6 +177,18 @@ async fn a_pause_is_answered_when_the_acquires_under_way_have_ended() {
     bed.close().await;
 }
 
+/// Of a table and its indexes, by connections that are closed.
+async fn blocks_read(connection: &mut PgConnection, table: &str) -> i64 {
+    sqlx::query_scalar(
+        "SELECT (SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes WHERE relname = $1)
+              + (SELECT heap_blks_hit + heap_blks_read FROM pg_statio_user_tables WHERE relname = $1)",
+    )
+    .bind(table)
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
+
 /// The mark from which deltas are read does not pass what may still come.
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_that_commit_late_are_seen_and_folded_too() {
@@ -207,6 +220,38 @@ async fn counts_that_commit_late_are_seen_and_folded_too() {
     bed.close().await;
 }
 
+/// A standby that takes over may not have heard of the newest deltas: it gives their ids to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_noted_in_another_postgres_is_not_set() {
+    const COUNT: &str = "
+        INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+                            completed, died, retried)
+        SELECT 'w', 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, $1)";
+    let cluster = tokio::task::spawn_blocking(|| Arc::new(Cluster::start().unwrap())).await.unwrap();
+    let it = Arc::clone(&cluster);
+    let url = tokio::task::spawn_blocking(move || it.fresh_database("mark").unwrap()).await.unwrap();
+    let store = open_by(Driver::Postgres, &url).await;
+    let count = async |deltas: i32| {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::query(COUNT).bind(deltas).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    count(1_000).await;
+    assert_eq!(store.fold(10_000).await.unwrap(), 1_000);
+    let it = Arc::clone(&cluster);
+    tokio::task::spawn_blocking(move || it.restart().unwrap()).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("ALTER TABLE deltas ALTER id RESTART").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    eventually("it is connected again", async || store.counts().await.ok()).await;
+    for n in 1..5 {
+        count(1).await;
+        assert_eq!(store.counts().await.unwrap()[0].pending, 1_000 + n);
+        assert_eq!(store.fold(100).await.unwrap(), 1);
+    }
+    store.close().await;
+}
+
 /// What was counted stays in the table as long as somebody holds a snapshot of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_read_and_folded_without_walking_what_is_dead() {
@@ -232,16 +277,7 @@ async fn counts_are_read_and_folded_without_walking_what_is_dead() {
     assert_eq!(bed.number("SELECT count(*) FROM deltas").await, 0);
     assert!(bed.number("SELECT up_to FROM deltas_folded").await >= 100_000);
     let bed = bed.reopened().await;
-    let mut read = async || -> i64 {
-        sqlx::query_scalar(
-            "SELECT (SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes WHERE relname = 'deltas')
-                  + (SELECT heap_blks_hit + heap_blks_read FROM pg_statio_user_tables WHERE relname = 'deltas')",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .unwrap()
-    };
-    let before = read().await;
+    let before = blocks_read(&mut connection, "deltas").await;
     for _ in 0..3 {
         bed.submit(job("w")).await;
         bed.counts("w").await;
@@ -251,7 +287,7 @@ async fn counts_are_read_and_folded_without_walking_what_is_dead() {
     assert_eq!(bed.counts("w").await.pending, 5);
     let bed = bed.reopened().await;
     let blocks = eventually("the database has counted what was read", async || {
-        let blocks = read().await - before;
+        let blocks = blocks_read(&mut connection, "deltas").await - before;
         (blocks > 0).then_some(blocks)
     })
     .await;
@@ -484,23 +520,14 @@ async fn a_job_is_found_and_cancelled_without_reading_what_else_waits() {
     connection.close().await.unwrap();
     let bed = bed.reopened().await;
     let mut connection = bed.postgres().await;
-    let mut read = async || -> i64 {
-        sqlx::query_scalar(
-            "SELECT (SELECT sum(idx_blks_hit + idx_blks_read)::bigint FROM pg_statio_user_indexes WHERE relname = 'ready')
-                  + (SELECT heap_blks_hit + heap_blks_read FROM pg_statio_user_tables WHERE relname = 'ready')",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .unwrap()
-    };
-    let before = read().await;
+    let before = blocks_read(&mut connection, "ready").await;
     assert_eq!(bed.states(&ids).await, [State::Pending; 2]);
     bed.store.cancel(&ids, "").await.unwrap();
     assert_eq!(bed.states(&ids).await, [State::Cancelled; 2]);
     // Connections that are closed have told what they read.
     let bed = bed.reopened().await;
     let blocks = eventually("the database has counted what was read", async || {
-        let blocks = read().await - before;
+        let blocks = blocks_read(&mut connection, "ready").await - before;
         (blocks > 0).then_some(blocks)
     })
     .await;

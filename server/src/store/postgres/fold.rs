@@ -64,6 +64,8 @@ struct NextMark {
     up_to: i64,
     /// Virtual transaction ids.
     writers: Vec<String>,
+    /// When the PostgreSQL in which it was noted was started. In another the newest id may be a lower one.
+    started: String,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +94,7 @@ macro_rules! writers {
 /// One folder at a time, or two that add to the same counters would wait for each other crosswise.
 const BEGIN_TURN: &str = concat!(
     "SELECT pg_try_advisory_xact_lock(hashtext('jobqueue_fold')), (SELECT up_to FROM deltas_folded),
-            NOT EXISTS (SELECT FROM (",
+            pg_postmaster_start_time()::text, NOT EXISTS (SELECT FROM (",
     writers!(),
     ") AS writers WHERE virtualtransaction = ANY($1))"
 );
@@ -104,10 +106,10 @@ const SET_MARK: &str = "
 const NEWEST_ID: &str = "SELECT pg_sequence_last_value(pg_get_serial_sequence('deltas', 'id')::regclass)";
 
 /// Notes the newest id before it looks who may have taken it.
-async fn note(tx: &mut Tx) -> StoreResult<NextMark> {
+async fn note(tx: &mut Tx, started: String) -> StoreResult<NextMark> {
     let up_to = sqlx::query_scalar(NEWEST_ID).fetch_one(&mut **tx).await?;
     let writers = sqlx::query_scalar(writers!()).fetch_all(&mut **tx).await?;
-    Ok(NextMark { up_to, writers })
+    Ok(NextMark { up_to, writers, started })
 }
 
 /// Any server may fold at any time: a delta is taken by one of them, and added in the same transaction.
@@ -115,10 +117,12 @@ pub(super) async fn fold(store: &PostgresStore, limit: u32) -> StoreResult<u64> 
     let mut tx = store.begin().await?;
     let next = store.folding.next_mark();
     let writers = next.as_ref().map(|next| next.writers.as_slice());
-    let (mine, mark, ended): (bool, i64, bool) = sqlx::query_as(BEGIN_TURN).bind(writers).fetch_one(&mut *tx).await?;
+    let (mine, mark, started, ended): (bool, i64, String, bool) =
+        sqlx::query_as(BEGIN_TURN).bind(writers).fetch_one(&mut *tx).await?;
     if !mine {
         return Ok(0);
     }
+    let next = next.filter(|next| next.started == started);
     let rows: Vec<DeltaRow> = sqlx::query_as(TAKE_DELTAS).bind(i64::from(limit)).bind(mark).fetch_all(&mut *tx).await?;
     if rows.is_empty() {
         return Ok(0);
@@ -164,7 +168,7 @@ pub(super) async fn fold(store: &PostgresStore, limit: u32) -> StoreResult<u64> 
             if let Some(next) = next {
                 sqlx::query(SET_MARK).bind(next.up_to).execute(&mut *tx).await?;
             }
-            note(&mut tx).await?
+            note(&mut tx, started).await?
         }
     };
     tx.commit().await?;
