@@ -105,22 +105,24 @@ impl Bench {
         }
     }
 
-    /// A server on an empty database that shares nothing with others: in PostgreSQL, a cluster of its own.
-    pub async fn apart(&self, store: Store) -> Result<(Database, Server)> {
-        let database = match store {
-            Store::Sqlite => Database::in_file()?,
-            Store::Postgres => Database::in_cluster(&Arc::new(Postgres::start().await?))?,
-        };
-        let server = Server::start(&database, &[]).await?;
-        Ok((database, server))
-    }
-
     /// A server on an empty database.
     pub async fn fresh(&self, store: Store) -> Result<(Database, Server)> {
-        let database = self.database(store).await?;
-        let server = Server::start(&database, &[]).await?;
-        Ok((database, server))
+        served(self.database(store).await?).await
     }
+
+    /// The same, with nothing shared with others: in PostgreSQL, in a cluster of its own.
+    pub async fn apart(&self, store: Store) -> Result<(Database, Server)> {
+        served(match store {
+            Store::Sqlite => Database::in_file()?,
+            Store::Postgres => Database::in_cluster(&Arc::new(Postgres::start().await?))?,
+        })
+        .await
+    }
+}
+
+async fn served(database: Database) -> Result<(Database, Server)> {
+    let server = Server::start(&database, &[]).await?;
+    Ok((database, server))
 }
 
 /// Says on stderr what is being done.
