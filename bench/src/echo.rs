@@ -12,14 +12,16 @@ use std::{
 };
 
 use anyhow::Result;
+use jobqueue_server::listen;
+use jobqueue_shared::connect::connector;
 use jobqueue_shared::proto::v1::{SubmitJobRequest, SubmitJobResponse, job_service_client::JobServiceClient};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tonic::{
     Request, Response, Status,
     body::Body,
     codegen::BoxFuture,
     server::{Grpc, NamedService, UnaryService},
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{Channel, Endpoint, Server},
 };
 use tonic_prost::ProstCodec;
 use tower::Service;
@@ -69,13 +71,14 @@ impl Service<http::Request<Body>> for Echo {
 
 pub(crate) async fn play(mut parent: Parent) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     parent.ready("echo").await?;
     Parent::say(&format!("http://{}", listener.local_addr()?))?;
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(Echo)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+        .serve_with_incoming_shutdown(listen::incoming(listener, places), async {
             let _ = parent.closed().await;
         })
         .await?;
@@ -86,11 +89,11 @@ pub(crate) async fn play(mut parent: Parent) -> Result<()> {
 pub async fn measure(callers: usize, time: Duration) -> Result<(f64, Percentiles)> {
     let mut server = Child::start(&Role::Echo).await?;
     server.go().await?;
-    let endpoint = Endpoint::from_shared(server.line::<String>().await?)?.tcp_nodelay(true);
+    let endpoint = Endpoint::from_shared(server.line::<String>().await?)?;
     let connections = callers.div_ceil(CALLERS_PER_CONNECTION);
     let mut channels = Vec::new();
     for _ in 0..connections {
-        channels.push(endpoint.connect().await?);
+        channels.push(endpoint.connect_with_connector(connector(None)).await?);
     }
     let (count, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut calling = JoinSet::new();

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures::{Stream, stream};
+use jobqueue_shared::gather::Gathered;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -69,7 +70,11 @@ pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<It
                 Ok((stream, _)) => {
                     // Answers are small and waited for.
                     let _ = stream.set_nodelay(true);
-                    let connection = Connection { stream, silent: Some(Box::pin(sleep(FIRST_BYTE))), _place: place };
+                    let connection = Connection {
+                        stream: Gathered::new(stream),
+                        silent: Some(Box::pin(sleep(FIRST_BYTE))),
+                        _place: place,
+                    };
                     return Some((Ok(connection), (listener, places)));
                 }
                 Err(error) if is_the_peers(&error) => {}
@@ -91,7 +96,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 /// A connection that holds its place until it is dropped.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Gathered<TcpStream>,
     silent: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
@@ -100,7 +105,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }
 

@@ -1,9 +1,14 @@
-//! What every part of jobqueue agrees on. No I/O; compiles to wasm32.
+//! What every part of jobqueue agrees on. Without its features no I/O, and it compiles to wasm32.
 //!
 //! Read in this order: [`proto`] is the API; [`limits`] what it accepts; [`state`] how a job moves;
 //! [`retry`] how long it waits between attempts; [`lease`] what lets a worker finish an attempt;
-//! [`json`] checks payloads; [`time`] and [`status`] convert.
+//! [`json`] checks payloads; [`time`] and [`status`] convert. Servers and native programs also share how a connection
+//! writes (`gather`), and how it is made (`connect`).
 
+#[cfg(feature = "transport")]
+pub mod connect;
+#[cfg(any(feature = "server", feature = "transport"))]
+pub mod gather;
 pub mod json;
 pub mod lease;
 pub mod limits;

@@ -3,6 +3,7 @@
 use std::{error::Error as _, fmt::Write as _, time::Duration};
 
 use http::Uri;
+use jobqueue_shared::connect::connector;
 use tonic::{
     Code, ConnectError, Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -42,6 +43,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 /// What a server may send before it has to wait for us: a whole reply on each of some calls.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without a
 /// word is noticed after `silence`.
@@ -49,14 +51,12 @@ pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddre
     let uri = check(address)?;
     Ok(Endpoint::from(uri)
         .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .tcp_keepalive(Some(Duration::from_secs(30)))
         .http2_keep_alive_interval(silence * 2 / 3)
         .keep_alive_timeout(silence / 3)
         .keep_alive_while_idle(true)
-        .connect_lazy())
+        .connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
 }
 
 /// Larger than any reply that the server sends: they end at 3 MiB of payload.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::limits;
 use crate::{
     bench::{Bench, SLOTS, WORKER_ID, drain, one_worker, preload, progress, warm_up},
     report::{Cell, Report, Table},
@@ -35,7 +36,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
         for (bytes, processes, quick, full) in CASES {
             let jobs = bench.pick(quick, full);
             progress(&format!("{}: {jobs} jobs of {bytes} B, {processes} worker processes", store.name()));
-            let (mut rates, mut cycles) = (Vec::new(), Vec::new());
+            let (mut rates, mut cycles, mut bare) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..bench.repeats() {
                 let (_database, server) = bench.fresh(store).await?;
                 warm_up(&server.endpoint).await?;
@@ -50,12 +51,14 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
                 rates.push(drained.rate());
                 cycles.push(jobs as f64 / (submitted.seconds + drained.seconds));
                 server.stop().await?;
+                // In turns: a machine's speed changes within minutes.
+                if bytes == 64 {
+                    bare.push(limits::bare(bench, store).await?);
+                }
             }
-            let (bare_drain, bare_cycle) = match (store, bytes) {
-                (Store::Postgres, 64) => (bench.limit("sql_drain"), bench.limit("sql_cycle")),
-                (Store::Sqlite, 64) => (None, bench.limit("store_cycle.sqlite")),
-                _ => (None, None),
-            };
+            let bare_cycles: Vec<_> = bare.iter().map(|bare| bare.cycle).collect();
+            let bare_drains: Vec<_> = bare.iter().filter_map(|bare| bare.drain).collect();
+            let middle = |values: &[f64]| (!values.is_empty()).then(|| median(values));
             report.figures.insert(format!("drain.{}.{bytes}.{processes}", store.name()), median(&rates));
             table.row([
                 store.name().into(),
@@ -63,8 +66,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
                 (processes as f64).into(),
                 (jobs as f64).into(),
                 (&rates).into(),
-                Cell::share(median(&rates), bare_drain),
-                Cell::share(median(&cycles), bare_cycle),
+                Cell::share(median(&rates), middle(&bare_drains)),
+                Cell::share(median(&cycles), middle(&bare_cycles)),
             ]);
         }
     }

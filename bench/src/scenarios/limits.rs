@@ -58,21 +58,28 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     figure("fdatasync of 8 KiB", "fdatasync", machine::fdatasyncs(&folder, time)?);
 
     if bench.postgres.is_some() {
-        progress("commits of one row, and the bare statements");
-        for (what, name, value) in statements(bench, seconds).await? {
+        progress("commits of one row");
+        for (what, name, value) in commits(bench, seconds).await? {
             figure(&what, &name, value);
+        }
+        progress("the bare statements");
+        let bare = bare(bench, Store::Postgres).await?;
+        figure("PostgreSQL: bare statements, insert, acquire, settle, jobs", "sql_cycle", bare.cycle);
+        figure("PostgreSQL: bare statements, insert, jobs", "sql_insert", bare.insert);
+        if let Some(drain) = bare.drain {
+            figure("PostgreSQL: bare statements, acquire, settle, jobs", "sql_drain", drain);
         }
     }
     for &store in &bench.stores {
         progress(&format!("the store by itself, {}", store.name()));
-        let (inserts, cycles) = by_itself(bench, store, time).await?;
+        let Bare { insert, cycle, .. } = by_itself(bench, store, time).await?;
         let name = store.name();
         figure(
             &format!("{name}: store alone, insert, jobs in batches of {BATCH}, {BATCHES} tasks"),
             &format!("store_insert.{name}"),
-            inserts,
+            insert,
         );
-        figure(&format!("{name}: store alone, insert, acquire, settle, jobs"), &format!("store_cycle.{name}"), cycles);
+        figure(&format!("{name}: store alone, insert, acquire, settle, jobs"), &format!("store_cycle.{name}"), cycle);
     }
     for callers in CALLERS {
         progress(&format!("calls that do nothing, {callers} at once"));
@@ -83,47 +90,68 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// pgbench: single-row commits, then insert, the whole cycle, and acquire with settle, in jobs.
-async fn statements(bench: &Bench, seconds: u32) -> Result<Vec<(String, String, f64)>> {
+/// pgbench: single-row commits.
+async fn commits(bench: &Bench, seconds: u32) -> Result<Vec<(String, String, f64)>> {
     let postgres = bench.postgres()?;
-    let for_seconds = format!("--time={seconds}");
     let mut found = Vec::new();
     let database = Database::in_cluster(postgres)?;
     postgres.run(&database.url, ROWS).await?;
     postgres.checkpoint().await?;
     for clients in CLIENTS {
-        let rate = postgres.pgbench(&database.url, ONE_ROW, clients, &for_seconds).await?;
+        let rate = postgres.pgbench(&database.url, ONE_ROW, clients, &format!("--time={seconds}")).await?;
         found.push((format!("PostgreSQL: commit of one row, {clients} clients"), format!("commit.{clients}"), rate));
     }
+    Ok(found)
+}
+
+/// Our own statements, or the store that makes them, without a network: jobs a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bare {
+    pub insert: f64,
+    /// Insert, acquire and settle.
+    pub cycle: f64,
+    /// Acquire and settle; measured for PostgreSQL only.
+    pub drain: Option<f64>,
+}
+
+/// What a store does at this moment when nothing is between it and us: pgbench with the statements of ours in PostgreSQL,
+/// else the store in this process.
+pub(crate) async fn bare(bench: &Bench, store: Store) -> Result<Bare> {
+    let seconds = bench.pick(SECONDS_QUICK, SECONDS);
+    match store {
+        Store::Postgres => statements(bench, seconds).await,
+        Store::Sqlite => by_itself(bench, store, Duration::from_secs(seconds.into())).await,
+    }
+}
+
+async fn statements(bench: &Bench, seconds: u32) -> Result<Bare> {
+    let postgres = bench.postgres()?;
     let database = Database::in_cluster(postgres)?;
     // The server makes the tables.
     Server::start(&database, &[]).await?.stop().await?;
     for script in [CYCLE, PLANS] {
         postgres.run(&database.url, script).await?;
     }
-    postgres.checkpoint().await?;
-    let batch = BATCH as f64;
     let clients = BATCHES as u32;
-    let cycle = format!("{SUBMIT}{TAKE_AND_SETTLE}");
-    let rate = postgres.pgbench(&database.url, &cycle, clients, &for_seconds).await?;
-    found.push(("PostgreSQL: bare statements, insert, acquire, settle, jobs".into(), "sql_cycle".into(), rate * batch));
     let batches = format!("--transactions={}", bench.pick(DRAINED_QUICK, DRAINED));
+    let cycle = format!("{SUBMIT}{TAKE_AND_SETTLE}");
     postgres.checkpoint().await?;
-    let rate = postgres.pgbench(&database.url, SUBMIT, clients, &batches).await?;
-    found.push(("PostgreSQL: bare statements, insert, jobs".into(), "sql_insert".into(), rate * batch));
-    let rate = postgres.pgbench(&database.url, TAKE_AND_SETTLE, clients, &batches).await?;
-    found.push(("PostgreSQL: bare statements, acquire, settle, jobs".into(), "sql_drain".into(), rate * batch));
-    Ok(found)
+    let cycle = postgres.pgbench(&database.url, &cycle, clients, &format!("--time={seconds}")).await?;
+    postgres.checkpoint().await?;
+    let insert = postgres.pgbench(&database.url, SUBMIT, clients, &batches).await?;
+    let drain = postgres.pgbench(&database.url, TAKE_AND_SETTLE, clients, &batches).await?;
+    let batch = BATCH as f64;
+    Ok(Bare { insert: insert * batch, cycle: cycle * batch, drain: Some(drain * batch) })
 }
 
 /// Jobs a second that the store takes in this process: inserts alone, and whole cycles.
-async fn by_itself(bench: &Bench, store: Store, time: Duration) -> Result<(f64, f64)> {
+async fn by_itself(bench: &Bench, store: Store, time: Duration) -> Result<Bare> {
     let database = bench.database(store).await?;
     let store = store::connect(&ConnectOptions::new(&database.url)).await?;
-    let inserts = together(&store, time, false).await?;
-    let cycles = together(&store, time, true).await?;
+    let insert = together(&store, time, false).await?;
+    let cycle = together(&store, time, true).await?;
     store.close().await;
-    Ok((inserts, cycles))
+    Ok(Bare { insert, cycle, drain: None })
 }
 
 async fn together(store: &Arc<dyn store::Store>, time: Duration, whole: bool) -> Result<f64> {

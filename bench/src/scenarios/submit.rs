@@ -1,11 +1,16 @@
 //! How many jobs a second are acknowledged as stored.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
+use super::limits;
 use crate::{
     bench::{BATCH, BATCHES, Bench, WORKER_ID, progress, submit},
+    echo,
     report::{Cell, Report, Table},
     server::Store,
+    stats::median,
     submit::{Amount, Plan},
 };
 
@@ -18,7 +23,8 @@ const SECONDS: f64 = 10.0;
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut report = bench.report("submit");
-    let columns = ["store", "submitting", "jobs/s", "call p50 ms", "call p99 ms", "of its limit", "the limit"];
+    let columns =
+        ["store", "submitting", "jobs/s", "call p50 ms", "call p99 ms", "of its limit", "the limit, in turns with it"];
     let mut table = Table::new("64 B of payload", &columns);
     let amount = Amount::Seconds { warm_up: WARM_UP, measure: bench.pick(SECONDS_QUICK, SECONDS) };
     for &store in &bench.stores {
@@ -32,7 +38,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
         plans.push((format!("batches of {BATCH}, {BATCHES} at once"), batches));
         for (what, plan) in plans {
             progress(&format!("{}: {what}", store.name()));
-            let (mut rates, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut rates, mut p50, mut p99, mut limits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for _ in 0..bench.repeats() {
                 let (_database, server) = bench.fresh(store).await?;
                 let found = submit(Plan { endpoints: vec![server.endpoint.clone()], ..plan.clone() }).await?;
@@ -40,10 +46,15 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
                 p50.push(found.calls.p50);
                 p99.push(found.calls.p99);
                 server.stop().await?;
+                limits.push(limit(bench, store, &plan).await?);
             }
-            let rate = crate::stats::median(&rates);
-            let (limit, name) = limit(bench, store, &plan);
-            let share = Cell::share(rate, limit);
+            let rate = median(&rates);
+            let share = Cell::share(rate, Some(median(&limits)));
+            let name = match (plan.batch > 1, store) {
+                (false, _) => "calls that do nothing",
+                (true, Store::Postgres) => "bare inserts",
+                (true, Store::Sqlite) => "the store alone",
+            };
             report.figures.insert(figure(store, &plan), rate);
             table.row([
                 store.name().into(),
@@ -70,10 +81,10 @@ fn figure(store: Store, plan: &Plan) -> String {
 }
 
 /// A call a job cannot be faster than a call that does nothing; a batch not faster than the rows can be inserted.
-fn limit(bench: &Bench, store: Store, plan: &Plan) -> (Option<f64>, &'static str) {
-    match (plan.batch > 1, store) {
-        (true, Store::Postgres) => (bench.limit("sql_insert"), "bare inserts"),
-        (true, Store::Sqlite) => (bench.limit("store_insert.sqlite"), "the store alone"),
-        (false, _) => (bench.limit(&format!("echo.{}", plan.callers.min(64))), "calls that do nothing"),
+async fn limit(bench: &Bench, store: Store, plan: &Plan) -> Result<f64> {
+    if plan.batch > 1 {
+        return Ok(limits::bare(bench, store).await?.insert);
     }
+    let time = Duration::from_secs_f64(bench.pick(SECONDS_QUICK, SECONDS));
+    Ok(echo::measure(plan.callers, time).await?.0)
 }
