@@ -2,6 +2,8 @@
 //!
 //! HTTP/2 flushes as soon as one message is there. Where many calls are answered, or made, at once, each would be a
 //! system call and a packet of its own, which costs more than all else that is done for it.
+//!
+//! The price: a task that blocks its thread holds up what that thread was about to send.
 
 use std::{
     io,

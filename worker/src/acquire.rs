@@ -19,8 +19,9 @@ use crate::{
     session::{self, Session},
 };
 
-/// How long the server holds a call that finds no job.
-const WAIT: Duration = Duration::from_secs(20);
+/// How long the server holds a call that finds no job. Each new call is a transaction; proxies usually give up a call
+/// that has been silent for a minute.
+const WAIT: Duration = Duration::from_secs(50);
 
 /// Room for fewer jobs is not worth one more call.
 const MANY: usize = 100;

@@ -48,15 +48,25 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// A channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without a
 /// word is noticed after `silence`.
 pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
-    let uri = check(address)?;
-    Ok(Endpoint::from(uri)
+    Ok(endpoint(address, silence)?.connect_lazy())
+}
+
+/// The same for many small calls at once, which leave together. Not for a session: a handler that blocks its thread
+/// would hold up what that thread was about to send, heartbeats, too.
+pub(crate) fn gathering(address: &str) -> Result<Channel, BadAddress> {
+    Ok(endpoint(address, SILENCE)?.connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
+}
+
+fn endpoint(address: &str, silence: Duration) -> Result<Endpoint, BadAddress> {
+    Ok(Endpoint::from(check(address)?)
         .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(TCP_KEEPALIVE))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(silence * 2 / 3)
         .keep_alive_timeout(silence / 3)
-        .keep_alive_while_idle(true)
-        .connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
+        .keep_alive_while_idle(true))
 }
 
 /// Larger than any reply that the server sends: they end at 3 MiB of payload.

@@ -31,8 +31,9 @@ const SUBMIT_SECONDS: f64 = 10.0;
 const IDLE_SESSIONS: usize = 1_000;
 /// Until every session has registered, waits, and beats in its turn.
 const IDLE_SETTLES: Duration = Duration::from_secs(12);
-const IDLE_SECONDS_QUICK: u64 = 20;
-const IDLE_SECONDS: u64 = 120;
+/// At least a whole turn of the calls that wait for jobs.
+const IDLE_SECONDS_QUICK: u64 = 50;
+const IDLE_SECONDS: u64 = 150;
 /// Each of the sessions has a connection of its own.
 const MANY_CONNECTIONS: [&str; 2] = ["--max-connections", "4000"];
 

@@ -20,7 +20,7 @@ use crate::store::{Acquire, Acquired, Leased, Stopped};
 
 /// How long a waiting call goes without looking, should nobody wake it: what comes unheard the server finds for all
 /// that wait, every second. Varied by a quarter, so that callers spread.
-const UNTOLD: Duration = Duration::from_secs(20);
+const UNTOLD: Duration = Duration::from_mins(1);
 /// The answer leaves this long before the caller's own deadline.
 const MARGIN: Duration = Duration::from_millis(100);
 /// When a job is due already but somebody else has its row locked.
