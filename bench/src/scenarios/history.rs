@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Finished jobs.
-const LEVELS_QUICK: &[u64] = &[0, 1_000_000];
+const LEVELS_QUICK: &[u64] = &[1_000_000];
 const LEVELS: &[u64] = &[0, 1_000_000, 10_000_000];
 /// Jobs of a drain.
 const DRAINED_QUICK: u64 = 100_000;

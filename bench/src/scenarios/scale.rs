@@ -16,9 +16,9 @@ use crate::{
 };
 
 const SERVERS: [usize; 3] = [1, 2, 4];
-const WORKERS_QUICK: &[usize] = &[1, 8, 64];
+const WORKERS_QUICK: &[usize] = &[1, 64];
 const WORKERS: &[usize] = &[1, 2, 4, 8, 16, 32, 64];
-const WORKER_IDS_QUICK: &[usize] = &[1, 1_000];
+const WORKER_IDS_QUICK: &[usize] = &[1_000];
 const WORKER_IDS: &[usize] = &[1, 10, 100, 1_000];
 const DRAINED_QUICK: u64 = 50_000;
 const DRAINED: u64 = 200_000;
@@ -34,6 +34,7 @@ const IDLE_SETTLES: Duration = Duration::from_secs(12);
 /// At least a whole turn of the calls that wait for jobs.
 const IDLE_SECONDS_QUICK: u64 = 50;
 const IDLE_SECONDS: u64 = 150;
+const ALONE_SECONDS: u64 = 20;
 /// Each of the sessions has a connection of its own.
 const MANY_CONNECTIONS: [&str; 2] = ["--max-connections", "4000"];
 
@@ -149,11 +150,12 @@ async fn idling(bench: &Bench, store: Store, sessions: usize) -> Result<Idle> {
     let plan = work::Plan { worker_ids: sessions, ..work::Plan::new(&server.endpoint, "idle-", 1) };
     let mut workers = Child::start(&Role::Work(plan)).await?;
     workers.go().await?;
-    tokio::time::sleep(IDLE_SETTLES).await;
+    tokio::time::sleep(if sessions > 0 { IDLE_SETTLES } else { Duration::ZERO }).await;
     let postmaster = database.cluster().map(|cluster| cluster.pid()).transpose()?;
     let cpu = |pid: Option<u32>| pid.map(procs::cpu).transpose();
     let (before, database_before, since) = (procs::cpu(server.pid())?, cpu(postmaster)?, Instant::now());
-    tokio::time::sleep(Duration::from_secs(bench.pick(IDLE_SECONDS_QUICK, IDLE_SECONDS))).await;
+    let seconds = if sessions > 0 { bench.pick(IDLE_SECONDS_QUICK, IDLE_SECONDS) } else { ALONE_SECONDS };
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
     let time = since.elapsed().as_secs_f64();
     let used = procs::cpu(server.pid())?.saturating_sub(before).as_secs_f64() / time;
     let database_used = match (database_before, cpu(postmaster)?) {

@@ -18,7 +18,7 @@ const CALLERS: [usize; 4] = [1, 16, 64, 256];
 /// Callers of the run in which each job has an idempotency key.
 const KEYED_CALLERS: usize = 64;
 const WARM_UP: f64 = 1.0;
-const SECONDS_QUICK: f64 = 3.0;
+const SECONDS_QUICK: f64 = 2.0;
 const SECONDS: f64 = 10.0;
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
