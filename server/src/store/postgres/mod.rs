@@ -7,6 +7,7 @@
 
 mod acquire;
 mod audit;
+mod connection;
 mod counts;
 mod floor;
 mod fold;
@@ -20,6 +21,7 @@ mod partitions;
 mod pause;
 mod pool;
 mod read;
+mod recent;
 mod rescue;
 mod seldom;
 mod sessions;

@@ -4,8 +4,8 @@
 use std::{
     fmt::Debug,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use futures::{
@@ -15,12 +15,18 @@ use futures::{
 };
 use sqlx::{
     AssertSqlSafe, Connection as _, Describe, Either, Execute, Executor, PgPool, Postgres, SqlStr,
-    error::BoxDynError,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
+use super::{
+    connection::{Session, Trouble},
+    recent::{Lent, Recent},
+};
 use crate::store::connect::{ConnectOptions, Pooler};
 
 /// What every statement runs with: no plan hangs on statistics, and nobody waits for a stuck server. A table that was
@@ -39,9 +45,6 @@ const SETTINGS: [(&str, &str); 6] = [
 const LOCAL_SETTINGS: &str = "; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = '15s'; \
      SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
-/// A connection that was used this lately is used again untested: a test costs as much as most statements.
-const UNTESTED: Duration = Duration::from_secs(1);
-
 /// A connection that does not answer within this time when it is given back is given up.
 const RELEASE: Duration = Duration::from_secs(5);
 
@@ -49,30 +52,12 @@ const RELEASE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     connections: PgPool,
+    recent: Arc<Recent<PoolConnection<Postgres>>>,
+    /// One for each connection that is in use.
+    places: Arc<Semaphore>,
+    patience: Duration,
     pooler: Pooler,
     trouble: Trouble,
-}
-
-/// When a connection was last found lost: others that have not been used since may be, too.
-#[derive(Clone, Debug, Default)]
-struct Trouble(Arc<Mutex<Option<Instant>>>);
-
-impl Trouble {
-    fn at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection that was used this lately may be used again untested. When a database crashes, some of its
-    /// processes go on for a moment after others have ended.
-    fn trusts(&self, idle_for: Duration) -> bool {
-        idle_for < UNTESTED && self.at().is_none_or(|at| at.elapsed() > idle_for + UNTESTED)
-    }
-
-    fn notice(&self, error: &sqlx::Error) {
-        if tells_lost(error) {
-            *self.at() = Some(Instant::now());
-        }
-    }
 }
 
 impl Pool {
@@ -100,7 +85,9 @@ impl Pool {
             })
             .connect_with(base)
             .await?;
-        Ok(Self { connections, pooler: options.pooler, trouble })
+        let places = Arc::new(Semaphore::new(options.max_connections as usize));
+        let patience = options.acquire_timeout;
+        Ok(Self { connections, recent: Arc::default(), places, patience, pooler: options.pooler, trouble })
     }
 
     /// A transaction; `begin` opens it, `then` follows in the same message, each statement after a semicolon.
@@ -136,7 +123,7 @@ impl Pool {
     }
 
     async fn acquire_session(&self) -> Result<Tx, sqlx::Error> {
-        let connection = match self.connections.acquire().await {
+        let (lent, place) = match timeout(self.patience, self.lend()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Err(sqlx::Error::PoolTimedOut) => {
                 // Perhaps it has waited for one that is half open. If so, the other idle ones are, too, and would each
                 // be found out by a call that waits as long.
@@ -147,18 +134,34 @@ impl Pool {
             acquired => acquired.inspect_err(|error| self.trouble.notice(error))?,
         };
         let (named, trouble) = (self.pooler == Pooler::None, self.trouble.clone());
-        let session = Session { connection, named, read_only: false, trouble };
+        let session = Session { lent, named, read_only: false, trouble, _place: place };
         Ok(Tx { session: Some(session), open: false, pool: self.clone() })
     }
 
+    async fn lend(&self) -> Result<(Lent<PoolConnection<Postgres>>, OwnedSemaphorePermit), sqlx::Error> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let (recent, stale) = self.recent.take(|idle_for| self.trouble.trusts(idle_for));
+        stale.into_iter().for_each(give_back);
+        let lent = match recent {
+            Some(lent) => lent,
+            None => self.connections.acquire().await?.into(),
+        };
+        Ok((lent, place))
+    }
+
     async fn close_idle(&self) {
+        for connection in self.recent.take_all() {
+            let _ = timeout(RELEASE, connection.close()).await;
+        }
         while let Some(connection) = self.connections.try_acquire() {
             let _ = timeout(RELEASE, connection.close()).await;
         }
     }
 
     pub(super) async fn close(&self) {
-        self.connections.close().await;
+        let closed = self.connections.close();
+        self.recent.take_all().into_iter().for_each(give_back);
+        closed.await;
     }
 }
 
@@ -246,7 +249,7 @@ impl Tx {
             self.execute("COMMIT").await?;
         }
         if let Some(session) = self.session.take() {
-            session.release();
+            session.release(&self.pool);
         }
         Ok(())
     }
@@ -256,7 +259,7 @@ impl Tx {
             self.execute("ROLLBACK").await?;
         }
         if let Some(session) = self.session.take() {
-            session.release();
+            session.release(&self.pool);
         }
         Ok(())
     }
@@ -277,142 +280,38 @@ impl Drop for Tx {
     }
 }
 
-/// What statements run on.
-#[derive(Debug)]
-pub(super) struct Session {
-    connection: PoolConnection<Postgres>,
-    /// Statements are prepared once a connection, under a name. A pooler would lend the name's session to others.
-    named: bool,
-    /// A write was refused because of where this connection leads.
-    read_only: bool,
-    trouble: Trouble,
+/// As sqlx does when a connection is dropped, but not for ever: one that is half open would never come back.
+fn give_back(mut connection: PoolConnection<Postgres>) {
+    tokio::spawn(timeout(RELEASE, connection.return_to_pool()));
 }
 
 impl Session {
-    /// As sqlx does when a connection is dropped, but not for ever: one that is half open would never come back.
-    fn release(mut self) {
-        tokio::spawn(timeout(RELEASE, self.connection.return_to_pool()));
+    /// It is known to work, and to be in no transaction.
+    fn release(self, pool: &Pool) {
+        if let Some(connection) = pool.recent.keep(self.lent, || pool.connections.is_closed()) {
+            give_back(connection);
+        }
     }
 
     async fn give_up(mut self, open: bool, pool: Pool) {
         if self.read_only {
-            let _ = timeout(RELEASE, self.connection.close()).await;
+            let _ = timeout(RELEASE, self.lent.connection.close()).await;
             pool.close_idle().await;
             return;
         }
-        let ended = async {
-            if open { self.connection.execute("ROLLBACK").await.map(drop) } else { self.connection.ping().await }
-        };
+        let connection = &mut self.lent.connection;
+        let ended =
+            async { if open { connection.execute("ROLLBACK").await.map(drop) } else { connection.ping().await } };
         match timeout(RELEASE, ended).await {
-            Ok(Ok(())) => self.release(),
-            _ => drop(self.connection.detach()),
+            Ok(Ok(())) => self.release(&pool),
+            _ => drop(self.lent.connection.detach()),
         }
-    }
-}
-
-/// The connection is gone, or the database is about to end it.
-fn tells_lost(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
-        _ => false,
-    }
-}
-
-fn tells_read_only(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|it| it.code().is_some_and(|code| code == "25006"))
-}
-
-fn note(error: &sqlx::Error, read_only: &mut bool, trouble: &Trouble) {
-    *read_only |= tells_read_only(error);
-    trouble.notice(error);
-}
-
-impl<'c> Executor<'c> for &'c mut Session {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let Session { connection, named, read_only, trouble } = self;
-        let query = Statement { query, named: *named };
-        connection.fetch_many(query).inspect_err(|error| note(error, read_only, trouble)).boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let Session { connection, named, read_only, trouble } = self;
-        let query = Statement { query, named: *named };
-        Box::pin(connection.fetch_optional(query).inspect_err(|error| note(error, read_only, trouble)))
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.connection.prepare_with(sql, parameters)
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.connection.describe(sql)
-    }
-}
-
-/// A query whose preparation is kept only where the session is ours. sqlx names it also when it keeps nothing.
-struct Statement<E> {
-    query: E,
-    named: bool,
-}
-
-impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Statement<E> {
-    fn sql(self) -> SqlStr {
-        self.query.sql()
-    }
-
-    fn statement(&self) -> Option<&PgStatement> {
-        self.query.statement()
-    }
-
-    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
-        self.query.take_arguments()
-    }
-
-    fn persistent(&self) -> bool {
-        self.named && self.query.persistent()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn connections_from_before_a_loss_and_long_idle_ones_are_tested() {
-        let trouble = Trouble::default();
-        assert!(trouble.trusts(Duration::ZERO) && !trouble.trusts(UNTESTED));
-        let long = Duration::from_millis(900);
-        assert!(trouble.trusts(long));
-        trouble.notice(&sqlx::Error::RowNotFound);
-        assert!(trouble.trusts(long));
-        trouble.notice(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
-        assert!(!trouble.trusts(long));
-        *trouble.at() = Instant::now().checked_sub(UNTESTED + long / 2);
-        assert!(trouble.trusts(long / 4) && !trouble.trusts(long));
-    }
 
     #[test]
     fn a_transaction_behind_a_pooler_has_every_setting_of_a_session() {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{PostgresStore, pool::Session, range};
+use super::{PostgresStore, connection::Session, range};
 use crate::store::{
     error::StoreResult,
     places,
