@@ -115,11 +115,7 @@ impl Queue {
     }
 
     async fn look(&self, acquire: &Acquire) -> Result<Look> {
-        // Idle workers must not take every connection from those who submit and settle.
-        let permit = self.acquiring.acquire().await.map_err(|_| Error::Draining)?;
-        let acquired = self.store.acquire(acquire).await?;
-        drop(permit);
-        match acquired {
+        match self.looks.call(acquire.clone()).await? {
             Acquired::NoSession => {
                 self.worker_ids.forget(acquire.session_id);
                 Err(Error::NoSession(acquire.session_id))

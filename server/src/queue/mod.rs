@@ -1,7 +1,8 @@
 //! The rules of the queue, between the API and the store.
 //!
 //! `submit`, `acquire`, `settle`, `sessions`, `jobs`, `timeline`, `explain`, `pause` and `metrics` are the calls;
-//! `validate` checks their fields; `grouper` turns concurrent writes into few commits; `wake` tells who waits that
+//! `validate` checks their fields; `grouper` turns concurrent writes into few commits, `looks` concurrent looks for jobs;
+//! `wake` tells who waits that
 //! there is work or something to stop; `page` names the places where pages end.
 
 mod acquire;
@@ -10,6 +11,7 @@ pub mod error;
 mod explain;
 mod grouper;
 mod jobs;
+mod looks;
 mod metrics;
 mod new_job;
 mod page;
@@ -25,7 +27,6 @@ mod wake;
 use std::{ops::Deref, sync::Arc};
 
 use jobqueue_shared::limits;
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -42,6 +43,7 @@ pub use self::{
 };
 use self::{
     grouper::{Caps, Grouper, Weight},
+    looks::Looks,
     sessions::WorkerIds,
     waiting::Waiting,
 };
@@ -89,7 +91,7 @@ pub struct Queue {
     settles: Grouper<Settlement, SettleAnswer>,
     beats: Grouper<Beat, Option<Alive>>,
     worker_ids: WorkerIds,
-    acquiring: Semaphore,
+    looks: Looks,
     payload_bytes: usize,
     draining: CancellationToken,
 }
@@ -99,7 +101,7 @@ pub struct Queue {
 pub struct Options {
     /// The largest payload accepted, in bytes.
     pub payload_bytes: usize,
-    /// Looks for jobs that go on at once.
+    /// Transactions at once that look for jobs.
     pub acquires: usize,
     /// Cancelled when the server takes nothing new: long polls end empty.
     pub draining: CancellationToken,
@@ -134,6 +136,11 @@ impl Queue {
             let shared = Arc::clone(&for_settles);
             async move { settle::flush(&shared, items).await }
         });
+        let for_looks = Arc::clone(&shared);
+        let looks = Looks::new(acquires, tracker, move |requests| {
+            let shared = Arc::clone(&for_looks);
+            async move { shared.store.acquire_all(&requests).await }
+        });
         let for_beats = Arc::clone(&shared);
         let beats = Grouper::spawn(BEATS, tracker, closing, move |beats| {
             let shared = Arc::clone(&for_beats);
@@ -146,7 +153,7 @@ impl Queue {
             settles,
             beats,
             worker_ids: WorkerIds::default(),
-            acquiring: Semaphore::new(acquires.max(1)),
+            looks,
             payload_bytes,
             draining,
         }

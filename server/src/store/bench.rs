@@ -15,6 +15,7 @@ use super::{
     prepare,
     rows::TakenRow,
     types::{NewJob, Start, Unit},
+    writes::Deltas,
 };
 
 const WORKER_ID: &str = "worker-1a";
@@ -53,7 +54,9 @@ pub fn hand_over(jobs: usize) -> Work {
     Box::new(move || {
         let claims = claims(&taken);
         let bytes: usize = claims.iter().map(|claim| encoded(claim).1.len()).sum();
-        bytes + hand_over::deltas(WORKER_ID, &taken).rows().count()
+        let mut deltas = Deltas::default();
+        hand_over::count(&mut deltas, WORKER_ID, &taken);
+        bytes + deltas.rows().count()
     })
 }
 

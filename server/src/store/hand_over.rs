@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jobqueue_shared::lease::LeaseId;
+use jobqueue_shared::{lease::LeaseId, limits};
 use uuid::Uuid;
 
 use super::{
@@ -48,16 +48,21 @@ pub(super) fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<
         .collect()
 }
 
+/// Bytes of payload in an answer to one of so many who ask together. All are in memory at once, and each gets at least
+/// a job.
+pub(super) fn reply_bytes(requests: usize) -> usize {
+    limits::REPLY_BYTES / requests.max(1)
+}
+
 /// What is known of jobs by what was kept beside them, and those that have to be looked up.
-pub(super) fn facts(taken: &[TakenRow]) -> (HashMap<Uuid, LeasedRow>, Vec<Uuid>) {
-    let (mut known, mut unknown) = (HashMap::with_capacity(taken.len()), Vec::new());
+pub(super) fn facts(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRow>, unknown: &mut Vec<Uuid>) {
+    known.reserve(taken.len());
     for row in taken {
         match facts::decode(row) {
             Some(facts) => drop(known.insert(row.id, facts)),
             None => unknown.push(row.id),
         }
     }
-    (known, unknown)
 }
 
 /// The claim of an offer, and what its jobs are; without those that are not to be stored. When it is made, and by which
@@ -95,16 +100,14 @@ pub(super) fn offered(units: &[Unit], jobs: &[JobToStore], offer: &Offer) -> Opt
     Some((claim, facts))
 }
 
-pub(super) fn deltas(worker_id: &str, taken: &[TakenRow]) -> Deltas {
-    let mut deltas = Deltas::default();
+pub(super) fn count(deltas: &mut Deltas, worker_id: &str, taken: &[TakenRow]) {
     for row in taken {
         deltas.pending(worker_id, row.since, row.run_at, row.used, -1);
     }
     deltas.at(worker_id, 0).running += taken.len() as i32;
-    deltas
 }
 
-pub(super) fn leased(claims: &[Claim], mut facts: HashMap<Uuid, LeasedRow>) -> StoreResult<Vec<Leased>> {
+pub(super) fn leased(claims: &[Claim], facts: &mut HashMap<Uuid, LeasedRow>) -> StoreResult<Vec<Leased>> {
     let mut jobs = Vec::new();
     for claim in claims {
         for place in &claim.places {

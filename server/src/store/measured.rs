@@ -136,8 +136,8 @@ impl Store for Measured {
         self.call("insert", || self.store.insert(units, offers)).await
     }
 
-    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
-        self.call("acquire", || self.store.acquire(request)).await
+    async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+        self.call("acquire", || self.store.acquire_all(requests)).await
     }
 
     async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {

@@ -51,9 +51,18 @@ pub trait Store: Send + Sync + 'static {
     /// if such an acquire would give nothing, or has been made; it can also be passed over for other reasons.
     async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted>;
 
-    /// Leases runnable jobs of the session's worker_id to it: by priority, then `run_at`, then id.
-    /// The same `acquire_no` again gives what is still open of the first answer.
-    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired>;
+    /// Leases runnable jobs to sessions, to each of its worker_id: by priority, then `run_at`, then id; one answer a
+    /// request, in order. The same `acquire_no` again gives what is still open of the first answer. `None`: the others
+    /// would have to wait for it, or it is no plain case; it is to ask by itself. An error is one of all: whose it is
+    /// shows when each asks by itself.
+    async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>>;
+
+    /// The same for one, which is always answered.
+    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
+        let answers = self.acquire_all(std::slice::from_ref(request)).await?;
+        let answer = answers.into_iter().next().flatten();
+        answer.ok_or_else(|| StoreError::Defect("an acquire was not answered".into()))
+    }
 
     /// Ends attempts, each by itself; one answer an item, in order. An accepted one moved its job;
     /// a refused one changed nothing but the record of its refusal.

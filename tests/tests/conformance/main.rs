@@ -34,6 +34,7 @@ mod submit;
 mod takeover;
 mod texts;
 mod timeouts;
+mod together;
 
 /// Makes a test for each driver, and one behind a pooler, from every scenario that is named.
 macro_rules! scenarios {

@@ -1,98 +1,138 @@
 //! Handing runnable jobs to a session.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::collections::{HashMap, HashSet};
 
 use jobqueue_shared::limits;
-use serde::Deserialize;
-use sqlx::{Arguments as _, FromRow as _, Row as _, postgres::PgArguments};
+use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{
-    PostgresStore, Tx, counts,
-    floor::{Floors, PRIORITIES, Start},
-    held::Taking,
-    pool::Pool,
-    range,
+    PostgresStore, Tx, counts, range, session_key,
+    take::{Locked, Look, look_below, take_ready},
 };
 use crate::store::{
     error::StoreResult,
     hand_over::{self, Taker},
     places,
     plan::Claim,
-    rows::{ClaimRow, LeasedRow, TakenRow},
+    rows::{ClaimRow, LeasedRow},
     types::{Acquire, Acquired, Leased},
     writes::Deltas,
 };
 
-pub(super) async fn acquire(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
+pub(super) async fn acquire(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+    match requests {
+        [] => Ok(Vec::new()),
+        [request] => Ok(vec![Some(alone(store, request).await?)]),
+        _ => group(store, requests).await,
+    }
+}
+
+async fn alone(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
     // Two calls with one acquire_no, when the first is slow and the worker asks again, must give one answer: the
     // second would skip what the first has locked, say that there is nothing, and what the first took were stranded.
     let mut tx = store.begin_acquire(request).await?;
-    let taking = store.held.take(request.session_id, request.max_jobs);
-    let start = store.floors.start(request.worker_id.as_deref(), store.clock.now_ms());
-    let first = take_ready(&mut tx, request, &start, &taking, &[]).await?;
-    let Some((mut session, mut taken)) = first else { return Ok(Acquired::NoSession) };
-    if session.repeated {
-        let claims = repeated_claims(&mut tx, request).await?;
-        let jobs = leased_jobs(&mut tx, &claims).await?;
-        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
+    let mut look = Look::new(store, request, limits::REPLY_BYTES);
+    take_ready(&mut tx, &mut [&mut look], Locked::Wait).await?;
+    match &look.session {
+        None => Ok(Acquired::NoSession),
+        Some(session) if session.repeated => {
+            let claims = repeated_claims(&mut tx, request).await?;
+            let jobs = leased_jobs(&mut tx, &claims).await?;
+            Ok(Acquired::Jobs { worker_id: session.worker_id.clone(), jobs, next_run_at_ms: None })
+        }
+        Some(_) => {
+            let answers = finish(store, tx, vec![look], Locked::Wait).await?;
+            Ok(answers.into_iter().next().flatten().unwrap_or(Acquired::NoSession))
+        }
     }
-    if session.paused {
-        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms: None });
+}
+
+/// `None` for those that hold up others or may have more to tell: the session is locked, or unknown, the call is a
+/// repetition, or two are of one worker_id, or of one that is not known.
+async fn group(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+    let mut tx = store.begin_acquires().await?;
+    let mut worker_ids = HashSet::new();
+    let mut is_first =
+        |at: usize| requests[at].worker_id.as_deref().is_some_and(|worker_id| worker_ids.insert(worker_id));
+    let firsts: Vec<usize> = (0..requests.len()).filter(|at| is_first(*at)).collect();
+    let free = lock(&mut tx, requests, firsts).await?;
+    let reply_bytes = hand_over::reply_bytes(requests.len());
+    let mut looks: Vec<_> = free.iter().map(|at| Look::new(store, &requests[*at], reply_bytes)).collect();
+    take_ready(&mut tx, &mut looks.iter_mut().collect::<Vec<_>>(), Locked::Skip).await?;
+    let mut answers = vec![None; requests.len()];
+    for (at, answer) in free.into_iter().zip(finish(store, tx, looks, Locked::Skip).await?) {
+        answers[at] = answer;
     }
-    let held = session.held.or(taking.holds).unwrap_or_default();
-    let room = i64::from(limits::JOBS_PER_SESSION) - taking.others - held;
-    if room <= 0 {
-        return Ok(Acquired::SessionFull);
+    Ok(answers)
+}
+
+/// As `begin_acquire` does for one, but without waiting: those that can be locked now. In a statement of its own, so that
+/// the next one sees what was committed before.
+const LOCK: &str = "
+    SELECT a.n FROM unnest($1::bigint[], $2::integer[], $3::integer[]) WITH ORDINALITY AS a(session, half, acquire_no, n)
+    WHERE pg_try_advisory_xact_lock_shared(a.session) AND pg_try_advisory_xact_lock(a.half, a.acquire_no)";
+
+async fn lock(tx: &mut Tx, requests: &[Acquire], of: Vec<usize>) -> StoreResult<Vec<usize>> {
+    let keys = || of.iter().map(|at| session_key(requests[*at].session_id));
+    let free: Vec<i64> = sqlx::query_scalar(LOCK)
+        .bind(keys().collect::<Vec<_>>())
+        .bind(keys().map(|key| key as i32).collect::<Vec<_>>())
+        .bind(of.iter().map(|at| requests[*at].acquire_no as i32).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(free.into_iter().filter_map(|n| of.get(n as usize - 1).copied()).collect())
+}
+
+/// What was found becomes theirs, with the commit. `None`: not alive, or a repetition.
+async fn finish(
+    store: &PostgresStore,
+    mut tx: Tx,
+    mut looks: Vec<Look<'_>>,
+    locked: Locked,
+) -> StoreResult<Vec<Option<Acquired>>> {
+    look_below(store, &mut tx, &mut looks, locked).await?;
+    let next_run_ats = next_run_ats(&mut tx, &looks).await?;
+    let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
+    for look in &looks {
+        hand_over::facts(&look.taken, &mut facts, &mut unknown);
     }
-    if start.expired {
-        let (pool, floors) = (store.pool.clone(), Arc::clone(&store.floors));
-        tokio::spawn(look_from_bottom(pool, floors, session.worker_id.clone(), session.now));
-    }
-    // A short answer: perhaps something was put below the floors.
-    if (taken.len() as i64) < room.min(i64::from(request.max_jobs))
-        && let Some(below) = start.below()
-    {
-        let began = Instant::now();
-        let more = take_ready(&mut tx, request, &below, &taking, &taken).await?;
-        store.floors.looked_below(&session.worker_id, began);
-        let (later, more) = more.map_or((session.now, Vec::new()), |(later, more)| (later.now, more));
-        // What became due between the two looks does not start before its time.
-        session.now = session.now.max(later);
-        taken.extend(more);
-        taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
-    }
-    if taken.is_empty() {
-        // From now on it is known what the session holds, and it can be offered jobs.
-        taking.took(session.held, 0);
-        let next_run_at_ms = next_run_at(&mut tx, &session).await?;
-        return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
-    }
-    let (mut facts, unknown) = hand_over::facts(&taken);
     if !unknown.is_empty() {
         facts.extend(facts_of(&mut tx, unknown).await?);
     }
-    let taker =
-        Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now: session.now };
-    let claims = hand_over::new_claims(&taker, &taken, &facts);
-    write_claims(&mut tx, request, &claims, &hand_over::deltas(&session.worker_id, &taken)).await?;
-    let jobs = hand_over::leased(&claims, facts)?;
-    taking.took(session.held, taken.len());
+    let (mut claims, mut deltas, mut answers) = (Vec::new(), Deltas::default(), Vec::with_capacity(looks.len()));
+    for look in &looks {
+        let Some(session) = look.session.as_ref().filter(|session| !session.repeated) else {
+            answers.push(None);
+            continue;
+        };
+        if !session.paused && look.room(session) <= 0 {
+            answers.push(Some(Acquired::SessionFull));
+            continue;
+        }
+        let (session_id, worker_id) = (look.request.session_id, session.worker_id.as_str());
+        let taker = Taker { worker_id, session_id, host: &session.host, now: session.now };
+        let own = hand_over::new_claims(&taker, &look.taken, &facts);
+        hand_over::count(&mut deltas, worker_id, &look.taken);
+        let next_run_at_ms = next_run_ats.get(worker_id).copied();
+        let jobs = hand_over::leased(&own, &mut facts)?;
+        answers.push(Some(Acquired::Jobs { worker_id: worker_id.to_owned(), jobs, next_run_at_ms }));
+        claims.extend(own.into_iter().zip(0..).map(|(claim, chunk)| (claim, look.request.acquire_no, chunk)));
+    }
+    write_claims(&mut tx, &claims, &deltas).await?;
+    for look in &looks {
+        // From now on it is known what the session holds, and it can be offered jobs.
+        if let Some(session) = look.taker() {
+            look.taking.took(session.held, look.taken.len());
+        }
+    }
     tx.commit().await?;
-    store.floors.raise(&session.worker_id, &start, &taken);
-    Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
-}
-
-/// Who asks.
-#[derive(Deserialize)]
-struct SessionRow {
-    worker_id: String,
-    host: String,
-    now: i64,
-    /// Where it was counted.
-    held: Option<i64>,
-    repeated: bool,
-    paused: bool,
+    for look in looks.iter().filter(|look| !look.taken.is_empty()) {
+        if let Some(session) = look.taker() {
+            store.floors.raise(&session.worker_id, &look.start, &look.taken);
+        }
+    }
+    Ok(answers)
 }
 
 const REPEATED_CLAIMS: &str = "
@@ -106,86 +146,6 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
         .fetch_all(&mut **tx)
         .await?;
     Ok(ClaimRow::sound_or_logged(rows).collect())
-}
-
-/// The session is locked against rescue, which takes the row FOR UPDATE, and not against heartbeats. An acquire that
-/// commits late is therefore never rescued before it is seen.
-///
-/// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
-/// walked. `ctid = ANY(ARRAY(..))` is a TID scan whatever the statistics, and takes no more rows than the LIMIT. One row
-/// more tells of the session, in the same statement, for the server waits for the answer to each.
-const TAKE_READY: &str = "
-    WITH session AS MATERIALIZED (
-        SELECT s.worker_id, s.host, now_ms() AS now,
-               CASE WHEN $10 THEN
-                   (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id)
-               END AS held,
-               EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = $2) AS repeated,
-               EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
-        FROM sessions s
-        WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now_ms()
-        FOR KEY SHARE OF s
-    ), room AS MATERIALIZED (
-        SELECT CASE WHEN repeated OR paused THEN 0 ELSE greatest(least($3, $9 - coalesce(held, 0)), 0) END AS jobs FROM session
-    ), taken AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(
-        SELECT tid FROM (
-            SELECT tid, n, sum(payload_bytes) OVER (ORDER BY n ROWS UNBOUNDED PRECEDING) AS bytes
-            FROM (
-                SELECT r.tid, r.payload_bytes, row_number() OVER () AS n
-                FROM unnest($5::smallint[], $6::bigint[], $7::uuid[]) AS f(priority, run_at, id), LATERAL (
-                    SELECT ready.ctid AS tid, ready.payload_bytes
-                    FROM ready
-                    WHERE ready.worker_id = (SELECT worker_id FROM session) AND ready.priority = f.priority
-                      AND ready.run_at <= (SELECT now FROM session) AND (ready.run_at, ready.id) > (f.run_at, f.id)
-                    ORDER BY ready.run_at, ready.id
-                    LIMIT coalesce((SELECT jobs FROM room), 0)
-                    FOR UPDATE SKIP LOCKED
-                ) AS r
-                LIMIT coalesce((SELECT jobs FROM room), 0)
-            ) AS candidates
-        ) AS sized
-        WHERE bytes <= $4 OR (n = 1 AND $8)
-    ))
-    RETURNING id, priority, run_at, run_no, used, payload_bytes, since, facts)
-    SELECT NULL::uuid, NULL::smallint, NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::bigint,
-           NULL::bytea, row_to_json(session)::text
-    FROM session
-    UNION ALL
-    SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts, NULL FROM taken";
-
-/// As many as fit beside those that were taken before: `max_jobs` and the bytes of a reply, but at least one in all.
-/// `None`: the session is not alive.
-async fn take_ready(
-    tx: &mut Tx,
-    request: &Acquire,
-    start: &Start,
-    taking: &Taking<'_>,
-    before: &[TakenRow],
-) -> StoreResult<Option<(SessionRow, Vec<TakenRow>)>> {
-    let bytes: i64 = before.iter().map(|row| i64::from(row.payload_bytes)).sum();
-    let rows = sqlx::query(TAKE_READY)
-        .bind(request.session_id)
-        .bind(request.acquire_no as i32)
-        .bind(i64::from(request.max_jobs) - before.len() as i64)
-        .bind(limits::REPLY_BYTES as i64 - bytes)
-        .bind((0..PRIORITIES as i16).collect::<Vec<_>>())
-        .bind(start.keys.map(|(run_at, _)| run_at).to_vec())
-        .bind(start.keys.map(|(_, id)| id).to_vec())
-        .bind(before.is_empty())
-        .bind(i64::from(limits::JOBS_PER_SESSION) - taking.others - before.len() as i64)
-        .bind(taking.holds.is_none())
-        .fetch_all(&mut **tx)
-        .await?;
-    let (mut session, mut taken) = (None, Vec::with_capacity(rows.len()));
-    for row in &rows {
-        if let Some(json) = row.try_get::<Option<&str>, _>(8)? {
-            session = Some(serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?);
-        } else {
-            taken.push(TakenRow::from_row(row)?);
-        }
-    }
-    taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
-    Ok(session.map(|session| (session, taken)))
 }
 
 /// From a little below the floors, as a short answer looks: one key for each worker_id and priority. The time is asked
@@ -212,33 +172,27 @@ pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> St
         .await?)
 }
 
-/// The time is a parameter: compared with a function that changes, rows that wait for their time would be walked.
-const FIRST_READY: &str = "
-    SELECT p.priority::smallint, r.run_at, r.id FROM generate_series(0, 9) AS p(priority), LATERAL (
-        SELECT ready.run_at, ready.id FROM ready
-        WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at <= $2
-        ORDER BY ready.run_at, ready.id LIMIT 1
-    ) AS r";
-
-/// Off the acquire path: behind an old snapshot this walks every dead row. Not getting to it is no loss: the next
-/// expiry asks again.
-async fn look_from_bottom(pool: Pool, floors: Arc<Floors>, worker_id: String, now: i64) {
-    let began = Instant::now();
-    match sqlx::query_as(FIRST_READY).bind(&worker_id).bind(now).fetch_all(&pool).await {
-        Ok(first) => floors.looked(&worker_id, began, &first),
-        Err(error) => tracing::debug!(%error, worker_id, "nobody looked below the floor"),
-    }
-}
-
-const NEXT_RUN_AT: &str = "
-    SELECT min(r.run_at) FROM generate_series(0, 9) AS p(priority), LATERAL (
+const NEXT_RUN_ATS: &str = "
+    SELECT w.worker_id, min(r.run_at)
+    FROM unnest($1::text[], $2::bigint[]) AS w(worker_id, now), generate_series(0, 9) AS p(priority), LATERAL (
         SELECT ready.run_at FROM ready
-        WHERE ready.worker_id = $1 AND ready.priority = p.priority::smallint AND ready.run_at > $2
+        WHERE ready.worker_id = w.worker_id AND ready.priority = p.priority::smallint AND ready.run_at > w.now
         ORDER BY ready.run_at LIMIT 1
-    ) AS r";
+    ) AS r
+    GROUP BY w.worker_id";
 
-async fn next_run_at(tx: &mut Tx, session: &SessionRow) -> StoreResult<Option<i64>> {
-    Ok(sqlx::query_scalar(NEXT_RUN_AT).bind(&session.worker_id).bind(session.now).fetch_one(&mut **tx).await?)
+/// Of those for whom there was nothing.
+async fn next_run_ats(tx: &mut Tx, looks: &[Look<'_>]) -> StoreResult<HashMap<String, i64>> {
+    let empty: Vec<_> = looks.iter().filter(|look| look.taken.is_empty()).filter_map(Look::taker).collect();
+    if empty.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(String, i64)> = sqlx::query_as(NEXT_RUN_ATS)
+        .bind(empty.iter().map(|session| session.worker_id.as_str()).collect::<Vec<_>>())
+        .bind(empty.iter().map(|session| session.now).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
 const FACTS: &str = "
@@ -256,24 +210,26 @@ const WRITE_CLAIMS: &str = concat!(
     counts::insert_deltas!(),
     ")
     INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
-    SELECT t.id, $14, $15, $16, t.chunk, $17, t.deadline, t.ids, t.places
-    FROM unnest($18::uuid[], $19::smallint[], $20::bigint[], $21::bytea[], $22::bytea[]) AS t(id, chunk, deadline, ids, places)"
+    SELECT * FROM unnest($14::uuid[], $15::text[], $16::uuid[], $17::integer[], $18::smallint[], $19::bigint[], $20::bigint[],
+                         $21::bytea[], $22::bytea[])"
 );
 
-async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim], deltas: &Deltas) -> StoreResult<()> {
-    let Some(first) = claims.first() else { return Ok(()) };
+/// Each with the number of its call, and its own in the answer.
+async fn write_claims(tx: &mut Tx, claims: &[(Claim, u32, i16)], deltas: &Deltas) -> StoreResult<()> {
+    let Some((first, ..)) = claims.first() else { return Ok(()) };
+    let all = || claims.iter().map(|(claim, ..)| claim);
     let mut arguments = PgArguments::default();
     let mut add = || {
         counts::add_deltas(&mut arguments, deltas, first.claimed_at)?;
-        arguments.add(first.worker_id.as_str())?;
-        arguments.add(first.session_id)?;
-        arguments.add(request.acquire_no as i32)?;
-        arguments.add(first.claimed_at)?;
-        arguments.add(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())?;
-        arguments.add((0..claims.len()).map(|n| n as i16).collect::<Vec<_>>())?;
-        arguments.add(claims.iter().map(Claim::deadline).collect::<Vec<_>>())?;
-        arguments.add(claims.iter().map(Claim::ids).collect::<Vec<_>>())?;
-        arguments.add(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
+        arguments.add(all().map(|claim| claim.id).collect::<Vec<_>>())?;
+        arguments.add(all().map(|claim| claim.worker_id.as_str()).collect::<Vec<_>>())?;
+        arguments.add(all().map(|claim| claim.session_id).collect::<Vec<_>>())?;
+        arguments.add(claims.iter().map(|(_, acquire_no, _)| *acquire_no as i32).collect::<Vec<_>>())?;
+        arguments.add(claims.iter().map(|(.., chunk)| *chunk).collect::<Vec<_>>())?;
+        arguments.add(all().map(|claim| claim.claimed_at).collect::<Vec<_>>())?;
+        arguments.add(all().map(Claim::deadline).collect::<Vec<_>>())?;
+        arguments.add(all().map(Claim::ids).collect::<Vec<_>>())?;
+        arguments.add(all().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     sqlx::query_with(WRITE_CLAIMS, arguments).execute(&mut **tx).await?;
@@ -282,6 +238,6 @@ async fn write_claims(tx: &mut Tx, request: &Acquire, claims: &[Claim], deltas: 
 
 async fn leased_jobs(tx: &mut Tx, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
     let ids = claims.iter().flat_map(|claim| claim.places.iter().map(|place| place.job_id)).collect();
-    let facts = facts_of(tx, ids).await?;
-    hand_over::leased(claims, facts)
+    let mut facts = facts_of(tx, ids).await?;
+    hand_over::leased(claims, &mut facts)
 }

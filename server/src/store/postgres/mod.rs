@@ -27,6 +27,7 @@ mod seldom;
 mod sessions;
 mod settle;
 mod surroundings;
+mod take;
 mod upkeep;
 mod wake;
 
@@ -94,6 +95,13 @@ impl PostgresStore {
         );
         Ok(self.pool.begin_with("BEGIN", &then).await?)
     }
+
+    /// For acquires that are locked together.
+    async fn begin_acquires(&self) -> StoreResult<Tx> {
+        let plans = self.pool.one_plan();
+        let then = format!("; SELECT set_config('synchronous_commit', 'off', true){plans}");
+        Ok(self.pool.begin_with("BEGIN", &then).await?)
+    }
 }
 
 /// The lowest and the highest of ids: with them PostgreSQL knows which partitions to look into.
@@ -124,8 +132,8 @@ impl Store for PostgresStore {
         insert::insert(self, units, offers).await
     }
 
-    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
-        acquire::acquire(self, request).await
+    async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+        acquire::acquire(self, requests).await
     }
 
     async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {

@@ -26,9 +26,9 @@ pub(super) struct Offered<'a> {
 
 impl Offered<'_> {
     /// After the commit. Nothing when that fails: the call looks again, and finds what it has got.
-    pub(super) fn leased(self) -> Vec<Leased> {
+    pub(super) fn leased(mut self) -> Vec<Leased> {
         self.taking.took(None, self.claim.places.len());
-        hand_over::leased(&[self.claim], self.facts).unwrap_or_default()
+        hand_over::leased(&[self.claim], &mut self.facts).unwrap_or_default()
     }
 }
 

@@ -14,18 +14,36 @@ use crate::store::{
     plan::Claim,
     rows::{ClaimRow, LeasedRow, TakenRow},
     types::{Acquire, Acquired, Leased, Offer},
+    writes::Deltas,
 };
 
-pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResult<Acquired> {
+pub(super) async fn acquire(store: &SqliteStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let Some(session) = read_session(&mut tx, request.session_id, request.acquire_no, now).await? else {
+    let (mut deltas, mut answers) = (Deltas::default(), Vec::with_capacity(requests.len()));
+    let reply_bytes = hand_over::reply_bytes(requests.len());
+    for request in requests {
+        answers.push(Some(acquire_one(&mut tx, request, reply_bytes, now, &mut deltas).await?));
+    }
+    counts::write_deltas(&mut tx, &deltas, now).await?;
+    tx.commit().await?;
+    Ok(answers)
+}
+
+async fn acquire_one(
+    tx: &mut Tx<'_>,
+    request: &Acquire,
+    reply_bytes: usize,
+    now: i64,
+    deltas: &mut Deltas,
+) -> StoreResult<Acquired> {
+    let Some(session) = read_session(tx, request.session_id, request.acquire_no, now).await? else {
         return Ok(Acquired::NoSession);
     };
     if session.repeated {
-        let claims = repeated_claims(&mut tx, request).await?;
-        let jobs = leased_jobs(&mut tx, &claims).await?;
+        let claims = repeated_claims(tx, request).await?;
+        let jobs = leased_jobs(tx, &claims).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
     }
     if session.paused {
@@ -35,21 +53,22 @@ pub(super) async fn acquire(store: &SqliteStore, request: &Acquire) -> StoreResu
     if room == 0 {
         return Ok(Acquired::SessionFull);
     }
-    let taken = take_ready(&mut tx, &session.worker_id, now, u64::from(request.max_jobs).min(room)).await?;
+    let most = u64::from(request.max_jobs).min(room);
+    let taken = take_ready(tx, &session.worker_id, now, most, reply_bytes).await?;
     if taken.is_empty() {
-        let next_run_at_ms = next_run_at(&mut tx, &session.worker_id, now).await?;
+        let next_run_at_ms = next_run_at(tx, &session.worker_id, now).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
-    let (mut facts, unknown) = hand_over::facts(&taken);
+    let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
+    hand_over::facts(&taken, &mut facts, &mut unknown);
     if !unknown.is_empty() {
-        facts.extend(facts_of(&mut tx, &unknown).await?);
+        facts.extend(facts_of(tx, &unknown).await?);
     }
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
     let claims = hand_over::new_claims(&taker, &taken, &facts);
-    write_claims(&mut tx, request.acquire_no, &claims).await?;
-    counts::write_deltas(&mut tx, &hand_over::deltas(&session.worker_id, &taken), now).await?;
-    let jobs = hand_over::leased(&claims, facts)?;
-    tx.commit().await?;
+    write_claims(tx, request.acquire_no, &claims).await?;
+    hand_over::count(deltas, &session.worker_id, &taken);
+    let jobs = hand_over::leased(&claims, &mut facts)?;
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
 
@@ -110,7 +129,13 @@ const NEXT_READY: &str = "
 
 /// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
 /// walked.
-async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -> StoreResult<Vec<TakenRow>> {
+async fn take_ready(
+    tx: &mut Tx<'_>,
+    worker_id: &str,
+    now: i64,
+    max_jobs: u64,
+    reply_bytes: usize,
+) -> StoreResult<Vec<TakenRow>> {
     let (mut taken, mut bytes): (Vec<TakenRow>, i64) = (Vec::new(), 0);
     'full: for priority in 0..=i16::from(limits::PRIORITY_LOWEST) {
         let rows: Vec<TakenRow> = sqlx::query_as(NEXT_READY)
@@ -122,7 +147,7 @@ async fn take_ready(tx: &mut Tx<'_>, worker_id: &str, now: i64, max_jobs: u64) -
             .await?;
         for row in rows {
             bytes += i64::from(row.payload_bytes);
-            if bytes > limits::REPLY_BYTES as i64 && !taken.is_empty() {
+            if bytes > reply_bytes as i64 && !taken.is_empty() {
                 break 'full;
             }
             taken.push(row);
@@ -214,6 +239,6 @@ pub(super) async fn write_claims(tx: &mut Tx<'_>, acquire_no: u32, claims: &[Cla
 
 async fn leased_jobs(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
     let ids: Vec<_> = claims.iter().flat_map(|claim| claim.places.iter().map(|place| place.job_id)).collect();
-    let facts = facts_of(tx, &ids).await?;
-    hand_over::leased(claims, facts)
+    let mut facts = facts_of(tx, &ids).await?;
+    hand_over::leased(claims, &mut facts)
 }

@@ -50,10 +50,10 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> 
     for (offer, handed) in offers.iter().zip(&mut handed) {
         let now = store.clock.now_ms();
         let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
-        let Some((claim, facts)) = hand_over::offered(units, &verdict.insert, offer) else { continue };
+        let Some((claim, mut facts)) = hand_over::offered(units, &verdict.insert, offer) else { continue };
         let claims = [Claim { host, claimed_at: now, ..claim }];
         acquire::write_claims(&mut tx, offer.acquire_no, &claims).await?;
-        *handed = hand_over::leased(&claims, facts)?;
+        *handed = hand_over::leased(&claims, &mut facts)?;
         taken.extend(claims);
     }
     write_jobs(&mut tx, units, &verdict.insert, &taken).await?;

@@ -129,8 +129,8 @@ impl Store for SqliteStore {
         insert::insert(self, units, offers).await
     }
 
-    async fn acquire(&self, request: &Acquire) -> StoreResult<Acquired> {
-        acquire::acquire(self, request).await
+    async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+        acquire::acquire(self, requests).await
     }
 
     async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {

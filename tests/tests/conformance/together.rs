@@ -1,0 +1,248 @@
+//! Sessions that ask for jobs together: each gets what it would get by itself.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::future::join_all;
+use jobqueue_server::store::{Acquire, Acquired, Leased, NewJob, Start, Store};
+use jobqueue_shared::limits;
+use jobqueue_tests::database::Driver;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::{
+    bed::{Bed, HOUR_MS, job, jobs},
+    scenarios,
+    session::Session,
+};
+
+scenarios!(
+    each_gets_the_first_jobs_of_its_own_worker_id,
+    who_gets_nothing_takes_nothing_from_the_others,
+    a_lost_answer_comes_again,
+    those_of_one_worker_id_share_its_jobs,
+    large_payloads_are_shared_out_and_each_gets_at_least_one,
+    groups_that_race_give_each_job_once,
+);
+
+fn asks(session: &Session, worker_id: &str, acquire_no: u32, max_jobs: u32) -> Acquire {
+    Acquire { session_id: session.id, worker_id: Some(worker_id.to_owned()), acquire_no, max_jobs }
+}
+
+/// One answer each; who is told to ask by itself does.
+async fn together(store: &dyn Store, requests: &[Acquire]) -> Vec<Acquired> {
+    let answers = store.acquire_all(requests).await.unwrap();
+    assert_eq!(answers.len(), requests.len());
+    let mut all = Vec::new();
+    for (request, answer) in requests.iter().zip(answers) {
+        all.push(match answer {
+            Some(answer) => answer,
+            None => store.acquire(request).await.unwrap(),
+        });
+    }
+    all
+}
+
+fn leased(answer: &Acquired) -> (&str, &[Leased], Option<i64>) {
+    match answer {
+        Acquired::Jobs { worker_id, jobs, next_run_at_ms } => (worker_id, jobs, *next_run_at_ms),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ids(jobs: &[Leased]) -> Vec<Uuid> {
+    jobs.iter().map(|leased| leased.job.id).collect()
+}
+
+async fn each_gets_the_first_jobs_of_its_own_worker_id(bed: &Bed) {
+    let large = format!("\"{}\"", "x".repeat(10_000));
+    let (mut requests, mut expected) = (Vec::new(), Vec::new());
+    for n in 0..12_u8 {
+        let worker_id = format!("w{n}");
+        let mut new = Vec::new();
+        for priority in [9, n % 10, 0] {
+            new.extend(vec![NewJob { priority, ..job(&worker_id) }; 30]);
+            new.push(NewJob { priority, payload: large.clone(), ..job(&worker_id) });
+        }
+        new.push(NewJob { start: Start::After { delay_ms: HOUR_MS }, priority: 0, ..job(&worker_id) });
+        let all = bed.submit_all(new.clone()).await;
+        let mut due: Vec<_> = all.into_iter().zip(&new).filter(|(_, new)| new.start == Start::Now).collect();
+        due.sort_by_key(|(id, new)| (new.priority, *id));
+        let max_jobs = u32::from(n) * 8 + 1;
+        expected.push(due.into_iter().map(|(id, _)| id).take(max_jobs as usize).collect::<Vec<_>>());
+        let session = bed.session(&worker_id).await;
+        requests.push(asks(&session, &worker_id, 1, max_jobs));
+    }
+    // Twice: the second time it is known where to begin, and what the sessions hold.
+    let mut seen = HashSet::new();
+    for acquire_no in [1, 2] {
+        let requests: Vec<_> = requests.iter().map(|request| Acquire { acquire_no, ..request.clone() }).collect();
+        for ((request, answer), expected) in requests.iter().zip(together(&*bed.store, &requests).await).zip(&expected)
+        {
+            let (worker_id, jobs, _) = leased(&answer);
+            assert_eq!(Some(worker_id), request.worker_id.as_deref());
+            for leased in jobs {
+                assert_eq!((leased.job.session_id, leased.job.attempts_used), (Some(request.session_id), 1));
+                assert_eq!(leased.job.worker_id, worker_id);
+                assert!(seen.insert(leased.job.id));
+                assert_eq!(bed.get(leased.job.id).await, leased.job);
+            }
+            if acquire_no == 1 {
+                assert_eq!(&ids(jobs), expected);
+            }
+        }
+    }
+}
+
+async fn who_gets_nothing_takes_nothing_from_the_others(bed: &Bed) {
+    let mut requests = HashMap::new();
+    for worker_id in ["empty", "ended", "first", "full", "later", "last", "paused", "repeats", "unknown"] {
+        bed.submit_all(jobs(worker_id, if worker_id == "empty" || worker_id == "later" { 0 } else { 3 })).await;
+        let session = bed.session(worker_id).await;
+        requests.insert(worker_id, (asks(&session, worker_id, 99, 10), session));
+    }
+    let later = bed.submit(NewJob { start: Start::After { delay_ms: HOUR_MS }, ..job("later") }).await;
+    bed.store.pause("paused", "").await.unwrap();
+    bed.store.end_session(requests["ended"].0.session_id).await.unwrap();
+    requests.get_mut("unknown").unwrap().0.session_id = Uuid::from_u128(7);
+    let before = bed.store.acquire(&requests["repeats"].0).await.unwrap();
+    bed.submit_all(jobs("full", limits::JOBS_PER_SESSION as usize)).await;
+    let full = &requests["full"].1;
+    while let Acquired::Jobs { .. } = full.acquire_any(1_000).await {}
+
+    let mut names: Vec<_> = requests.keys().copied().collect();
+    names.sort_unstable();
+    let all: Vec<_> = names.iter().map(|name| requests[name].0.clone()).collect();
+    let answers: HashMap<_, _> = names.iter().copied().zip(together(&*bed.store, &all).await).collect();
+    for name in ["first", "last"] {
+        assert_eq!(leased(&answers[name]).1.len(), 3, "{name}");
+    }
+    for name in ["empty", "paused"] {
+        let (worker_id, jobs, next_run_at_ms) = leased(&answers[name]);
+        assert_eq!((worker_id, jobs.len(), next_run_at_ms), (name, 0, None));
+    }
+    assert_eq!(leased(&answers["later"]).2, Some(bed.get(later).await.run_at_ms));
+    assert_eq!(ids(leased(&answers["repeats"]).1), ids(leased(&before).1));
+    assert!(matches!(answers["full"], Acquired::SessionFull));
+    for name in ["ended", "unknown"] {
+        assert!(matches!(answers[name], Acquired::NoSession), "{name}");
+        assert_eq!(bed.tally(name).await, [3, 0, 0, 0, 0]);
+    }
+}
+
+async fn a_lost_answer_comes_again(bed: &Bed) {
+    let mut requests = Vec::new();
+    for worker_id in ["a", "b", "c"] {
+        bed.submit_all(jobs(worker_id, 100)).await;
+        requests.push(asks(&bed.session(worker_id).await, worker_id, 1, 70));
+    }
+    let leases = |answers: &[Acquired]| -> Vec<_> {
+        answers.iter().flat_map(|answer| leased(answer).1).map(|leased| leased.lease).collect()
+    };
+    let first = leases(&together(&*bed.store, &requests).await);
+    assert_eq!(first.len(), 210);
+    let second = bed.second_store().await;
+    assert_eq!(leases(&together(&*second, &requests).await), first);
+    assert_eq!(leases(&together(&*bed.store, &requests).await), first);
+    assert_eq!(bed.tally("b").await, [30, 70, 0, 0, 0]);
+}
+
+async fn those_of_one_worker_id_share_its_jobs(bed: &Bed) {
+    let all = bed.submit_all(jobs("w", 100)).await;
+    let (one, other) = (bed.session("w").await, bed.session("w").await);
+    let unknown = Acquire { worker_id: None, ..asks(&other, "w", 8, 15) };
+    let requests = [asks(&one, "w", 1, 10), asks(&other, "w", 1, 20), asks(&one, "w", 2, 30), unknown];
+    let answers = together(&*bed.store, &requests).await;
+    let mut taken = Vec::new();
+    for (answer, request) in answers.iter().zip(&requests) {
+        let (_, jobs, _) = leased(answer);
+        assert_eq!(jobs.len(), request.max_jobs as usize);
+        taken.extend(ids(jobs));
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, all[..75]);
+}
+
+async fn large_payloads_are_shared_out_and_each_gets_at_least_one(bed: &Bed) {
+    let large = format!("\"{}\"", "x".repeat(1024 * 1024 - 2));
+    let mut requests = Vec::new();
+    for n in 0..6 {
+        let worker_id = format!("w{n}");
+        bed.submit_all(vec![NewJob { payload: large.clone(), ..job(&worker_id) }; 3]).await;
+        requests.push(asks(&bed.session(&worker_id).await, &worker_id, 1, 10));
+    }
+    for acquire_no in 1..=3 {
+        let requests: Vec<_> = requests.iter().map(|request| Acquire { acquire_no, ..request.clone() }).collect();
+        for answer in bed.store.acquire_all(&requests).await.unwrap() {
+            assert_eq!(leased(&answer.unwrap()).1.len(), 1);
+        }
+    }
+}
+
+async fn groups_that_race_give_each_job_once(bed: &Bed) {
+    let stores = [bed.store.clone(), bed.second_store().await];
+    let worker_ids: Vec<_> = (0..10).map(|n| format!("w{n}")).collect();
+    let mut all = HashSet::new();
+    for worker_id in &worker_ids {
+        all.extend(bed.submit_all(jobs(worker_id, 60)).await);
+    }
+    let mut groups = Vec::new();
+    for n in 0..6 {
+        let mut requests = Vec::new();
+        for worker_id in &worker_ids {
+            requests.push(asks(&bed.session(worker_id).await, worker_id, 0, 7));
+        }
+        // Not all in one order.
+        requests.rotate_left(n);
+        let store = stores[n % 2].clone();
+        groups.push(tokio::spawn(async move {
+            let mut taken = Vec::new();
+            for acquire_no in 1..=30 {
+                let requests: Vec<_> = requests.iter().map(|it| Acquire { acquire_no, ..it.clone() }).collect();
+                for (answer, request) in together(&*store, &requests).await.iter().zip(&requests) {
+                    let (worker_id, jobs, _) = leased(answer);
+                    assert!(jobs.len() <= 7 && Some(worker_id) == request.worker_id.as_deref());
+                    taken.extend(ids(jobs));
+                }
+            }
+            taken
+        }));
+    }
+    let mut taken = Vec::new();
+    for group in join_all(groups).await {
+        taken.extend(group.unwrap());
+    }
+    let count = taken.len();
+    assert_eq!((count, taken.into_iter().collect::<HashSet<_>>()), (all.len(), all));
+}
+
+/// As rescue, a pause or a slow call under the same number has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_locked_does_not_hold_up_those_that_ask_with_it() {
+    let bed = Bed::new(Driver::Postgres).await;
+    let mut asked = Vec::new();
+    for worker_id in ["free", "locked"] {
+        bed.submit_all(jobs(worker_id, 30)).await;
+        let session_id = bed.session(worker_id).await.id;
+        asked.push(Acquire { session_id, worker_id: Some(worker_id.to_owned()), acquire_no: 0, max_jobs: 1 });
+    }
+    let key = asked[1].session_id.as_u64_pair().0.cast_signed();
+    let locks = [
+        format!("SELECT id FROM sessions WHERE id = '{}' FOR UPDATE", asked[1].session_id),
+        format!("SELECT pg_advisory_xact_lock({key})"),
+        format!("SELECT pg_advisory_xact_lock({}, 3)", key as i32),
+    ];
+    let mut holder = PgConnection::connect(bed.database.url()).await.unwrap();
+    for (lock, acquire_no) in locks.into_iter().zip(1..) {
+        sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {lock}"))).execute(&mut holder).await.unwrap();
+        let requests: Vec<_> = asked.iter().map(|it| Acquire { acquire_no, ..it.clone() }).collect();
+        let answers = bed.store.acquire_all(&requests).await.unwrap();
+        let [Some(Acquired::Jobs { jobs, .. }), None] = &answers[..] else { panic!("{lock}: {answers:?}") };
+        assert_eq!(jobs.len(), 1, "{lock}");
+        sqlx::query("COMMIT").execute(&mut holder).await.unwrap();
+        let Acquired::Jobs { jobs, .. } = bed.store.acquire(&requests[1]).await.unwrap() else { panic!() };
+        assert_eq!(jobs.len(), 1, "{lock}");
+    }
+    holder.close().await.unwrap();
+    bed.check().await;
+    bed.close().await;
+}
