@@ -1,6 +1,6 @@
 //! Handing runnable jobs to a session.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jobqueue_shared::limits;
 use sqlx::{FromRow, QueryBuilder};
@@ -17,26 +17,42 @@ use crate::store::{
     writes::Deltas,
 };
 
+/// `None` for a session that asks a second time: what it has got is written down for all at the end.
 pub(super) async fn acquire(store: &SqliteStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let (mut deltas, mut answers) = (Deltas::default(), Vec::with_capacity(requests.len()));
-    let reply_bytes = hand_over::reply_bytes(requests.len());
+    let (mut taken, mut answers) = (Taken::default(), Vec::with_capacity(requests.len()));
+    let (mut sessions, reply_bytes) = (HashSet::new(), hand_over::reply_bytes(requests.len()));
     for request in requests {
-        answers.push(Some(acquire_one(&mut tx, request, reply_bytes, now, &mut deltas).await?));
+        answers.push(if sessions.insert(request.session_id) {
+            Some(acquire_one(&mut tx, request, reply_bytes, now, &mut taken).await?)
+        } else {
+            None
+        });
     }
-    counts::write_deltas(&mut tx, &deltas, now).await?;
+    write_claims(&mut tx, &taken.claims).await?;
+    counts::write_deltas(&mut tx, &taken.deltas, now).await?;
     tx.commit().await?;
     Ok(answers)
 }
+
+/// What is still to be written.
+#[derive(Default)]
+struct Taken {
+    claims: Vec<NumberedClaim>,
+    deltas: Deltas,
+}
+
+/// With the number of its acquire, and its own in the answer.
+pub(super) type NumberedClaim = (Claim, u32, i16);
 
 async fn acquire_one(
     tx: &mut Tx<'_>,
     request: &Acquire,
     reply_bytes: usize,
     now: i64,
-    deltas: &mut Deltas,
+    all: &mut Taken,
 ) -> StoreResult<Acquired> {
     let Some(session) = read_session(tx, request.session_id, request.acquire_no, now).await? else {
         return Ok(Acquired::NoSession);
@@ -66,9 +82,9 @@ async fn acquire_one(
     }
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
     let claims = hand_over::new_claims(&taker, &taken, &facts);
-    write_claims(tx, request.acquire_no, &claims).await?;
-    hand_over::count(deltas, &session.worker_id, &taken);
+    hand_over::count(&mut all.deltas, &session.worker_id, &taken);
     let jobs = hand_over::leased(&claims, &mut facts)?;
+    all.claims.extend(claims.into_iter().zip(0..).map(|(claim, chunk)| (claim, request.acquire_no, chunk)));
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
 
@@ -121,11 +137,14 @@ async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<
     Ok(ClaimRow::sound_or_logged(rows).collect())
 }
 
-/// One priority at a time: SQLite has no LATERAL.
+/// SQLite has no LATERAL, but a CROSS JOIN keeps its loops as they are written: priorities in order, and each one's index
+/// range in order. Were it ever otherwise, the deletion would not find what was read.
 const NEXT_READY: &str = "
-    SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts
-    FROM ready WHERE worker_id = ?1 AND priority = ?2 AND run_at <= ?3
-    ORDER BY run_at, id LIMIT ?4";
+    WITH p(priority) AS (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))
+    SELECT r.id, r.priority, r.run_at, r.run_no, r.used, r.payload_bytes, r.since, r.facts
+    FROM p CROSS JOIN ready r
+    WHERE r.worker_id = ?1 AND r.priority = p.priority AND r.run_at <= ?2
+    LIMIT ?3";
 
 /// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
 /// walked.
@@ -136,26 +155,14 @@ async fn take_ready(
     max_jobs: u64,
     reply_bytes: usize,
 ) -> StoreResult<Vec<TakenRow>> {
-    let (mut taken, mut bytes): (Vec<TakenRow>, i64) = (Vec::new(), 0);
-    'full: for priority in 0..=i16::from(limits::PRIORITY_LOWEST) {
-        let rows: Vec<TakenRow> = sqlx::query_as(NEXT_READY)
-            .bind(worker_id)
-            .bind(priority)
-            .bind(now)
-            .bind(max_jobs as i64 - taken.len() as i64)
-            .fetch_all(&mut **tx)
-            .await?;
-        for row in rows {
-            bytes += i64::from(row.payload_bytes);
-            if bytes > reply_bytes as i64 && !taken.is_empty() {
-                break 'full;
-            }
-            taken.push(row);
-        }
-        if taken.len() as u64 >= max_jobs {
-            break;
-        }
-    }
+    let mut taken: Vec<TakenRow> =
+        sqlx::query_as(NEXT_READY).bind(worker_id).bind(now).bind(max_jobs as i64).fetch_all(&mut **tx).await?;
+    let mut bytes = 0;
+    let too_large = taken.iter().position(|row| {
+        bytes += i64::from(row.payload_bytes);
+        bytes > reply_bytes as i64
+    });
+    taken.truncate(too_large.map_or(taken.len(), |at| at.max(1)));
     for of_priority in taken.chunk_by(|a, b| a.priority == b.priority) {
         delete_through(tx, worker_id, of_priority).await?;
     }
@@ -215,18 +222,17 @@ async fn facts_of(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Le
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-pub(super) async fn write_claims(tx: &mut Tx<'_>, acquire_no: u32, claims: &[Claim]) -> StoreResult<()> {
-    let numbered: Vec<_> = claims.iter().enumerate().collect();
-    for claims in batches(&numbered) {
+pub(super) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> StoreResult<()> {
+    for claims in batches(claims) {
         let mut query = QueryBuilder::new(
             "INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places) ",
         );
-        query.push_values(claims, |mut row, (chunk, claim)| {
+        query.push_values(claims, |mut row, (claim, acquire_no, chunk)| {
             row.push_bind(claim.id)
                 .push_bind(claim.worker_id.as_str())
                 .push_bind(claim.session_id)
-                .push_bind(i64::from(acquire_no))
-                .push_bind(*chunk as i64)
+                .push_bind(i64::from(*acquire_no))
+                .push_bind(*chunk)
                 .push_bind(claim.claimed_at)
                 .push_bind(claim.deadline())
                 .push_bind(claim.ids())

@@ -1,17 +1,18 @@
 //! How many jobs are where, and what happened when.
 
-use super::{SqliteStore, Tx};
+use sqlx::QueryBuilder;
+
+use super::{SqliteStore, Tx, batches};
 use crate::store::{
     error::StoreResult,
     survey::{CountRow, MinuteRow},
     types::{MinuteCounts, WorkerIdCounts},
-    writes::Deltas,
+    writes::{Delta, Deltas},
 };
 
-const ADD_COUNTER: &str = "
-    INSERT INTO counters AS c (worker_id, bucket, first, retry, running, done, failed, cancelled)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-    ON CONFLICT (worker_id, bucket) DO UPDATE SET
+const INSERT_COUNTERS: &str =
+    "INSERT INTO counters AS c (worker_id, bucket, first, retry, running, done, failed, cancelled) ";
+const OR_ADD_TO_COUNTERS: &str = " ON CONFLICT (worker_id, bucket) DO UPDATE SET
         first = c.first + excluded.first, retry = c.retry + excluded.retry, running = c.running + excluded.running,
         done = c.done + excluded.done, failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled";
 
@@ -19,35 +20,46 @@ const FORGET_EMPTY_COUNTER: &str = "
     DELETE FROM counters WHERE worker_id = ?1 AND bucket = ?2
       AND (first, retry, running, done, failed, cancelled) = (0, 0, 0, 0, 0, 0)";
 
-const ADD_SERIES: &str = "
-    INSERT INTO series AS s (minute, worker_id, submitted, completed, died, retried) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-    ON CONFLICT (minute, worker_id) DO UPDATE SET
+const INSERT_SERIES: &str = "INSERT INTO series AS s (minute, worker_id, submitted, completed, died, retried) ";
+const OR_ADD_TO_SERIES: &str = " ON CONFLICT (minute, worker_id) DO UPDATE SET
         submitted = s.submitted + excluded.submitted, completed = s.completed + excluded.completed,
         died = s.died + excluded.died, retried = s.retried + excluded.retried";
 
+fn gauges(delta: &Delta) -> [i32; 6] {
+    [delta.first, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled]
+}
+
+fn events(delta: &Delta) -> [i32; 4] {
+    [delta.submitted, delta.completed, delta.died, delta.retried]
+}
+
 /// Updated in place: with one writer nobody waits for a counter.
 pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> StoreResult<()> {
-    for (worker_id, bucket, delta) in deltas.rows() {
-        let gauges = [delta.first, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled];
-        if gauges != [0; 6] {
-            let mut query = sqlx::query(ADD_COUNTER).bind(worker_id).bind(bucket);
-            for gauge in gauges {
-                query = query.bind(gauge);
+    let counters: Vec<_> = deltas.rows().filter(|(.., delta)| gauges(delta) != [0; 6]).collect();
+    for counters in batches(&counters) {
+        let mut query = QueryBuilder::new(INSERT_COUNTERS);
+        query.push_values(counters, |mut row, (worker_id, bucket, delta)| {
+            row.push_bind(*worker_id).push_bind(*bucket);
+            for gauge in gauges(delta) {
+                row.push_bind(gauge);
             }
-            query.execute(&mut **tx).await?;
-            // A bucket of its own is only kept while something waits in it.
-            if bucket != 0 {
-                sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
+        });
+        query.push(OR_ADD_TO_COUNTERS).build().execute(&mut **tx).await?;
+    }
+    // A bucket of its own is only kept while something waits in it.
+    for (worker_id, bucket, _) in counters.iter().filter(|(_, bucket, _)| *bucket != 0) {
+        sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
+    }
+    let series: Vec<_> = deltas.rows().filter(|(.., delta)| events(delta) != [0; 4]).collect();
+    for series in batches(&series) {
+        let mut query = QueryBuilder::new(INSERT_SERIES);
+        query.push_values(series, |mut row, (worker_id, _, delta)| {
+            row.push_bind(now.div_euclid(60_000)).push_bind(*worker_id);
+            for event in events(delta) {
+                row.push_bind(event);
             }
-        }
-        let events = [delta.submitted, delta.completed, delta.died, delta.retried];
-        if events != [0; 4] {
-            let mut query = sqlx::query(ADD_SERIES).bind(now.div_euclid(60_000)).bind(worker_id);
-            for event in events {
-                query = query.bind(event);
-            }
-            query.execute(&mut **tx).await?;
-        }
+        });
+        query.push(OR_ADD_TO_SERIES).build().execute(&mut **tx).await?;
     }
     Ok(())
 }

@@ -51,8 +51,10 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> 
         let now = store.clock.now_ms();
         let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
         let Some((claim, mut facts)) = hand_over::offered(units, &verdict.insert, offer) else { continue };
-        let claims = [Claim { host, claimed_at: now, ..claim }];
-        acquire::write_claims(&mut tx, offer.acquire_no, &claims).await?;
+        // At once: the next offer may be to the same session.
+        let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
+        acquire::write_claims(&mut tx, &claims).await?;
+        let claims = claims.map(|(claim, ..)| claim);
         *handed = hand_over::leased(&claims, &mut facts)?;
         taken.extend(claims);
     }
