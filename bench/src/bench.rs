@@ -75,6 +75,12 @@ impl Bench {
         self.pick(1, 3)
     }
 
+    /// For scenarios that wait more than they work; a quick run has the time for one of them.
+    pub fn stores_to_wait_for(&self) -> &[Store] {
+        let count = self.pick(1, self.stores.len());
+        self.stores.get(..count).unwrap_or(&self.stores)
+    }
+
     pub fn limit(&self, name: &str) -> Option<f64> {
         self.limits.get(name).copied()
     }

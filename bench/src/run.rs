@@ -23,7 +23,8 @@ pub struct Options {
     /// What keeps the jobs
     #[arg(long, value_enum, default_value_t = Stores::Both)]
     pub store: Stores,
-    /// Smaller sizes, shorter times and no repetitions: all of it within 15 minutes
+    /// Smaller sizes, shorter times and no repetitions: all of it within 15 minutes, `pinned` and
+    /// `scale` of one store only
     #[arg(long)]
     pub quick: bool,
     /// Keep what an earlier run of the same kind has written, and go on with the rest

@@ -47,7 +47,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut report = bench.report("pinned");
     let before = ["store", "snapshot", "held s", "jobs meanwhile", "dead rows"].map(str::to_owned).to_vec();
     let mut table = Table::new("", &[before, beside::columns("without")].concat());
-    for &store in &bench.stores {
+    for &store in bench.stores_to_wait_for() {
         let (pins, time): (&[Pin], _) = match store {
             Store::Postgres => (&[Pin::ReadOnly, Pin::WithTransactionId], bench.pick(PIN_QUICK, PIN)),
             Store::Sqlite => (&[Pin::ReadOnly], bench.pick(PIN_SQLITE_QUICK, PIN_SQLITE)),

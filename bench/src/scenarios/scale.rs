@@ -48,7 +48,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut ids = Table::new(title, &["store", "worker_ids, a worker each", "drain, jobs/s"]);
     let columns = ["store", "sessions", "server, % of a core", "database, % of a core", "server MiB", "most MiB"];
     let mut idle = Table::new("Nothing to do", &columns);
-    for &store in &bench.stores {
+    for &store in bench.stores_to_wait_for() {
         for &count in bench.pick(WORKERS_QUICK, WORKERS) {
             progress(&format!("{}: {count} workers", store.name()));
             let rates = drained(bench, store, 1, count).await?;

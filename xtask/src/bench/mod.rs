@@ -36,7 +36,8 @@ struct Run {
     /// What keeps the jobs
     #[arg(long, value_name = "STORE", value_parser = ["sqlite", "postgres", "both"], default_value = "both")]
     store: String,
-    /// Smaller sizes, shorter times, no repetitions: all of it within 15 minutes
+    /// Smaller sizes, shorter times, no repetitions: all of it within 15 minutes once it is built,
+    /// `pinned` and `scale` of one store only
     #[arg(long)]
     quick: bool,
     /// Keep what an earlier run of the same kind has written to target/bench, and go on with the rest
