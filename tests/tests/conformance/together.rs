@@ -1,11 +1,17 @@
 //! Sessions that ask for jobs together: each gets what it would get by itself.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::future::join_all;
 use jobqueue_server::store::{Acquire, Acquired, Leased, NewJob, Start, Store};
 use jobqueue_shared::limits;
-use jobqueue_tests::database::Driver;
+use jobqueue_tests::{database::Driver, poll::eventually};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -22,6 +28,7 @@ scenarios!(
     those_of_one_worker_id_share_its_jobs,
     large_payloads_are_shared_out_and_each_gets_at_least_one,
     groups_that_race_give_each_job_once,
+    once_a_pause_has_answered_only_the_others_of_a_group_get_jobs,
 );
 
 fn asks(session: &Session, worker_id: &str, acquire_no: u32, max_jobs: u32) -> Acquire {
@@ -213,6 +220,40 @@ async fn groups_that_race_give_each_job_once(bed: &Bed) {
     }
     let count = taken.len();
     assert_eq!((count, taken.into_iter().collect::<HashSet<_>>()), (all.len(), all));
+}
+
+async fn once_a_pause_has_answered_only_the_others_of_a_group_get_jobs(bed: &Bed) {
+    let stores = [bed.store.clone(), bed.second_store().await];
+    bed.submit_all(jobs("paused", 1_000)).await;
+    bed.submit_all(jobs("other", 3_000)).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut workers = Vec::new();
+    for n in 0..4 {
+        let (store, stop) = (stores[n % 2].clone(), Arc::clone(&stop));
+        let sessions = [("paused", bed.session("paused").await), ("other", bed.session("other").await)];
+        workers.push(tokio::spawn(async move {
+            let mut acquire_no = 0;
+            while !stop.load(Ordering::Relaxed) {
+                acquire_no += 1;
+                let requests: Vec<_> =
+                    sessions.iter().map(|(worker_id, session)| asks(session, worker_id, acquire_no, 1)).collect();
+                together(&*store, &requests).await;
+            }
+        }));
+    }
+    let running = async |worker_id: &str, least: u64| {
+        eventually("jobs run", async || (bed.tally(worker_id).await[1] >= least).then_some(())).await;
+    };
+    running("paused", 20).await;
+    bed.store.pause("paused", "").await.unwrap();
+    let at_the_pause = bed.tally("paused").await;
+    assert!(at_the_pause[0] > 0, "nothing is left that could be handed out: {at_the_pause:?}");
+    running("other", bed.tally("other").await[1] + 20).await;
+    assert_eq!(bed.tally("paused").await, at_the_pause);
+    stop.store(true, Ordering::Relaxed);
+    for worker in join_all(workers).await {
+        worker.unwrap();
+    }
 }
 
 /// As rescue, a pause or a slow call under the same number has it.
