@@ -13,7 +13,7 @@ pub enum StoreError {
     /// There is no room. The caller gets RESOURCE_EXHAUSTED and tries again later.
     #[error("the storage is full: {0}")]
     Full(String),
-    /// One row's data was refused. Only units are retried one by one for it; the caller gets INTERNAL.
+    /// One row's data was refused. A group of units or looks is tried one by one for it; the caller gets INTERNAL.
     #[error("the database refused the data: {0}")]
     Data(String),
     /// The file is damaged or no database. The caller gets DATA_LOSS, and the server is not ready any more: a person
