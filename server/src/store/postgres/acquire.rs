@@ -42,7 +42,7 @@ async fn alone(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired
             Ok(Acquired::Jobs { worker_id: session.worker_id.clone(), jobs, next_run_at_ms: None })
         }
         Some(_) => {
-            let answers = finish(store, tx, vec![look], Locked::Wait).await?;
+            let answers = finish(store, tx, vec![look]).await?;
             Ok(answers.into_iter().next().flatten().unwrap_or(Acquired::NoSession))
         }
     }
@@ -61,7 +61,7 @@ async fn group(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<O
     let mut looks: Vec<_> = free.iter().map(|at| Look::new(store, &requests[*at], reply_bytes)).collect();
     take_ready(&mut tx, &mut looks.iter_mut().collect::<Vec<_>>(), Locked::Skip).await?;
     let mut answers = vec![None; requests.len()];
-    for (at, answer) in free.into_iter().zip(finish(store, tx, looks, Locked::Skip).await?) {
+    for (at, answer) in free.into_iter().zip(finish(store, tx, looks).await?) {
         answers[at] = answer;
     }
     Ok(answers)
@@ -85,13 +85,8 @@ async fn lock(tx: &mut Tx, requests: &[Acquire], of: Vec<usize>) -> StoreResult<
 }
 
 /// What was found becomes theirs, with the commit. `None`: not alive, or a repetition.
-async fn finish(
-    store: &PostgresStore,
-    mut tx: Tx,
-    mut looks: Vec<Look<'_>>,
-    locked: Locked,
-) -> StoreResult<Vec<Option<Acquired>>> {
-    look_below(store, &mut tx, &mut looks, locked).await?;
+async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> StoreResult<Vec<Option<Acquired>>> {
+    look_below(store, &mut tx, &mut looks).await?;
     let next_run_ats = next_run_ats(&mut tx, &looks).await?;
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
     for look in &looks {

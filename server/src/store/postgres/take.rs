@@ -187,12 +187,7 @@ pub(super) async fn take_ready(tx: &mut Tx, looks: &mut [&mut Look<'_>], locked:
 }
 
 /// A short answer: perhaps something was put below the floors.
-pub(super) async fn look_below(
-    store: &PostgresStore,
-    tx: &mut Tx,
-    looks: &mut [Look<'_>],
-    locked: Locked,
-) -> StoreResult<()> {
+pub(super) async fn look_below(store: &PostgresStore, tx: &mut Tx, looks: &mut [Look<'_>]) -> StoreResult<()> {
     for look in looks.iter().filter(|look| look.start.expired) {
         if let Some(session) = look.taker() {
             let (pool, floors) = (store.pool.clone(), Arc::clone(&store.floors));
@@ -210,7 +205,8 @@ pub(super) async fn look_below(
         return Ok(());
     }
     let began = Instant::now();
-    take_ready(tx, &mut short, locked).await?;
+    // Their sessions are locked by this transaction.
+    take_ready(tx, &mut short, Locked::Skip).await?;
     for session in short.iter().filter_map(|look| look.session.as_ref()) {
         store.floors.looked_below(&session.worker_id, began);
     }
