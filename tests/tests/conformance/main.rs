@@ -11,6 +11,7 @@ mod session;
 mod acquire;
 mod broken;
 mod circumstances;
+mod connections;
 mod counts;
 mod facts;
 mod idempotency;
