@@ -11,7 +11,9 @@ CREATE TABLE schema_compat (
 );
 INSERT INTO schema_compat VALUES (1);
 
--- A job's facts. Never updated. created_at is the first 48 bits of the id.
+-- A job's facts. Never updated. created_at is the first 48 bits of the id. Partitioned by the time in the id, so that a
+-- day of old jobs can go as a whole; the servers cut days off the newest partition, which takes whatever is newer still.
+-- There is no DEFAULT partition: attaching beside one reads all of it.
 CREATE TABLE jobs (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -23,22 +25,38 @@ CREATE TABLE jobs (
   retry text,
   attempt_timeout bigint,
   idempotency_key text
-);
+) PARTITION BY RANGE (id);
 CREATE INDEX jobs_by_worker_id ON jobs (worker_id, id);
 
+-- The first partition ends with tomorrow (UTC).
+DO $$
+DECLARE
+  day constant bigint := 86400000;
+  until constant uuid := rpad(lpad(to_hex((now_ms() / day + 2) * day), 12, '0'), 32, '0')::uuid;
+BEGIN
+  EXECUTE format('CREATE TABLE jobs_before PARTITION OF jobs FOR VALUES FROM (MINVALUE) TO (%L)', until);
+  EXECUTE format('CREATE TABLE jobs_after PARTITION OF jobs FOR VALUES FROM (%L) TO (MAXVALUE)', until);
+END $$;
+
 -- Pending jobs. Never updated: a change is a delete and an insert.
+--
+-- facts: a copy of what a worker is told of a new job, as server/src/store/facts.rs writes it, so that handing the job out
+-- reads one row instead of two. NULL where it is too much, and where the job has been handed out before. A row with facts
+-- has the key that `jobs` tells (worker_id, priority, run_at, id) and is found by it; only the others are found by id.
 CREATE TABLE ready (
   worker_id text NOT NULL,
-  id uuid PRIMARY KEY,
+  id uuid NOT NULL,
   priority smallint NOT NULL,
   run_at bigint NOT NULL,
   run_no integer NOT NULL,
   used integer NOT NULL,
   payload_bytes integer NOT NULL,
   since bigint NOT NULL,
-  waits_for_handler boolean NOT NULL
+  waits_for_handler boolean NOT NULL,
+  facts bytea
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
-CREATE INDEX ready_in_order ON ready (worker_id, priority, run_at, id);
+CREATE UNIQUE INDEX ready_in_order ON ready (worker_id, priority, run_at, id);
+CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE facts IS NULL;
 
 -- The open places of one batch that one session took; ids and places as store/places.rs writes them.
 CREATE TABLE claims (
@@ -146,6 +164,8 @@ CREATE TABLE stops (
   PRIMARY KEY (session_id, claim_id, job_id)
 );
 
+-- Runs of worker processes. held: the jobs that a session held when it ended, ids as store/places.rs writes them, in the
+-- order in which it took them; the first `slots` of them count as started.
 CREATE TABLE sessions (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -160,10 +180,18 @@ CREATE TABLE sessions (
   expires_at bigint NOT NULL,
   draining boolean NOT NULL,
   ended_at bigint,
-  lost boolean NOT NULL
+  lost boolean NOT NULL,
+  held bytea
 ) WITH (fillfactor = 50);
 CREATE INDEX sessions_live ON sessions (worker_id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+
+-- worker_ids that hand out no jobs until a person resumes them.
+CREATE TABLE worker_ids (
+  worker_id text PRIMARY KEY,
+  paused_at bigint NOT NULL,
+  reason text NOT NULL
+);
 
 CREATE TABLE idempotency_keys (
   worker_id text NOT NULL,
@@ -194,6 +222,13 @@ CREATE TABLE deltas (
   retried integer NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 
+-- Up to which id all deltas are part of the counters and none can come any more: whoever reads them begins behind it, and
+-- walks nothing of what is folded, and dead, behind an old snapshot.
+CREATE TABLE deltas_folded (
+  up_to bigint NOT NULL
+);
+INSERT INTO deltas_folded VALUES (0);
+
 -- How many jobs are where. bucket: until when pending ones count as scheduled or retrying; 0 for all else.
 CREATE TABLE counters (
   worker_id text NOT NULL,
@@ -217,3 +252,74 @@ CREATE TABLE series (
   retried bigint NOT NULL,
   PRIMARY KEY (minute, worker_id)
 ) WITH (fillfactor = 70);
+
+-- Stores new jobs and hands some of them to sessions that wait for jobs of their worker_id, in one transaction: such a
+-- job is never in `ready`. A function, because its second statement sees what has been committed before its locks, and
+-- the server does not wait for the answer to each step.
+--
+-- A server calls it by its name and parameters for as long as it is in use: one that does something else gets a new name.
+--
+-- An offer is the number of the call that waits, and the claim that it gets. It is not taken, and its jobs are ready as
+-- all others, if the session is not alive, or its worker_id is paused, or if something else goes on under that number,
+-- or has given it jobs. Nobody is waited for: others' jobs are in the same group. One row tells of each offer taken.
+CREATE FUNCTION store_and_hand_over(
+  job_ids uuid[], job_worker_ids text[], tasks text[], priorities smallint[], run_ats bigint[], payloads bytea[],
+  most_retries smallint[], retries text[], timeouts bigint[], keys text[], sinces bigint[], facts_of_jobs bytea[],
+  this_minute bigint, count_worker_ids text[], buckets bigint[], firsts integer[], submits integer[],
+  job_offers smallint[], offer_worker_ids text[], session_ids uuid[], acquire_nos integer[], session_locks bigint[], session_halves integer[],
+  claim_ids uuid[], claimed_ids bytea[], claimed_places bytea[], claimed_timeouts bigint[]
+) RETURNS TABLE (offer bigint, host text, claimed_at bigint) LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
+#variable_conflict use_column
+DECLARE
+  free_offers bigint[];
+BEGIN
+  SELECT array_agg(o.n) INTO free_offers
+  FROM unnest(session_locks, session_halves, acquire_nos) WITH ORDINALITY AS o(lock, half, acquire_no, n)
+  WHERE pg_try_advisory_xact_lock_shared(o.lock) AND pg_try_advisory_xact_lock(o.half, o.acquire_no);
+
+  RETURN QUERY
+  WITH offers AS MATERIALIZED (
+    SELECT o.*, s.host, s.now
+    FROM unnest(offer_worker_ids, session_ids, acquire_nos, claim_ids, claimed_ids, claimed_places, claimed_timeouts)
+         WITH ORDINALITY AS o(worker_id, session_id, acquire_no, claim_id, ids, places, timeout, n),
+         LATERAL (
+           SELECT sessions.host, now_ms() AS now FROM sessions
+           WHERE sessions.id = o.session_id AND sessions.ended_at IS NULL AND sessions.expires_at > now_ms()
+             AND sessions.worker_id = o.worker_id
+           FOR KEY SHARE SKIP LOCKED
+         ) AS s
+    WHERE o.n = ANY(free_offers) AND NOT EXISTS (SELECT FROM worker_ids WHERE worker_ids.worker_id = o.worker_id)
+  ), claimed AS (
+    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
+    SELECT claim_id, worker_id, session_id, acquire_no, 0, now, now + timeout, ids, places FROM offers
+    ON CONFLICT DO NOTHING
+    RETURNING id
+  ), taken AS MATERIALIZED (
+    SELECT n, worker_id, octet_length(ids) / 16 AS jobs, host, now FROM offers WHERE claim_id IN (SELECT id FROM claimed)
+  ), new AS MATERIALIZED (
+    SELECT * FROM unnest(job_ids, job_worker_ids, tasks, priorities, run_ats, payloads, most_retries, retries, timeouts, keys,
+                         sinces, facts_of_jobs, job_offers)
+    AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since, facts,
+         offer)
+  ), stored AS (
+    INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
+    SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+    FROM new ORDER BY id
+  ), waiting AS (
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false, facts
+    FROM new WHERE offer IS NULL OR offer NOT IN (SELECT n FROM taken)
+  ), counted AS (
+    INSERT INTO deltas (worker_id, bucket, minute, first, submitted, retry, running, done, failed, cancelled, completed,
+                        died, retried)
+    SELECT worker_id, bucket, this_minute, sum(first), sum(submitted), 0, sum(running), 0, 0, 0, 0, 0, 0
+    FROM (
+      SELECT worker_id, bucket, first, submitted, 0 AS running
+      FROM unnest(count_worker_ids, buckets, firsts, submits) AS t(worker_id, bucket, first, submitted)
+      UNION ALL
+      SELECT worker_id, 0, -jobs, 0, jobs FROM taken
+    ) AS counts
+    GROUP BY worker_id, bucket
+  )
+  SELECT n, host, now FROM taken;
+END $$;

@@ -23,19 +23,25 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_by_worker_id ON jobs (worker_id, id);
 
--- Pending jobs. Never updated: a change is a delete and an insert.
+-- Pending jobs. Never updated: a change is a delete and an insert. The table is the index in the order of work.
+--
+-- facts: a copy of what a worker is told of a new job, as server/src/store/facts.rs writes it, so that handing the job out
+-- reads one row instead of two. NULL where it is too much, and where the job has been handed out before. A row with facts
+-- has the key that `jobs` tells (worker_id, priority, run_at, id) and is found by it; only the others are found by id.
 CREATE TABLE ready (
   worker_id text NOT NULL,
-  id blob PRIMARY KEY,
+  id blob NOT NULL,
   priority integer NOT NULL,
   run_at integer NOT NULL,
   run_no integer NOT NULL,
   used integer NOT NULL,
   payload_bytes integer NOT NULL,
   since integer NOT NULL,
-  waits_for_handler integer NOT NULL
-) STRICT;
-CREATE INDEX ready_in_order ON ready (worker_id, priority, run_at, id);
+  waits_for_handler integer NOT NULL,
+  facts blob,
+  PRIMARY KEY (worker_id, priority, run_at, id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE facts IS NULL;
 
 -- The open places of one batch that one session took; ids and places as store/places.rs writes them.
 CREATE TABLE claims (
@@ -143,6 +149,8 @@ CREATE TABLE stops (
   PRIMARY KEY (session_id, claim_id, job_id)
 ) STRICT;
 
+-- Runs of worker processes. held: the jobs that a session held when it ended, ids as store/places.rs writes them, in the
+-- order in which it took them; the first `slots` of them count as started.
 CREATE TABLE sessions (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -157,10 +165,18 @@ CREATE TABLE sessions (
   expires_at integer NOT NULL,
   draining integer NOT NULL,
   ended_at integer,
-  lost integer NOT NULL
+  lost integer NOT NULL,
+  held blob
 ) STRICT;
 CREATE INDEX sessions_live ON sessions (worker_id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+
+-- worker_ids that hand out no jobs until a person resumes them.
+CREATE TABLE worker_ids (
+  worker_id text PRIMARY KEY,
+  paused_at integer NOT NULL,
+  reason text NOT NULL
+) STRICT;
 
 CREATE TABLE idempotency_keys (
   worker_id text NOT NULL,

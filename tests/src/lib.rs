@@ -1,9 +1,8 @@
 //! The harness of the tests that need real parts.
 //!
 //! Read in this order: [`poll`] waits for what must become true; [`database`] makes an empty database that is gone
-//! afterwards; [`binaries`] finds the real programs and [`released`] those of the last release, [`process`] runs one,
-//! [`server`] and [`worker`] say how;
-//! [`api`] calls a server by gRPC, [`web`] by bytes on a socket. What goes wrong is real, too: [`disk`] is one that
+//! afterwards; [`binaries`] finds the real programs, [`process`] runs one, [`server`] and [`worker`] say
+//! how; [`api`] calls a server by gRPC, [`web`] by bytes on a socket. What goes wrong is real, too: [`disk`] is one that
 //! fills up, [`strace`] lets its syncs fail, [`proxy`] is a bad network.
 
 #![expect(
@@ -19,7 +18,6 @@ pub mod disk;
 pub mod poll;
 pub mod process;
 pub mod proxy;
-pub mod released;
 pub mod server;
 pub mod strace;
 pub mod web;

@@ -3,7 +3,6 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::{Deref, DerefMut},
-    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -21,7 +20,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     process: Process,
-    program: PathBuf,
     url: String,
     args: Vec<String>,
     grpc_addr: SocketAddr,
@@ -36,27 +34,21 @@ impl Server {
 
     /// The same with more arguments.
     pub async fn start_with(url: &str, args: &[&str]) -> Self {
-        Self::start_program(binaries::server(), url, args).await
-    }
-
-    /// The same of another version's program.
-    pub async fn start_program(program: PathBuf, url: &str, args: &[&str]) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::start_at(program, url, args.iter().map(|&it| it.to_owned()).collect(), "", any, any).await
+        Self::start_at(url, args.iter().map(|&it| it.to_owned()).collect(), "", any, any).await
     }
 
     /// The same with faults that the server does to itself; [`Server::start_again`] starts it without them.
     pub async fn start_failing(url: &str, args: &[&str], failpoints: &str) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let args = args.iter().map(|&it| it.to_owned()).collect();
-        let server = Self::start_at(binaries::server(), url, args, failpoints, any, any).await;
+        let server = Self::start_at(url, args, failpoints, any, any).await;
         let set = server.stderr().contains("failpoint set");
         assert!(set, "this jobqueue-server was built without --features jobqueue-server/failpoints");
         server
     }
 
     async fn start_at(
-        program: PathBuf,
         url: &str,
         args: Vec<String>,
         failpoints: &str,
@@ -64,7 +56,7 @@ impl Server {
         http_addr: SocketAddr,
     ) -> Self {
         // Few connections: the tests share one PostgreSQL.
-        let mut command = command_of(&program, url);
+        let mut command = command(url);
         command.env("FAILPOINTS", failpoints);
         if !args.iter().any(|it| it == "--database-max-connections") {
             command.args(["--database-max-connections", "8"]);
@@ -82,18 +74,13 @@ impl Server {
             announced
         })
         .await;
-        Self { process, program, url: url.to_owned(), args, grpc_addr, http_addr }
+        Self { process, url: url.to_owned(), args, grpc_addr, http_addr }
     }
 
     /// Starts it again with the same arguments on the same database and ports. It must have ended.
     pub async fn start_again(&mut self) {
-        self.start_again_as(self.program.clone()).await;
-    }
-
-    /// The same with another version's program.
-    pub async fn start_again_as(&mut self, program: PathBuf) {
         assert!(self.has_ended().is_some(), "it still runs");
-        *self = Self::start_at(program, &self.url, self.args.clone(), "", self.grpc_addr, self.http_addr).await;
+        *self = Self::start_at(&self.url, self.args.clone(), "", self.grpc_addr, self.http_addr).await;
     }
 
     pub fn grpc_addr(&self) -> SocketAddr {
@@ -127,7 +114,7 @@ impl Server {
             let status = self.terminate().await;
             assert!(status.success(), "the server ended with {status}");
         }
-        let mut check = command_of(&self.program, &self.url);
+        let mut check = command(&self.url);
         // With what it was told of the database.
         let mut check = Process::start("jobqueue-server check", check.args(&self.args).arg("check"));
         let status = check.ended().await;
@@ -151,11 +138,7 @@ impl DerefMut for Server {
 
 /// `jobqueue-server` with the database at `url`, and nothing else said.
 pub fn command(url: &str) -> Command {
-    command_of(&binaries::server(), url)
-}
-
-fn command_of(program: &Path, url: &str) -> Command {
-    let mut command = Command::new(program);
+    let mut command = Command::new(binaries::server());
     command.args(["--database-url", url]);
     command
 }

@@ -2,7 +2,6 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    path::Path,
     process::Command,
 };
 
@@ -20,16 +19,7 @@ impl Worker {
 
     /// The same of a server that is reached by another address than its own.
     pub fn start_at(endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
-        Self::run(&binaries::worker(), endpoint, worker_id, args)
-    }
-
-    /// The same of another version's program.
-    pub fn start_program(program: &Path, server: &Server, worker_id: &str, args: &[&str]) -> Self {
-        Self::run(program, &server.endpoint(), worker_id, args)
-    }
-
-    fn run(program: &Path, endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(program);
+        let mut command = Command::new(binaries::worker());
         command.args(["--server", endpoint, "--worker-id", worker_id, "--log", "debug,h2=info,hyper=info"]);
         Self(Process::start("jobqueue-worker", command.args(args)))
     }

@@ -23,13 +23,13 @@ mod pages;
 mod pooler;
 mod postgres_trouble;
 mod protocol;
+mod rolling;
 mod servers;
 mod shutdown;
 mod sqlite_trouble;
 mod stop;
 mod takeover;
 mod timeline;
-mod upgrade;
 mod worker_api;
 
 /// Makes a test for each database from every scenario that is named.

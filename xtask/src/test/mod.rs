@@ -82,12 +82,6 @@ fn prepare(workspace: &Workspace, parts: &[Part]) -> Result<()> {
             process::logged(&mut build, &workspace.log("build"), step)
         }));
     }
-    if parts.contains(&Part::E2e) {
-        plan.push(Task::new("the last release", "debug build of its source; upgrades start from it", move |step| {
-            let mut build = Command::new(workspace.binary("debug", "build-released"));
-            process::logged(&mut build, &workspace.log("released"), step)
-        }));
-    }
     plan.run()
 }
 

@@ -48,7 +48,7 @@ pub(super) fn offered<'a>(
     offered.collect()
 }
 
-/// The function is in migrations/postgres/0005_facts.sql; its first parameters are those of all new jobs.
+/// The function is in migrations/postgres/0001_foundation.sql; its first parameters are those of all new jobs.
 const STORE_AND_HAND_OVER: &str = "
     SELECT * FROM store_and_hand_over($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
                                       $20, $21, $22, $23, $24, $25, $26, $27)";

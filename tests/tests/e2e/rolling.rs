@@ -1,17 +1,13 @@
-//! From the last release to this build, one program after another, while programs submit and workers work.
-//!
-//! Both versions run on one schema, the newer one's, and either may serve either's workers. Nothing is lost, and a
+//! Servers and workers are replaced one after another, while programs submit and workers work: nothing is lost, and a
 //! planned stop costs no job an attempt.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use jobqueue_server::store::{ConnectOptions, Retention, connect};
 use jobqueue_shared::proto::v1::job::Status;
 use jobqueue_tests::{
-    binaries,
     database::{Database, Driver},
     poll::eventually,
-    released::{self, Released},
     server::Server,
     worker::Worker,
 };
@@ -22,19 +18,15 @@ use crate::{
     world::{W, history},
 };
 
-/// What is submitted in each step of an upgrade.
+/// Jobs submitted in each step.
 const JOBS: usize = 60;
 
 /// Leases outlive every restart, so that what a stop costs shows.
-fn worker(program: &Path, server: &Server) -> Worker {
-    Worker::start_program(program, server, W, &["--simulate", "--concurrency", "4", "--lease-time", "10m"])
+fn worker(server: &Server) -> Worker {
+    Worker::start(server, W, &["--simulate", "--concurrency", "4", "--lease-time", "10m"])
 }
 
-async fn released() -> Released {
-    tokio::task::spawn_blocking(released::programs).await.unwrap()
-}
-
-/// Submits while something is upgraded.
+/// Submits while programs are replaced.
 struct Load {
     step: usize,
     acknowledged: Acknowledged,
@@ -79,39 +71,35 @@ impl Load {
     }
 }
 
-async fn replace_server(server: &mut Server, program: &Path) {
+async fn replace_server(server: &mut Server) {
     let status = server.terminate().await;
     assert!(status.success(), "{status}");
-    server.start_again_as(program.to_owned()).await;
+    server.start_again().await;
 }
 
-async fn replace_worker(old: &mut Worker, program: &Path, server: &Server) {
-    let next = worker(program, server);
+async fn replace_worker(old: &mut Worker, server: &Server) {
+    let next = worker(server);
     let status = old.terminate().await;
     assert!(status.success(), "{status}");
     *old = next;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_of_two_versions_share_one_database_through_a_rolling_upgrade_and_back() {
-    let (old, new) = (released().await, (binaries::server(), binaries::worker()));
+async fn servers_that_share_a_database_are_replaced_one_after_the_other_under_load() {
     let database = Database::create(Driver::Postgres).await;
-    let mut one = Server::start_program(old.server.clone(), database.url(), &[]).await;
-    let mut other = Server::start_program(old.server.clone(), database.url(), &[]).await;
-    let (mut of_one, mut of_other) = (worker(&old.worker, &one), worker(&old.worker, &other));
+    let mut one = Server::start(database.url()).await;
+    let mut other = Server::start(database.url()).await;
+    let (mut of_one, mut of_other) = (worker(&one), worker(&other));
     let mut load = Load::new();
 
     load.begin(&other).await;
-    replace_server(&mut one, &new.0).await;
+    replace_server(&mut one).await;
     load.begin(&one).await;
-    replace_worker(&mut of_other, &new.1, &other).await;
+    replace_worker(&mut of_other, &other).await;
     load.begin(&other).await;
-    replace_server(&mut other, &new.0).await;
+    replace_server(&mut other).await;
     load.begin(&one).await;
-    replace_worker(&mut of_one, &new.1, &one).await;
-    // And back: a release runs on the schema of the one after it.
-    load.begin(&one).await;
-    replace_server(&mut other, &old.server).await;
+    replace_worker(&mut of_one, &one).await;
     load.begin(&other).await;
 
     load.finish_on(&other).await;
@@ -124,12 +112,11 @@ async fn servers_of_two_versions_share_one_database_through_a_rolling_upgrade_an
 /// The table of jobs is cut into days under its hands, and days are dropped: it goes on as before, on the connections
 /// and with the statements that it has, and keeps every job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_released_server_goes_on_while_a_newer_one_makes_and_drops_days() {
+async fn a_server_goes_on_while_another_one_makes_and_drops_days() {
     const DAY_MS: i64 = 86_400_000;
-    let old = released().await;
     let database = Database::create(Driver::Postgres).await;
-    let mut server = Server::start_program(old.server.clone(), database.url(), &[]).await;
-    let mut working = worker(&old.worker, &server);
+    let server = Server::start(database.url()).await;
+    let mut working = worker(&server);
     let mut load = Load::new();
 
     load.begin(&server).await;
@@ -143,29 +130,23 @@ async fn a_released_server_goes_on_while_a_newer_one_makes_and_drops_days() {
 
     load.finish_on(&server).await;
     assert!(working.terminate().await.success());
-    let status = server.terminate().await;
-    assert!(status.success(), "{status}");
-    server.start_again_as(binaries::server()).await;
     server.stop_and_check().await;
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_on_sqlite_is_replaced_by_the_next_version_and_back_under_load() {
-    let (old, new) = (released().await, (binaries::server(), binaries::worker()));
+async fn a_server_on_sqlite_is_replaced_under_load() {
     let database = Database::create(Driver::Sqlite).await;
-    let mut server = Server::start_program(old.server.clone(), database.url(), &[]).await;
-    let mut working = worker(&old.worker, &server);
+    let mut server = Server::start(database.url()).await;
+    let mut working = worker(&server);
     let mut load = Load::new();
 
     load.begin(&server).await;
-    replace_server(&mut server, &new.0).await;
+    replace_server(&mut server).await;
     load.begin(&server).await;
-    replace_worker(&mut working, &new.1, &server).await;
+    replace_worker(&mut working, &server).await;
     load.begin(&server).await;
-    replace_server(&mut server, &old.server).await;
-    load.begin(&server).await;
-    replace_server(&mut server, &new.0).await;
+    replace_server(&mut server).await;
 
     load.finish_on(&server).await;
     assert!(working.terminate().await.success());

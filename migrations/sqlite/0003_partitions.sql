@@ -1,2 +1,0 @@
--- Nothing: SQLite has no partitions. The pruner deletes old jobs in small batches; the pages that become free are used
--- again.
