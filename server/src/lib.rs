@@ -175,8 +175,10 @@ fn start_background(
     let recorder = metrics::recorder()?;
     let (interval, retention) = (config.rescue_interval, config.retention());
     let every = |name, interval| (name, interval, closing.clone());
-    let spawn = |(name, interval, stop), work: Work| {
-        tracker.spawn(async move { background::every(name, interval, stop, work).await });
+    let told = Arc::clone(health);
+    let spawn = move |(name, interval, stop), work: Work| {
+        let health = Arc::clone(&told);
+        tracker.spawn(async move { background::every(name, interval, stop, &health, work).await });
     };
     let (it, wakes) = (Arc::clone(store), Arc::clone(&queue.wakes));
     spawn(

@@ -19,10 +19,11 @@ use crate::{
     store::WorkerIdCounts,
 };
 
-/// worker_ids with series of their own, those with most unfinished jobs; the others are summed as `other`.
+/// worker_ids with series of their own, those with most unfinished jobs; the others are summed.
 const WORKER_IDS: usize = 200;
 const FRESH: Duration = Duration::from_secs(1);
-const OTHER: &str = "other";
+/// The label of that sum. No worker_id is empty, so that it collides with none.
+const OTHER: &str = "";
 
 /// Seconds, from a fraction of a commit to a stuck database.
 const BUCKETS: [f64; 16] =
@@ -114,7 +115,11 @@ fn head(text: &mut String, name: &str, help: &str) {
 fn gauges(counts: &Counts) -> String {
     let rows = bounded(&counts.worker_ids);
     let mut text = up(true);
-    head(&mut text, "jobqueue_jobs", "Jobs by worker_id and state; scheduled and retrying are pending for later.");
+    head(
+        &mut text,
+        "jobqueue_jobs",
+        "Jobs by worker_id and state; scheduled and retrying are pending for later. An empty worker_id is the sum of those beyond the 200 busiest.",
+    );
     for (worker_id, it) in &rows {
         let waiting = it.pending.saturating_sub(it.scheduled + it.retrying);
         for (state, jobs) in [
@@ -179,6 +184,20 @@ mod tests {
         assert_eq!(rows[0].0, "w999");
         assert_eq!(rows[WORKER_IDS].0, OTHER);
         assert_eq!(rows.iter().map(|(_, it)| it.pending).sum::<u64>(), (0..1_000_u64).sum::<u64>());
+    }
+
+    #[test]
+    fn no_series_is_there_twice_whatever_worker_ids_are_called() {
+        let named = ["other", "(other)", "w1"].map(|name| counts(name, 1_000));
+        let worker_ids = (2..1_000).map(|n| counts(&format!("w{n}"), n)).chain(named);
+        let all = WorkerIdCounts::default();
+        let text = gauges(&Counts { now_ms: 0, all, worker_ids: worker_ids.collect() });
+        let mut series: Vec<_> = text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+        series.retain(|line| !line.starts_with('#'));
+        let count = series.len();
+        series.sort_unstable();
+        series.dedup();
+        assert_eq!(series.len(), count);
     }
 
     #[test]

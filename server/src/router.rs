@@ -128,9 +128,12 @@ async fn metrics(State(http): State<Http>) -> impl IntoResponse {
 
 async fn readyz(State(http): State<Http>) -> impl IntoResponse {
     match *http.readiness.borrow() {
-        Readiness::Ready => (StatusCode::OK, "ready\n"),
-        Readiness::StorageAway => (StatusCode::SERVICE_UNAVAILABLE, "the storage is unavailable\n"),
-        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        Readiness::StorageAway => (StatusCode::SERVICE_UNAVAILABLE, "the storage is unavailable\n".to_owned()),
+        Readiness::WorkFails(work) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("background work goes on failing: {work}\n"))
+        }
+        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()),
     }
 }
 

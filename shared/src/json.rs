@@ -1,6 +1,9 @@
 //! Checks a payload or result without changing a byte of it.
 
-use serde::{Deserialize, de::IgnoredAny};
+use std::borrow::Cow;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// What is wrong with a text that should be JSON.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -27,28 +30,40 @@ pub fn check(text: &str, max_bytes: usize, max_depth: usize) -> Result<(), JsonE
     Ok(())
 }
 
-/// The string under the top-level key `task`, if `text` is an object that has one.
+/// The string under the top-level key `task`, if `text` is an object that has one. Of equal keys the last counts, as
+/// for JSON parsers that build a map; no other key or value matters.
 pub fn task(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Payload {
-        #[serde(default)]
-        task: Task,
-    }
-    #[derive(Deserialize, Default)]
-    #[serde(untagged)]
-    enum Task {
-        Named(String),
-        #[default]
-        Absent,
-        Other(IgnoredAny),
-    }
-    // serde would also read a struct from an array.
+    // serde would also read a map from an array.
     if !text.trim_start().starts_with('{') {
         return None;
     }
-    match serde_json::from_str::<Payload>(text).ok()?.task {
-        Task::Named(task) => Some(task),
-        Task::Absent | Task::Other(_) => None,
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let task = serde::Deserializer::deserialize_map(&mut parser, LastTask).ok()?;
+    parser.end().ok()?;
+    // What is not a string, or holds half of a surrogate pair, names no task.
+    serde_json::from_str(task?.get()).ok()
+}
+
+/// Finds the value of the last key `task`.
+struct LastTask;
+
+impl<'de> Visitor<'de> for LastTask {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut task = None;
+        // Keys as they are written: as a string, one that is no Unicode would end the reading.
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            let value = map.next_value::<&RawValue>()?;
+            if serde_json::from_str::<Cow<'_, str>>(key.get()).is_ok_and(|key| key == "task") {
+                task = Some(value);
+            }
+        }
+        Ok(task)
     }
 }
 
@@ -100,7 +115,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_equal_keys_the_last_counts_and_other_keys_do_not_matter() {
+        assert_eq!(task(r#"{"task":"a","task":"b"}"#).as_deref(), Some("b"));
+        assert_eq!(task(r#"{"task":"a","task":1}"#), None);
+        assert_eq!(task(r#"{"\ud800":1,"task":"k","x":"\udfff"}"#).as_deref(), Some("k"));
+        assert_eq!(task(r#"{"t\u0061sk":"k"}"#).as_deref(), Some("k"));
+        assert_eq!(task(r#"{"task":"\ud800"}"#), None);
+    }
+
     proptest! {
+        #[test]
+        fn the_task_is_what_a_parser_that_builds_a_map_finds(
+            fields in prop::collection::vec(("task|t\\\\u0061sk|tas|k", "\"[a-z]{0,3}\"|1|null|\\[\"x\"\\]|\\{\"task\":\"in\"\\}"), 0..6),
+        ) {
+            let fields: Vec<_> = fields.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
+            let text = format!("{{{}}}", fields.join(", "));
+            let map: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let found = task(&text);
+            prop_assert_eq!(found.as_deref(), map["task"].as_str(), "{}", text);
+        }
+
         #[test]
         fn arrays_nest_to_the_limit_and_no_further(levels in 1_usize..200, limit in 1_usize..100) {
             let text = "[".repeat(levels) + &"]".repeat(levels);

@@ -1,6 +1,10 @@
-//! Asks the storage every second whether it answers; health and readiness say what it said.
+//! Asks the storage every second whether it answers, and hears which background work fails; health and readiness say so.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::timeout};
 use tonic_health::server::HealthReporter;
@@ -19,19 +23,44 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Readiness {
     Ready,
     StorageAway,
+    /// This background work has failed for a while, although the storage answers.
+    WorkFails(&'static str),
     Draining,
+}
+
+/// Findings that readiness follows from.
+#[derive(Debug, Default)]
+struct Findings {
+    storage_away: bool,
+    /// Background work that fails.
+    failing: BTreeSet<&'static str>,
+}
+
+impl Findings {
+    fn readiness(&self) -> Readiness {
+        match self.failing.first() {
+            _ if self.storage_away => Readiness::StorageAway,
+            Some(work) => Readiness::WorkFails(work),
+            None => Readiness::Ready,
+        }
+    }
 }
 
 /// What the checks found last, for /readyz and for gRPC health.
 pub struct Health {
     reporter: HealthReporter,
     readiness: watch::Sender<Readiness>,
+    findings: Mutex<Findings>,
 }
 
 impl Health {
     /// Ready: the storage has just been opened.
     pub async fn new() -> Self {
-        let health = Self { reporter: HealthReporter::new(), readiness: watch::Sender::new(Readiness::Ready) };
+        let health = Self {
+            reporter: HealthReporter::new(),
+            readiness: watch::Sender::new(Readiness::Ready),
+            findings: Mutex::default(),
+        };
         set(&health.reporter, true).await;
         health
     }
@@ -54,12 +83,44 @@ impl Health {
         let answer = timeout(PATIENCE, store.now_ms())
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {PATIENCE:?}"))));
-        let found = match &answer {
-            Ok(now_ms) => {
-                clock.set(*now_ms);
-                Readiness::Ready
+        if let Ok(now_ms) = &answer {
+            clock.set(*now_ms);
+        }
+        let away = answer.is_err();
+        if self.find(|findings| findings.storage_away = away).await {
+            match answer {
+                Ok(_) => info!("the storage is back"),
+                Err(error) => error!(%error, "the storage is unavailable"),
             }
-            Err(_) => Readiness::StorageAway,
+        }
+    }
+
+    /// Background work has failed for a while.
+    pub async fn fails(&self, work: &'static str) {
+        if self
+            .find(|findings| {
+                let _ = findings.failing.insert(work);
+            })
+            .await
+        {
+            error!(work, "not ready: background work goes on failing");
+        }
+    }
+
+    /// Background work that failed has succeeded.
+    pub async fn works(&self, work: &'static str) {
+        self.find(|findings| {
+            let _ = findings.failing.remove(work);
+        })
+        .await;
+    }
+
+    /// Notes a finding, and returns whether readiness changed by it.
+    async fn find(&self, note: impl FnOnce(&mut Findings)) -> bool {
+        let found = {
+            let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+            note(&mut findings);
+            findings.readiness()
         };
         let changed = self.readiness.send_if_modified(|it| {
             let changed = *it != found && *it != Readiness::Draining;
@@ -69,15 +130,34 @@ impl Health {
             changed
         });
         if changed {
-            match answer {
-                Ok(_) => info!("the storage is back"),
-                Err(error) => error!(%error, "the storage is unavailable"),
-            }
             set(&self.reporter, found == Readiness::Ready).await;
-            // Draining may have begun while the lines above waited.
+            // Draining may have begun while the line above waited.
             if *self.readiness.borrow() == Readiness::Draining {
                 set(&self.reporter, false).await;
             }
         }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_fails_is_named_until_it_succeeds_and_the_storage_comes_first() {
+        let health = Health::new().await;
+        let readiness = health.readiness();
+        health.fails("rescue").await;
+        assert_eq!(*readiness.borrow(), Readiness::WorkFails("rescue"));
+        health.find(|findings| findings.storage_away = true).await;
+        assert_eq!(*readiness.borrow(), Readiness::StorageAway);
+        health.find(|findings| findings.storage_away = false).await;
+        assert_eq!(*readiness.borrow(), Readiness::WorkFails("rescue"));
+        health.works("rescue").await;
+        assert_eq!(*readiness.borrow(), Readiness::Ready);
+        health.drain().await;
+        health.fails("rescue").await;
+        assert_eq!(*readiness.borrow(), Readiness::Draining);
     }
 }

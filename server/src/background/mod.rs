@@ -11,21 +11,31 @@ pub mod rescue;
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::health::Health;
 use crate::store::{StoreError, StoreResult};
 
+/// Pause after a turn that failed, where the interval is longer: the end of an outage is noticed soon.
+const RETRY: Duration = Duration::from_secs(5);
+/// Background work that has failed for so long counts against readiness. A lock that somebody holds for a moment, or
+/// one slow transaction, does not take a server out of service.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Runs `work` again and again until `stop`, about `interval` apart: varied by a quarter, so that servers do not
-/// walk in step. An outage is logged when it begins and when it ends, not at every turn.
-pub async fn every<F, Fut>(name: &'static str, interval: Duration, stop: CancellationToken, work: F)
+/// walk in step. An outage is logged when it begins and when it ends, not at every turn, and `health` is told of one
+/// that lasts.
+pub async fn every<F, Fut>(name: &'static str, interval: Duration, stop: CancellationToken, health: &Health, work: F)
 where
     F: Fn() -> Fut,
     Fut: Future<Output = StoreResult<()>>,
 {
-    let mut failing = false;
+    let mut failing: Option<Instant> = None;
     loop {
-        let pause = interval.mul_f64(rand::random_range(0.75..1.25));
+        let pause = if failing.is_some() { interval.min(RETRY) } else { interval };
+        let pause = pause.mul_f64(rand::random_range(0.75..1.25));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -35,16 +45,22 @@ where
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(StoreError::Defect("it panicked".into())));
-        match result {
-            Ok(()) if failing => {
+        match (result, failing) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
                 info!(work = name, "background work goes on");
-                failing = false;
+                health.works(name).await;
+                failing = None;
             }
-            Ok(()) => {}
-            Err(error) if failing => debug!(work = name, %error, "background work still fails"),
-            Err(error) => {
+            (Err(error), None) => {
                 warn!(work = name, %error, "background work fails; it is tried again");
-                failing = true;
+                failing = Some(Instant::now());
+            }
+            (Err(error), Some(since)) => {
+                debug!(work = name, %error, "background work still fails");
+                if since.elapsed() >= PATIENCE {
+                    health.fails(name).await;
+                }
             }
         }
     }

@@ -8,8 +8,9 @@ use jobqueue_shared::proto::v1::{
 use jobqueue_tests::{
     api::{Api, job},
     database::{Database, Driver},
-    poll::eventually,
+    poll::{PATIENCE, eventually, within},
     server::Server,
+    web::get,
     worker::Worker,
 };
 use tonic::Code;
@@ -41,6 +42,7 @@ failing!(
     a_hand_over_whose_answer_was_lost_costs_no_attempt,
     a_job_that_was_handed_over_as_its_server_died_comes_under_the_same_number,
     a_server_whose_failpoints_are_not_set_acts_as_any,
+    background_work_that_goes_on_failing_takes_the_server_out_of_service,
 );
 
 fn fired(server: &Server, place: &str) -> usize {
@@ -161,6 +163,24 @@ async fn a_server_whose_failpoints_are_not_set_acts_as_any(driver: Driver) {
     assert!(!world.server.stderr().contains("failpoint"));
     assert!(world.server.terminate().await.success());
     world.over().await;
+}
+
+async fn background_work_that_goes_on_failing_takes_the_server_out_of_service(driver: Driver) {
+    let database = Database::create(driver).await;
+    // For about half a minute; the storage itself answers.
+    let server = Server::start_failing(database.url(), &[], "before_rescue=30*return(lost)").await;
+    let text = within(2 * PATIENCE, "/readyz names it", async || {
+        let answer = get(server.http_addr(), "/readyz").await;
+        (answer.status == 503).then(|| answer.text().to_owned())
+    })
+    .await;
+    assert!(text.contains("rescue"), "{text}");
+    submit(&server.api(), "k").await.unwrap();
+    within(2 * PATIENCE, "it is ready again", async || {
+        (get(server.http_addr(), "/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    over(server, database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

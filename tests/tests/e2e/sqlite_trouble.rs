@@ -1,8 +1,10 @@
 //! The file and its disk fail: callers are told so, nothing acknowledged is lost, and all goes on without a restart.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
 };
 
 use jobqueue_shared::proto::v1::SubmitJobRequest;
@@ -11,6 +13,7 @@ use jobqueue_tests::{
     database::{Database, Driver},
     disk::SmallDisk,
     poll::eventually,
+    process::Process,
     server::Server,
     strace::FailingSyncs,
     web::get,
@@ -138,5 +141,98 @@ async fn a_file_that_another_process_has_locked_is_told_and_its_release_noticed(
     healthy(&api).await;
     let id = api.submit(job(W, "{}")).await;
     eventually("the job is there", async || api.get(&id).await.job).await;
+    server.stop_and_check().await;
+}
+
+/// Moves the database with its log and shared memory.
+fn move_files(from: &Path, to: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("jobqueue.db{suffix}");
+        fs::rename(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// Asks until the server is not ready; by then nothing is acknowledged any more, and the log says why.
+async fn lost(server: &Server, api: &Api) {
+    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    tells_when_to_try_again(&status, Code::Unavailable);
+    not_ready(server).await;
+    assert!(server.stderr().contains("nothing is acknowledged any more"), "{}", server.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_into_a_file_that_was_moved_and_all_goes_on_when_it_is_back() {
+    let database = Database::create(Driver::Sqlite).await;
+    let server = Server::start(database.url()).await;
+    let api = server.api();
+    let mut ids = vec![api.submit(job(W, "{}")).await];
+    let elsewhere = tempfile::tempdir_in(database.folder()).unwrap();
+    move_files(&database.folder(), elsewhere.path());
+    lost(&server, &api).await;
+
+    move_files(elsewhere.path(), &database.folder());
+    healthy(&api).await;
+    ids.push(api.submit(job(W, "{}")).await);
+    all_there(&api, &ids).await;
+    server.stop_and_check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_once_the_file_or_its_log_is_removed_or_replaced() {
+    for suffix in ["", "-wal", "-shm"] {
+        let database = Database::create(Driver::Sqlite).await;
+        let mut server = Server::start(database.url()).await;
+        let api = server.api();
+        api.submit(job(W, "{}")).await;
+        let file = database.folder().join(format!("jobqueue.db{suffix}"));
+        fs::remove_file(&file).unwrap();
+        lost(&server, &api).await;
+        fs::write(&file, "").unwrap();
+        let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+        tells_when_to_try_again(&status, Code::Unavailable);
+        server.kill9();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_is_refused_on_the_file_by_whatever_name() {
+    let database = Database::create(Driver::Sqlite).await;
+    let server = Server::start(database.url()).await;
+    let link = database.folder().join("link.db");
+    symlink(database.folder().join("jobqueue.db"), &link).unwrap();
+    for url in [database.url().to_owned(), format!("sqlite://{}", link.display())] {
+        let mut command = jobqueue_tests::server::command(&url);
+        let mut second = Process::start(
+            "a second server",
+            command.args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]),
+        );
+        assert!(!second.ended().await.success());
+        let told = second.stderr();
+        assert!(told.contains("in use") && told.contains(&format!("pid {}", server.id())), "{told}");
+    }
+    server.stop_and_check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_can_read_the_files() {
+    let database = Database::create(Driver::Sqlite).await;
+    let folder = database.folder().join("made");
+    let file = folder.join("jobs.db");
+    let server = Server::start(&format!("sqlite://{}", file.display())).await;
+    server.api().submit(job(W, "{}")).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for suffix in ["", "-wal", "-shm"] {
+        assert_eq!(mode(&folder.join(format!("jobs.db{suffix}"))), 0o600, "{suffix}");
+    }
+    assert_eq!(mode(&folder), 0o700);
+    let backup = folder.join("backup.db");
+    let mut command = jobqueue_tests::server::command(&format!("sqlite://{}", file.display()));
+    let status = Process::start("backup", command.arg("backup").arg(&backup)).ended().await;
+    assert!(status.success() && mode(&backup) == 0o600);
+    let link = folder.join("link.db");
+    symlink(folder.join("nowhere.db"), &link).unwrap();
+    let mut command = jobqueue_tests::server::command(&format!("sqlite://{}", file.display()));
+    let status = Process::start("backup", command.arg("backup").arg(&link)).ended().await;
+    assert!(!status.success() && !folder.join("nowhere.db").exists(), "a backup followed a link");
     server.stop_and_check().await;
 }

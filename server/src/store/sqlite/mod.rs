@@ -7,6 +7,7 @@
 mod acquire;
 mod audit;
 mod counts;
+mod file;
 mod insert;
 mod list;
 mod moves;
@@ -20,12 +21,10 @@ mod surroundings;
 mod upkeep;
 
 pub(super) use open::backup;
-use std::{
-    fs::File,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use file::OwnedFile;
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::SqliteConnectOptions,
@@ -58,8 +57,8 @@ pub(super) struct SqliteStore {
     broken: Broken,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
-    /// Locked as long as this process owns the database.
-    owner: Mutex<Option<File>>,
+    /// Locked as long as this process owns the database; dropped after the connections.
+    file: Mutex<Option<OwnedFile>>,
 }
 
 impl SqliteStore {
@@ -72,6 +71,17 @@ impl SqliteStore {
             *guard = Some(self.options.connect().await?);
         }
         MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
+    }
+
+    /// Lets a result out only while the files are those that the path names: a commit into a file that was removed
+    /// meanwhile is lost, and a connection made meanwhile reads another file.
+    fn kept<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
+        let result = result?;
+        match &*self.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file.verify()?,
+            None => return Err(StoreError::Unavailable("the database is closed".into())),
+        }
+        Ok(result)
     }
 }
 
@@ -126,63 +136,63 @@ impl Store for SqliteStore {
     }
 
     async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
-        insert::insert(self, units, offers).await
+        self.kept(insert::insert(self, units, offers).await)
     }
 
     async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
-        acquire::acquire(self, requests).await
+        self.kept(acquire::acquire(self, requests).await)
     }
 
     async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
-        settle::settle(self, items).await
+        self.kept(settle::settle(self, items).await)
     }
 
     async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
-        sessions::report_progress(self, report).await
+        self.kept(sessions::report_progress(self, report).await)
     }
 
     async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
-        sessions::register(self, session).await
+        self.kept(sessions::register(self, session).await)
     }
 
     async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
-        sessions::heartbeat(self, beats).await
+        self.kept(sessions::heartbeat(self, beats).await)
     }
 
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
-        rescue::end_session(self, session_id).await
+        self.kept(rescue::end_session(self, session_id).await)
     }
 
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
-        sessions::stops(self, session_id).await
+        self.kept(sessions::stops(self, session_id).await)
     }
 
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
-        moves::cancel(self, ids, reason).await
+        self.kept(moves::cancel(self, ids, reason).await)
     }
 
     async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::retry(self, ids).await
+        self.kept(moves::retry(self, ids).await)
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::delete(self, ids).await
+        self.kept(moves::delete(self, ids).await)
     }
 
     async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
-        pause::pause(self, worker_id, reason).await
+        self.kept(pause::pause(self, worker_id, reason).await)
     }
 
     async fn resume(&self, worker_id: &str) -> StoreResult<()> {
-        pause::resume(self, worker_id).await
+        self.kept(pause::resume(self, worker_id).await)
     }
 
     async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
-        acquire::runnable(self, worker_ids).await
+        self.kept(acquire::runnable(self, worker_ids).await)
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
-        rescue::rescue(self, limit).await
+        self.kept(rescue::rescue(self, limit).await)
     }
 
     async fn maintain(&self, retention: &Retention) -> StoreResult<u64> {
@@ -192,7 +202,7 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
-        upkeep::prune(self, retention, limit).await
+        self.kept(upkeep::prune(self, retention, limit).await)
     }
 
     async fn fold(&self, limit: u32) -> StoreResult<u64> {
@@ -202,49 +212,50 @@ impl Store for SqliteStore {
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
-        read::get(self, ids).await
+        self.kept(read::get(self, ids).await)
     }
 
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
-        read::attempts(self, job_id).await
+        self.kept(read::attempts(self, job_id).await)
     }
 
     async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
-        read::history(self, job_id).await
+        self.kept(read::history(self, job_id).await)
     }
 
     async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
-        surroundings::surroundings(self, job).await
+        self.kept(surroundings::surroundings(self, job).await)
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
-        list::list(self, query).await
+        self.kept(list::list(self, query).await)
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
-        counts::counts(self).await
+        self.kept(counts::counts(self).await)
     }
 
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
-        counts::throughput(self, worker_id, from_minute).await
+        self.kept(counts::throughput(self, worker_id, from_minute).await)
     }
 
     async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
-        sessions::sessions(self, worker_id).await
+        self.kept(sessions::sessions(self, worker_id).await)
     }
 
     async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
-        sessions::session(self, session_id).await
+        self.kept(sessions::session(self, session_id).await)
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {
         // A write lock is what a full or failing disk, or a foreign process, would deny.
         let mut writer = self.writer().await?;
         begin(&mut writer).await?.rollback().await?;
-        Ok(self.clock.now_ms())
+        self.kept(Ok(self.clock.now_ms()))
     }
 
     async fn try_write(&self) -> StoreResult<()> {
+        self.kept(Ok(()))?;
         upkeep::try_write(self).await
     }
 
@@ -267,7 +278,7 @@ impl Store for SqliteStore {
         {
             tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
         }
-        drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

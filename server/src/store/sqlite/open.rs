@@ -1,12 +1,6 @@
 //! Opening the file: who owns it, schema, and whether it keeps its promises.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::{Read as _, Seek as _, Write as _},
-    path::{Path, PathBuf},
-    str::FromStr as _,
-    time::Duration,
-};
+use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
@@ -15,7 +9,10 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::SqliteStore;
+use super::{
+    SqliteStore,
+    file::{self, OwnedFile},
+};
 use crate::store::{
     broken::Broken,
     clock::{Clock, wall_ms},
@@ -36,10 +33,10 @@ impl SqliteStore {
     pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
         let base = parse(&options.url)?;
         let path = base.get_filename().to_owned();
-        make_folder(&path)?;
-        let owner = own(&path)?;
+        let mut file = OwnedFile::lock(&path)?;
         let base = base
-            .create_if_missing(true)
+            // Made with its lock; made anew by a connection it would be another file than the one that is locked.
+            .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
@@ -58,6 +55,7 @@ impl SqliteStore {
             .connect_with(base.clone().pragma("query_only", "on"))
             .await
             .map_err(startup)?;
+        file.opened()?;
         Ok(Self {
             writer: tokio::sync::Mutex::new(Some(writer)),
             options: base,
@@ -65,7 +63,7 @@ impl SqliteStore {
             clock,
             broken: Broken::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
-            owner: std::sync::Mutex::new(Some(owner)),
+            file: std::sync::Mutex::new(Some(file)),
         })
     }
 }
@@ -75,38 +73,6 @@ fn parse(url: &str) -> StoreResult<SqliteConnectOptions> {
         return Err(StoreError::Startup("the database URL: a durable queue needs a file, not memory".into()));
     }
     SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Startup(format!("the database URL: {error}")))
-}
-
-fn make_folder(path: &Path) -> StoreResult<()> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    fs::create_dir_all(folder)
-        .map_err(|error| StoreError::Startup(format!("cannot make the folder {}: {error}", folder.display())))
-}
-
-/// One process owns the file: two would each believe in their own clock, writer and wake-ups. The lock ends with the
-/// process, however it ends.
-fn own(path: &Path) -> StoreResult<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let startup = |error: std::io::Error| StoreError::Startup(format!("cannot lock {}: {error}", name.display()));
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&name).map_err(startup)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            return Err(StoreError::Startup(format!(
-                "{} is in use by another jobqueue server (pid {}): stop that one, or use PostgreSQL for several servers",
-                path.display(),
-                pid.trim()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(startup(error)),
-    }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(startup)?;
-    writeln!(file, "{}", std::process::id()).map_err(startup)?;
-    Ok(file)
 }
 
 async fn migrate(writer: &mut SqliteConnection) -> StoreResult<()> {
@@ -158,9 +124,6 @@ async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
 pub(crate) async fn backup(url: &str, file: &Path) -> StoreResult<()> {
     let source = parse(url)?;
     let path = source.get_filename();
-    if file.exists() {
-        return Err(StoreError::Startup(format!("{} exists already; a backup never overwrites", file.display())));
-    }
     let Some(name) = file.to_str() else {
         return Err(StoreError::Startup(format!("{} is no UTF-8 file name", file.display())));
     };
@@ -170,8 +133,20 @@ pub(crate) async fn backup(url: &str, file: &Path) -> StoreResult<()> {
         .connect()
         .await
         .map_err(|error| StoreError::Startup(format!("cannot open {}: {error}", path.display())))?;
-    sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await?;
+    // Made here, and not by SQLite: private, and never through a link. SQLite writes into a file that is empty.
+    file::create_new(file).map_err(|error| {
+        StoreError::Startup(match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                format!("{} exists already; a backup never overwrites", file.display())
+            }
+            _ => format!("cannot make {}: {error}", file.display()),
+        })
+    })?;
+    if let Err(error) = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await {
+        // Half a copy is none.
+        let _ = std::fs::remove_file(file);
+        return Err(error.into());
+    }
     connection.close().await?;
-    let synced = File::open(file).and_then(|file| file.sync_all());
-    synced.map_err(|error| StoreError::Unavailable(format!("the backup is not on disk: {error}")))
+    file::sync(file).map_err(|error| StoreError::Unavailable(format!("the backup is not on disk: {error}")))
 }
