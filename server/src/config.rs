@@ -8,7 +8,7 @@ use jobqueue_shared::limits;
 
 use crate::{
     store::{ConnectOptions, Pooler, Retention},
-    telemetry::LogFormat,
+    telemetry::{self, LogFormat},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -82,7 +82,14 @@ pub struct Common {
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug or trace, or by part: info,jobqueue_server=debug.
-    #[arg(long, global = true, env = "JOBQUEUE_LOG", default_value = "info,sqlx=warn", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "JOBQUEUE_LOG",
+        default_value = "info,sqlx=warn",
+        value_name = "FILTER",
+        value_parser = telemetry::filter
+    )]
     pub log: String,
 }
 
@@ -317,6 +324,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_variable_is_read_as_in_the_other_programs() {
+        jobqueue_shared::settings::assert_variables_are_read_alike::<Cli>(&[], &[]);
     }
 
     #[test]

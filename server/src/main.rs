@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use jobqueue_server::{
     Server,
     config::{Cli, Command, Common},
     listen::Listeners,
     shutdown, store, telemetry,
 };
+use jobqueue_shared::settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    match run(settings::parse()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("jobqueue-server: {error:#}");

@@ -15,6 +15,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// Checks a filter in tracing's syntax.
+pub(crate) fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}: try info, or info,jobqueue_server=debug"))
+}
+
 /// Installs the process's logger; `filter` is in tracing's syntax, for example `info,jobqueue_server=debug`.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {

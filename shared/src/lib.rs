@@ -3,7 +3,7 @@
 //! Read in this order: [`proto`] is the API; [`limits`] what it accepts; [`state`] how a job moves;
 //! [`retry`] how long it waits between attempts; [`lease`] what lets a worker finish an attempt;
 //! [`json`] checks payloads; [`time`] and [`status`] convert. Servers and native programs also share how a connection
-//! writes (`gather`), and how it is made (`connect`).
+//! writes (`gather`), how it is made (`connect`), and how settings are read (`settings`).
 
 #[cfg(feature = "transport")]
 pub mod connect;
@@ -13,6 +13,8 @@ pub mod json;
 pub mod lease;
 pub mod limits;
 pub mod retry;
+#[cfg(feature = "settings")]
+pub mod settings;
 pub mod state;
 pub mod status;
 pub mod time;

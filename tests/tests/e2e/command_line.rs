@@ -71,6 +71,74 @@ async fn what_is_wrong_on_the_command_line_is_named() {
 }
 
 #[tokio::test]
+async fn the_url_of_a_database_may_end_with_a_new_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/q.db", folder.path().display());
+    let by_variable = |url: &str| {
+        let mut command = Command::new(binaries::server());
+        command.arg("migrate").env("JOBQUEUE_DATABASE_URL", url);
+        command
+    };
+    for mut command in [by_variable(&format!("{url}\n")), by_variable(&format!(" {url} \r\n"))] {
+        let (ok, _, error) = run(&mut command).await;
+        assert!(ok, "{error}");
+    }
+    let (ok, _, error) = server(&["migrate", "--database-url", &format!("{url}\n")]).await;
+    assert!(ok, "{error}");
+    let names = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = names.collect();
+    assert!(names.iter().any(|name| name == "q.db") && names.iter().all(|name| name.trim() == name), "{names:?}");
+}
+
+#[tokio::test]
+async fn booleans_and_empty_variables_are_read_alike_by_server_and_worker() {
+    let database = Database::create(Driver::Sqlite).await;
+    for yes in ["1", "true", "YES", "on"] {
+        let mut open = Process::start(
+            "jobqueue-server",
+            command(database.url())
+                .args(["--grpc-addr", "0.0.0.0:0", "--http-addr", "127.0.0.1:0"])
+                .env("JOBQUEUE_INSECURE_ALLOW_REMOTE", yes)
+                .envs(["JOBQUEUE_DATABASE_DIRECT_URL", "JOBQUEUE_MAX_CONNECTIONS", "JOBQUEUE_LOG"].map(|it| (it, ""))),
+        );
+        jobqueue_tests::poll::eventually("it listens", async || {
+            assert!(open.has_ended().is_none(), "{yes}: {}", open.stderr());
+            open.stdout().contains("0.0.0.0").then_some(())
+        })
+        .await;
+        assert!(open.terminate().await.success());
+    }
+    for no in ["0", "false", "No", "OFF", ""] {
+        let mut refused = command(database.url());
+        refused.args(["--grpc-addr", "0.0.0.0:0"]).env("JOBQUEUE_INSECURE_ALLOW_REMOTE", no);
+        let (ok, _, error) = run(&mut refused).await;
+        assert!(!ok && error.contains("--insecure-allow-remote"), "{no:?}: {error}");
+        let mut idle = Command::new(binaries::worker());
+        idle.args(["--worker-id", "w"]).env("JOBQUEUE_SIMULATE", no).env("JOBQUEUE_CONCURRENCY", "");
+        let (ok, _, error) = run(&mut idle).await;
+        assert!(!ok && error.contains("nothing to run"), "{no:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_value_of_a_variable_is_refused_with_the_name_of_the_variable() {
+    let worker_args: &[&str] = &["--worker-id", "w", "--simulate"];
+    for (binary, args, variable, value) in [
+        (binaries::server(), &[] as &[&str], "JOBQUEUE_INSECURE_ALLOW_REMOTE", "maybe"),
+        (binaries::server(), &[], "JOBQUEUE_MAX_CONNECTIONS", "many"),
+        (binaries::server(), &["migrate"], "JOBQUEUE_DATABASE_POOLER", "some"),
+        (binaries::server(), &[], "JOBQUEUE_LOG", "info,a=b=c"),
+        (binaries::worker(), worker_args, "JOBQUEUE_TAKEOVER", "maybe"),
+        (binaries::worker(), worker_args, "JOBQUEUE_CONCURRENCY", "0"),
+        (binaries::worker(), worker_args, "JOBQUEUE_LEASE_TIME", "1s"),
+        (binaries::worker(), &["--simulate"], "JOBQUEUE_WORKER_ID", "a\nb"),
+    ] {
+        let (ok, _, error) = run(Command::new(binary).args(args).env(variable, value)).await;
+        assert!(!ok && error.contains(variable), "{variable}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_others_can_reach_is_refused_unless_it_is_allowed() {
     let database = Database::create(Driver::Sqlite).await;
     for flag in ["--grpc-addr", "--http-addr"] {

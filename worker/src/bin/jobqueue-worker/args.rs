@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
-use jobqueue_worker::Worker;
+use jobqueue_shared::settings;
+use jobqueue_worker::{BuildError, Worker};
 use tracing_subscriber::EnvFilter;
 
 use crate::{exec::Exec, http::Http, simulate::Simulate};
@@ -37,7 +38,7 @@ pub(crate) struct Args {
 
     /// At the start, declare earlier runs gone: of the same worker id on this host, and without a process any more.
     /// What they held starts again at once. Not for containers that share a host name.
-    #[arg(long, env = "JOBQUEUE_TAKEOVER", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "JOBQUEUE_TAKEOVER")]
     takeover: bool,
 
     /// Run TASK with a shell command. May be given many times.
@@ -49,7 +50,7 @@ pub(crate) struct Args {
     http: Vec<(String, reqwest::Url)>,
 
     /// Run every other job with the built-in demonstration.
-    #[arg(long, env = "JOBQUEUE_SIMULATE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "JOBQUEUE_SIMULATE")]
     simulate: bool,
 
     /// How logs look; they go to standard error.
@@ -86,7 +87,7 @@ SIGTERM or SIGINT: take no more jobs, finish what runs, exit 0. Once more: exit 
 impl Args {
     /// Ends the process with a message when something is wrong with it.
     pub(crate) fn from_command_line() -> Self {
-        let args = Self::parse();
+        let args: Self = settings::parse();
         if let Err(problem) = args.check() {
             fail(&problem);
         }
@@ -108,7 +109,7 @@ impl Args {
 
     /// Ends the process with a message when something is wrong with it.
     pub(crate) fn worker(self) -> Worker {
-        self.build().unwrap_or_else(|error| fail(&format!("{error:#}")))
+        self.build().unwrap_or_else(|error| fail(&format!("{}{error:#}", setting(&error))))
     }
 
     fn build(self) -> anyhow::Result<Worker> {
@@ -132,6 +133,17 @@ impl Args {
 
 fn fail(problem: &str) -> ! {
     Args::command().error(ErrorKind::ValueValidation, problem).exit()
+}
+
+/// The setting that is wrong, as the beginning of a message.
+fn setting(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref() {
+        Some(BuildError::Address(_)) => "--server (JOBQUEUE_SERVER): ",
+        Some(BuildError::WorkerId(_)) => "--worker-id (JOBQUEUE_WORKER_ID): ",
+        Some(BuildError::Concurrency(_)) => "--concurrency (JOBQUEUE_CONCURRENCY): ",
+        Some(BuildError::LeaseTime(_)) => "--lease-time (JOBQUEUE_LEASE_TIME): ",
+        _ => "",
+    }
 }
 
 fn filter(text: &str) -> Result<String, String> {
@@ -172,6 +184,11 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_is_read_as_in_the_other_programs() {
+        settings::assert_variables_are_read_alike::<Args>(&["--worker-id", "w"], &["--exec", "--http"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (args, problem) in [
             (&[] as &[_], "nothing to run"),
@@ -188,9 +205,12 @@ mod tests {
             let error = parse(args).unwrap_err();
             assert!(error.contains(problem), "{args:?}: {error}");
         }
-        let build = |args: &[&str]| parse(args).unwrap().build().err().map(|error| error.to_string());
+        let build =
+            |args: &[&str]| parse(args).unwrap().build().err().map(|error| format!("{}{error}", setting(&error)));
         assert!(build(&["--simulate", "--server", "localhost:1"]).unwrap().contains("is no address of a server"));
-        assert!(build(&["--simulate", "--concurrency", "0"]).unwrap().contains("concurrency is 0"));
+        assert!(
+            build(&["--simulate", "--concurrency", "0"]).unwrap().contains("--concurrency (JOBQUEUE_CONCURRENCY): ")
+        );
         assert_eq!(build(&["--simulate"]), None);
     }
 
