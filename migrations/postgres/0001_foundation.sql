@@ -323,3 +323,9 @@ BEGIN
   )
   SELECT n, host, now FROM taken;
 END $$;
+
+-- Until when the clock was found right as far as pruning is concerned: a jump since then is waited out.
+CREATE TABLE pruning (
+  confirmed_at bigint NOT NULL
+);
+INSERT INTO pruning VALUES (now_ms());

@@ -212,3 +212,9 @@ CREATE TABLE series (
   retried integer NOT NULL,
   PRIMARY KEY (minute, worker_id)
 ) STRICT;
+
+-- Until when the clock was found right as far as pruning is concerned: a jump since then is waited out.
+CREATE TABLE pruning (
+  confirmed_at integer NOT NULL
+) STRICT;
+INSERT INTO pruning VALUES (CAST(unixepoch('subsec') * 1000 AS integer));

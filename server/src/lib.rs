@@ -23,7 +23,13 @@ pub mod telemetry;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use background::{fold, health::Health, poll, prune, rescue};
+use background::{
+    fold,
+    health::Health,
+    poll,
+    prune::{self, Pruner},
+    rescue, upkeep,
+};
 use config::{Common, Serve};
 use jobqueue_shared::limits;
 use listen::Listeners;
@@ -42,7 +48,8 @@ const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_secs(1);
 const FOLD_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// HTTP/2 on a connection: calls at once, resets before it is closed as abusive, and bytes in flight.
 const STREAMS: u32 = 128;
@@ -197,12 +204,20 @@ fn start_background(
             Box::pin(async move { poll::run_once(&queue).await })
         }),
     );
-    let it = Arc::clone(store);
+    let (it, pruner) = (Arc::clone(store), Arc::new(Pruner::new(prune::HOLD)));
     spawn(
         every("prune", PRUNE_EVERY),
         Box::new(move || {
+            let (store, pruner) = (Arc::clone(&it), Arc::clone(&pruner));
+            Box::pin(async move { pruner.run_once(&*store, &retention).await })
+        }),
+    );
+    let it = Arc::clone(store);
+    spawn(
+        every("upkeep", UPKEEP_EVERY),
+        Box::new(move || {
             let store = Arc::clone(&it);
-            Box::pin(async move { prune::run_once(&*store, &retention).await })
+            Box::pin(async move { upkeep::run_once(&*store).await })
         }),
     );
     let it = Arc::clone(store);
@@ -225,7 +240,7 @@ fn start_background(
         }),
     );
     spawn(
-        every("metrics", UPKEEP_EVERY),
+        every("metrics", METRICS_EVERY),
         Box::new(move || {
             recorder.run_upkeep();
             Box::pin(std::future::ready(Ok(())))

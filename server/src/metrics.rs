@@ -44,7 +44,7 @@ pub fn recorder() -> Result<&'static PrometheusHandle, BuildError> {
 }
 
 fn describe() {
-    use metrics::{describe_counter as counter, describe_histogram as histogram};
+    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
     counter!("jobqueue_submitted_total", "Jobs stored.");
     counter!("jobqueue_deduplicated_total", "Submits answered with the job that their idempotency key named.");
     counter!("jobqueue_acquired_total", "Jobs handed to workers.");
@@ -61,6 +61,10 @@ fn describe() {
     histogram!("jobqueue_settle_seconds", "From an outcome's arrival to its commit.");
     histogram!("jobqueue_start_seconds", "From the moment a job could run to its hand-over.");
     histogram!("jobqueue_store_seconds", "Store calls, by method.");
+    gauge!(
+        "jobqueue_clock_skew_seconds",
+        "The database's time minus this machine's wall clock. On SQLite it is above 0 after the clock was set back."
+    );
     metrics_process::Collector::default().describe();
 }
 

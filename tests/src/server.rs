@@ -35,14 +35,20 @@ impl Server {
     /// The same with more arguments.
     pub async fn start_with(url: &str, args: &[&str]) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::start_at(url, args.iter().map(|&it| it.to_owned()).collect(), "", any, any).await
+        Self::start_at(url, args.iter().map(|&it| it.to_owned()).collect(), &[], any, any).await
+    }
+
+    /// The same with variables in its environment; [`Server::start_again`] starts it without them.
+    pub async fn start_in(url: &str, environment: &[(&str, &str)]) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::start_at(url, Vec::new(), environment, any, any).await
     }
 
     /// The same with faults that the server does to itself; [`Server::start_again`] starts it without them.
     pub async fn start_failing(url: &str, args: &[&str], failpoints: &str) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let args = args.iter().map(|&it| it.to_owned()).collect();
-        let server = Self::start_at(url, args, failpoints, any, any).await;
+        let server = Self::start_at(url, args, &[("FAILPOINTS", failpoints)], any, any).await;
         let set = server.stderr().contains("failpoint set");
         assert!(set, "this jobqueue-server was built without --features jobqueue-server/failpoints");
         server
@@ -51,13 +57,13 @@ impl Server {
     async fn start_at(
         url: &str,
         args: Vec<String>,
-        failpoints: &str,
+        environment: &[(&str, &str)],
         grpc_addr: SocketAddr,
         http_addr: SocketAddr,
     ) -> Self {
         // Few connections: the tests share one PostgreSQL.
         let mut command = command(url);
-        command.env("FAILPOINTS", failpoints);
+        command.env("FAILPOINTS", "").envs(environment.iter().copied());
         if !args.iter().any(|it| it == "--database-max-connections") {
             command.args(["--database-max-connections", "8"]);
         }
@@ -80,7 +86,7 @@ impl Server {
     /// Starts it again with the same arguments on the same database and ports. It must have ended.
     pub async fn start_again(&mut self) {
         assert!(self.has_ended().is_some(), "it still runs");
-        *self = Self::start_at(&self.url, self.args.clone(), "", self.grpc_addr, self.http_addr).await;
+        *self = Self::start_at(&self.url, self.args.clone(), &[], self.grpc_addr, self.http_addr).await;
     }
 
     pub fn grpc_addr(&self) -> SocketAddr {

@@ -2,13 +2,17 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use metrics::gauge;
 use tokio::{sync::watch, time::timeout};
 use tonic_health::server::HealthReporter;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     grpc::health::set,
@@ -16,6 +20,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// Milliseconds by which the clocks may differ without a warning.
+const SKEW_MS: i64 = 60_000;
 /// An answer later than this is none.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -51,6 +57,8 @@ pub struct Health {
     reporter: HealthReporter,
     readiness: watch::Sender<Readiness>,
     findings: Mutex<Findings>,
+    /// It has been said that the clocks differ.
+    skewed: AtomicBool,
 }
 
 impl Health {
@@ -60,6 +68,7 @@ impl Health {
             reporter: HealthReporter::new(),
             readiness: watch::Sender::new(Readiness::Ready),
             findings: Mutex::default(),
+            skewed: AtomicBool::new(false),
         };
         set(&health.reporter, true).await;
         health
@@ -84,7 +93,7 @@ impl Health {
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {PATIENCE:?}"))));
         if let Ok(now_ms) = &answer {
-            clock.set(*now_ms);
+            self.tell_skew(clock.set(*now_ms));
         }
         let away = answer.is_err();
         if self.find(|findings| findings.storage_away = away).await {
@@ -92,6 +101,24 @@ impl Health {
                 Ok(_) => info!("the storage is back"),
                 Err(error) => error!(%error, "the storage is unavailable"),
             }
+        }
+    }
+
+    /// Says once that the clocks differ, and once that they do no more.
+    fn tell_skew(&self, ahead_ms: i64) {
+        gauge!("jobqueue_clock_skew_seconds").set(ahead_ms as f64 / 1_000.0);
+        let skewed = ahead_ms.abs() >= SKEW_MS;
+        if skewed == self.skewed.swap(skewed, Ordering::Relaxed) {
+            return;
+        }
+        if skewed {
+            warn!(
+                seconds = ahead_ms / 1_000,
+                "the database's time and this machine's clock differ by this much: jobs that are to run at a given time \
+                 run too early (or, where it is negative, too late). README.md says under \"Clocks\" what to do"
+            );
+        } else {
+            info!("the database's time and this machine's clock agree again");
         }
     }
 

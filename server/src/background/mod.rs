@@ -7,6 +7,7 @@ pub mod health;
 pub mod poll;
 pub mod prune;
 pub mod rescue;
+pub mod upkeep;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 

@@ -1,18 +1,79 @@
 //! Removes what is older than its retention: days as a whole, the rest in small batches.
+//!
+//! Age is what clocks say, and removed is removed: a clock that has jumped, while the server ran or while it was stopped,
+//! is waited out first, so that a person can set it right. The database remembers until when the clock was found right,
+//! so that a restart does not shorten the wait.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use metrics::counter;
-use tracing::info;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
-use crate::store::{Retention, Store, StoreResult};
+use crate::store::{PruningTime, Retention, Store, StoreResult};
 
 /// Rows of each kind in one transaction.
 const LIMIT: u32 = 1_000;
 /// Between batches, for those who wait to write.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Turns are a minute apart; a night's outage is no jump of the clock that could prune what is kept for days.
+const PLAUSIBLE_MS: i64 = 12 * 3_600_000;
+/// How long nothing is pruned after a jump.
+pub const HOLD: Duration = Duration::from_hours(1);
 
-pub async fn run_once(store: &dyn Store, retention: &Retention) -> StoreResult<()> {
+/// The pruner of one server.
+pub struct Pruner {
+    hold: Duration,
+    /// Since when the clock is waited for.
+    doubted: Mutex<Option<Instant>>,
+}
+
+impl Pruner {
+    /// Prunes nothing for `hold` after a jump of the clock; see [`HOLD`].
+    pub fn new(hold: Duration) -> Self {
+        Self { hold, doubted: Mutex::default() }
+    }
+
+    pub async fn run_once(&self, store: &dyn Store, retention: &Retention) -> StoreResult<()> {
+        let time = store.pruning_time().await?;
+        if !self.is_right(time) {
+            return Ok(());
+        }
+        store.confirm_time(time.now_ms).await?;
+        prune(store, retention).await
+    }
+
+    /// A clock that went back makes everything younger, which is safe.
+    fn is_right(&self, time: PruningTime) -> bool {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead_ms = time.now_ms - time.confirmed_ms;
+        if ahead_ms <= PLAUSIBLE_MS {
+            *doubted = None;
+            return true;
+        }
+        let Some(since) = *doubted else {
+            warn!(
+                hours = ahead_ms / 3_600_000,
+                hold = %humantime::format_duration(self.hold),
+                "the clock is this far ahead of the last time that pruning saw: the server was stopped for as long, or the \
+                 clock is wrong. Nothing is pruned meanwhile; if the clock is wrong, stop the server and set the clock"
+            );
+            *doubted = Some(Instant::now());
+            return false;
+        };
+        let right = since.elapsed() >= self.hold;
+        if right {
+            info!("the clock is taken for right; pruning goes on");
+            *doubted = None;
+        }
+        right
+    }
+}
+
+async fn prune(store: &dyn Store, retention: &Retention) -> StoreResult<()> {
     // What goes as a whole need not go row by row; what cannot does all the same.
     let maintained = store.maintain(retention).await;
     let mut total = 0;
@@ -27,5 +88,37 @@ pub async fn run_once(store: &dyn Store, retention: &Retention) -> StoreResult<(
             return maintained.map(drop);
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    fn at(now_ms: i64, confirmed_ms: i64) -> PruningTime {
+        PruningTime { now_ms, confirmed_ms }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_is_waited_out_and_ordinary_time_is_not() {
+        let pruner = Pruner::new(HOLD);
+        assert!(pruner.is_right(at(DAY_MS, DAY_MS - 60_000)));
+        assert!(pruner.is_right(at(DAY_MS, 3 * DAY_MS)), "a clock that went back prunes less");
+        assert!(!pruner.is_right(at(40 * DAY_MS, DAY_MS)));
+        tokio::time::advance(HOLD / 2).await;
+        assert!(!pruner.is_right(at(40 * DAY_MS, DAY_MS)));
+        tokio::time::advance(HOLD / 2).await;
+        assert!(pruner.is_right(at(40 * DAY_MS, DAY_MS)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_right_is_not_waited_for_any_more_and_the_next_jump_is() {
+        let pruner = Pruner::new(HOLD);
+        assert!(!pruner.is_right(at(40 * DAY_MS, DAY_MS)));
+        assert!(pruner.is_right(at(DAY_MS + 60_000, DAY_MS)));
+        tokio::time::advance(HOLD).await;
+        assert!(!pruner.is_right(at(40 * DAY_MS, DAY_MS)), "an hour before the jump is no hour after it");
     }
 }

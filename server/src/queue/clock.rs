@@ -17,9 +17,11 @@ impl Clock {
         local_ms() + self.ahead_ms.load(Ordering::Relaxed)
     }
 
-    /// The database said that it is `database_ms` now.
-    pub fn set(&self, database_ms: i64) {
-        self.ahead_ms.store(database_ms - local_ms(), Ordering::Relaxed);
+    /// The database said that it is `database_ms` now. Answers by how much it is ahead of this machine.
+    pub fn set(&self, database_ms: i64) -> i64 {
+        let ahead_ms = database_ms - local_ms();
+        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+        ahead_ms
     }
 }
 

@@ -10,6 +10,9 @@ use std::{
 
 use uuid::{ContextV7, Timestamp, Uuid};
 
+/// Clocks that differ by less are as good as equal.
+const SKEW_MS: i64 = 60_000;
+
 pub(super) struct Clock {
     start: Instant,
     /// The database's milliseconds at `start`.
@@ -35,6 +38,18 @@ impl Clock {
         // Drift is followed by a millisecond an answer, a clock that was set back at once.
         let base = if heard < known - 1_000 { heard } else { heard.max(known - 1) };
         self.base_ms.store(base, Ordering::Relaxed);
+    }
+
+    /// For a database whose time is this machine's.
+    pub(super) fn advance(&self, ms: i64) {
+        self.base_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// The time for what cannot be undone, such as pruning: that of this machine's wall clock where the database's is
+    /// well ahead of it, because one of them is wrong.
+    pub(super) fn no_later_than(&self, wall_ms: i64) -> i64 {
+        let now = self.now_ms();
+        if now - wall_ms > SKEW_MS { wall_ms } else { now }
     }
 
     /// `count` new ids of this moment, ascending, also after those made before.
@@ -68,6 +83,17 @@ mod tests {
         let ids = [clock.ids(500), clock.ids(500)].concat();
         assert!(ids.is_sorted_by(|a, b| a < b));
         assert!((0..10_000).contains(&(created_at_ms(ids[999]) - 1_700_000_000_000)));
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_judged_by_the_earlier_of_two_clocks() {
+        let clock = Clock::new(5_000_000);
+        assert_eq!(clock.no_later_than(1_000_000), 1_000_000);
+        assert!((5_000_000..5_010_000).contains(&clock.no_later_than(9_000_000)));
+        // A few milliseconds are no difference.
+        assert!((5_000_000..5_010_000).contains(&clock.no_later_than(4_990_000)));
+        clock.advance(3_600_000);
+        assert!((8_600_000..8_610_000).contains(&clock.now_ms()));
     }
 
     #[test]

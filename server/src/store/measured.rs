@@ -20,8 +20,9 @@ use uuid::Uuid;
 
 use super::{
     Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts, Moved,
-    NewSession, Offer, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails, SessionRecord,
-    SettleAnswer, Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit, WorkerIdCounts,
+    NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
+    SessionRecord, SettleAnswer, Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit,
+    WorkerIdCounts,
 };
 use crate::failpoint;
 
@@ -247,6 +248,18 @@ impl Store for Measured {
 
     async fn try_write(&self) -> StoreResult<()> {
         self.call("try_write", || self.store.try_write()).await
+    }
+
+    async fn upkeep(&self) -> StoreResult<()> {
+        self.within(WORK, "upkeep", || self.store.upkeep()).await
+    }
+
+    async fn pruning_time(&self) -> StoreResult<PruningTime> {
+        self.call("pruning_time", || self.store.pruning_time()).await
+    }
+
+    async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
+        self.call("confirm_time", || self.store.confirm_time(now_ms)).await
     }
 
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {

@@ -150,6 +150,15 @@ pub trait Store: Send + Sync + 'static {
     /// Writes something that takes room and changes nothing; fails as any write would that came now.
     async fn try_write(&self) -> StoreResult<()>;
 
+    /// What the driver needs to be done every second: `SQLite` follows the wall clock and keeps its log small.
+    async fn upkeep(&self) -> StoreResult<()>;
+
+    /// The database's time, and until when it is known to be right as far as pruning is concerned.
+    async fn pruning_time(&self) -> StoreResult<PruningTime>;
+
+    /// `now_ms` is right.
+    async fn confirm_time(&self, now_ms: i64) -> StoreResult<()>;
+
     /// What other servers announce. `None` where no other server can be.
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>>;
 

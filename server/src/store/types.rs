@@ -223,6 +223,15 @@ pub struct Rescued {
     pub more: bool,
 }
 
+/// What pruning may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruningTime {
+    /// The database's time.
+    pub now_ms: i64,
+    /// The time at which pruning found it right last; the database keeps it.
+    pub confirmed_ms: i64,
+}
+
 /// How long finished work is kept, counted from its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {

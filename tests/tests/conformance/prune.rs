@@ -1,6 +1,11 @@
 //! What is old and finished goes, and nothing else.
 
-use jobqueue_server::store::{NewJob, Retention, Start};
+use std::time::Duration;
+
+use jobqueue_server::{
+    background::prune::{HOLD, Pruner},
+    store::{NewJob, Retention, Start},
+};
 use jobqueue_shared::state::State;
 use jobqueue_tests::poll::eventually;
 
@@ -18,6 +23,7 @@ scenarios!(
     what_is_pruned_leaves_nothing_behind,
     pruning_comes_in_batches,
     a_dead_letter_that_is_retried_is_kept,
+    nothing_is_pruned_for_a_while_after_the_clock_has_jumped,
 );
 
 const FOR_EVER: Retention =
@@ -161,4 +167,28 @@ async fn a_dead_letter_that_is_retried_is_kept(bed: &Bed) {
     let session = bed.session("w").await;
     session.complete(session.acquire_one().await.lease).await;
     assert_eq!(bed.state(id).await, State::Done);
+}
+
+/// The last turn was 40 days ago by the clock, as where a server starts with a clock that is wrong.
+async fn nothing_is_pruned_for_a_while_after_the_clock_has_jumped(bed: &Bed) {
+    const JUMP: &str = "UPDATE pruning SET confirmed_at = confirmed_at - 3456000000";
+    let id = bed.job_in(State::Failed, job("w")).await;
+    bed.pass(bed.now_ms().await).await;
+    bed.sql(JUMP, JUMP).await;
+    let confirmed = async || bed.store.pruning_time().await.unwrap().confirmed_ms;
+    let before = confirmed().await;
+    // A restart is no proof that the clock is right.
+    for _ in 0..2 {
+        let pruner = Pruner::new(HOLD);
+        for _ in 0..2 {
+            pruner.run_once(&*bed.store, &NOTHING).await.unwrap();
+        }
+    }
+    assert_eq!((bed.state(id).await, confirmed().await), (State::Failed, before));
+
+    let pruner = Pruner::new(Duration::ZERO);
+    pruner.run_once(&*bed.store, &NOTHING).await.unwrap();
+    assert_eq!(bed.state(id).await, State::Failed, "one look is not enough, however short the wait");
+    pruner.run_once(&*bed.store, &NOTHING).await.unwrap();
+    assert!(bed.find(id).await.is_none() && bed.earliest_ms().await - confirmed().await < HOUR_MS);
 }

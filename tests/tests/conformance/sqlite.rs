@@ -1,8 +1,8 @@
 //! What only an embedded file must do.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
-use jobqueue_server::store::{ConnectOptions, Hint, StoreError, backup, connect};
+use jobqueue_server::store::{ConnectOptions, Hint, Store, StoreError, StoreResult, Unit, backup, connect};
 use jobqueue_shared::state::State;
 use jobqueue_tests::{
     database::{Database, Driver},
@@ -154,4 +154,65 @@ async fn a_newer_schema_is_used_only_if_it_allows_this_server() {
         .unwrap();
     assert_eq!(versions[0], 9999);
     connection.close().await.unwrap();
+}
+
+async fn try_insert(store: &dyn Store) -> StoreResult<()> {
+    store.insert(&[Unit { jobs: jobs("w", 1) }], &[]).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_file_was_removed_leaves_the_log_of_its_successor_alone() {
+    let database = Database::create(Driver::Sqlite).await;
+    let old = open(database.url()).await;
+    try_insert(&*old).await.unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        fs::remove_file(database.folder().join(format!("jobqueue.db{suffix}"))).unwrap();
+    }
+    assert!(matches!(try_insert(&*old).await, Err(StoreError::Unavailable(_))));
+    assert!(!database.folder().join("jobqueue.db").exists());
+    // Somebody starts another server in its place, and ends this one later.
+    let new = open(database.url()).await;
+    try_insert(&*new).await.unwrap();
+    assert!(matches!(try_insert(&*old).await, Err(StoreError::Unavailable(_))));
+    old.close().await;
+    assert!(database.folder().join("jobqueue.db-wal").exists(), "it has removed the log of another database");
+    try_insert(&*new).await.unwrap();
+    assert_eq!(new.counts().await.unwrap()[0].pending, 2);
+    new.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_shrinks_again_when_a_reader_that_was_held_lets_go() {
+    const LARGE: u64 = 50 * 1024 * 1024;
+    let bed = Bed::new(Driver::Sqlite).await;
+    let log = bed.database.folder().join("jobqueue.db-wal");
+    let size = || fs::metadata(&log).unwrap().len();
+    bed.submit(job("w")).await;
+    let mut reader = SqliteConnection::connect(bed.database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM jobs").execute(&mut reader).await.unwrap();
+    let mut large = job("w");
+    large.payload = format!("\"{}\"", "x".repeat(900_000));
+    while size() < LARGE {
+        bed.submit(large.clone()).await;
+        bed.store.upkeep().await.unwrap();
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    // Others go on reading and writing meanwhile.
+    let store = Arc::clone(&bed.store);
+    let busy = tokio::spawn(async move {
+        loop {
+            try_insert(&*store).await.unwrap();
+            store.counts().await.unwrap();
+        }
+    });
+    eventually("the log is small again", async || {
+        bed.store.upkeep().await.unwrap();
+        (size() <= LARGE / 3).then_some(())
+    })
+    .await;
+    busy.abort();
+    assert!(busy.await.unwrap_err().is_cancelled());
+    reader.close().await.unwrap();
+    bed.check().await;
+    bed.close().await;
 }

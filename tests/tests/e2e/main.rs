@@ -7,6 +7,7 @@
 
 mod world;
 
+mod clocks;
 mod command_line;
 mod contract;
 mod crashes;

@@ -45,7 +45,7 @@ use super::{
     error::StoreResult,
     types::{
         Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
-        Moved, NewSession, Offer, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails,
+        Moved, NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
         SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
     },
 };
@@ -242,6 +242,19 @@ impl Store for PostgresStore {
 
     async fn try_write(&self) -> StoreResult<()> {
         upkeep::try_write(self).await
+    }
+
+    async fn upkeep(&self) -> StoreResult<()> {
+        // Its time is the database's, and its log, too.
+        Ok(())
+    }
+
+    async fn pruning_time(&self) -> StoreResult<PruningTime> {
+        upkeep::pruning_time(self).await
+    }
+
+    async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
+        upkeep::confirm_time(self, now_ms).await
     }
 
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {

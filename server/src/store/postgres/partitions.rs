@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{PostgresStore, Tx};
 use crate::store::{
+    clock::wall_ms,
     days,
     error::{StoreError, StoreResult},
     places,
@@ -134,6 +135,7 @@ pub(super) async fn maintain(store: &PostgresStore, retention: &Retention) -> St
     let now = store.now().await?;
     not_now(make_ahead(store, now).await)?;
     let mut dropped = 0;
+    let now = store.clock.no_later_than(wall_ms());
     while let Some(turn) = not_now(drop_next(store, now - retention.done_ms).await)? {
         match turn {
             Turn::Dropped => dropped += 1,

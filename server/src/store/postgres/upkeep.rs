@@ -5,16 +5,18 @@ use uuid::Uuid;
 
 use super::{PostgresStore, counts, moves, partitions, read};
 use crate::store::{
+    clock::wall_ms,
     error::StoreResult,
     moving::{self, SetAsideRow},
     places,
     retention::{self, Keys},
-    types::Retention,
+    types::{PruningTime, Retention},
     writes::Deltas,
 };
 
 pub(super) async fn prune(store: &PostgresStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
-    let now = store.now().await?;
+    store.now().await?;
+    let now = store.clock.no_later_than(wall_ms());
     let limit = i64::from(limit);
     let keys = |kept_ms| Keys::of(retention, kept_ms, now);
     let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
@@ -132,6 +134,17 @@ const OLD_SESSIONS: &str = "
 async fn prune_sessions(store: &PostgresStore, before: i64, limit: i64) -> StoreResult<u64> {
     let deleted = sqlx::query(OLD_SESSIONS).bind(before).bind(limit).execute(&store.pool).await?;
     Ok(deleted.rows_affected())
+}
+
+pub(super) async fn pruning_time(store: &PostgresStore) -> StoreResult<PruningTime> {
+    let (now_ms, confirmed_ms) =
+        sqlx::query_as("SELECT now_ms(), confirmed_at FROM pruning").fetch_one(&store.pool).await?;
+    Ok(PruningTime { now_ms, confirmed_ms })
+}
+
+pub(super) async fn confirm_time(store: &PostgresStore, now_ms: i64) -> StoreResult<()> {
+    sqlx::query("UPDATE pruning SET confirmed_at = $1").bind(now_ms).execute(&store.pool).await?;
+    Ok(())
 }
 
 /// About a MiB of new pages, gone at the commit, and a change of a row, in the log.

@@ -89,6 +89,11 @@ impl OwnedFile {
         Ok(())
     }
 
+    /// The length of the log, in bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.files.get(1).and_then(|(log, _)| fs::metadata(log).ok()).map_or(0, |metadata| metadata.len())
+    }
+
     /// Fails when the files are no longer those that were opened: what is written then is gone with this process.
     /// Microseconds: it only asks the file system's cache.
     pub(super) fn verify(&self) -> StoreResult<()> {

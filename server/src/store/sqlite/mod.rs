@@ -10,6 +10,7 @@ mod counts;
 mod file;
 mod insert;
 mod list;
+mod log;
 mod moves;
 mod open;
 mod pause;
@@ -18,6 +19,7 @@ mod rescue;
 mod sessions;
 mod settle;
 mod surroundings;
+mod time;
 mod upkeep;
 
 pub(super) use open::backup;
@@ -35,11 +37,11 @@ use uuid::Uuid;
 use super::{
     Store,
     broken::Broken,
-    clock::Clock,
+    clock::{Clock, wall_ms},
     error::{StoreError, StoreResult},
     types::{
         Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
-        Moved, NewSession, Offer, Page, ProgressReport, Registration, Rescued, Retention, SessionDetails,
+        Moved, NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
         SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
     },
 };
@@ -68,6 +70,8 @@ impl SqliteStore {
         // After a full disk or a failed read or write SQLite has rolled back by itself; sqlx's own rollback then
         // fails, and the connection counts a transaction for ever that no longer is.
         if stuck(guard.as_mut().ok_or_else(closed)?).await {
+            // Another file at the path is not to be written to.
+            self.verify()?;
             *guard = Some(self.options.connect().await?);
         }
         MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
@@ -77,11 +81,17 @@ impl SqliteStore {
     /// meanwhile is lost, and a connection made meanwhile reads another file.
     fn kept<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
         let result = result?;
-        match &*self.file.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(file) => file.verify()?,
-            None => return Err(StoreError::Unavailable("the database is closed".into())),
-        }
+        self.verify()?;
         Ok(result)
+    }
+
+    fn verify(&self) -> StoreResult<()> {
+        self.with_file(OwnedFile::verify)?
+    }
+
+    fn with_file<T>(&self, ask: impl FnOnce(&OwnedFile) -> T) -> StoreResult<T> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.as_ref().map(ask).ok_or_else(|| StoreError::Unavailable("the database is closed".into()))
     }
 }
 
@@ -259,6 +269,20 @@ impl Store for SqliteStore {
         upkeep::try_write(self).await
     }
 
+    async fn upkeep(&self) -> StoreResult<()> {
+        let followed = time::follow(self, wall_ms()).await;
+        let shrunk = log::shrink(self).await;
+        self.kept(followed.and(shrunk))
+    }
+
+    async fn pruning_time(&self) -> StoreResult<PruningTime> {
+        self.kept(upkeep::pruning_time(self).await)
+    }
+
+    async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
+        self.kept(upkeep::confirm_time(self, now_ms).await)
+    }
+
     fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
         None
     }
@@ -273,9 +297,11 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close().await;
-        if let Some(writer) = self.writer.lock().await.take()
-            && let Err(error) = writer.close().await
-        {
+        let Some(writer) = self.writer.lock().await.take() else { return };
+        if self.verify().is_err() {
+            // The last connection removes the log by its name: what is there now may be another database's.
+            std::mem::forget(writer);
+        } else if let Err(error) = writer.close().await {
             tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
         }
         drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());

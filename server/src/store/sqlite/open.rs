@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     SqliteStore,
     file::{self, OwnedFile},
+    log,
 };
 use crate::store::{
     broken::Broken,
@@ -43,6 +44,7 @@ impl SqliteStore {
             .statement_cache_capacity(STATEMENTS)
             .row_buffer_size(ROWS_AHEAD)
             .pragma("cache_size", CACHE)
+            .pragma("journal_size_limit", log::KEPT.to_string())
             .pragma("temp_store", "memory");
         let startup = |error| StoreError::Startup(format!("cannot open {}: {error}", path.display()));
         let mut writer = base.connect().await.map_err(startup)?;

@@ -5,11 +5,12 @@ use uuid::Uuid;
 
 use super::{SqliteStore, begin, counts, id_list, moves, read};
 use crate::store::{
+    clock::wall_ms,
     error::{StoreError, StoreResult},
     moving::{self, SetAsideRow},
     places,
     retention::{self, Keys},
-    types::Retention,
+    types::{PruningTime, Retention},
     writes::Deltas,
 };
 
@@ -17,7 +18,7 @@ use crate::store::{
 const ROOM: u64 = 24 * 1024 * 1024;
 
 pub(super) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
-    let now = store.clock.now_ms();
+    let now = store.clock.no_later_than(wall_ms());
     let limit = i64::from(limit);
     let keys = |kept_ms| Keys::of(retention, kept_ms, now);
     let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
@@ -128,6 +129,18 @@ async fn prune_keys(store: &SqliteStore, before: i64, limit: i64) -> StoreResult
         .await?;
     tx.commit().await?;
     Ok(deleted.rows_affected())
+}
+
+pub(super) async fn pruning_time(store: &SqliteStore) -> StoreResult<PruningTime> {
+    let confirmed_ms = sqlx::query_scalar("SELECT confirmed_at FROM pruning").fetch_one(&store.readers).await?;
+    Ok(PruningTime { now_ms: store.clock.now_ms(), confirmed_ms })
+}
+
+pub(super) async fn confirm_time(store: &SqliteStore, now_ms: i64) -> StoreResult<()> {
+    let mut writer = store.writer().await?;
+    let mut tx = begin(&mut writer).await?;
+    sqlx::query("UPDATE pruning SET confirmed_at = ?1").bind(now_ms).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
 }
 
 /// SQLite does not write what does not change.

@@ -1,0 +1,40 @@
+//! SQLite's write-ahead log (the `-wal` file), kept small.
+//!
+//! SQLite begins the log anew once all of it is in the database file, which no reader may still need to be otherwise:
+//! while one is held, the log grows. The file keeps its size afterwards, unless it is told to shrink.
+
+use std::time::Duration;
+
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::{SqliteStore, file::OwnedFile};
+use crate::store::error::StoreResult;
+
+/// Bytes of the log that stay on disk: more than SQLite lets it grow to where nobody reads for long (1,000 pages, and
+/// one large group of submits), so that a busy log is not cut off only to grow again.
+pub(super) const KEPT: u64 = 16 * 1024 * 1024;
+/// Pages that may be left to copy while writers wait; about as many as SQLite copies by itself after a commit.
+const LEFT: i64 = 1_000;
+/// Milliseconds that writers wait for readers.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Copies a log that has become large into the database file, beside those who write, and cuts it off once no reader
+/// needs it. A reader that is held puts that off until the next call.
+pub(super) async fn shrink(store: &SqliteStore) -> StoreResult<()> {
+    if store.with_file(OwnedFile::log_bytes)? <= KEPT {
+        return Ok(());
+    }
+    store.verify()?;
+    let mut connection = store.options.clone().busy_timeout(PATIENCE).connect().await?;
+    let (_, pages, copied): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut connection).await?;
+    if pages - copied <= LEFT {
+        // Nobody of ours writes meanwhile; it says so, and does nothing, when somebody else is in the way.
+        let writer = store.writer().await?;
+        let (busy, ..): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;
+        drop(writer);
+        tracing::debug!(busy, "a large log was to be cut off");
+    }
+    Ok(connection.close().await?)
+}

@@ -1,0 +1,115 @@
+//! The queue's time follows the wall clock: forwards, never backwards.
+
+use super::{SqliteStore, begin};
+use crate::store::error::StoreResult;
+
+/// Milliseconds that the wall clock may gain in a second or so by being adjusted. More is a jump: the machine was
+/// suspended, or its clock was set.
+const JUMP_MS: i64 = 1_000;
+
+/// Nobody could be heard in the time that a jump left out, and no attempt ran in it: sessions that were alive get their
+/// whole lease again, and attempts began so much later.
+const GRANT_LEASES: &str = "
+    UPDATE sessions SET expires_at = ?2 + lease WHERE ended_at IS NULL AND expires_at > ?1 AND expires_at < ?2 + lease";
+
+const SHIFT_ATTEMPTS: &str = "UPDATE claims SET claimed_at = claimed_at + ?1, deadline = deadline + ?1";
+
+/// `wall_ms` is what this machine's wall clock says.
+pub(super) async fn follow(store: &SqliteStore, wall_ms: i64) -> StoreResult<()> {
+    let behind = wall_ms - store.clock.now_ms();
+    if behind < JUMP_MS {
+        store.clock.advance(behind.max(0));
+        return Ok(());
+    }
+    // Both under the writer's lock: whoever judges leases by the new time sees the new leases.
+    let mut writer = store.writer().await?;
+    let before = store.clock.now_ms();
+    let mut tx = begin(&mut writer).await?;
+    sqlx::query(GRANT_LEASES).bind(before).bind(before + behind).execute(&mut *tx).await?;
+    sqlx::query(SHIFT_ATTEMPTS).bind(behind).execute(&mut *tx).await?;
+    tx.commit().await?;
+    store.clock.advance(behind);
+    tracing::warn!(
+        seconds = behind / 1_000,
+        "the wall clock went ahead at once (a suspended machine, or a clock that was set): the queue's time follows, and \
+         sessions that were alive get their lease again"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        Acquire, Acquired, ConnectOptions, NewJob, NewSession, Registration, Start, Store as _, Unit, UnitAnswer,
+        clock::wall_ms,
+    };
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn job(start: Start, attempt_timeout_ms: Option<i64>) -> Unit {
+        let job = NewJob {
+            worker_id: "w".into(),
+            task: String::new(),
+            priority: 5,
+            start,
+            payload: "{}".into(),
+            max_retries: 0,
+            retry: None,
+            attempt_timeout_ms,
+            key: None,
+        };
+        Unit { jobs: vec![job] }
+    }
+
+    fn session(lease_ms: i64) -> NewSession {
+        NewSession {
+            worker_id: "w".into(),
+            host: "h".into(),
+            pid: 1,
+            version: String::new(),
+            tasks: Vec::new(),
+            slots: 10,
+            lease_ms,
+            predecessors: Vec::new(),
+        }
+    }
+
+    fn jobs_of(acquired: Acquired) -> usize {
+        let Acquired::Jobs { jobs, .. } = acquired else { panic!("{acquired:?}") };
+        jobs.len()
+    }
+
+    #[tokio::test]
+    async fn after_a_jump_of_the_wall_clock_what_is_due_runs_and_nobody_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ConnectOptions::new(format!("sqlite://{}/jobs.db", folder.path().display()));
+        let store = SqliteStore::connect(&options).await.unwrap();
+        let Registration::New { session_id, .. } = store.register(&session(30_000)).await.unwrap() else {
+            panic!("not registered")
+        };
+        store.insert(&[job(Start::Now, Some(60_000))], &[]).await.unwrap();
+        let acquire = Acquire { session_id, worker_id: None, acquire_no: 1, max_jobs: 1 };
+        assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1);
+        // Due in a moment by the wall clock that is to come, which is an hour ahead.
+        let due = wall_ms() + HOUR_MS;
+        let answers = store.insert(&[job(Start::At { run_at_ms: due }, None)], &[]).await.unwrap().answers;
+        assert!(matches!(answers[0], UnitAnswer::Stored(_)));
+
+        follow(&store, wall_ms() + HOUR_MS).await.unwrap();
+        let skew = store.now_ms().await.unwrap() - wall_ms() - HOUR_MS;
+        assert!(skew.abs() < 1_000, "{skew}");
+        let rescued = store.rescue(100).await.unwrap();
+        assert_eq!((rescued.sessions, rescued.lost, rescued.timed_out), (0, 0, 0), "the jump took jobs away");
+        let alive = store.sessions(None).await.unwrap();
+        assert!(alive[0].expires_at_ms > store.now_ms().await.unwrap() + 20_000, "{alive:?}");
+        let acquire = Acquire { acquire_no: 2, ..acquire };
+        assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1, "what is due is not found");
+
+        // Backwards it does not go.
+        follow(&store, wall_ms()).await.unwrap();
+        assert!(store.now_ms().await.unwrap() - wall_ms() > HOUR_MS - 1_000);
+        assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());
+        store.close().await;
+    }
+}
