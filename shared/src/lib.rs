@@ -3,7 +3,8 @@
 //! Read in this order: [`proto`] is the API; [`limits`] what it accepts; [`state`] how a job moves;
 //! [`retry`] how long it waits between attempts; [`lease`] what lets a worker finish an attempt;
 //! [`json`] checks payloads; [`time`] and [`status`] convert. Servers and native programs also share how a connection
-//! writes (`gather`), how it is made (`connect`), and how settings are read (`settings`).
+//! writes (`gather`), how it is made (`connect`), how settings are read (`settings`), and a log writer that never blocks
+//! (`logs`).
 
 #[cfg(feature = "transport")]
 pub mod connect;
@@ -12,6 +13,8 @@ pub mod gather;
 pub mod json;
 pub mod lease;
 pub mod limits;
+#[cfg(feature = "logs")]
+pub mod logs;
 pub mod retry;
 #[cfg(feature = "settings")]
 pub mod settings;

@@ -17,6 +17,14 @@ impl Worker {
         Self::start_at(&server.endpoint(), worker_id, args)
     }
 
+    /// The same by a launcher, which is given the program and its arguments: `["sh", "-c", "ulimit -n 64; exec \"$@\"",
+    /// "sh"]`.
+    pub fn start_by(launcher: &[&str], server: &Server, worker_id: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(launcher[0]);
+        command.args(&launcher[1..]).arg(binaries::worker());
+        Self::run(command, &server.endpoint(), worker_id, args)
+    }
+
     /// The same of a server that is reached by another address than its own.
     pub fn start_at(endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
         let mut command = Command::new(binaries::worker());

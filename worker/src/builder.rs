@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) lease_time: Duration,
     pub(crate) grace: Duration,
     pub(crate) takeover: bool,
+    pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) host: String,
     pub(crate) version: String,
 }
@@ -79,14 +80,16 @@ impl WorkerBuilder {
             lease_time: Duration::from_millis(limits::LEASE_MS_DEFAULT as u64),
             grace: Duration::from_secs(30),
             takeover: false,
+            attempt_timeout: None,
             host: limits::cut(&gethostname::gethostname().to_string_lossy(), limits::SESSION_TEXT).to_owned(),
             version: concat!("jobqueue-worker ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         Self { config, handlers: Handlers::default(), duplicate: None }
     }
 
-    /// Runs the jobs of `task` with an async function of a context and a payload. A payload that does not deserialize
-    /// is a permanent failure; see [`Output::of`](crate::Output::of) for what becomes of the value that it returns.
+    /// Runs the jobs of `task` with an async function of a context and a payload. Blocking work belongs into
+    /// [`tokio::task::spawn_blocking`]; see [`Handler`] for why. A payload that does not deserialize is a permanent
+    /// failure; see [`Output::of`](crate::Output::of) for what becomes of the value that it returns.
     pub fn handler<F, Fut, Payload, Value>(self, task: impl Into<String>, run: F) -> Self
     where
         F: Fn(Context, Payload) -> Fut + Send + Sync + 'static,
@@ -128,6 +131,15 @@ impl WorkerBuilder {
     /// seconds later, and go back. Default: 30 s.
     pub fn grace(mut self, time: Duration) -> Self {
         self.config.grace = time;
+        self
+    }
+
+    /// How long one attempt of any job may take on this worker; a job's own `attempt_timeout` counts when it is
+    /// shorter. Then the handler is cancelled with [`StopReason::TimedOut`](crate::StopReason::TimedOut), dropped a few
+    /// seconds later, and the attempt has failed, whatever error the handler returns; finished work still counts.
+    /// Default: no limit but the job's.
+    pub fn attempt_timeout(mut self, time: Duration) -> Self {
+        self.config.attempt_timeout = Some(time);
         self
     }
 

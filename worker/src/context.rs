@@ -23,7 +23,9 @@ struct Inner {
     job: Job,
     deadline: Option<Timestamp>,
     ends: Option<Instant>,
-    stop: Arc<Stop>,
+    /// The worker's limit for an attempt, where it ends before the job's own.
+    limit: Option<Duration>,
+    stop: Stop,
     progress: Progress,
     has_reported: AtomicBool,
 }
@@ -33,7 +35,7 @@ struct Inner {
 pub enum StopReason {
     /// A person cancelled the job.
     Cancelled,
-    /// The attempt took longer than the job's `attempt_timeout`.
+    /// The attempt took longer than the job's `attempt_timeout` or the worker's own limit.
     TimedOut,
     /// The server has not been heard of for the lease time: it will give the job to somebody else.
     LeaseLost,
@@ -42,17 +44,20 @@ pub enum StopReason {
 }
 
 impl Context {
-    pub(crate) fn new(leased: LeasedJob, stop: Arc<Stop>, progress: Progress) -> Self {
+    /// `limit` is the worker's for an attempt of this job.
+    pub(crate) fn new(leased: LeasedJob, limit: Option<Duration>, progress: Progress) -> Self {
         let job = leased.job.unwrap_or_default();
         // By this machine's own clock, from now: the server's may be set differently, and it is the judge.
         let timeout = job.attempt_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
-        let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let limit = limit.filter(|&limit| timeout.is_none_or(|timeout| limit < timeout));
+        let ends = limit.or(timeout).and_then(|timeout| Instant::now().checked_add(timeout));
         Self(Arc::new(Inner {
             lease_id: leased.lease_id,
             job,
             deadline: leased.deadline,
             ends,
-            stop,
+            limit,
+            stop: Stop::default(),
             progress,
             has_reported: AtomicBool::new(false),
         }))
@@ -61,7 +66,7 @@ impl Context {
     /// A context that belongs to no worker, for testing a handler by itself. Progress goes nowhere.
     pub fn detached(job: Job) -> Self {
         let leased = LeasedJob { job: Some(job), ..LeasedJob::default() };
-        Self::new(leased, Arc::default(), Progress::default())
+        Self::new(leased, None, Progress::default())
     }
 
     pub fn job(&self) -> &Job {
@@ -153,6 +158,10 @@ impl Context {
 
     pub(crate) fn stop(&self) -> &Stop {
         &self.0.stop
+    }
+
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.0.limit
     }
 
     pub(crate) fn ends(&self) -> Option<Instant> {

@@ -77,11 +77,12 @@ enum Ended {
 impl Jobs {
     /// Runs each as soon as there is a slot, which it holds until its handler has ended.
     pub(crate) fn start(self: &Arc<Self>, mut room: Room<Held>, leased: Vec<LeasedJob>) {
-        let mut jobs = Vec::with_capacity(leased.len());
-        for (leased, stop) in self.session.begin(leased) {
-            let context = Context::new(leased, stop, self.session.progress.clone());
+        let begun: Vec<_> = leased.into_iter().map(|leased| self.job(leased)).collect();
+        self.session.begin(begun.iter().map(|(context, _)| context));
+        let mut jobs = Vec::with_capacity(begun.len());
+        for (context, handler) in begun {
             let place = room.one();
-            let Some(handler) = self.core.handlers.find(context.task()) else {
+            let Some(handler) = handler else {
                 tracing::debug!(task = context.task(), "no handler, giving the job back");
                 self.end(&context, Some(Outcome::Release(Release { no_handler: true })), place);
                 continue;
@@ -97,6 +98,15 @@ impl Jobs {
         for (slot, held) in self.core.slots.take(jobs) {
             tokio::spawn(self.core.killed.clone().run_until_cancelled_owned(run(slot, held)));
         }
+    }
+
+    fn job(&self, leased: LeasedJob) -> (Context, Option<Arc<dyn Handler>>) {
+        let job = leased.job.as_ref();
+        let handler = self.core.handlers.find(job.map_or("", |job| &job.task));
+        let default = || handler.as_ref().and_then(|handler| handler.default_attempt_timeout());
+        let default = if job.is_some_and(|job| job.attempt_timeout.is_some()) { None } else { default() };
+        let limit = self.core.config.attempt_timeout.into_iter().chain(default).min();
+        (Context::new(leased, limit, self.session.progress.clone()), handler)
     }
 
     fn end(&self, context: &Context, outcome: Option<Outcome>, place: Option<Place<Held>>) {
@@ -129,7 +139,7 @@ impl Held {
             return self.give_back();
         }
         let ended = supervise(&*self.handler, &self.context).await;
-        let outcome = outcome(ended, self.context.stop());
+        let outcome = outcome(ended, self.context.stop(), self.context.limit());
         self.jobs.end(&self.context, outcome, Some(self.place));
     }
 
@@ -200,14 +210,16 @@ fn release(stop: &Stop) -> Option<Outcome> {
     (!stop.is_void()).then_some(Outcome::Release(Release { no_handler: false }))
 }
 
-/// What to tell the server; `None` = nothing, for it knows already or is about to.
-fn outcome(ended: Ended, stop: &Stop) -> Option<Outcome> {
+/// What to tell the server; `None` = nothing, for it knows already or is about to. `limit` is the worker's own, where
+/// that is what times the attempt out.
+fn outcome(ended: Ended, stop: &Stop, limit: Option<Duration>) -> Option<Outcome> {
     if stop.is_void() {
         return None;
     }
     match (ended, stop.reason()) {
         // Finished work counts, however late: the server judges whether the lease still does.
         (Ended::Returned(Ok(output)), _) => Some(complete(output)),
+        (ended, Some(StopReason::TimedOut)) if limit.is_some() => Some(timed_out(ended, limit.unwrap_or_default())),
         // The server ends the attempt by its own clock, and says "timed out" rather than what came of being stopped.
         (_, Some(StopReason::TimedOut)) => None,
         // A verdict on the job itself, which being stopped does not explain.
@@ -216,6 +228,17 @@ fn outcome(ended: Ended, stop: &Stop) -> Option<Outcome> {
         (Ended::Returned(Err(error)), None) => Some(failed(error)),
         (Ended::Panicked(text), None) => Some(failed(HandlerError::retry(text))),
     }
+}
+
+/// The server does not know of the worker's limit.
+fn timed_out(ended: Ended, limit: Duration) -> Outcome {
+    let said = match ended {
+        Ended::Returned(Err(error)) if !matches!(error.kind, Kind::Retry { .. }) => return failed(error),
+        Ended::Returned(Err(error)) => error.message,
+        Ended::Panicked(text) => text,
+        Ended::Returned(Ok(_)) | Ended::Dropped => "the handler did not stop and was dropped".to_owned(),
+    };
+    failed(HandlerError::retry(format!("timed out: an attempt may take {limit:?} on this worker ({said})")))
 }
 
 fn complete(output: Output) -> Outcome {
@@ -247,7 +270,7 @@ mod tests {
         if let Some(reason) = stopped {
             if void { stop.by_server(reason) } else { stop.because(reason) }
         }
-        outcome(ended, &stop)
+        outcome(ended, &stop, None)
     }
 
     fn retry() -> Ended {
@@ -286,6 +309,42 @@ mod tests {
         let done = || Ended::Returned(Ok(Output::none()));
         assert!(told(done(), Some(StopReason::TimedOut), false).is_some());
         assert!(told(done(), Some(StopReason::Cancelled), true).is_none());
+    }
+
+    #[test]
+    fn an_attempt_that_the_worker_times_out_has_failed() {
+        let told = |ended, void| {
+            let stop = Stop::default();
+            if void {
+                stop.by_server(StopReason::TimedOut)
+            } else {
+                stop.because(StopReason::TimedOut)
+            }
+            outcome(ended, &stop, Some(Duration::from_secs(60)))
+        };
+        let Some(Outcome::Fail(fail)) = told(retry(), false) else { panic!() };
+        assert_eq!(fail.error, "timed out: an attempt may take 60s on this worker (no\u{fffd}pe)");
+        assert!(matches!(told(Ended::Dropped, false), Some(Outcome::Fail(it)) if it.error.ends_with("was dropped)")));
+        let bad = Ended::Returned(Err(HandlerError::permanent("bad")));
+        assert!(matches!(told(bad, false), Some(Outcome::Fail(it)) if it.permanent && it.error == "bad"));
+        assert!(matches!(told(Ended::Returned(Ok(Output::none())), false), Some(Outcome::Complete(_))));
+        assert!(told(retry(), true).is_none());
+    }
+
+    #[test]
+    fn the_shorter_of_two_limits_counts() {
+        let seconds = Duration::from_secs;
+        let ends = |own: Option<Duration>, limit| {
+            let job = crate::Job { attempt_timeout: own.map(duration), ..crate::Job::default() };
+            let leased = LeasedJob { job: Some(job), ..LeasedJob::default() };
+            let context = Context::new(leased, limit, crate::progress::Progress::default());
+            (context.remaining().map(|left| left.as_secs_f64().round() as u64), context.limit())
+        };
+        assert_eq!(ends(None, None), (None, None));
+        assert_eq!(ends(Some(seconds(500)), None), (Some(500), None));
+        assert_eq!(ends(None, Some(seconds(900))), (Some(900), Some(seconds(900))));
+        assert_eq!(ends(Some(seconds(500)), Some(seconds(900))), (Some(500), None));
+        assert_eq!(ends(Some(seconds(900)), Some(seconds(500))), (Some(500), Some(seconds(500))));
     }
 
     #[tokio::test]

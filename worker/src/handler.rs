@@ -15,10 +15,20 @@ pub type HandlerResult = Result<Output, HandlerError>;
 ///
 /// It may be dropped at any await once the job's [`Context`] was cancelled and a few seconds have passed.
 ///
+/// It must not block its thread: while all threads of the runtime are blocked no outcome is sent, no job starts, and
+/// no handler hears that it should stop. Give blocking work to [`tokio::task::spawn_blocking`], whose threads are its
+/// own. Heartbeats come from a thread of their own, so jobs are not lost meanwhile, and the worker warns.
+///
 /// [`WorkerBuilder::handler`]: crate::WorkerBuilder::handler
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     async fn handle(&self, context: Context) -> HandlerResult;
+
+    /// How long an attempt may take of a job that sets no `attempt_timeout`. See
+    /// [`WorkerBuilder::attempt_timeout`](crate::WorkerBuilder::attempt_timeout). Default: as long as it likes.
+    fn default_attempt_timeout(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a finished job leaves behind: a result of at most 64 KiB of JSON, and a note for people of at most 1 KiB.

@@ -1,26 +1,92 @@
-//! Keeps a session alive, and stops the handlers whose leases are over.
+//! Keeps a session alive, and stops the handlers whose leases are over; on a thread of its own, so that handlers that
+//! block all threads of their runtime do not cost the worker its leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     backoff::Backoff,
     context::StopReason,
     proto::HeartbeatRequest,
-    runner::Core,
+    runner::{Core, WorkerApi},
     session::{self, Session},
 };
 
-/// Until the session has ended, or it is dropped.
-pub(crate) async fn run(core: Arc<Core>, session: Arc<Session>) {
+/// How often is looked whether the runtime of the handlers still gets to its work.
+const LOOK: Duration = Duration::from_secs(1);
+/// A runtime that gets to nothing for so long is blocked.
+const BLOCKED: Duration = Duration::from_secs(1);
+/// How often the worker warns of that.
+const WARNING: Duration = Duration::from_mins(1);
+
+/// Starts the heartbeats of a session on a new thread. They end with the session, or when the guard is dropped.
+pub(crate) fn start(core: &Arc<Core>, session: &Arc<Session>) -> DropGuard {
+    let (core, session, handlers) = (Arc::clone(core), Arc::clone(session), Handle::current());
+    let over = CancellationToken::new();
+    let (ends, spare) = (over.clone(), (Arc::clone(&core), Arc::clone(&session)));
+    let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else {
+            tracing::warn!("no runtime for heartbeats; handlers that block their threads will cost the lease");
+            handlers.spawn(ends.run_until_cancelled_owned(run(core.api.clone(), core, session)));
+            return;
+        };
+        runtime.block_on(ends.run_until_cancelled_owned(async move {
+            // A connection is worked on by the runtime that it was made on.
+            let api = core.connect().unwrap_or_else(|_| core.api.clone());
+            tokio::join!(run(api, Arc::clone(&core), Arc::clone(&session)), watch_the_handlers(&handlers, &session));
+        }));
+    });
+    if let Err(error) = thread {
+        tracing::warn!(%error, "no thread for heartbeats; handlers that block their threads will cost the lease");
+        let (core, session) = spare;
+        tokio::spawn(over.clone().run_until_cancelled_owned(run(core.api.clone(), core, session)));
+    }
+    over.drop_guard()
+}
+
+/// Until the session has ended.
+async fn run(api: WorkerApi, core: Arc<Core>, session: Arc<Session>) {
     tokio::select! {
-        () = beat(&core, &session) => {}
+        () = beat(&api, &core, &session) => {}
         () = watch_the_lease(&session) => {}
     }
 }
 
-async fn beat(core: &Core, session: &Session) {
+/// Warns when the runtime of the handlers gets to nothing, until the session has ended.
+async fn watch_the_handlers(handlers: &Handle, session: &Session) {
+    let mut warned: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = session.ended.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let (done, mut is_done) = oneshot::channel();
+        handlers.spawn(async move {
+            let _ = done.send(());
+        });
+        if tokio::time::timeout(BLOCKED, &mut is_done).await.is_ok() {
+            continue;
+        }
+        if warned.is_none_or(|at| at.elapsed() >= WARNING) {
+            warned = Some(Instant::now());
+            let tasks = Vec::from_iter(session.tasks()).join(",");
+            tracing::warn!(
+                tasks,
+                "handlers block all threads of their runtime: no outcome is sent and no job starts meanwhile; \
+                 blocking work belongs into spawn_blocking"
+            );
+        }
+        tokio::select! {
+            () = session.ended.cancelled() => return,
+            _ = is_done => {}
+        }
+    }
+}
+
+async fn beat(api: &WorkerApi, core: &Core, session: &Session) {
     let mut draining = session.draining.subscribe();
     let mut pauses = Backoff::for_lease(session.lease_time);
     let mut pause = session.heartbeat_interval;
@@ -36,7 +102,7 @@ async fn beat(core: &Core, session: &Session) {
         let request = HeartbeatRequest { session_id: session.id.clone(), draining: *draining.borrow_and_update() };
         suspects.append(&mut session.take_suspects());
         let asked_at = Instant::now();
-        match core.heartbeat(request, limit).await {
+        match core.heartbeat(api, request, limit).await {
             Ok(reply) => {
                 session.kept_until.send_replace(asked_at + session.lease_time);
                 session.stop_each(&reply.stop);

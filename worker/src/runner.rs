@@ -50,6 +50,8 @@ pub struct Worker {
     handlers: Handlers,
 }
 
+pub(crate) type WorkerApi = WorkerServiceClient<Channel>;
+
 /// What every part of a running worker shares.
 pub(crate) struct Core {
     pub(crate) config: Config,
@@ -59,7 +61,9 @@ pub(crate) struct Core {
     pub(crate) stopping: CancellationToken,
     /// Drop everything now.
     pub(crate) killed: CancellationToken,
-    api: WorkerServiceClient<Channel>,
+    pub(crate) api: WorkerApi,
+    /// Silence after which a connection counts as lost.
+    silence: Duration,
     admin: AdminServiceClient<Channel>,
     link: Link,
 }
@@ -107,7 +111,8 @@ impl Worker {
             handlers: self.handlers,
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),
-            api: WorkerServiceClient::new(channel.clone()).max_decoding_message_size(channel::REPLY_BYTES),
+            api: worker_api(channel.clone()),
+            silence,
             admin: AdminServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
             link: Link::default(),
         });
@@ -150,7 +155,7 @@ async fn serve(core: &Arc<Core>, session: Arc<Session>) -> Served {
         let (core, session, outcomes) = (Arc::clone(core), Arc::clone(&session), Arc::clone(&outcomes));
         async move { settle::run(&core, &session, &outcomes).await }
     }));
-    let _heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat::run(Arc::clone(core), Arc::clone(&session))));
+    let _heartbeat = heartbeat::start(core, &session);
     let _progress = AbortOnDropHandle::new(tokio::spawn(progress::run(Arc::clone(core), Arc::clone(&session))));
     let (of_core, of_session) = (Arc::clone(core), Arc::clone(&session));
     let jobs = Arc::new(Jobs { core: of_core, session: of_session, outcomes, tracker: TaskTracker::new() });
@@ -199,7 +204,16 @@ async fn drain(core: &Core, session: &Session, running: &TaskTracker) {
     }
 }
 
+fn worker_api(channel: Channel) -> WorkerApi {
+    WorkerServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES)
+}
+
 impl Core {
+    /// Another connection to the server, which the current runtime works on.
+    pub(crate) fn connect(&self) -> Result<WorkerApi, channel::BadAddress> {
+        channel::lazy(&self.config.endpoint, self.silence).map(worker_api)
+    }
+
     pub(crate) async fn register_session(
         &self,
         message: RegisterSessionRequest,
@@ -227,10 +241,11 @@ impl Core {
 
     pub(crate) async fn heartbeat(
         &self,
+        api: &WorkerApi,
         message: HeartbeatRequest,
         limit: Duration,
     ) -> Result<HeartbeatResponse, Status> {
-        let mut api = self.api.clone();
+        let mut api = api.clone();
         self.heard("Heartbeat", channel::answer(limit, api.heartbeat(channel::request(message, limit))).await)
     }
 

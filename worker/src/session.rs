@@ -1,8 +1,8 @@
 //! One run of this worker as the server knows it, and the jobs that it holds.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,10 +15,10 @@ use tonic::{Code, Status};
 
 use crate::{
     backoff::Backoff,
-    context::{Context, Stop, StopReason},
+    context::{Context, StopReason},
     new_job::duration,
     progress::Progress,
-    proto::{EndSessionRequest, LeasedJob, RegisterSessionRequest, StoppedLease, stopped_lease::Reason},
+    proto::{EndSessionRequest, RegisterSessionRequest, StoppedLease, stopped_lease::Reason},
     runner::{Core, RunError},
     takeover,
 };
@@ -33,7 +33,7 @@ pub(crate) struct Session {
     pub(crate) kept_until: watch::Sender<Instant>,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) progress: Progress,
-    running: Mutex<HashMap<String, Arc<Stop>>>,
+    running: Mutex<HashMap<String, Context>>,
     /// Leases that the server refused something for. The next heartbeat, which is due at once, says why.
     suspects: Mutex<Vec<String>>,
     pub(crate) beat_now: Notify,
@@ -120,14 +120,8 @@ impl Session {
     }
 
     /// From now on each job can be stopped by its lease.
-    pub(crate) fn begin(&self, leased: Vec<LeasedJob>) -> Vec<(LeasedJob, Arc<Stop>)> {
-        let mut running = self.lock();
-        let begun = leased.into_iter().map(|leased| {
-            let stop = Arc::new(Stop::default());
-            running.insert(leased.lease_id.clone(), Arc::clone(&stop));
-            (leased, stop)
-        });
-        begun.collect()
+    pub(crate) fn begin<'a>(&self, jobs: impl Iterator<Item = &'a Context>) {
+        self.lock().extend(jobs.map(|job| (job.lease_id().to_owned(), job.clone())));
     }
 
     pub(crate) fn finish(&self, context: &Context) {
@@ -141,10 +135,15 @@ impl Session {
         self.lock().len()
     }
 
+    /// The tasks of the jobs that it holds.
+    pub(crate) fn tasks(&self) -> BTreeSet<String> {
+        self.lock().values().map(|job| job.task().to_owned()).collect()
+    }
+
     /// The server says that this lease is over. One that is no longer running needs no stop.
     pub(crate) fn stop(&self, lease_id: &str, reason: StopReason) {
-        if let Some(stop) = self.lock().get(lease_id) {
-            stop.by_server(reason);
+        if let Some(job) = self.lock().get(lease_id) {
+            job.stop().by_server(reason);
         }
     }
 
@@ -171,18 +170,18 @@ impl Session {
     /// The leases may still count: what handlers return is sent, and the server judges.
     pub(crate) fn stop_all(&self, reason: StopReason) -> usize {
         let running = self.lock();
-        running.values().for_each(|stop| stop.because(reason));
+        running.values().for_each(|job| job.stop().because(reason));
         running.len()
     }
 
     /// The session is over for the server too: nothing that handlers return is sent.
     pub(crate) fn abandon(&self) -> usize {
         let running = self.lock();
-        running.values().for_each(|stop| stop.by_server(StopReason::LeaseLost));
+        running.values().for_each(|job| job.stop().by_server(StopReason::LeaseLost));
         running.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Stop>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Context>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

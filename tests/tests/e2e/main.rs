@@ -9,6 +9,7 @@ mod world;
 
 mod clocks;
 mod command_line;
+mod commands;
 mod contract;
 mod crashes;
 mod errors;
@@ -32,6 +33,7 @@ mod stop;
 mod takeover;
 mod timeline;
 mod worker_api;
+mod worker_process;
 
 /// Makes a test for each database from every scenario that is named.
 macro_rules! scenarios {

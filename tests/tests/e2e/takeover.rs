@@ -24,6 +24,9 @@ scenarios!(
     a_session_that_never_was_cannot_be_looked_at,
 );
 
+/// Kills the worker: the parent of the process that guards the command.
+const POISON: &str = "poison=kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)";
+
 /// So long that no test waits for it.
 const LONG: [&str; 2] = ["--lease-time", "12h"];
 
@@ -112,7 +115,7 @@ async fn a_worker_that_lives_is_not_taken_over(world: &mut World) {
 async fn a_job_that_kills_its_worker_ends_as_a_dead_letter(world: &mut World) {
     let poison = SubmitJobRequest { task: "poison".to_owned(), max_retries: Some(2), ..job(W, "{}") };
     let id = world.api.submit(poison).await;
-    let args = [&LONG[..], &["--simulate", "--exec", "poison=kill -9 $PPID", "--takeover"]].concat();
+    let args = [&LONG[..], &["--simulate", "--exec", POISON, "--takeover"]].concat();
     for _ in 0..2 {
         let status = world.worker(&args).ended().await;
         assert!(!status.success(), "{status}");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails the test")]
 
+mod blocking;
 mod faults;
 mod outcomes;
 mod proxy;

@@ -7,7 +7,12 @@ use jobqueue_shared::settings;
 use jobqueue_worker::{BuildError, Worker};
 use tracing_subscriber::EnvFilter;
 
-use crate::{exec::Exec, http::Http, simulate::Simulate};
+use crate::{
+    exec::{self, Exec},
+    http::{self, Http},
+    open_files,
+    simulate::Simulate,
+};
 
 /// Runs the jobs that are addressed to a worker id.
 ///
@@ -35,6 +40,11 @@ pub(crate) struct Args {
     /// How long running jobs may take to finish after SIGTERM. Then they are stopped and given back.
     #[arg(long, env = "JOBQUEUE_GRACE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     grace: Duration,
+
+    /// How long one attempt may take. By default a job's own attempt_timeout counts, and without one 1h for --exec and
+    /// 5min for --http; when this is given the shorter of the two counts. 0s = only the job's own.
+    #[arg(long, env = "JOBQUEUE_ATTEMPT_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    attempt_timeout: Option<Duration>,
 
     /// At the start, declare earlier runs gone: of the same worker id on this host, and without a process any more.
     /// What they held starts again at once. Not for containers that share a host name.
@@ -72,17 +82,23 @@ const AFTER: &str = "\
 Commands (--exec) run through `sh -c`, with the payload on standard input and the job's facts in JOBQUEUE_JOB_ID, \
 JOBQUEUE_TASK, JOBQUEUE_WORKER_ID, JOBQUEUE_ATTEMPT, JOBQUEUE_MAX_RETRIES, JOBQUEUE_PRIORITY, JOBQUEUE_CREATED_AT and \
 JOBQUEUE_DEADLINE. Exit status 0 is done, with standard output as the result (JSON, or wrapped as a string); 65 fails \
-for good; any other is tried again. The end of standard error is the error's text. A job that is cancelled gets SIGTERM, \
-5 s later SIGKILL.
+for good; any other is tried again. The end of standard error is the error's text. A job that is cancelled or takes too \
+long gets SIGTERM, 5 s later SIGKILL. A job's processes end with the job: what a command leaves in the background, in \
+whatever process group or session, gets the same when the command has ended, and SIGKILL when the worker dies.
 
 URLs (--http) get a POST with the payload as its body, the job's id as Idempotency-Key and its facts in Jobqueue-* \
 headers. 2xx is done, with the body as the result; 408, 425, 429, 5xx and no answer are tried again, after the time in \
-Retry-After if there is one; anything else fails for good. Redirects are not followed.
+Retry-After if there is one; anything else fails for good. Redirects are not followed. A connection that breaks before \
+an answer is replaced by a new one once within an attempt. HTTP_PROXY, HTTPS_PROXY and NO_PROXY count, but never for \
+localhost and loopback addresses; the connection to the server uses no proxy.
+
+The limit of open files is raised to the hard one. Where it does not suffice for --concurrency, fewer jobs run at once, \
+and a job that could not be started for want of files, processes or memory waits 3 s without using an attempt.
 
 The demonstration (--simulate) takes 100 ms and succeeds. Its payload may ask for \"sleep_ms\": 500, \"fail\": true, \
 \"fail_times\": 2 or \"panic\": true.
 
-SIGTERM or SIGINT: take no more jobs, finish what runs, exit 0. Once more: exit at once.";
+SIGTERM, SIGINT, SIGHUP or SIGQUIT: take no more jobs, finish what runs, exit 0. Once more: exit at once.";
 
 impl Args {
     /// Ends the process with a message when something is wrong with it.
@@ -113,21 +129,43 @@ impl Args {
     }
 
     fn build(self) -> anyhow::Result<Worker> {
+        let concurrency = self.concurrency.min(self.most_at_once());
+        if concurrency < self.concurrency {
+            tracing::warn!(
+                asked_for = self.concurrency,
+                concurrency,
+                "the limit of open files is too low for so many jobs at once: raise it (ulimit -n, LimitNOFILE)"
+            );
+        }
         let mut worker = Worker::builder(self.server, self.worker_id)
-            .concurrency(self.concurrency)
+            .concurrency(concurrency)
             .lease_time(self.lease_time)
             .grace(self.grace)
             .takeover(self.takeover);
+        if let Some(limit) = self.attempt_timeout.filter(|limit| !limit.is_zero()) {
+            worker = worker.attempt_timeout(limit);
+        }
+        let or_else = |default| self.attempt_timeout.is_none().then_some(default);
         for (task, command) in self.exec {
-            worker = worker.raw_handler(task, Exec::new(command));
+            worker = worker.raw_handler(task, Exec::new(command, or_else(exec::ATTEMPT_TIMEOUT)));
         }
         for (task, url) in self.http {
-            worker = worker.raw_handler(task, Http::new(url)?);
+            worker = worker.raw_handler(task, Http::new(url, or_else(http::ATTEMPT_TIMEOUT))?);
         }
         if self.simulate {
             worker = worker.fallback(Simulate);
         }
         Ok(worker.build()?)
+    }
+
+    /// As many jobs as there may be files for.
+    fn most_at_once(&self) -> usize {
+        let limit = open_files::raise();
+        match (self.exec.is_empty(), self.http.is_empty()) {
+            (false, _) => open_files::jobs(limit, open_files::BY_COMMAND),
+            (true, false) => open_files::jobs(limit, open_files::BY_REQUEST),
+            (true, true) => usize::MAX,
+        }
     }
 }
 

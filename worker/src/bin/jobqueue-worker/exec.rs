@@ -1,43 +1,67 @@
-//! Runs a job as a shell command in a process group of its own.
+//! Runs a job as a shell command, with a guardian that ends whatever the command has started.
 
 use std::{
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream as StdStream, process::ExitStatusExt as _},
+    },
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jobqueue_worker::{Context, Handler, HandlerError, HandlerResult, Output};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::{
-    io::AsyncWriteExt as _,
-    process::{Child, ChildStdin, Command},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    process::{Child, Command},
 };
 
-use crate::capture::{Head, Tail};
+use crate::{
+    capture::{Head, Tail},
+    guardian::{self, Event, Header},
+    open_files,
+    processes::Own,
+};
 
-/// Between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long output may still come when the command has ended but something that it started holds its pipes.
 const AFTERGLOW: Duration = Duration::from_secs(1);
+/// Attempts of a job that sets no limit of its own end after this time.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_hours(1);
 /// `EX_DATAERR` of sysexits.h: the input is wrong, and will be wrong again.
 const PERMANENT: i32 = 65;
+const CANNOT_START: &str = "cannot start the command";
 
 pub(crate) struct Exec {
     command: String,
+    attempt_timeout: Option<Duration>,
+}
+
+/// A command's guardian. Closing the socket, as dropping this does, lets it kill the command and all that it has
+/// started.
+struct Guarded {
+    guardian: Child,
+    control: UnixStream,
+    _own: Own,
 }
 
 impl Exec {
-    pub(crate) fn new(command: String) -> Self {
-        Self { command }
+    /// `attempt_timeout` is for jobs that set none.
+    pub(crate) fn new(command: String, attempt_timeout: Option<Duration>) -> Self {
+        Self { command, attempt_timeout }
     }
 
-    fn spawn(&self, context: &Context) -> io::Result<Child> {
+    fn spawn(&self, context: &Context) -> io::Result<Guarded> {
         let job = context.job();
-        let mut command = Command::new("sh");
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let control = UnixStream::from_std(ours)?;
+        let mut command = Command::new(program());
         command
-            .arg("-c")
+            .arg0("jobqueue-worker")
+            .arg(guardian::ARGUMENT)
             .arg(&self.command)
             .env("JOBQUEUE_JOB_ID", context.job_id())
             .env("JOBQUEUE_TASK", context.task())
@@ -47,35 +71,77 @@ impl Exec {
             .env("JOBQUEUE_PRIORITY", job.priority.to_string())
             .env_remove("JOBQUEUE_CREATED_AT")
             .env_remove("JOBQUEUE_DEADLINE")
-            .stdin(Stdio::piped())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+            // Control-C in a terminal is for the worker, which decides what becomes of its jobs.
+            .process_group(0);
         if let Some(created_at) = job.created_at {
             command.env("JOBQUEUE_CREATED_AT", created_at.to_string());
         }
         if let Some(deadline) = context.deadline() {
             command.env("JOBQUEUE_DEADLINE", deadline.to_string());
         }
-        command.spawn()
+        let (guardian, own) = Own::spawned(|| {
+            let child = command.spawn()?;
+            let pid = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
+            Ok::<_, io::Error>((child, pid))
+        })?;
+        Ok(Guarded { guardian, control, _own: own })
+    }
+}
+
+/// This program, also when its file has been replaced since it was started.
+fn program() -> std::path::PathBuf {
+    #[cfg(test)]
+    return tests::program();
+    #[cfg(not(test))]
+    "/proc/self/exe".into()
+}
+
+impl Guarded {
+    /// Hands the payload over; then the guardian starts the command. Returns the id of its shell.
+    async fn start(&mut self, payload: &str) -> io::Result<i32> {
+        let header = Header { payload_bytes: payload.len() as u64, open_files: open_files::for_commands() };
+        self.control.write_all(&header.encode()).await?;
+        self.control.write_all(payload.as_bytes()).await?;
+        match self.event().await? {
+            Event::Started(shell) => Ok(shell),
+            Event::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Event::Ended(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    async fn event(&mut self) -> io::Result<Event> {
+        let mut event = [0; 5];
+        self.control.read_exact(&mut event).await?;
+        Event::decode(event)
+    }
+
+    /// A guardian that is gone needs no request.
+    async fn stop(&mut self) {
+        let _ = self.control.write_all(guardian::STOP).await;
     }
 }
 
 #[async_trait]
 impl Handler for Exec {
+    fn default_attempt_timeout(&self) -> Option<Duration> {
+        self.attempt_timeout
+    }
+
     async fn handle(&self, context: Context) -> HandlerResult {
-        let mut child =
-            self.spawn(&context).map_err(|error| HandlerError::retry(format!("cannot start the command: {error}")))?;
-        let mut group = Group::of(&child);
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let cannot_start = |error: io::Error| {
+            open_files::shortage(CANNOT_START, &error)
+                .unwrap_or_else(|| HandlerError::retry(format!("{CANNOT_START}: {error}")))
+        };
+        let mut guarded = self.spawn(&context).map_err(cannot_start)?;
+        let (stdout, stderr) = (guarded.guardian.stdout.take(), guarded.guardian.stderr.take());
+        let shell = guarded.start(context.payload_json()).await.map_err(cannot_start)?;
         let (mut output, mut errors) = (Head::default(), Tail::default());
-        let mut stopped = false;
         let status = {
-            // All three at once: a command that writes before it reads, or does not read at all, must not hang.
             let pipes = async {
                 tokio::join!(
-                    feed(stdin, context.payload_json()),
                     async {
                         if let Some(stdout) = stdout {
                             output.fill(stdout).await;
@@ -89,38 +155,60 @@ impl Handler for Exec {
                 )
             };
             tokio::pin!(pipes);
-            let mut flowing = true;
+            let (mut flowing, mut stopped) = (true, false);
+            // Received in one piece: the guardian writes it at once.
+            let mut event = [0; 5];
             let status = loop {
                 tokio::select! {
-                    status = child.wait() => break status,
+                    ended = guarded.control.read_exact(&mut event) => break ended.and_then(|_| Event::decode(event)),
                     _ = &mut pipes, if flowing => flowing = false,
                     () = context.cancelled(), if !stopped => {
                         stopped = true;
-                        group.signal(Signal::TERM);
-                        group.kill_after(GRACE);
+                        guarded.stop().await;
                     }
-                    () = group.overdue() => group.signal(Signal::KILL),
                 }
             };
-            if flowing && tokio::time::timeout(AFTERGLOW, &mut pipes).await.is_err() {
-                group.signal(Signal::KILL);
+            let Ok(Event::Ended(status)) = status else {
+                // Its children are somebody else's now.
+                guardian::kill_group(shell);
+                return Err(HandlerError::retry("the process that guards the command was killed"));
+            };
+            // What the command has started may still run, and ends now: soon if it still writes, else at once.
+            let (was_stopped, mut asked) = (stopped, stopped);
+            let late = tokio::time::sleep(AFTERGLOW);
+            tokio::pin!(late);
+            let guardian = loop {
+                tokio::select! {
+                    ended = guarded.guardian.wait() => break ended,
+                    _ = &mut pipes, if flowing => flowing = false,
+                    () = context.cancelled(), if !asked => {
+                        asked = true;
+                        guarded.stop().await;
+                    }
+                    () = &mut late, if !asked && flowing => {
+                        asked = true;
+                        guarded.stop().await;
+                    }
+                    () = std::future::ready(()), if !asked && !flowing => {
+                        asked = true;
+                        guarded.stop().await;
+                    }
+                }
+            };
+            if !guardian.is_ok_and(|status| status.success()) {
+                tracing::warn!(job_id = context.job_id(), "processes that a command started could not be killed");
             }
-            group.done();
-            status
+            if flowing {
+                let _ = tokio::time::timeout(AFTERGLOW, &mut pipes).await;
+            }
+            (ExitStatus::from_raw(status), was_stopped)
         };
-        let status = status.map_err(|error| HandlerError::retry(format!("cannot wait for the command: {error}")))?;
+        let (status, stopped) = status;
         if stopped {
             // Many programs exit with 0 on SIGTERM: that says nothing about the work.
             return Err(HandlerError::retry(format!("stopped, {}", describe(status))));
         }
         verdict(status, output.into_output(), &errors.text())
-    }
-}
-
-/// The command may end, or close its input, without having read it.
-async fn feed(stdin: Option<ChildStdin>, payload: &str) {
-    if let Some(mut stdin) = stdin {
-        let _ = stdin.write_all(payload.as_bytes()).await;
     }
 }
 
@@ -167,56 +255,36 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     NAMES.iter().find(|(known, _)| known.as_raw() == signal).map(|(_, name)| *name)
 }
 
-/// The command and all that it started. Killed when dropped before it is done.
-struct Group {
-    leader: Option<Pid>,
-    kill_at: Option<tokio::time::Instant>,
-}
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Self { leader, kill_at: None }
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        if let Some(leader) = self.leader {
-            // Gone already is what was wanted.
-            let _ = kill_process_group(leader, signal);
-        }
-        self.kill_at = None;
-    }
-
-    fn kill_after(&mut self, delay: Duration) {
-        self.kill_at = Some(tokio::time::Instant::now() + delay);
-    }
-
-    async fn overdue(&self) {
-        match self.kill_at {
-            Some(time) => tokio::time::sleep_until(time).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// The leader has been waited for: its number may soon be somebody else's.
-    fn done(&mut self) {
-        self.leader = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Instant};
+    use std::{
+        path::{Path, PathBuf},
+        sync::OnceLock,
+        time::Instant,
+    };
 
     use jobqueue_worker::{Job, StopReason, limits};
 
     use super::*;
+
+    /// The real program: what JOBQUEUE_WORKER_BIN names, else one that is built now, and is not the test itself.
+    pub(super) fn program() -> PathBuf {
+        static BUILT: OnceLock<PathBuf> = OnceLock::new();
+        let build = || {
+            if let Some(given) = std::env::var_os("JOBQUEUE_WORKER_BIN") {
+                return given.into();
+            }
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            // With the features of `cargo test --workspace`, so that little is compiled twice.
+            let args = ["build", "--quiet", "--workspace", "--features", "jobqueue-server/failpoints", "--bins"];
+            let built =
+                std::process::Command::new(cargo).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+            assert!(built.success());
+            let test = std::env::current_exe().unwrap();
+            test.ancestors().nth(2).unwrap().join("jobqueue-worker")
+        };
+        BUILT.get_or_init(build).clone()
+    }
 
     fn job(payload_json: impl Into<String>) -> Job {
         let created_at = Some(jobqueue_shared::time::timestamp(1_700_000_000_123));
@@ -234,7 +302,7 @@ mod tests {
     }
 
     async fn run(command: &str, payload: impl Into<String>) -> HandlerResult {
-        Exec::new(command.to_owned()).handle(Context::detached(job(payload))).await
+        Exec::new(command.to_owned(), None).handle(Context::detached(job(payload))).await
     }
 
     async fn error(command: &str) -> String {
@@ -291,7 +359,7 @@ mod tests {
             ready = ready.display()
         );
         let context = Context::detached(job("{}"));
-        let handler = Exec::new(command);
+        let handler = Exec::new(command, None);
         let running = handler.handle(context.clone());
         let stopping = async {
             until(&ready).await;
@@ -308,7 +376,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
         let context = Context::detached(job("{}"));
-        let handler = Exec::new(format!("trap '' TERM; touch {}; while :; do sleep 0.01; done", ready.display()));
+        let handler = Exec::new(format!("trap '' TERM; touch {}; while :; do sleep 0.01; done", ready.display()), None);
         let stopping = async {
             until(&ready).await;
             context.cancel(StopReason::ShuttingDown);
@@ -328,22 +396,82 @@ mod tests {
             temporary = temporary.display(),
             id = id.display()
         );
-        let handler = Exec::new(command);
+        let handler = Exec::new(command, None);
         tokio::select! {
             _ = handler.handle(Context::detached(job("{}"))) => panic!("it cannot end"),
             () = until(&id) => {}
         }
-        let child: i32 = std::fs::read_to_string(&id).unwrap().trim().parse().unwrap();
-        let gone = Instant::now() + Duration::from_secs(10);
-        while is_running(child) {
-            assert!(Instant::now() < gone, "process {child} still runs");
-            tokio::task::yield_now().await;
-        }
+        gone(process_in(&id)).await;
     }
 
     #[tokio::test]
     async fn what_holds_the_pipes_in_the_background_does_not_hold_the_job() {
         assert_eq!(run("echo 1; sleep 1000 &", "{}").await.unwrap(), Output::json("1"));
+    }
+
+    /// Starts, in the background, a process that ignores SIGTERM and holds no pipe, and says which it is in a file.
+    fn leaves(folder: &Path, how: &str) -> (String, PathBuf) {
+        let (id, temporary) = (folder.join("id"), folder.join("temporary"));
+        let child = format!(
+            "trap \"\" TERM; echo $$ > {temporary}; mv {temporary} {id}; exec sleep 1000",
+            temporary = temporary.display(),
+            id = id.display()
+        );
+        let command = format!(
+            "{how} sh -c '{child}' >/dev/null 2>&1 <&- & while [ ! -e {id} ]; do sleep 0.01; done",
+            id = id.display()
+        );
+        (command, id)
+    }
+
+    fn process_in(file: &Path) -> i32 {
+        std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_that_a_command_started_outlives_its_job() {
+        for how in ["", "setsid", "setsid setsid"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (command, id) = leaves(folder.path(), how);
+            assert_eq!(run(&format!("{command}; echo 1"), "{}").await.unwrap(), Output::json("1"));
+            assert!(!is_running(process_in(&id)), "{how}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_sigterm_is_killed_although_the_shell_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (command, id) = leaves(folder.path(), "");
+        let context = Context::detached(job("{}"));
+        // The shell ends by SIGTERM, and what it has started does not.
+        let handler = Exec::new(format!("{command}; sleep 1000"), None);
+        let stopping = async {
+            until(&id).await;
+            context.cancel(StopReason::TimedOut);
+        };
+        let (result, ()) = tokio::join!(handler.handle(context.clone()), stopping);
+        assert_eq!(result.unwrap_err().to_string(), "stopped, killed by SIGTERM");
+        assert!(!is_running(process_in(&id)));
+    }
+
+    #[tokio::test]
+    async fn dropping_the_handler_kills_what_has_left_the_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let (command, id) = leaves(folder.path(), "setsid");
+        let handler = Exec::new(format!("{command}; sleep 1000"), None);
+        tokio::select! {
+            _ = handler.handle(Context::detached(job("{}"))) => panic!("it cannot end"),
+            () = until(&id) => {}
+        }
+        gone(process_in(&id)).await;
+    }
+
+    async fn gone(process: i32) {
+        let late = Instant::now() + Duration::from_secs(10);
+        while is_running(process) {
+            assert!(Instant::now() < late, "process {process} still runs");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn until(path: &Path) {

@@ -1,64 +1,120 @@
 //! Runs a job by posting its payload to a URL.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jobqueue_worker::{Context, Handler, HandlerError, HandlerResult, Output, limits};
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Client, ClientBuilder, Response, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
 
-use crate::capture::Head;
+use crate::{capture::Head, open_files};
+
+/// Attempts of a job that sets no limit of its own end after this time.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(5);
+/// How long a body may pause. A head may take as long as the attempt: that is the endpoint at work.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Http {
     client: Client,
+    /// Keeps no connection, so that each request has a new one.
+    once: Client,
     url: Url,
+    attempt_timeout: Option<Duration>,
 }
 
 impl Http {
-    pub(crate) fn new(url: Url) -> anyhow::Result<Self> {
+    /// `attempt_timeout` is for jobs that set none.
+    pub(crate) fn new(url: Url, attempt_timeout: Option<Duration>) -> anyhow::Result<Self> {
         // Fails when one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder();
-        if url.scheme() == "http" {
-            // A machine without CA certificates can still call plain HTTP.
-            client = client.tls_certs_only([]);
-        }
-        let client = client
-            .user_agent(concat!("jobqueue-worker/", env!("CARGO_PKG_VERSION")))
-            // A redirected POST would arrive as a GET, or somewhere that nobody named.
-            .redirect(Policy::none())
-            .connect_timeout(Duration::from_secs(10))
-            .tcp_keepalive(Duration::from_secs(30))
-            .build()
-            .context("cannot set up an HTTP client")?;
-        Ok(Self { client, url })
+        let client = client(&url).build().context("cannot set up an HTTP client")?;
+        let once = client_once(&url).build().context("cannot set up an HTTP client")?;
+        Ok(Self { client, once, url, attempt_timeout })
     }
 
     async fn post(&self, context: &Context) -> HandlerResult {
-        let mut request = self
-            .client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .headers(facts(context))
-            .body(context.payload_json().to_owned());
-        if let Some(remaining) = context.remaining() {
-            request = request.timeout(remaining);
-        }
-        // The URL may hold a password.
-        let response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let answer = match self.send(&self.client, context).await {
+            // An endpoint may close a kept connection at the moment when a request is sent on it. It may have carried
+            // the request out, and the Idempotency-Key tells it so.
+            Err(error) if is_broken(&error) => self.send(&self.once, context).await,
+            answer => answer,
+        };
+        let response = answer.map_err(|error| {
+            // The URL may hold a password.
+            let error = error.without_url();
+            let shortage = if error.is_connect() { open_files::shortage("cannot connect", &error) } else { None };
+            shortage.unwrap_or_else(|| error.into())
+        })?;
         let status = response.status();
         let pause = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()));
         let body = read(response).await;
         verdict(status, pause, body)
     }
+
+    async fn send(&self, client: &Client, context: &Context) -> reqwest::Result<Response> {
+        client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .headers(facts(context))
+            .body(context.payload_json().to_owned())
+            .send()
+            .await
+    }
+}
+
+fn client(url: &Url) -> ClientBuilder {
+    let mut client = Client::builder()
+        .user_agent(concat!("jobqueue-worker/", env!("CARGO_PKG_VERSION")))
+        // A redirected POST would arrive as a GET, or somewhere that nobody named.
+        .redirect(Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .tcp_keepalive(Duration::from_secs(30));
+    if url.scheme() == "http" {
+        // A machine without CA certificates can still call plain HTTP.
+        client = client.tls_certs_only([]);
+    }
+    if is_loopback(url) {
+        // To a proxy, this machine is another one.
+        client = client.no_proxy();
+    }
+    client
+}
+
+fn client_once(url: &Url) -> ClientBuilder {
+    client(url).pool_max_idle_per_host(0)
+}
+
+/// True when the address cannot be another machine's.
+fn is_loopback(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
+        Err(_) => {
+            let host = host.to_ascii_lowercase();
+            host == "localhost" || host.ends_with(".localhost")
+        }
+    }
+}
+
+/// True when the connection had been made and broke before an answer came.
+fn is_broken(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
 }
 
 #[async_trait]
 impl Handler for Http {
+    fn default_attempt_timeout(&self) -> Option<Duration> {
+        self.attempt_timeout
+    }
+
     async fn handle(&self, context: Context) -> HandlerResult {
         tokio::select! {
             result = self.post(&context) => result,
@@ -97,7 +153,10 @@ fn facts(context: &Context) -> HeaderMap {
 async fn read(mut response: Response) -> (Head, Option<String>) {
     let mut head = Head::default();
     loop {
-        match response.chunk().await {
+        let Ok(chunk) = tokio::time::timeout(BODY_PAUSE, response.chunk()).await else {
+            return (head, Some(format!("nothing more of the body came for {BODY_PAUSE:?}")));
+        };
+        match chunk {
             Ok(Some(_)) if head.is_full() => return (head, None),
             Ok(Some(chunk)) => head.push(&chunk),
             Ok(None) => return (head, None),
@@ -144,7 +203,10 @@ mod tests {
 
     use axum::{Router, body::Body, extract::Request, http::header, response::IntoResponse, routing::post};
     use jobqueue_worker::{Job, StopReason};
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -187,7 +249,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, router).into_future());
-        Http::new(url.parse().unwrap()).unwrap()
+        Http::new(url.parse().unwrap(), None).unwrap()
     }
 
     fn context() -> Context {
@@ -247,8 +309,67 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://user:secret@{}/", listener.local_addr().unwrap());
         drop(listener);
-        let error = Http::new(url.parse().unwrap()).unwrap().handle(self::context()).await.unwrap_err();
+        let error = Http::new(url.parse().unwrap(), None).unwrap().handle(self::context()).await.unwrap_err();
         assert!(format!("{error:?}").contains("Retry") && !error.to_string().contains("secret"), "{error:?}");
         assert!(error.to_string().contains("refused"), "{error}");
+    }
+
+    /// Reads a request, and returns its Idempotency-Key.
+    async fn request(stream: &mut TcpStream) -> Option<String> {
+        let mut read = Vec::new();
+        while !read.ends_with(b"{\"to\":\"a\"}") {
+            if stream.read_buf(&mut read).await.unwrap() == 0 {
+                return None;
+            }
+        }
+        let text = String::from_utf8(read).unwrap();
+        let key = text.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).unwrap();
+        Some(key.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_closes_as_a_request_comes_is_replaced_within_the_attempt() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = Http::new(format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap(), None).unwrap();
+        let endpoint = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let mut keys = vec![request(&mut first).await.unwrap()];
+            first.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
+            keys.push(request(&mut first).await.expect("the connection is kept"));
+            drop(first);
+            let (mut second, _) = listener.accept().await.unwrap();
+            keys.push(request(&mut second).await.unwrap());
+            second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2").await.unwrap();
+            // Not for ever: a third one is not served.
+            let (third, _) = listener.accept().await.unwrap();
+            drop(third);
+            let (fourth, _) = listener.accept().await.unwrap();
+            drop(fourth);
+            keys
+        };
+        let worker = async {
+            let results = [http.handle(context()).await.unwrap(), http.handle(context()).await.unwrap()];
+            assert_eq!(results, [Output::json("1"), Output::json("2")]);
+            assert!(format!("{:?}", http.handle(context()).await.unwrap_err()).contains("Retry"));
+        };
+        let (keys, ()) = tokio::join!(endpoint, worker);
+        assert_eq!(keys, ["0192f5a6"; 3]);
+    }
+
+    #[test]
+    fn no_proxy_stands_before_this_machine() {
+        for url in [
+            "http://127.0.0.1:9/",
+            "http://127.9.9.9/",
+            "http://[::1]:9/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://LocalHost/",
+            "http://a.localhost/",
+        ] {
+            assert!(is_loopback(&url.parse().unwrap()), "{url}");
+        }
+        for url in ["http://10.0.0.1/", "http://example.com/", "http://localhost.example.com/", "http://[fe80::1]/"] {
+            assert!(!is_loopback(&url.parse().unwrap()), "{url}");
+        }
     }
 }

@@ -3,20 +3,32 @@
 mod args;
 mod capture;
 mod exec;
+mod guardian;
 mod http;
+mod open_files;
+mod processes;
+mod signals;
 mod simulate;
 
 use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use args::{Args, LogFormat};
-use tokio::signal::unix::{SignalKind, signal};
+use jobqueue_shared::logs::{self, Logs};
+use tokio::signal::unix::Signal;
 use tracing_subscriber::EnvFilter;
 
+/// How often dropped log lines are told of.
+const DROPPED: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
+    let mut given = std::env::args_os().skip(1);
+    if given.next().is_some_and(|first| first == guardian::ARGUMENT) {
+        return given.next().map_or(ExitCode::FAILURE, |command| guardian::main(&command));
+    }
     let args = Args::from_command_line();
-    start_logging(&args);
-    match run(args) {
+    let logs = start_logging(&args);
+    match run(args, &logs) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -25,43 +37,75 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> anyhow::Result<ExitCode> {
+fn run(args: Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let code = runtime.block_on(serve(args));
-    // Drops what still runs, and with it the commands' process groups, without waiting for a stuck DNS look-up.
+    let code = runtime.block_on(async {
+        tokio::select! {
+            code = serve(args) => code,
+            never = tell_of_dropped_lines(logs) => never,
+            never = reap_orphans() => never,
+        }
+    });
+    // Drops what still runs, and with it the commands, without waiting for a stuck DNS look-up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-/// The first SIGTERM or SIGINT stops the worker in order, a second one at once.
+/// The first signal stops the worker in order, a second one at once.
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => 128 + 15,
-            _ = interrupt.recv() => 128 + 2,
-        }
-    };
+    let mut signals = signals::stopping().context("cannot listen for signals")?;
     let stop = tokio_util::sync::CancellationToken::new();
     let running = args.worker().run(stop.clone().cancelled_owned());
     tokio::pin!(running);
     tokio::select! {
         result = &mut running => return Ok(result.map(|()| ExitCode::SUCCESS)?),
-        _ = next() => stop.cancel(),
+        _ = next(&mut signals) => stop.cancel(),
     }
     tokio::select! {
         result = &mut running => Ok(result.map(|()| ExitCode::SUCCESS)?),
-        code = next() => {
+        code = next(&mut signals) => {
             tracing::warn!("stopped by a second signal; what ran is given to others when the lease has run out");
             Ok(ExitCode::from(code))
         }
     }
 }
 
-fn start_logging(args: &Args) {
+/// The exit status that a shell gives to the next signal.
+async fn next(signals: &mut [(i32, Signal)]) -> u8 {
+    std::future::poll_fn(|task| {
+        for (number, signal) in &mut *signals {
+            if signal.poll_recv(task).is_ready() {
+                return std::task::Poll::Ready(128 + u8::try_from(*number).unwrap_or_default());
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+async fn tell_of_dropped_lines<T>(logs: &Logs) -> T {
+    loop {
+        tokio::time::sleep(DROPPED).await;
+        let lines = logs.newly_dropped();
+        if lines > 0 {
+            tracing::warn!(lines, "log lines were dropped: standard error is not read fast enough");
+        }
+    }
+}
+
+/// The first process of a container has to.
+async fn reap_orphans<T>() -> T {
+    if std::process::id() == 1 {
+        processes::reap_orphans().await;
+    }
+    std::future::pending().await
+}
+
+fn start_logging(args: &Args) -> Logs {
     let filter = EnvFilter::new(&args.log);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, writing) = logs::writer(std::io::stderr());
+    // A line that cannot be written is no reason to print another.
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
@@ -71,4 +115,5 @@ fn start_logging(args: &Args) {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(at, "panicked");
     }));
+    writing
 }

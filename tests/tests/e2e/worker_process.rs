@@ -1,0 +1,182 @@
+//! The worker process in bad surroundings: few files, nobody who reads its logs, endpoints and commands that hang.
+
+use std::{
+    io::pipe,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use jobqueue_shared::proto::v1::{SubmitJobRequest, dead_letter::Reason, job::Status};
+use jobqueue_tests::{api::job, binaries, database::Driver, poll::eventually, process::Signal, worker::Worker};
+use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use crate::world::{W, World, history};
+
+fn task(name: &str) -> SubmitJobRequest {
+    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(W, "{}") }
+}
+
+async fn all_done(world: &World, jobs: usize, name: &str) {
+    let mut ids = Vec::new();
+    for _ in 0..jobs {
+        ids.push(world.api.submit(task(name)).await);
+    }
+    for id in ids {
+        let found = world.api.finished(&id).await;
+        assert_eq!((found.job.as_ref().unwrap().status(), history(&found)), (Status::Done, vec![]), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_low_limit_of_open_files_fewer_jobs_run_at_once_and_none_fails() {
+    let world = World::new(Driver::Sqlite).await;
+    let launcher = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
+    let args = ["--concurrency", "100", "--exec", "t=sleep 0.1"];
+    let mut worker = Worker::start_by(&launcher, &world.server, W, &args);
+    all_done(&world, 40, "t").await;
+    assert!(worker.terminate().await.success());
+    assert!(worker.stderr().contains("the limit of open files is too low"), "{}", worker.stderr());
+    world.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_soft_limit_of_open_files_is_raised_for_the_worker_and_not_for_its_commands() {
+    let world = World::new(Driver::Sqlite).await;
+    let launcher = ["sh", "-c", "ulimit -S -n 64; exec \"$@\"", "sh"];
+    let mut worker = Worker::start_by(&launcher, &world.server, W, &["--concurrency", "100", "--exec", "t=ulimit -n"]);
+    let id = world.api.submit(task("t")).await;
+    assert_eq!(world.api.until(&id, Status::Done).await.job.unwrap().result_json, "64");
+    assert!(worker.terminate().await.success());
+    assert!(!worker.stderr().contains("too low"), "{}", worker.stderr());
+    world.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_cannot_be_started_for_want_of_files_uses_no_attempt() {
+    let world = World::new(Driver::Sqlite).await;
+    let mut worker = world.worker(&["--exec", "t=true"]);
+    all_done(&world, 1, "t").await;
+    let process = Pid::from_raw(worker.id().try_into().unwrap());
+    // Fewer than are open already.
+    let before = prlimit(process, Resource::Nofile, Rlimit { current: Some(8), maximum: Some(4_096) }).unwrap();
+    let id = world.api.submit(task("t")).await;
+    eventually("it has gone back", async || (!world.api.get(&id).await.attempts.is_empty()).then_some(())).await;
+    prlimit(process, Resource::Nofile, Rlimit { current: Some(4_096), maximum: Some(4_096) }).unwrap();
+    let found = world.api.finished(&id).await;
+    assert!(before.current.is_none_or(|limit| limit > 8));
+    let job = found.job.as_ref().unwrap();
+    assert_eq!((job.status(), job.attempt_count), (Status::Done, 1), "{found:?}");
+    assert!(history(&found).iter().all(|it| *it == "snoozed"), "{found:?}");
+    assert!(found.attempts[0].error.contains("Too many open files"), "{found:?}");
+    assert!(worker.terminate().await.success());
+    world.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_or_an_endpoint_that_hangs_loses_its_slot_after_the_workers_limit() {
+    let world = World::new(Driver::Sqlite).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http=http://{}/", listener.local_addr().unwrap());
+    let args = ["--attempt-timeout", "1s", "--concurrency", "1", "--exec", "exec=sleep 1000", "--http", &url];
+    let mut worker = world.worker(&args);
+    for name in ["exec", "http"] {
+        let id = world.api.submit(task(name)).await;
+        let job = world.api.until(&id, Status::Failed).await.job.unwrap();
+        assert_eq!((job.failure_reason(), job.attempt_count), (Reason::RetriesExhausted, 1), "{job:?}");
+        assert!(job.last_error.starts_with("timed out: an attempt may take 1s on this worker"), "{}", job.last_error);
+    }
+    assert!(worker.terminate().await.success());
+    world.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_does_not_stand_before_a_loopback_address() {
+    let world = World::new(Driver::Sqlite).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("t=http://{}/", listener.local_addr().unwrap());
+    let proxy = "http://127.0.0.1:1";
+    let (upper, lower, all) =
+        (format!("HTTP_PROXY={proxy}"), format!("http_proxy={proxy}"), format!("ALL_PROXY={proxy}"));
+    // The connection to the server takes no proxy either.
+    let _worker = Worker::start_by(&["env", &upper, &lower, &all], &world.server, W, &["--http", &url]);
+    let id = world.api.submit(task("t")).await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 4];
+    stream.read_exact(&mut request).await.unwrap();
+    assert_eq!(request, b"POST");
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
+    let found = world.api.finished(&id).await;
+    assert_eq!((found.job.as_ref().unwrap().status(), history(&found)), (Status::Done, vec![]), "{found:?}");
+    world.over().await;
+}
+
+/// A worker with a standard error of the test's; gone when it is dropped.
+struct Raw(Child);
+
+impl Raw {
+    fn start(world: &World, stderr: impl Into<Stdio>) -> Self {
+        let mut command = Command::new(binaries::worker());
+        command.args(["--server", &world.server.endpoint(), "--worker-id", W, "--simulate", "--log", "trace"]);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
+    }
+
+    async fn stops(&mut self) {
+        let process = Pid::from_raw(self.0.id().try_into().unwrap()).unwrap();
+        kill_process(process, Signal::TERM).unwrap();
+        let status = eventually("it ends", async || self.0.try_wait().unwrap()).await;
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_cannot_be_written_neither_end_a_worker_nor_hold_it_up() {
+    let world = World::new(Driver::Sqlite).await;
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = pipe().unwrap();
+    drop(reader);
+    // Nobody reads it, and it takes 64 KiB.
+    let (_asleep, unread) = pipe().unwrap();
+    let payload = r#"{"sleep_ms": 0}"#;
+    for stderr in [Stdio::from(full), Stdio::from(closed), Stdio::from(unread)] {
+        let mut worker = Raw::start(&world, stderr);
+        let mut ids = Vec::new();
+        for _ in 0..300 {
+            ids.push(world.api.submit(job(W, payload)).await);
+        }
+        for id in ids {
+            world.api.until(&id, Status::Done).await;
+        }
+        worker.stops().await;
+    }
+    world.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_worker_whose_log_nobody_reads() {
+    let world = World::new(Driver::Sqlite).await;
+    let (_asleep, unread) = pipe().unwrap();
+    let mut worker = Raw::start(&world, unread);
+    let id = world.api.submit(job(W, r#"{"sleep_ms": 3600000}"#)).await;
+    world.api.until(&id, Status::Running).await;
+    let process = Pid::from_raw(worker.0.id().try_into().unwrap()).unwrap();
+    let status = eventually("it ends", async || {
+        kill_process(process, Signal::TERM).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        worker.0.try_wait().unwrap()
+    })
+    .await;
+    assert_eq!(status.code(), Some(143));
+    world.over().await;
+}

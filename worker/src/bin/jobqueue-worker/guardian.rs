@@ -1,0 +1,241 @@
+//! Process between the worker and a command: it ends everything that the command has started.
+//!
+//! The worker starts its own program once more for each command, as a child subreaper: processes whose parents have
+//! ended become children of the guardian, whatever process group or session they have moved to. So nothing is left
+//! when the guardian has ended, and a worker that dies, by SIGKILL too, takes its commands along: the socket between
+//! the two closes.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{net::UnixStream as StdStream, process::CommandExt as _},
+    },
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, Resource, Rlimit, Signal, WaitOptions},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixStream, unix::pipe},
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+use crate::{processes, signals};
+
+/// First argument of a guardian; the second is the command.
+pub(crate) const ARGUMENT: &str = "__guard-command";
+/// Between SIGTERM and SIGKILL.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// Time for processes to go after SIGKILL: those of another user, and those that hang in the kernel, do not.
+const DYING: Duration = Duration::from_secs(1);
+/// How often processes that are left are looked for again; what they start meanwhile would escape.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// What the worker sends first, before the payload itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) payload_bytes: u64,
+    /// Soft limit of open files for the command: that of the worker has been raised. `u64::MAX` = leave it.
+    pub(crate) open_files: u64,
+}
+
+/// What the guardian sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The command runs; the id of its shell, which is that of its process group as well.
+    Started(i32),
+    /// It could not be started: an errno.
+    Failed(i32),
+    /// The shell has ended with a wait status. What it has started may still run.
+    Ended(i32),
+}
+
+/// Asks the guardian to end everything: SIGTERM, and SIGKILL after [`GRACE`]. Closing the socket is SIGKILL at once.
+pub(crate) const STOP: &[u8] = b"T";
+
+impl Header {
+    pub(crate) fn encode(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.payload_bytes.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.open_files.to_le_bytes());
+        bytes
+    }
+
+    async fn read(from: &mut UnixStream) -> io::Result<Self> {
+        Ok(Self { payload_bytes: from.read_u64_le().await?, open_files: from.read_u64_le().await? })
+    }
+}
+
+impl Event {
+    fn encode(self) -> [u8; 5] {
+        let (kind, value) = match self {
+            Self::Started(pid) => (b'S', pid),
+            Self::Failed(errno) => (b'F', errno),
+            Self::Ended(status) => (b'E', status),
+        };
+        let [a, b, c, d] = value.to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    pub(crate) fn decode([kind, a, b, c, d]: [u8; 5]) -> io::Result<Self> {
+        let value = i32::from_le_bytes([a, b, c, d]);
+        match kind {
+            b'S' => Ok(Self::Started(value)),
+            b'F' => Ok(Self::Failed(value)),
+            b'E' => Ok(Self::Ended(value)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// `main` of a guardian. Its standard input is the socket to the worker; its output is the command's.
+pub(crate) fn main(command: &OsString) -> ExitCode {
+    let guarded = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(guard(command)));
+    if guarded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn guard(command: &OsString) -> io::Result<()> {
+    // Whoever stops all programs of this name stops the worker, which stops this one in time.
+    let _ignored = signals::stopping()?;
+    let mut child_ended = signal(SignalKind::child())?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let mut worker = worker()?;
+
+    let header = Header::read(&mut worker).await?;
+    let mut payload = vec![0; usize::try_from(header.payload_bytes).map_err(io::Error::other)?];
+    worker.read_exact(&mut payload).await?;
+    limit_open_files(header.open_files);
+
+    let started =
+        Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).process_group(0).spawn().and_then(|mut it| {
+            let stdin = it.stdin.take().map(|stdin| pipe::Sender::from_owned_fd(OwnedFd::from(stdin))).transpose()?;
+            Ok((it.id(), stdin))
+        });
+    let (id, stdin) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+            return worker.write_all(&Event::Failed(errno).encode()).await;
+        }
+    };
+    let shell = i32::try_from(id).map_err(io::Error::other)?;
+    // The command's output ends when those who write it have ended.
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    rustix::stdio::dup2_stderr(&nowhere)?;
+    let _ = worker.write_all(&Event::Started(shell).encode()).await;
+
+    let feeding = async {
+        if let Some(mut stdin) = stdin {
+            // The command may end, or close its input, without having read it.
+            let _ = stdin.write_all(&payload).await;
+        }
+    };
+    tokio::pin!(feeding);
+    let (mut fed, mut connected) = (false, true);
+    // When SIGKILL is due; and when to give up.
+    let mut kill_at: Option<Instant> = None;
+    let mut give_up_at: Option<Instant> = None;
+    loop {
+        let mut request = [0; 1];
+        tokio::select! {
+            biased;
+            _ = child_ended.recv() => if !reap(shell, &mut worker).await? {
+                return Ok(());
+            },
+            read = worker.read(&mut request), if connected => match read {
+                Ok(1..) => if kill_at.is_none() {
+                    processes::signal_descendants(shell, Signal::TERM);
+                    kill_at = Some(Instant::now() + GRACE);
+                },
+                Ok(0) | Err(_) => {
+                    connected = false;
+                    kill_at = Some(Instant::now());
+                }
+            },
+            () = sleep_until(kill_at) => {
+                processes::signal_descendants(shell, Signal::KILL);
+                let now = Instant::now();
+                if now >= *give_up_at.get_or_insert(now + DYING) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                kill_at = Some(now + AGAIN);
+            }
+            () = &mut feeding, if !fed => fed = true,
+        }
+    }
+}
+
+/// The socket that was handed over as standard input, which then is empty.
+fn worker() -> io::Result<UnixStream> {
+    let stream = StdStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+fn limit_open_files(soft: u64) {
+    if soft != u64::MAX {
+        let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+        // A command with the worker's limit runs as well.
+        let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum });
+    }
+}
+
+/// Takes note of every child that has ended. False when none is left, and so no descendant.
+async fn reap(shell: i32, worker: &mut UnixStream) -> io::Result<bool> {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid.as_raw_pid() == shell => {
+                // A worker that has died does not want to know.
+                let _ = worker.write_all(&Event::Ended(status.as_raw()).encode()).await;
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return Ok(true),
+            Err(Errno::CHILD) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The process group of a shell whose guardian was killed.
+pub(crate) fn kill_group(shell: i32) {
+    if let Some(shell) = Pid::from_raw(shell) {
+        // Gone already is what was wanted.
+        let _ = rustix::process::kill_process_group(shell, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_sides_understand_each_other() {
+        for event in [Event::Started(7), Event::Failed(24), Event::Ended(-1)] {
+            assert_eq!(Event::decode(event.encode()).unwrap(), event);
+        }
+        assert!(Event::decode(*b"?1234").is_err());
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        let header = Header { payload_bytes: 7, open_files: u64::MAX };
+        one.write_all(&header.encode()).await.unwrap();
+        assert_eq!(Header::read(&mut other).await.unwrap(), header);
+    }
+}
