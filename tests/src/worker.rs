@@ -27,7 +27,10 @@ impl Worker {
 
     /// The same of a server that is reached by another address than its own.
     pub fn start_at(endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(binaries::worker());
+        Self::run(Command::new(binaries::worker()), endpoint, worker_id, args)
+    }
+
+    fn run(mut command: Command, endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
         command.args(["--server", endpoint, "--worker-id", worker_id, "--log", "debug,h2=info,hyper=info"]);
         Self(Process::start("jobqueue-worker", command.args(args)))
     }

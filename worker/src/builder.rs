@@ -146,7 +146,8 @@ impl WorkerBuilder {
     /// At its start, this worker declares earlier runs gone: sessions of the same `worker_id` and host whose process
     /// does not exist any more. What they held starts again at once, not when their lease has run out; a job that they
     /// had started has used up an attempt, as after any crash. Should such a process live after all, whatever it still
-    /// says of its jobs is refused. What the dead process had started, a command say, may still run.
+    /// says of its jobs is refused. What the dead process had started by itself may still run; the
+    /// commands of `jobqueue-worker` end with it.
     ///
     /// Only for hosts where all workers of this `worker_id` see each other's processes: not where containers share a
     /// host name and have process ids of their own. Default: off.

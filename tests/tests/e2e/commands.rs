@@ -97,7 +97,7 @@ async fn a_command_does_not_run_beside_itself_after_a_takeover() {
 async fn sighup_and_sigquit_stop_a_worker_in_order() {
     let world = World::new(Driver::Sqlite).await;
     for signal in [Signal::HUP, Signal::QUIT] {
-        let file = world.file(&format!("{signal:?}"));
+        let file = world.file(&format!("signal-{}", signal.as_raw()));
         let mut worker = world.worker(&["--grace", "0s", "--exec", &format!("t={}", sleeper(&file))]);
         let id = world.api.submit(task("t")).await;
         let process = process_in(&file).await;
@@ -134,7 +134,7 @@ async fn a_worker_that_is_the_first_process_of_a_container_leaves_no_zombies() {
     let world = World::new(Driver::Sqlite).await;
     // One leaves a child in the background; the other kills its guardian, so that its children become the worker's.
     let left = "left=sleep 1000 >/dev/null 2>&1 & true";
-    let orphan = "orphan=(sleep 0.05; sleep 0.05) >/dev/null 2>&1 & sleep 0.01 & kill -9 $PPID; sleep 1000";
+    let orphan = "orphan=sleep 0.1; (sleep 0.05; sleep 0.05) >/dev/null 2>&1 & sleep 0.01 & kill -9 $PPID; sleep 1000";
     let launcher = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let unshare = Worker::start_by(&launcher, &world.server, W, &["--exec", left, "--exec", orphan]);
     for name in ["left", "orphan"] {

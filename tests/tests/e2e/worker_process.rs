@@ -86,7 +86,7 @@ async fn a_command_or_an_endpoint_that_hangs_loses_its_slot_after_the_workers_li
     for name in ["exec", "http"] {
         let id = world.api.submit(task(name)).await;
         let job = world.api.until(&id, Status::Failed).await.job.unwrap();
-        assert_eq!((job.failure_reason(), job.attempt_count), (Reason::RetriesExhausted, 1), "{job:?}");
+        assert_eq!((job.failure_reason(), job.attempt_count), (Reason::AttemptsExhausted, 1), "{job:?}");
         assert!(job.last_error.starts_with("timed out: an attempt may take 1s on this worker"), "{}", job.last_error);
     }
     assert!(worker.terminate().await.success());
