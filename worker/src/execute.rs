@@ -315,12 +315,11 @@ mod tests {
     fn an_attempt_that_the_worker_times_out_has_failed() {
         let told = |ended, void| {
             let stop = Stop::default();
+            stop.because(StopReason::TimedOut);
             if void {
-                stop.by_server(StopReason::TimedOut)
-            } else {
-                stop.because(StopReason::TimedOut)
+                stop.by_server(StopReason::TimedOut);
             }
-            outcome(ended, &stop, Some(Duration::from_secs(60)))
+            outcome(ended, &stop, Some(Duration::from_mins(1)))
         };
         let Some(Outcome::Fail(fail)) = told(retry(), false) else { panic!() };
         assert_eq!(fail.error, "timed out: an attempt may take 60s on this worker (no\u{fffd}pe)");

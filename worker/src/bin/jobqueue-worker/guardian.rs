@@ -153,15 +153,14 @@ async fn guard(command: &OsString) -> io::Result<()> {
             _ = child_ended.recv() => if !reap(shell, &mut worker).await? {
                 return Ok(());
             },
-            read = worker.read(&mut request), if connected => match read {
-                Ok(1..) => if kill_at.is_none() {
+            read = worker.read(&mut request), if connected => if let Ok(1..) = read {
+                if kill_at.is_none() {
                     processes::signal_descendants(shell, Signal::TERM);
                     kill_at = Some(Instant::now() + GRACE);
-                },
-                Ok(0) | Err(_) => {
-                    connected = false;
-                    kill_at = Some(Instant::now());
                 }
+            } else {
+                connected = false;
+                kill_at = Some(Instant::now());
             },
             () = sleep_until(kill_at) => {
                 processes::signal_descendants(shell, Signal::KILL);
