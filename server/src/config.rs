@@ -38,6 +38,9 @@ pub enum Command {
         /// The file to make; it must not exist.
         file: PathBuf,
     },
+    /// Set stored times back after a server has run on an SQLite database with a clock that was ahead, and exit. Stop the
+    /// server, set this machine's clock right and make a backup first.
+    SetClockBack,
     /// Read the whole database, print where it contradicts itself, and exit with 1 if it does.
     Check,
 }

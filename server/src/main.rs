@@ -39,6 +39,13 @@ async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
         println!("{} is a copy of {url}", file.display());
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::SetClockBack = command {
+        match store::set_clock_back(&common.connect_options()).await? {
+            0 => println!("{url}: no stored time is ahead of this machine's clock"),
+            ms => println!("{url}: times that were still to come are {} s earlier now", ms / 1_000),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let store = store::connect(&common.connect_options()).await?;
     let wrong = if let Command::Check = command { store.audit().await? } else { Vec::new() };
     store.close().await;

@@ -67,6 +67,18 @@ pub(super) fn too_new(needed: i32) -> StoreError {
     ))
 }
 
+/// Moves times in a SQLite database back that a clock that was ahead has left there; answers by how many milliseconds,
+/// 0 where there are none. No server may run on it.
+pub async fn set_clock_back(options: &ConnectOptions) -> StoreResult<i64> {
+    if !options.url.starts_with("sqlite:") {
+        return Err(StoreError::Unsupported("set-clock-back is for SQLite; PostgreSQL's time is its own clock's"));
+    }
+    let store = SqliteStore::connect(options).await?;
+    let set_back = store.set_clock_back().await;
+    store.close().await;
+    set_back
+}
+
 /// A consistent copy of a SQLite database into a new file, also while a server owns it.
 pub async fn backup(url: &str, file: &Path) -> StoreResult<()> {
     if url.starts_with("sqlite:") {

@@ -33,7 +33,7 @@ pub mod types;
 mod writes;
 
 use async_trait::async_trait;
-pub use connect::{ConnectOptions, Pooler, backup, connect};
+pub use connect::{ConnectOptions, Pooler, backup, connect, set_clock_back};
 pub use error::{StoreError, StoreResult};
 pub use places::PLACES_PER_CLAIM;
 use tokio::sync::broadcast;

@@ -14,7 +14,8 @@ use jobqueue_tests::{
     api::job,
     database::{Database, Driver},
     poll::eventually,
-    server::Server,
+    process::Process,
+    server::{Server, command},
     web::get,
 };
 
@@ -31,10 +32,6 @@ async fn skew_s(server: &Server) -> f64 {
     line.expect("the metric is missing").rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn at(time: SystemTime) -> Option<prost_types::Timestamp> {
-    Some(time.into())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_set_ahead_while_the_server_runs_is_followed_and_no_session_is_lost() {
     let database = Database::create(Driver::Sqlite).await;
@@ -49,7 +46,7 @@ async fn a_clock_that_is_set_ahead_while_the_server_runs_is_followed_and_no_sess
     let lease = worker.acquire_one().await.lease_id;
     // By a clock that is set right in a moment it is due in a moment.
     let due = SystemTime::now() + Duration::from_secs(3_600 + 3);
-    let scheduled = api.submit(SubmitJobRequest { run_at: at(due), ..job(W, "{}") }).await;
+    let scheduled = api.submit(SubmitJobRequest { run_at: Some(due.into()), ..job(W, "{}") }).await;
 
     // Whoever reads it meanwhile finds a whole line.
     fs::write(clock.with_extension("new"), "+1h").unwrap();
@@ -65,7 +62,7 @@ async fn a_clock_that_is_set_ahead_while_the_server_runs_is_followed_and_no_sess
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_was_once_started_with_a_clock_ahead_says_so_from_then_on() {
+async fn a_server_that_was_once_started_with_a_clock_ahead_says_so_until_the_stored_times_are_set_back() {
     let database = Database::create(Driver::Sqlite).await;
     let environment = [PRELOAD, ("FAKETIME", "+40d"), REAL_MONOTONIC[0], REAL_MONOTONIC[1]];
     let mut server = Server::start_in(database.url(), &environment).await;
@@ -76,5 +73,15 @@ async fn a_server_that_was_once_started_with_a_clock_ahead_says_so_from_then_on(
     let ahead = skew_s(&server).await;
     assert!((39.0 * DAY_S..41.0 * DAY_S).contains(&ahead), "{ahead}");
     assert!(server.stderr().contains("clock differ"), "the log says nothing");
+    assert!(server.terminate().await.success());
+
+    let mut set_back = Process::start("set-clock-back", command(database.url()).arg("set-clock-back"));
+    assert!(set_back.ended().await.success(), "{}", set_back.stderr());
+    server.start_again().await;
+    assert!(skew_s(&server).await.abs() < 60.0 && !server.stderr().contains("clock differ"));
+    // What was submitted meanwhile is no job of the future.
+    let mut worker = ByHand::register(&server.api()).await;
+    let lease = worker.acquire_one().await.lease_id;
+    worker.settle(&lease, Outcome::Complete(Complete::default())).await;
     server.stop_and_check().await;
 }

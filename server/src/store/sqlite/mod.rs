@@ -17,6 +17,7 @@ mod pause;
 mod read;
 mod rescue;
 mod sessions;
+mod set_back;
 mod settle;
 mod surroundings;
 mod time;

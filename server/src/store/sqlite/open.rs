@@ -118,8 +118,14 @@ async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
     )
     .fetch_one(&mut *writer)
     .await?;
-    let newest_id: Option<Uuid> = sqlx::query_scalar("SELECT max(id) FROM jobs").fetch_one(writer).await?;
-    Ok(newest.max(newest_id.map_or(0, jobqueue_shared::lease::created_at_ms)))
+    let newest_id: Option<Uuid> = sqlx::query_scalar("SELECT max(id) FROM jobs").fetch_one(&mut *writer).await?;
+    let newest_id = newest_id.map_or(0, jobqueue_shared::lease::created_at_ms);
+    if newest_id <= newest.max(wall_ms()) {
+        return Ok(newest.max(newest_id));
+    }
+    // Ids stay when the clock is set back (set_back.rs); what is pending tells since when.
+    let since: Option<i64> = sqlx::query_scalar("SELECT max(since) FROM ready").fetch_one(writer).await?;
+    Ok(newest.max(since.unwrap_or_default()))
 }
 
 /// A consistent copy, also while a server works on the file: it needs no ownership.
