@@ -29,14 +29,27 @@ fn find(variable: &str, name: &str) -> PathBuf {
     build_folder().join(name)
 }
 
+/// A built example: in the folder that JOBQUEUE_EXAMPLES names, else built from this workspace.
+pub fn example(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        if let Some(given) = env::var_os("JOBQUEUE_EXAMPLES") {
+            return given.into();
+        }
+        cargo_build("--examples");
+        build_folder().join("examples")
+    });
+    folder.join(name)
+}
+
 /// The folder of this build: target/debug.
-pub fn build_folder() -> PathBuf {
+fn build_folder() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.ancestors().nth(2).map(Path::to_owned).unwrap()
 }
 
 /// Builds what the tests start. Agrees with `cargo test --workspace` on features, so that little is compiled twice.
-pub fn cargo_build(what: &str) {
+fn cargo_build(what: &str) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--quiet", "--workspace", "--features", "jobqueue-server/failpoints", what])

@@ -5,7 +5,6 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    sync::OnceLock,
     time::Duration,
 };
 
@@ -35,9 +34,7 @@ async fn run(command: &mut Command) -> Printed {
 }
 
 async fn rust(name: &str) -> Vec<String> {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| binaries::cargo_build("--examples"));
-    let output = run(&mut Command::new(binaries::build_folder().join("examples").join(name))).await;
+    let output = run(&mut Command::new(binaries::example(name))).await;
     output.out.lines().map(str::to_owned).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::progress::Task;
@@ -39,6 +39,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     for (name, value) in [("minutes", &options.minutes), ("seed", &options.seed), ("store", &options.store)] {
         suite.args(value.iter().map(|value| format!("--{name}={value}")));
     }
-    let status = suite.status().context("cannot run jobqueue-faults")?;
+    let status = process::status(&mut suite)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

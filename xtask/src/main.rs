@@ -1,13 +1,15 @@
 //! The commands people run on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `setup`
 //! and `build-dashboard`.
 //!
-//! Reading order: `workspace` (where things are), `progress` and `process` (how long work is shown and logged), `setup`
+//! Reading order: `workspace` (where things are), `progress` and `process` (how long work is shown and logged), `interrupt` (what a signal
+//! ends), `setup`
 //! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up`, `test`,
 //! `faults` and `bench`.
 
 mod bench;
 mod dashboard;
 mod faults;
+mod interrupt;
 mod process;
 mod progress;
 mod setup;
@@ -48,7 +50,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = Workspace::load().and_then(|workspace| match arguments.command {
+    let result = interrupt::listen().and_then(|()| Workspace::load()).and_then(|workspace| match arguments.command {
         Command::Up(options) => up::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
         Command::Faults(options) => faults::run(&workspace, &options),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(&workspace),
         Command::BuildDashboard => build_dashboard(&workspace),
     });
+    interrupt::wait_if_asked();
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
 
 fn build_dashboard(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     let mut plan = setup::plan(workspace, &Need::DASHBOARD)?;
-    match dashboard::task(workspace) {
+    match dashboard::task(workspace, dashboard::Build::Release) {
         Some(build) => plan.push(build),
         None => eprintln!("dist/ is up to date"),
     }

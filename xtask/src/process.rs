@@ -3,11 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::interrupt;
 use crate::progress::Step;
 
 /// How much of a log is shown when the program fails.
@@ -23,14 +24,36 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Runs a program that people watch, to its end.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
+    let words = describe(command);
+    let mut program =
+        interrupt::spawn(command.stdin(Stdio::null())).with_context(|| format!("cannot run `{words}`"))?;
+    Ok(program.wait()?)
+}
+
 /// Runs a long program with its output appended to `log`; the newest line is shown beside the progress.
 pub(crate) fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<()> {
+    run_logged(command, log, None, step)
+}
+
+/// Runs a long program with its standard output in `file` and the rest appended to `log`.
+pub(crate) fn logged_to(command: &mut Command, file: &Path, log: &Path, step: &Step) -> Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let file = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    run_logged(command, log, Some(file), step)
+}
+
+fn run_logged(command: &mut Command, log: &Path, output: Option<File>, step: &Step) -> Result<()> {
     let words = describe(command);
     let mut file = open_log(log)?;
     writeln!(file, "$ {words}")?;
     let start = file.stream_position()?;
-    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?);
-    let mut child = command.spawn().with_context(|| format!("cannot run `{words}`"))?;
+    let output = output.map_or_else(|| file.try_clone(), Ok)?;
+    command.stdin(Stdio::null()).stdout(output).stderr(file.try_clone()?);
+    let mut child = interrupt::spawn(command).with_context(|| format!("cannot run `{words}`"))?;
     let mut shown = 0;
     let status = loop {
         if let Some(status) = child.try_wait()? {

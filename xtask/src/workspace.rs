@@ -1,4 +1,4 @@
-//! Where the repository, its build output and its test targets are.
+//! Where the repository and its build output are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,8 +13,6 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Cargo's output folder; everything that xtask makes or installs is below it, too.
     pub(crate) target: PathBuf,
-    /// The names of all integration tests of all members, sorted.
-    pub(crate) integration_tests: Vec<String>,
 }
 
 impl Workspace {
@@ -28,14 +26,7 @@ impl Workspace {
     fn parse(metadata: &str) -> Result<Self> {
         let metadata: Value = serde_json::from_str(metadata).context("cargo metadata printed no JSON")?;
         let path = |key: &str| metadata[key].as_str().map(PathBuf::from).with_context(|| format!("no {key}"));
-        let mut integration_tests: Vec<String> = list(&metadata["packages"])
-            .flat_map(|package| list(&package["targets"]))
-            .filter(|target| list(&target["kind"]).any(|kind| kind == "test"))
-            .filter_map(|target| target["name"].as_str().map(str::to_owned))
-            .collect();
-        integration_tests.sort();
-        integration_tests.dedup();
-        Ok(Self { root: path("workspace_root")?, target: path("target_directory")?, integration_tests })
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")? })
     }
 
     /// What xtask installs for itself: binaries in `bin`, npm packages in `npm`, Python's in `venv`.
@@ -73,10 +64,6 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
 fn locked_version(lock: &str, name: &str) -> Option<String> {
     let mut lines = lock.lines();
     lines.find(|line| *line == format!("name = \"{name}\""))?;
@@ -97,12 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn integration_tests_are_found_in_every_member() {
-        let metadata = r#"{"workspace_root": "/r", "target_directory": "/t", "packages": [
-            {"targets": [{"name": "a", "kind": ["lib"]}, {"name": "e2e", "kind": ["test"]}]},
-            {"targets": [{"name": "conformance", "kind": ["test"]}, {"name": "x", "kind": ["bin"]}]}]}"#;
-        let workspace = Workspace::parse(metadata).unwrap();
-        assert_eq!(workspace.integration_tests, ["conformance", "e2e"]);
-        assert_eq!(workspace.tools(), Path::new("/t/tools"));
+    fn what_is_installed_goes_below_cargos_output_folder() {
+        let workspace = Workspace::parse(r#"{"workspace_root": "/r", "target_directory": "/t"}"#).unwrap();
+        assert_eq!((workspace.root.as_path(), workspace.tools().as_path()), (Path::new("/r"), Path::new("/t/tools")));
+        assert!(Workspace::parse("{}").is_err());
     }
 }

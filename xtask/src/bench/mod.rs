@@ -7,7 +7,7 @@ mod profile;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::process;
@@ -88,7 +88,7 @@ fn measure(workspace: &Workspace, options: &Run) -> Result<ExitCode> {
     bench.current_dir(&workspace.root).arg("run").args(&options.scenarios).args(["--store", &options.store]);
     bench.arg("--folder").arg(results(workspace)).arg("--peers").arg(workspace.root.join("bench/peers"));
     bench.args(options.quick.then_some("--quick")).args(options.resume.then_some("--resume"));
-    let status = bench.status().context("cannot run jobqueue-bench")?;
+    let status = process::status(&mut bench)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -100,7 +100,7 @@ fn pure(workspace: &Workspace, instructions_only: bool) -> Result<ExitCode> {
     if !instructions_only {
         let mut bench = cargo();
         bench.current_dir(&workspace.root).args(["bench", "--package", "jobqueue-bench"]);
-        let status = bench.status().context("cannot run cargo bench")?;
+        let status = process::status(&mut bench)?;
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     Ok(ExitCode::SUCCESS)

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::{Store, prepare, program, results};
-use crate::setup::Need;
+use crate::setup::{self, Need};
 use crate::workspace::Workspace;
+use crate::{interrupt, process};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -36,7 +37,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let what = name(&options.what);
     let mut bench = Command::new(program(workspace));
     bench.args(["profile", &what, "--store", &name(&options.store)]).arg("--folder").arg(&folder);
-    if !bench.status().context("cannot run jobqueue-bench")?.success() {
+    if !process::status(&mut bench)?.success() {
         bail!("nothing was recorded. Without root, perf needs kernel.perf_event_paranoid to be 1 or less");
     }
     for part in ["server", "client", "postgres"] {
@@ -57,13 +58,14 @@ fn draw(workspace: &Workspace, recording: &Path, picture: &Path, title: &str) ->
     // Looking inlined functions up takes minutes.
     let mut script = Command::new("perf");
     script.args(["script", "--no-inline", "--input"]).arg(recording).stdout(Stdio::piped()).stderr(quiet());
-    let mut script = script.spawn().context("cannot run perf script")?;
+    let mut script = interrupt::spawn(&mut script).context("cannot run perf script")?;
     let samples = script.stdout.take().context("no output")?;
-    let mut collapse = Command::new(workspace.tool("inferno-collapse-perf"));
-    let mut collapse = collapse.stdin(samples).stdout(Stdio::piped()).stderr(quiet()).spawn()?;
+    let mut collapse = Command::new(setup::tool(workspace, "inferno-collapse-perf"));
+    let mut collapse = interrupt::spawn(collapse.stdin(samples).stdout(Stdio::piped()).stderr(quiet()))?;
     let stacks = collapse.stdout.take().context("no output")?;
-    let mut flamegraph = Command::new(workspace.tool("inferno-flamegraph"));
-    let drawn = flamegraph.args(["--title", title]).stdin(stacks).stdout(File::create(picture)?).status()?;
+    let mut flamegraph = Command::new(setup::tool(workspace, "inferno-flamegraph"));
+    flamegraph.args(["--title", title]).stdin(stacks).stdout(File::create(picture)?);
+    let drawn = interrupt::spawn(&mut flamegraph)?.wait()?;
     if !(script.wait()?.success() && collapse.wait()?.success() && drawn.success()) {
         bail!("{} could not be drawn from {}", picture.display(), recording.display());
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use super::{WASM_OPT, files};
+use super::{Build, WASM_OPT, files};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -26,11 +26,12 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    pub(crate) fn new(workspace: &Workspace) -> Result<Self> {
+    pub(crate) fn new(workspace: &Workspace, how: Build) -> Result<Self> {
         let mut hash = Sha256::new();
         hash.update(setup::tool_versions(workspace)?);
         hash.update([u8::from(setup::wasm_opt(workspace).is_some())]);
         hash.update(WASM_OPT.concat());
+        hash.update(how.profile());
         for source in SOURCES {
             add(&mut hash, &workspace.root, Path::new(source))?;
         }
@@ -106,7 +107,7 @@ mod tests {
             fs::write(path, content).unwrap();
         }
         fs::create_dir_all(root.join("target")).unwrap();
-        Workspace { root: root.to_owned(), target: root.join("target"), integration_tests: Vec::new() }
+        Workspace { root: root.to_owned(), target: root.join("target") }
     }
 
     #[test]
@@ -114,10 +115,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let workspace = workspace(root);
-        let current = || Fresh::new(&workspace).unwrap().is_current().unwrap();
+        let current = || Fresh::new(&workspace, Build::Release).unwrap().is_current().unwrap();
         assert!(!current(), "never built");
-        Fresh::new(&workspace).unwrap().write().unwrap();
+        Fresh::new(&workspace, Build::Release).unwrap().write().unwrap();
         assert!(current());
+        assert!(!Fresh::new(&workspace, Build::Quick).unwrap().is_current().unwrap(), "it tells how it was built");
 
         fs::write(root.join("frontend/node_modules/x.js"), "2").unwrap();
         fs::create_dir(root.join("server")).unwrap();
@@ -134,7 +136,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
             assert!(!current(), "{file}");
-            Fresh::new(&workspace).unwrap().write().unwrap();
+            Fresh::new(&workspace, Build::Release).unwrap().write().unwrap();
         }
         fs::remove_dir_all(root.join("dist")).unwrap();
         assert!(!current(), "dist/ is gone");

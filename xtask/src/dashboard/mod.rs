@@ -18,18 +18,39 @@ use crate::progress::{Step, Task};
 use crate::setup::{self, Toolchain};
 use crate::workspace::Workspace;
 
-/// The task that builds dist/; none when nothing that goes into it has changed.
-pub(crate) fn task(workspace: &Workspace) -> Option<Task<'_>> {
-    if Fresh::new(workspace).and_then(|fresh| fresh.is_current()).unwrap_or(false) {
+/// How the dashboard is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As small as it gets: what is released, and what the tests look at.
+    Release,
+    /// In a fraction of the time, for a server on the same machine, which a few megabytes reach at once.
+    Quick,
+}
+
+impl Build {
+    /// The profile in Cargo.toml.
+    const fn profile(self) -> &'static str {
+        match self {
+            Self::Release => "wasm-release",
+            Self::Quick => "wasm-quick",
+        }
+    }
+}
+
+/// The task that builds dist/; none when nothing that goes into it has changed. What was built for a release serves
+/// where a quick build is asked for.
+pub(crate) fn task(workspace: &Workspace, how: Build) -> Option<Task<'_>> {
+    let is_current = |how| Fresh::new(workspace, how).and_then(|fresh| fresh.is_current()).unwrap_or(false);
+    if is_current(Build::Release) || (how == Build::Quick && is_current(how)) {
         return None;
     }
-    Some(Task::new("the dashboard (trunk)", "the server carries it inside", |step| build(workspace, step)))
+    Some(Task::new("the dashboard (trunk)", "the server carries it inside", move |step| build(workspace, how, step)))
 }
 
 /// A command that runs trunk with the tools of target/tools and without reaching for others on the net.
 pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
     let toolchain = Toolchain::find(workspace)?.context("no compiler for wasm32-unknown-unknown")?;
-    let mut command = Command::new(workspace.tool("trunk"));
+    let mut command = Command::new(setup::tool(workspace, "trunk"));
     command.current_dir(&workspace.root);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(workspace.tools().join("bin")).chain(std::env::split_paths(&path));
@@ -42,23 +63,26 @@ pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
     Ok(command)
 }
 
-fn build(workspace: &Workspace, step: &Step) -> Result<()> {
+fn build(workspace: &Workspace, how: Build, step: &Step) -> Result<()> {
     let log = workspace.log("dashboard");
     let dist = workspace.dist();
     // Before the build: what is edited while it runs is not in it.
-    let fresh = Fresh::new(workspace);
+    let fresh = Fresh::new(workspace, how);
     let mut command = trunk(workspace)?;
-    command.args(["build", "--release", "--cargo-profile", "wasm-release", "--color", "never", "--dist"]).arg(&dist);
+    command.args(["build", "--release", "--cargo-profile", how.profile(), "--color", "never", "--dist"]).arg(&dist);
     process::logged(&mut command, &log, step)?;
-    for file in files(&dist)? {
-        if file.extension().is_some_and(|extension| extension == "wasm") {
-            step.note("wasm-opt");
-            optimise(workspace, &file, &log, step)?;
+    // Neither is worth its time for a browser on the same machine.
+    if how == Build::Release {
+        for file in files(&dist)? {
+            if file.extension().is_some_and(|extension| extension == "wasm") {
+                step.note("wasm-opt");
+                optimise(workspace, &file, &log, step)?;
+            }
         }
-    }
-    step.note("compressing");
-    for file in files(&dist)? {
-        compress::beside(&file)?;
+        step.note("compressing");
+        for file in files(&dist)? {
+            compress::beside(&file)?;
+        }
     }
     fresh?.write()
 }

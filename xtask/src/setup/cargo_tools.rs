@@ -1,5 +1,6 @@
 //! Programs from crates.io, built into target/tools: trunk, wasm-bindgen, cargo-deny and inferno.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -19,10 +20,18 @@ pub(crate) fn versions(workspace: &Workspace) -> Result<String> {
     Ok(format!("trunk {TRUNK}, wasm-bindgen {}", workspace.locked_version("wasm-bindgen")?))
 }
 
+/// The program that is used: the one built into target/tools, else the one on PATH.
+pub(crate) fn find(workspace: &Workspace, binary: &str) -> PathBuf {
+    let own = workspace.tool(binary);
+    if own.exists() { own } else { process::which(&[binary]).unwrap_or(own) }
+}
+
 struct Tool {
     package: &'static str,
     binary: &'static str,
     version: String,
+    /// Whether a newer version of the series does not serve.
+    exact: bool,
     options: &'static [&'static str],
     why: &'static str,
 }
@@ -34,6 +43,7 @@ impl Tool {
                 package: "trunk",
                 binary: "trunk",
                 version: TRUNK.to_owned(),
+                exact: false,
                 options: &["--no-default-features", "--features", "rustls"],
                 why: "builds the dashboard",
             }),
@@ -42,6 +52,7 @@ impl Tool {
                 package: "wasm-bindgen-cli",
                 binary: "wasm-bindgen",
                 version: workspace.locked_version("wasm-bindgen")?,
+                exact: true,
                 options: &[],
                 why: "ties the dashboard's WebAssembly to JavaScript",
             }),
@@ -49,6 +60,7 @@ impl Tool {
                 package: "cargo-deny",
                 binary: "cargo-deny",
                 version: CARGO_DENY.to_owned(),
+                exact: false,
                 options: &[],
                 why: "checks the licences and sources of dependencies",
             }),
@@ -56,6 +68,7 @@ impl Tool {
                 package: "inferno",
                 binary: "inferno-flamegraph",
                 version: INFERNO.to_owned(),
+                exact: false,
                 options: &[],
                 why: "draws profiles",
             }),
@@ -64,9 +77,17 @@ impl Tool {
     }
 
     fn installed(&self, workspace: &Workspace) -> bool {
-        let wanted = process::version(&self.version);
-        let found = process::output(Command::new(workspace.tool(self.binary)).arg("--version"));
-        found.is_ok_and(|text| process::version(&text) == wanted)
+        process::output(Command::new(find(workspace, self.binary)).arg("--version"))
+            .is_ok_and(|text| self.serves(&text))
+    }
+
+    /// Whether the program that says this of its version can be used.
+    fn serves(&self, text: &str) -> bool {
+        let (Some(wanted), Some(found)) = (process::version(&self.version), process::version(text)) else {
+            return false;
+        };
+        // The versions of one series do the same, but for the one that has to be of the version of its library.
+        found == wanted || (!self.exact && found[..2] == wanted[..2] && found > wanted)
     }
 }
 
@@ -99,4 +120,36 @@ pub(crate) fn tasks(workspace: &Workspace, needs: impl Iterator<Item = Need>) ->
         })
     };
     Ok(missing.into_iter().enumerate().map(task).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_installed_already_is_used_when_its_version_serves() {
+        let tool =
+            |exact| Tool { package: "p", binary: "p", version: "0.21.14".to_owned(), exact, options: &[], why: "test" };
+        for (text, serves, serves_exactly) in [
+            ("trunk 0.21.14", true, true),
+            ("trunk 0.21.15", true, false),
+            ("trunk 0.21.9", false, false),
+            ("trunk 0.22.0", false, false),
+            ("trunk", false, false),
+        ] {
+            assert_eq!((tool(false).serves(text), tool(true).serves(text)), (serves, serves_exactly), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_program_of_target_tools_comes_before_that_of_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().to_owned();
+        let workspace = Workspace { root: target.clone(), target };
+        assert_eq!(Some(find(&workspace, "sh")), process::which(&["sh"]));
+        let own = workspace.tool("sh");
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::fs::write(&own, "").unwrap();
+        assert_eq!(find(&workspace, "sh"), own);
+    }
 }

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::cargo_tools::versions as tool_versions;
+pub(crate) use self::cargo_tools::{find as tool, versions as tool_versions};
 pub(crate) use self::node::{find as node, find_chromium as chromium, wasm_opt};
 pub(crate) use self::python::interpreter as python;
 pub(crate) use self::wasm::Toolchain;
@@ -186,7 +186,7 @@ mod tests {
     fn a_stamp_is_current_for_its_input_only() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().to_owned();
-        let workspace = Workspace { root: target.clone(), target, integration_tests: Vec::new() };
+        let workspace = Workspace { root: target.clone(), target };
         let old = Stamp::new(&workspace, "npm", b"lock 1");
         assert!(!old.is_current());
         old.write().unwrap();

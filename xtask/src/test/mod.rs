@@ -2,6 +2,7 @@
 
 mod counts;
 mod parts;
+mod programs;
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
@@ -16,8 +17,8 @@ use self::counts::Counts;
 use self::parts::Part;
 pub(crate) use self::parts::features;
 use crate::progress::{Task, duration};
-use crate::workspace::{Workspace, cargo};
-use crate::{dashboard, process, setup};
+use crate::workspace::Workspace;
+use crate::{dashboard, interrupt, setup};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -48,14 +49,19 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     };
     let environment = environment(workspace, cluster.as_ref());
 
+    let programs =
+        if parts.iter().any(|part| part.needs_programs()) { programs::built(workspace)? } else { Vec::new() };
     let mut finished = Vec::new();
     for part in parts.iter().copied() {
-        let Some(mut command) = part.command(workspace, Part::any_needs_dashboard(&parts), &options.options) else {
-            continue;
-        };
+        let commands = part.commands(workspace, &programs, Part::any_needs_dashboard(&parts), &options.options);
         eprintln!("\n== {} ==", part.name());
         let started = Instant::now();
-        let (ok, counts) = run_part(command.envs(environment.iter().cloned()), &mut std::io::stdout())?;
+        let (mut ok, mut counts) = (true, Counts::default());
+        for mut command in commands {
+            let (went_well, its_counts) = run_part(command.envs(environment.iter().cloned()), &mut std::io::stdout())?;
+            ok &= went_well;
+            counts.add(its_counts);
+        }
         // A part that finds no tests, where nobody asked for few, has lost them.
         let ok = ok && (counts.ran() > 0 || part.may_be_empty() || !options.options.is_empty());
         finished.push(Finished { part, ok, counts, time: started.elapsed() });
@@ -71,15 +77,11 @@ fn prepare(workspace: &Workspace, parts: &[Part]) -> Result<()> {
     let mut plan = setup::plan(workspace, &needs)?;
     let with_dashboard = Part::any_needs_dashboard(parts);
     if with_dashboard {
-        plan.extend(dashboard::task(workspace));
+        plan.extend(dashboard::task(workspace, dashboard::Build::Release));
     }
-    if parts.iter().any(|part| part.needs_binaries()) {
-        plan.push(Task::new("server and worker", "debug build; tests start them", move |step| {
-            let mut build = cargo();
-            build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
-            // The whole workspace, as for the tests, so that both agree on features and share their dependencies.
-            build.args(["build", "--workspace", "--bins"]).args(features(with_dashboard));
-            process::logged(&mut build, &workspace.log("build"), step)
+    if parts.iter().any(|part| part.needs_programs() || part.needs_binaries()) {
+        plan.push(Task::new("tests, server and worker", "debug build, one for all parts", move |step| {
+            programs::build(workspace, parts, step)
         }));
     }
     plan.run()
@@ -90,6 +92,7 @@ fn environment(workspace: &Workspace, cluster: Option<&Cluster>) -> Vec<(&'stati
     let mut variables = vec![
         ("JOBQUEUE_SERVER_BIN", workspace.binary("debug", "jobqueue-server").into()),
         ("JOBQUEUE_WORKER_BIN", workspace.binary("debug", "jobqueue-worker").into()),
+        ("JOBQUEUE_EXAMPLES", workspace.target.join("debug/examples").into()),
         ("JOBQUEUE_TEST_PYTHON", setup::python(workspace).into()),
     ];
     variables.extend(cluster.map(|cluster| (URL_VARIABLE, cluster.url("postgres").into())));
@@ -101,10 +104,7 @@ fn environment(workspace: &Workspace, cluster: Option<&Cluster>) -> Vec<(&'stati
 /// Runs one part, copies what it prints to `screen`, and counts its tests.
 fn run_part(command: &mut Command, screen: &mut dyn Write) -> Result<(bool, Counts)> {
     let program = command.get_program().to_owned();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
+    let mut child = interrupt::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))
         .with_context(|| format!("cannot run {}", program.display()))?;
     let mut counts = Counts::default();
     let mut output = BufReader::new(child.stdout.take().context("no output")?);

@@ -5,6 +5,7 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use super::colour;
+use super::programs::Program;
 use crate::setup::{self, Need};
 use crate::workspace::{Workspace, cargo};
 
@@ -74,42 +75,55 @@ impl Part {
         self == Self::Doc
     }
 
-    /// The command that runs it with `options` for the test programs; none when there is nothing in it.
-    pub(crate) fn command(self, workspace: &Workspace, with_dashboard: bool, options: &[String]) -> Option<Command> {
-        if self == Self::Browser {
-            let mut node = Command::new(setup::node().unwrap_or_else(|| "node".into()));
-            node.current_dir(workspace.root.join("tests/browser"))
-                .args(["--test", "--test-reporter=spec"])
-                .args(options);
-            return Some(node);
+    /// Whether it consists of test programs that are built before.
+    pub(crate) fn needs_programs(self) -> bool {
+        !matches!(self, Self::Browser | Self::Doc)
+    }
+
+    /// The commands that run it, one after the other, with `options` for the test programs; none when there is nothing
+    /// in it.
+    pub(crate) fn commands(
+        self,
+        workspace: &Workspace,
+        programs: &[Program],
+        with_dashboard: bool,
+        options: &[String],
+    ) -> Vec<Command> {
+        match self {
+            Self::Browser => {
+                let mut node = Command::new(setup::node().unwrap_or_else(|| "node".into()));
+                node.current_dir(workspace.root.join("tests/browser")).args(["--test", "--test-reporter=spec"]);
+                node.args(options);
+                vec![node]
+            }
+            Self::Doc => {
+                let mut command = cargo();
+                command.current_dir(&workspace.root).args(["test", "--workspace", "--no-fail-fast", "--doc"]);
+                command.args(features(with_dashboard)).args(["--", "--color", colour()]).args(options);
+                vec![command]
+            }
+            _ => programs
+                .iter()
+                .filter(|program| self.has(program.integration, &program.name))
+                .map(|program| {
+                    let mut command = program.command();
+                    command.args(["--color", colour()]).args(options);
+                    command
+                })
+                .collect(),
         }
-        let targets = self.targets(&workspace.integration_tests);
-        if targets.is_empty() {
-            return None;
-        }
-        let mut command = cargo();
-        command.current_dir(&workspace.root).args(["test", "--workspace", "--no-fail-fast"]);
-        command.args(features(with_dashboard)).args(targets).args(["--", "--color", colour()]).args(options);
-        Some(command)
     }
 
     fn needs_dashboard(self) -> bool {
         matches!(self, Self::E2e | Self::Browser)
     }
 
-    /// What cargo is told to test.
-    fn targets(self, integration_tests: &[String]) -> Vec<String> {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        match (self, self.target()) {
-            (Self::Unit, _) => words(&["--lib", "--bins"]),
-            (Self::Doc, _) => words(&["--doc"]),
-            (Self::Other, _) => {
-                let taken: Vec<_> = Self::value_variants().iter().filter_map(|part| part.target()).collect();
-                let others = integration_tests.iter().filter(|name| !taken.contains(&name.as_str()));
-                others.flat_map(|name| ["--test".to_owned(), name.clone()]).collect()
-            }
-            (_, Some(target)) => words(&["--test", target]),
-            (_, None) => vec![],
+    /// Whether a test program belongs to it.
+    fn has(self, integration: bool, name: &str) -> bool {
+        match self {
+            Self::Unit => !integration,
+            Self::Other => integration && !Self::value_variants().iter().any(|part| part.target() == Some(name)),
+            _ => integration && self.target() == Some(name),
         }
     }
 
@@ -167,11 +181,13 @@ mod tests {
 
     #[test]
     fn every_integration_test_belongs_to_a_part() {
-        let tests = ["cluster", "conformance", "e2e", "examples", "grpc", "short"].map(str::to_owned);
-        let covered: Vec<String> = Part::value_variants().iter().flat_map(|part| part.targets(&tests)).collect();
-        assert!(tests.iter().all(|test| covered.iter().filter(|word| *word == test).count() == 1), "{covered:?}");
-        assert_eq!(Part::Other.targets(&tests), ["--test", "cluster", "--test", "grpc"]);
-        assert!(Part::Other.targets(&[]).is_empty());
+        for test in ["cluster", "conformance", "e2e", "examples", "grpc", "short"] {
+            let parts: Vec<Part> = Part::value_variants().iter().copied().filter(|part| part.has(true, test)).collect();
+            assert_eq!(parts.len(), 1, "{test}: {parts:?}");
+            assert_eq!(parts[0] == Part::Other, ["cluster", "grpc"].contains(&test), "{test}");
+        }
+        let parts: Vec<Part> = Part::value_variants().iter().copied().filter(|part| part.has(false, "e2e")).collect();
+        assert_eq!(parts, [Part::Unit], "a crate's own tests, whatever its name");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::interrupt;
+
 /// Longer than the grace periods of server and worker, which end earlier by themselves.
 const GRACE: Duration = Duration::from_mins(1);
 
@@ -36,13 +38,8 @@ pub(crate) struct Children {
 
 impl Children {
     /// From here on, Ctrl-C, SIGTERM and SIGHUP stop the children instead of only this program.
-    pub(crate) fn new() -> Result<Self> {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
-        ctrlc::set_handler(move || {
-            counter.fetch_add(1, Ordering::SeqCst);
-        })?;
-        Ok(Self { running: Vec::new(), asked })
+    pub(crate) fn new() -> Self {
+        Self { running: Vec::new(), asked: interrupt::take_over() }
     }
 
     pub(crate) fn start(&mut self, name: &'static str, command: &mut Command) -> Result<()> {

@@ -20,6 +20,9 @@ use crate::{dashboard, process};
 
 const WORKER_ID: &str = "worker-1a";
 
+/// The profile in Cargo.toml for a local start, which a release build would hold up by minutes.
+const QUICK: &str = "quick";
+
 /// A server that opens a large database recovers it first.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
@@ -54,10 +57,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let dev = options.dev.then(|| ports::choose(options.dev_addr, "--dev-addr")).transpose()?;
     let database = database_url(workspace, options)?;
 
-    let profile = if options.dev { "debug" } else { "release" };
+    let profile = if options.dev { "debug" } else { QUICK };
     build(workspace, options.dev)?;
 
-    let mut children = Children::new()?;
+    let mut children = Children::new();
     let mut server = Command::new(workspace.binary(profile, "jobqueue-server"));
     server.current_dir(&workspace.root).args(["--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string()]);
     // In the environment, for a PostgreSQL URL may hold a password and arguments can be seen by every user.
@@ -89,15 +92,15 @@ fn build(workspace: &Workspace, dev: bool) -> Result<()> {
     let needs: &[Need] = if dev { &[Need::WasmTarget, Need::Trunk, Need::WasmBindgen] } else { &Need::DASHBOARD };
     let mut plan = setup::plan(workspace, needs)?;
     if !dev {
-        plan.extend(dashboard::task(workspace));
+        plan.extend(dashboard::task(workspace, dashboard::Build::Quick));
     }
-    let why = if dev { "debug build" } else { "release build" };
+    let why = if dev { "debug build" } else { "quick build" };
     plan.push(Task::new("server and worker", why, move |step| {
         let mut build = cargo();
         build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
         build.args(["build", "--package", "jobqueue-server", "--package", "jobqueue-worker", "--bins"]);
         if !dev {
-            build.args(["--release", "--features", "jobqueue-server/dashboard"]);
+            build.args(["--profile", QUICK, "--features", "jobqueue-server/dashboard"]);
         }
         process::logged(&mut build, &workspace.log("build"), step)
     }));
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_database_is_a_file_in_data_unless_told_otherwise() {
-        let workspace = Workspace { root: "/repo".into(), target: "/repo/target".into(), integration_tests: vec![] };
+        let workspace = Workspace { root: "/repo".into(), target: "/repo/target".into() };
         let url = |line: &[&str]| database_url(&workspace, &parse(line)).unwrap();
         assert_eq!(url(&[]), "sqlite:///repo/data/jobqueue.db");
         assert_eq!(url(&["--data", "/elsewhere"]), "sqlite:///elsewhere/jobqueue.db");

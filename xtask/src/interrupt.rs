@@ -1,0 +1,158 @@
+//! Ends the programs that xtask has started when it is told to end itself, by Ctrl-C, SIGTERM or SIGHUP.
+//!
+//! Each program runs in a process group of its own, with all that it starts: cargo with its compilers, a test with its
+//! servers. A terminal's Ctrl-C therefore reaches xtask alone, as a signal to its process id does, and xtask passes it
+//! on to the groups.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+
+/// After it, or at a second signal, what still runs is killed. Compilers end at once; servers hand back jobs.
+const GRACE: Duration = Duration::from_secs(5);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a shell reports for a program that Ctrl-C has ended.
+const EXIT_STATUS: i32 = 130;
+
+/// How often this process was told to end.
+static ASKED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// Set by a command that ends its programs itself, in an order of its own.
+static TAKEN_OVER: AtomicBool = AtomicBool::new(false);
+
+/// The groups of the programs that run.
+static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// From here on signals end the programs first and this process after them.
+pub(crate) fn listen() -> Result<()> {
+    ctrlc::set_handler(|| {
+        let asked = ASKED.fetch_add(1, Ordering::SeqCst);
+        if asked == 0 && !TAKEN_OVER.load(Ordering::SeqCst) {
+            // A thread, so that a second signal is heard meanwhile.
+            std::thread::spawn(|| {
+                end_groups(&running(), GRACE, || ASKED.load(Ordering::SeqCst) > 1);
+                std::process::exit(EXIT_STATUS);
+            });
+        }
+    })?;
+    Ok(())
+}
+
+/// Leaves what to do at a signal to the caller: signals are only counted, in the value returned.
+pub(crate) fn take_over() -> Arc<AtomicUsize> {
+    TAKEN_OVER.store(true, Ordering::SeqCst);
+    Arc::clone(&ASKED)
+}
+
+/// Waits for the end of this process, if a signal asked for it: what its programs report then is no failure of theirs.
+pub(crate) fn wait_if_asked() {
+    while is_ending() {
+        std::thread::sleep(POLL);
+    }
+}
+
+fn is_ending() -> bool {
+    ASKED.load(Ordering::SeqCst) > 0 && !TAKEN_OVER.load(Ordering::SeqCst)
+}
+
+/// A program in a process group of its own, which a signal to this process ends.
+pub(crate) struct Running {
+    child: Child,
+    group: i32,
+}
+
+/// Starts a program in a process group of its own. Starts nothing any more once a signal has come.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Running> {
+    // Under the lock, so that who ends the groups sees this one, or this sees that they are ended.
+    let mut groups = lock();
+    while is_ending() {
+        drop(groups);
+        wait_if_asked();
+        groups = lock();
+    }
+    let child = command.process_group(0).spawn()?;
+    let group = child.id().cast_signed();
+    groups.insert(group);
+    Ok(Running { child, group })
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock().remove(&self.group);
+    }
+}
+
+fn lock() -> MutexGuard<'static, BTreeSet<i32>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn running() -> Vec<Pid> {
+    lock().iter().filter_map(|group| Pid::from_raw(*group)).collect()
+}
+
+/// Asks the groups to end, and kills what is left of them after `grace`, or as soon as `now` says so.
+fn end_groups(groups: &[Pid], grace: Duration, now: impl Fn() -> bool) {
+    signal(groups, Signal::TERM);
+    let deadline = Instant::now() + grace;
+    while !now() && Instant::now() < deadline && groups.iter().any(|group| test_kill_process_group(*group).is_ok()) {
+        std::thread::sleep(POLL);
+    }
+    signal(groups, Signal::KILL);
+}
+
+fn signal(groups: &[Pid], signal: Signal) {
+    for group in groups {
+        // Gone already is what we want.
+        let _ = kill_process_group(*group, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_ends_with_all_that_its_program_started_whether_it_listens_or_not() {
+        for (trap, grace) in [("", Duration::from_mins(1)), ("trap '' TERM;", Duration::from_millis(50))] {
+            let script = format!("{trap} (sleep 600 & sleep 600) & sleep 600 & echo ready; wait");
+            let mut command = Command::new("sh");
+            let mut program = spawn(command.args(["-c", &script]).stdout(std::process::Stdio::piped())).unwrap();
+            let mut ready = String::new();
+            let output = program.stdout.take().unwrap();
+            io::BufRead::read_line(&mut io::BufReader::new(output), &mut ready).unwrap();
+            let group = Pid::from_raw(program.group).unwrap();
+            assert!(running().contains(&group));
+            let reaper = std::thread::spawn(move || program.wait().map(|_| drop(program)));
+            end_groups(&[group], grace, || false);
+            reaper.join().unwrap().unwrap();
+            while test_kill_process_group(group).is_ok() {
+                std::thread::sleep(POLL);
+            }
+            assert!(!running().contains(&group), "it is forgotten when it has ended");
+        }
+    }
+}
