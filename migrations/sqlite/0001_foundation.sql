@@ -171,6 +171,12 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_live ON sessions (worker_id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
+-- Until when some server was there to hear sessions: one row. Time in which none was is not a session's silence.
+CREATE TABLE listening (
+  until integer NOT NULL
+) STRICT;
+INSERT INTO listening VALUES (0);
+
 -- worker_ids that hand out no jobs until a person resumes them.
 CREATE TABLE worker_ids (
   worker_id text PRIMARY KEY,

@@ -101,6 +101,10 @@ impl Server {
         let queue = Arc::new(Queue::new(Arc::clone(&store), options, &tracker));
         let health = Arc::new(Health::new().await);
         health.run_once(&*store, &queue.clock).await;
+        // Before anybody can be told that its lease has run out.
+        if let Err(error) = background::listen::run_once(&*store).await {
+            warn!(%error, "it could not be noted that workers are heard again; it is tried again");
+        }
         start_background(&config, &store, &queue, &health, &tracker, [&draining, &closing])?;
 
         let grpc = grpc::routes::routes(&queue, health.reporter(), &draining)?;
@@ -194,6 +198,15 @@ fn start_background(
         Box::new(move || {
             let (store, wakes) = (Arc::clone(&it), Arc::clone(&wakes));
             Box::pin(async move { rescue::run_once(&*store, &wakes).await })
+        }),
+    );
+    let it = Arc::clone(store);
+    spawn(
+        // A server that stops hears nobody.
+        ("listen", store::listening::LISTEN_EVERY, draining.clone()),
+        Box::new(move || {
+            let store = Arc::clone(&it);
+            Box::pin(async move { background::listen::run_once(&*store).await })
         }),
     );
     let it = Arc::clone(queue);

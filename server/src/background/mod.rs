@@ -4,6 +4,7 @@
 
 pub mod fold;
 pub mod health;
+pub mod listen;
 pub mod poll;
 pub mod prune;
 pub mod rescue;

@@ -3,6 +3,7 @@
 use metrics::counter;
 use tracing::info;
 
+use super::listen;
 use crate::{
     queue::Wakes,
     store::{Store, StoreResult},
@@ -12,6 +13,8 @@ use crate::{
 const LIMIT: u32 = 1_000;
 
 pub async fn run_once(store: &dyn Store, wakes: &Wakes) -> StoreResult<()> {
+    // After a pause of this process nobody is judged by the time in which nobody was heard.
+    listen::run_once(store).await?;
     loop {
         let rescued = store.rescue(LIMIT).await?;
         if rescued.lost + rescued.timed_out + rescued.sessions > 0 {

@@ -189,6 +189,10 @@ impl Store for Measured {
         self.call("runnable", || self.store.runnable(worker_ids)).await
     }
 
+    async fn listen(&self) -> StoreResult<i64> {
+        self.call("listen", || self.store.listen()).await
+    }
+
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
         self.within(WORK, "rescue", || self.store.rescue(limit)).await
     }

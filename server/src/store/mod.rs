@@ -18,6 +18,7 @@ mod error;
 mod facts;
 mod hand_over;
 mod leaving;
+pub mod listening;
 pub mod measured;
 mod moving;
 mod page;
@@ -103,6 +104,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Those of these worker_ids that have a job that can run now and are not paused.
     async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>>;
+
+    /// Notes that sessions are heard now. After an outage of all servers the sessions that were live when it began have
+    /// their leases extended by its length, to a whole lease from now at most. Answers that length in milliseconds, or
+    /// 0. To be called at the start, every `LISTEN_EVERY`, and before each rescue.
+    async fn listen(&self) -> StoreResult<i64>;
 
     /// Takes back what sessions lost whose lease ran out, and attempts past their timeout; about `limit` jobs at once.
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued>;

@@ -93,7 +93,7 @@ async fn sessions_are_counted_by_what_they_handle(bed: &Bed) {
     let silent = bed.register(NewSession { lease_ms: 1, ..handling("w", &["email"]) }).await;
     bed.pass(bed.now_ms().await).await;
     assert_eq!(counted(id).await, (4, 0, 3, 9));
-    assert!(silent.acquire_if_alive(1).await.is_none());
+    assert!(silent.acquire(1).await.is_empty());
 }
 
 async fn what_handling_sessions_hold_is_counted_with_their_slots(bed: &Bed) {

@@ -38,7 +38,36 @@ scenarios!(
     an_acquire_that_races_with_the_end_of_its_session_loses_no_job,
     rescue_on_many_servers_at_once_takes_each_job_once,
     rescue_of_nothing_does_nothing,
+    an_outage_of_all_servers_extends_the_leases_that_were_live_when_it_began,
 );
+
+async fn an_outage_of_all_servers_extends_the_leases_that_were_live_when_it_began(bed: &Bed) {
+    let [live, dead] = [bed.session("w").await, bed.session("w").await];
+    // A lease of an hour of which half a minute was left when the outage of a minute began, and one that was over.
+    let arrange = |now: &str, hex: &str| {
+        let id = |session: &crate::session::Session| format!("{hex}'{}'", session.id.simple());
+        format!(
+            "UPDATE sessions SET expires_at = {now} - 30000 WHERE id = {};
+             UPDATE sessions SET expires_at = {now} - 90000 WHERE id = {};
+             UPDATE listening SET until = {now} - 60000;",
+            id(&live),
+            id(&dead),
+        )
+    };
+    bed.sql(&arrange(&bed.now_ms().await.to_string(), "x"), &arrange("now_ms()", "")).await;
+    // Nothing to take and nothing that tells it to go, for nobody may have heard its heartbeats.
+    assert!(live.acquire(1).await.is_empty());
+    let outage = bed.store.listen().await.unwrap();
+    assert!((59_000..HOUR_MS).contains(&outage), "{outage}");
+    let rescued = bed.store.rescue(100).await.unwrap();
+    assert_eq!(rescued.sessions, 1);
+    assert_eq!(bed.session_state(dead.id).await, SessionState::Lost);
+    assert_eq!(bed.session_state(live.id).await, SessionState::Live);
+    let expires_at_ms = bed.store.session(live.id).await.unwrap().unwrap().session.expires_at_ms;
+    let left = expires_at_ms - bed.now_ms().await;
+    assert!((1_000..=31_000).contains(&left), "as much as before the outage, and not {left} ms");
+    assert_eq!(bed.store.listen().await.unwrap(), 0, "counted once");
+}
 
 fn slots(worker_id: &str, slots: u32) -> NewSession {
     NewSession { slots, ..session(worker_id) }

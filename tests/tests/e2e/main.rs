@@ -32,6 +32,7 @@ mod sqlite_trouble;
 mod stop;
 mod takeover;
 mod timeline;
+mod unheard;
 mod worker_api;
 mod worker_process;
 

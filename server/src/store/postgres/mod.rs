@@ -184,6 +184,10 @@ impl Store for PostgresStore {
         acquire::runnable(self, worker_ids).await
     }
 
+    async fn listen(&self) -> StoreResult<i64> {
+        sessions::listen(self).await
+    }
+
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
         rescue::rescue(self, limit).await
     }

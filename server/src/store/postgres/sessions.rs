@@ -10,7 +10,7 @@ use super::{PostgresStore, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
     leaving::{self, Cause, HoldRow},
-    places,
+    listening, places,
     rows::StopReadRow,
     survey::{self, SessionRow},
     types::{Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionRecord, Stopped},
@@ -83,6 +83,30 @@ const HEARTBEAT: &str = "
 struct BeatRow {
     id: Uuid,
     expires_at: i64,
+}
+
+const HEARD: &str = "
+    UPDATE listening SET until = clock.now
+    FROM (SELECT until AS last, now_ms() AS now FROM listening FOR UPDATE) AS clock
+    RETURNING clock.last, clock.now";
+
+/// Rows are locked in the order of their ids, as by heartbeats.
+const EXTEND: &str = "
+    WITH live AS MATERIALIZED (
+        SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at > $1 ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE sessions s SET expires_at = greatest(s.expires_at, least(s.expires_at + $2, $3 + s.lease))
+    FROM live WHERE s.id = live.id AND s.ended_at IS NULL";
+
+pub(super) async fn listen(store: &PostgresStore) -> StoreResult<i64> {
+    let mut tx = store.begin_lazy().await?;
+    let (until, now): (i64, i64) = sqlx::query_as(HEARD).fetch_one(&mut *tx).await?;
+    let outage = listening::outage_ms(until, now);
+    if let Some(outage) = outage {
+        sqlx::query(EXTEND).bind(until).bind(outage).bind(now).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(outage.unwrap_or_default())
 }
 
 const STOPS: &str = "SELECT session_id, claim_id, job_id, reason FROM stops WHERE session_id = ANY($1)";

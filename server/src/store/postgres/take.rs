@@ -69,6 +69,9 @@ pub(super) enum Locked {
     Skip,
 }
 
+/// A session whose lease has run out, and that rescue has not ended, gets nothing, as one that is paused: it may be that
+/// nobody could hear its heartbeats.
+///
 /// A session is locked against rescue, which takes the row FOR UPDATE, and not against heartbeats. An acquire that
 /// commits late is therefore never rescued before it is seen.
 ///
@@ -89,9 +92,9 @@ macro_rules! take_ready {
                             (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id)
                         END AS held,
                         EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = a.acquire_no) AS repeated,
-                        EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
+                        s.expires_at <= now_ms() OR EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
                  FROM sessions s
-                 WHERE s.id = a.id AND s.ended_at IS NULL AND s.expires_at > now_ms()
+                 WHERE s.id = a.id AND s.ended_at IS NULL
                  FOR KEY SHARE OF s",
             $locked,
             "

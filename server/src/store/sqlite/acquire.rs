@@ -97,13 +97,15 @@ struct SessionRow {
     paused: bool,
 }
 
+/// A session whose lease has run out, and that rescue has not ended, gets nothing, as one that is paused: it may be that
+/// nobody could hear its heartbeats.
 const READ_SESSION: &str = "
     SELECT s.worker_id, s.host,
            (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
            EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated,
-           EXISTS (SELECT 1 FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
+           s.expires_at <= ?3 OR EXISTS (SELECT 1 FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
     FROM sessions s
-    WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?3";
+    WHERE s.id = ?1 AND s.ended_at IS NULL";
 
 async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, acquire_no: u32, now: i64) -> StoreResult<Option<SessionRow>> {
     Ok(sqlx::query_as(READ_SESSION)

@@ -58,6 +58,8 @@ pub(super) struct SqliteStore {
     clock: Clock,
     /// What rescue leaves out.
     broken: Broken,
+    /// Until when sessions were heard; `None` until the file was asked.
+    listening: Mutex<Option<sessions::Listening>>,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
     /// Locked as long as this process owns the database; dropped after the connections.
@@ -200,6 +202,10 @@ impl Store for SqliteStore {
 
     async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
         self.kept(acquire::runnable(self, worker_ids).await)
+    }
+
+    async fn listen(&self) -> StoreResult<i64> {
+        self.kept(sessions::listen(self).await)
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {

@@ -64,6 +64,7 @@ impl SqliteStore {
             readers,
             clock,
             broken: Broken::default(),
+            listening: std::sync::Mutex::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             file: std::sync::Mutex::new(Some(file)),
         })

@@ -1,6 +1,6 @@
 //! Who works, until when, and what they report while they do.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::PoisonError};
 
 use jobqueue_shared::limits;
 use sqlx::SqliteConnection;
@@ -10,7 +10,7 @@ use super::{SqliteStore, begin, id_list, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
     leaving::{self, Cause, HoldRow},
-    places,
+    listening, places,
     rows::StopReadRow,
     survey::{self, SessionRow},
     types::{Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionRecord, Stopped},
@@ -73,6 +73,50 @@ const HEARTBEAT: &str = "
     UPDATE sessions SET heartbeat_at = ?3, expires_at = ?3 + lease, draining = ?2
     WHERE id = ?1 AND ended_at IS NULL
     RETURNING expires_at";
+
+/// Until when sessions were heard, and until when the file says so.
+#[derive(Clone, Copy)]
+pub(super) struct Listening {
+    until: i64,
+    stored: i64,
+}
+
+/// The note goes to the file at most so often, for each commit waits for the disk. After a restart an outage can look
+/// longer by this; its extension is bounded by a lease.
+const NOTE_EVERY_MS: i64 = 5_000;
+
+const EXTEND: &str = "
+    UPDATE sessions SET expires_at = max(expires_at, min(expires_at + ?2, ?3 + lease))
+    WHERE ended_at IS NULL AND expires_at > ?1";
+
+pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
+    let known = *store.listening.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = if let Some(known) = known {
+        known
+    } else {
+        let until = sqlx::query_scalar("SELECT until FROM listening").fetch_one(&store.readers).await?;
+        Listening { until, stored: until }
+    };
+    let now = store.clock.now_ms();
+    let outage = listening::outage_ms(known.until, now);
+    let mut stored = known.stored;
+    if outage.is_some() || now - known.stored >= NOTE_EVERY_MS {
+        let live = "SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_at IS NULL)";
+        // Without sessions nobody asks until when they were heard.
+        if sqlx::query_scalar(live).fetch_one(&store.readers).await? {
+            let mut writer = store.writer().await?;
+            let mut tx = begin(&mut writer).await?;
+            if let Some(outage) = outage {
+                sqlx::query(EXTEND).bind(known.until).bind(outage).bind(now).execute(&mut *tx).await?;
+            }
+            sqlx::query("UPDATE listening SET until = ?1").bind(now).execute(&mut *tx).await?;
+            tx.commit().await?;
+            stored = now;
+        }
+    }
+    *store.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(Listening { until: now, stored });
+    Ok(outage.unwrap_or_default())
+}
 
 const STOPS: &str = "
     SELECT session_id, claim_id, job_id, reason FROM stops

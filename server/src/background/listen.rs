@@ -1,0 +1,19 @@
+//! Notes that this server hears sessions, and says so when for a while no server did.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::store::{Store, StoreResult};
+
+pub async fn run_once(store: &dyn Store) -> StoreResult<()> {
+    let outage_ms = store.listen().await?;
+    if outage_ms > 0 {
+        let outage = Duration::from_millis(outage_ms.unsigned_abs());
+        warn!(
+            ?outage,
+            "no server could hear the workers for a while; those that were alive keep their leases so much longer"
+        );
+    }
+    Ok(())
+}
