@@ -59,6 +59,7 @@ impl SqliteStore {
         // Minutes that have not been yet; they would be added to when they come.
         sqlx::query("DELETE FROM series WHERE minute > ?1").bind(now / 60_000).execute(&mut *tx).await?;
         sqlx::query("UPDATE pruning SET confirmed_at = min(confirmed_at, ?1)").bind(now).execute(&mut *tx).await?;
+        sqlx::query("UPDATE listening SET until = min(until, ?1)").bind(now).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ahead)
     }
