@@ -12,7 +12,8 @@ use std::{
 };
 
 use anyhow::Result;
-use jobqueue_server::listen;
+use futures::StreamExt as _;
+use jobqueue_server::transport::listen;
 use jobqueue_shared::connect::connector;
 use jobqueue_shared::proto::v1::{SubmitJobRequest, SubmitJobResponse, job_service_client::JobServiceClient};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
@@ -78,7 +79,7 @@ pub(crate) async fn play(mut parent: Parent) -> Result<()> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(Echo)
-        .serve_with_incoming_shutdown(listen::incoming(listener, places), async {
+        .serve_with_incoming_shutdown(listen::incoming(listener, places).map(Ok::<_, Infallible>), async {
             let _ = parent.closed().await;
         })
         .await?;

@@ -9,6 +9,7 @@ use jobqueue_shared::limits;
 use crate::{
     store::{ConnectOptions, Pooler, Retention},
     telemetry::{self, LogFormat},
+    transport::serve::Lifetimes,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -117,6 +118,12 @@ pub struct Serve {
     #[arg(long = "cors-origin", env = "JOBQUEUE_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<Origin>,
 
+    /// A host name, without a port, under which browsers reach this server: requests for other names are refused, so
+    /// that no page of another site reaches it by a name that leads here. Repeatable. IP addresses, localhost, this
+    /// machine's own name and the hosts of --cors-origin are allowed anyway.
+    #[arg(long = "http-host", env = "JOBQUEUE_HTTP_HOST", value_delimiter = ',', value_name = "NAME")]
+    pub http_hosts: Vec<HostName>,
+
     /// The largest payload accepted, in bytes.
     #[arg(
         long,
@@ -127,15 +134,38 @@ pub struct Serve {
     )]
     pub max_payload_bytes: u32,
 
-    /// Connections at most, on both addresses together; more wait to be accepted.
+    /// Connections at most; more wait to be accepted. A quarter of them is kept for the HTTP address.
     #[arg(
         long,
         env = "JOBQUEUE_MAX_CONNECTIONS",
         default_value_t = 900,
         value_name = "N",
-        value_parser = value_parser!(u32).range(1..=100_000)
+        value_parser = value_parser!(u32).range(2..=100_000)
     )]
     pub max_connections: u32,
+
+    /// Bytes of requests that are being read and of answers that are being sent, on all connections together. Beyond
+    /// it large calls get RESOURCE_EXHAUSTED.
+    #[arg(
+        long,
+        env = "JOBQUEUE_TRANSFER_MEMORY",
+        default_value_t = 256 * 1024 * 1024,
+        value_name = "BYTES",
+        value_parser = value_parser!(u64).range(8 * 1024 * 1024..=1024 * 1024 * 1024 * 1024)
+    )]
+    pub transfer_memory: u64,
+
+    /// How long a client may send nothing of a request that it has begun, or read nothing of an answer.
+    #[arg(long, env = "JOBQUEUE_PEER_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = peer_time)]
+    pub peer_timeout: Duration,
+
+    /// How long a connection may make no call before it is closed.
+    #[arg(long, env = "JOBQUEUE_CONNECTION_IDLE", default_value = "15m", value_name = "TIME", value_parser = peer_time)]
+    pub connection_idle: Duration,
+
+    /// How old a connection may get, less up to a quarter; calls under way then still finish.
+    #[arg(long, env = "JOBQUEUE_CONNECTION_AGE", default_value = "2h", value_name = "TIME", value_parser = peer_time)]
+    pub connection_age: Duration,
 
     /// How long calls under way may take to finish after SIGTERM or Ctrl-C; a second one exits at once.
     #[arg(
@@ -209,6 +239,17 @@ impl Serve {
         }
     }
 
+    /// Connections at most on the gRPC address, and on the HTTP address.
+    pub fn connections(&self) -> [usize; 2] {
+        let all = self.max_connections as usize;
+        let http = all.div_ceil(4);
+        [all - http, http]
+    }
+
+    pub fn lifetimes(&self) -> Lifetimes {
+        Lifetimes { idle: self.connection_idle, age: self.connection_age, unread: self.peer_timeout }
+    }
+
     pub fn retention(&self) -> Retention {
         Retention {
             done_ms: self.retention_done.as_millis() as i64,
@@ -221,6 +262,10 @@ impl Serve {
 
 fn retention(text: &str) -> Result<Duration, String> {
     within(text, Duration::from_secs(1)..=DAY * 36_500)
+}
+
+fn peer_time(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_millis(100)..=DAY * 365)
 }
 
 fn rescue_interval(text: &str) -> Result<Duration, String> {
@@ -314,6 +359,29 @@ impl FromStr for Origin {
     }
 }
 
+/// A host name as browsers send it, in lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl HostName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim().trim_end_matches('.').to_ascii_lowercase();
+        let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+        if text.is_empty() || text.len() > 253 || !text.chars().all(is_name) {
+            return Err("a host name has no scheme and no port, such as jobs.example.com".into());
+        }
+        Ok(Self(text))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -376,6 +444,24 @@ mod tests {
         }
         let cli = parse(&["--cors-origin", "http://a", "--cors-origin", "http://b,http://c"]).unwrap();
         assert_eq!(cli.serve.cors_origins.len(), 3);
+    }
+
+    #[test]
+    fn host_names_are_names_and_nothing_else() {
+        assert_eq!("Jobs.Example.com.".parse::<HostName>().unwrap().as_str(), "jobs.example.com");
+        for wrong in ["", "*", "http://a", "a:80", "a/b", "*.example.com"] {
+            assert!(wrong.parse::<HostName>().is_err(), "{wrong}");
+        }
+        let cli = parse(&["--http-host", "a", "--http-host", "b,c"]).unwrap();
+        assert_eq!(cli.serve.http_hosts.len(), 3);
+    }
+
+    #[test]
+    fn both_addresses_have_places_for_connections() {
+        for n in [2, 3, 4, 900] {
+            let [grpc, http] = parse(&["--max-connections", &n.to_string()]).unwrap().serve.connections();
+            assert!(grpc > 0 && http > 0 && grpc + http == n, "{n}");
+        }
     }
 
     #[test]

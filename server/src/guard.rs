@@ -16,7 +16,7 @@ use http::{StatusCode, Version, header, uri::Authority};
 use tower_http::csrf::CsrfLayer;
 
 use crate::{
-    config::{Origin, Serve},
+    config::{HostName, Origin, Serve},
     router::is_grpc,
 };
 
@@ -27,24 +27,26 @@ pub fn cross_site(origins: &[Origin]) -> anyhow::Result<CsrfLayer> {
     })
 }
 
-/// The names under which a server on loopback is reached. One that listens to others is reached by names that it
-/// does not know.
+/// Names under which browsers reach this server. Wherever it listens, the name of another site may lead to it.
 #[derive(Clone, Debug)]
 pub struct Hosts {
-    any: bool,
-    named: Vec<String>,
+    /// Host, and port if it is not the scheme's, as in an origin.
+    authorities: Vec<String>,
+    /// Hosts on any port.
+    names: Vec<String>,
 }
 
 impl Hosts {
     pub fn new(config: &Serve) -> Self {
+        let own = gethostname::gethostname().into_string().ok().and_then(|it| it.parse::<HostName>().ok());
         Self {
-            any: config.insecure_allow_remote,
-            named: config.cors_origins.iter().map(|it| it.authority().to_owned()).collect(),
+            authorities: config.cors_origins.iter().map(|it| it.authority().to_owned()).collect(),
+            names: config.http_hosts.iter().chain(&own).map(|it| it.as_str().to_owned()).collect(),
         }
     }
 
     fn allow(&self, authority: &str) -> bool {
-        if self.any || self.named.iter().any(|it| it.eq_ignore_ascii_case(authority)) {
+        if self.authorities.iter().any(|it| it.eq_ignore_ascii_case(authority)) {
             return true;
         }
         let Ok(parsed) = authority.parse::<Authority>() else { return false };
@@ -53,6 +55,7 @@ impl Hosts {
         host.parse::<IpAddr>().is_ok()
             || host.eq_ignore_ascii_case("localhost")
             || host.to_ascii_lowercase().ends_with(".localhost")
+            || self.names.iter().any(|it| it.eq_ignore_ascii_case(host))
     }
 }
 
@@ -66,7 +69,8 @@ pub async fn rebinding(State(hosts): State<Hosts>, request: Request, next: Next)
     let authority = request.uri().authority().map(Authority::as_str).or(host);
     match authority {
         Some(authority) if !hosts.allow(authority) => {
-            let text = "this server is reached as localhost, by an IP address, or by a host named with --cors-origin\n";
+            let text = "this server is reached as localhost, by an IP address, by its machine's name, or by a name given \
+                        with --http-host or --cors-origin\n";
             (StatusCode::MISDIRECTED_REQUEST, text).into_response()
         }
         _ => next.run(request).await,
@@ -77,19 +81,31 @@ pub async fn rebinding(State(hosts): State<Hosts>, request: Request, next: Next)
 mod tests {
     use super::*;
 
-    fn hosts(any: bool) -> Hosts {
-        Hosts { any, named: vec!["jobs.example.com".into()] }
-    }
-
     #[test]
-    fn only_names_that_nobody_else_can_own_lead_to_loopback() {
-        for host in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "a.localhost", "jobs.example.com"] {
-            assert!(hosts(false).allow(host), "{host}");
+    fn only_names_that_nobody_else_can_own_lead_here() {
+        let hosts = Hosts { authorities: vec!["tools.example.com".into()], names: vec!["jobs.example.com".into()] };
+        for host in [
+            "localhost:8080",
+            "LOCALHOST",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "10.1.2.3:8080",
+            "a.localhost",
+            "tools.example.com",
+            "jobs.example.com",
+            "Jobs.Example.com:8080",
+        ] {
+            assert!(hosts.allow(host), "{host}");
         }
-        for host in ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "", "jobs.example.com:1"]
-        {
-            assert!(!hosts(false).allow(host), "{host}");
-            assert!(hosts(true).allow(host), "{host}");
+        for host in [
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "jobs.example.com.evil.example",
+            "tools.example.com:1",
+            "",
+        ] {
+            assert!(!hosts.allow(host), "{host}");
         }
     }
 }

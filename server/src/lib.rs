@@ -1,6 +1,6 @@
 //! The jobqueue server.
 //!
-//! In reading order: [`config`] is what it is told; [`listen`] where it listens; [`router`] sends a request to the
+//! In reading order: [`config`] is what it is told; [`transport`] where it listens and what a connection may hold; [`router`] sends a request to the
 //! services of [`grpc`], to the [`dashboard`] or to [`metrics`], past the [`guard`]; [`queue`] holds the rules;
 //! [`store`] keeps the jobs, in one of two drivers; [`background`] does what nobody asks for. [`Server`], here,
 //! puts them together, and takes them apart when it is told to stop.
@@ -11,7 +11,6 @@ pub mod dashboard;
 mod failpoint;
 pub mod grpc;
 pub mod guard;
-pub mod listen;
 mod meters;
 pub mod metrics;
 pub mod queue;
@@ -19,6 +18,7 @@ pub mod router;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod transport;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -32,35 +32,30 @@ use background::{
 };
 use config::{Common, Serve};
 use jobqueue_shared::limits;
-use listen::Listeners;
 use queue::Queue;
 use store::{Store, measured::Measured};
 use tokio::{
-    net::TcpListener,
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{service::Routes, transport};
-use tracing::{debug_span, info, warn};
+use tracing::{info, warn};
+use transport::{
+    budget::Budget,
+    listen::{self, Listeners},
+    request_body::Reading,
+    serve::serve,
+};
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_secs(1);
 const FOLD_EVERY: Duration = Duration::from_secs(1);
+/// Lines of the log that were left out are told of.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
-/// HTTP/2 on a connection: calls at once, resets before it is closed as abusive, and bytes in flight.
-const STREAMS: u32 = 128;
-const RESETS: usize = 1_024;
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-/// A peer that does not answer a ping within the second is gone.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_PATIENCE: Duration = Duration::from_secs(15);
-/// No answer takes longer, a long poll included; it also ends requests whose body never comes.
-const CALL: Duration = Duration::from_millis(2 * limits::ACQUIRE_WAIT_MS as u64);
 /// The part of the grace in which, after the connections, the rest has to end.
 const REST_OF_GRACE: u32 = 5;
 /// A stopping server's clients close their connections in much less time, or do not hear it any more.
@@ -107,16 +102,23 @@ impl Server {
         }
         start_background(&config, &store, &queue, &health, &tracker, [&draining, &closing])?;
 
-        let grpc = grpc::routes::routes(&queue, health.reporter(), &draining)?;
+        let reading = Reading {
+            budget: Budget::new(config.transfer_memory as usize),
+            patience: config.peer_timeout,
+            message: limits::REQUEST_BYTES,
+        };
+        let grpc = grpc::routes::routes(&queue, health.reporter(), &draining, reading)?;
         let scrape = Arc::new(metrics::Scrape::new(metrics::recorder()?, Arc::clone(&queue)));
         let http = router::Http { scrape, readiness: health.readiness() };
         let calls = TaskTracker::new();
         let router = router::router(grpc, http, &config, &calls)?;
         let (grpc_addr, http_addr) = (listen::local_addr(&listeners.grpc)?, listen::local_addr(&listeners.http)?);
-        let places = Arc::new(Semaphore::new(config.max_connections as usize));
         let serving = TaskTracker::new();
-        for listener in [listeners.grpc, listeners.http] {
-            serving.spawn(serve(listener, Arc::clone(&places), router.clone(), draining.clone()));
+        // Each address has places of its own, so that connections to one cannot keep probes and people from the other.
+        let [for_grpc, for_http] = config.connections();
+        for (listener, places) in [(listeners.grpc, for_grpc), (listeners.http, for_http)] {
+            let places = Arc::new(Semaphore::new(places));
+            serving.spawn(serve(listener, places, config.lifetimes(), router.clone(), draining.clone()));
         }
         serving.close();
         if config.insecure_allow_remote {
@@ -164,15 +166,13 @@ async fn quiet(calls: &TaskTracker) {
     }
 }
 
-/// One line on stdout for whoever started this program, where logs are for people.
+/// One line on stdout for whoever started this program, where logs are for people. Nobody needs to read it, so that
+/// it is written by a thread of its own.
 fn announce(grpc_addr: std::net::SocketAddr, http_addr: std::net::SocketAddr) {
     let line = serde_json::json!({
         "listening": { "grpc_addr": grpc_addr.to_string(), "http_addr": http_addr.to_string() }
     });
-    let mut stdout = std::io::stdout().lock();
-    // Nobody needs to read it.
-    let _ = std::io::Write::write_all(&mut stdout, format!("{line}\n").as_bytes());
-    let _ = std::io::Write::flush(&mut stdout);
+    std::thread::spawn(move || telemetry::print(&line));
 }
 
 fn start_background(
@@ -253,6 +253,13 @@ fn start_background(
         }),
     );
     spawn(
+        every("log", LOG_EVERY),
+        Box::new(|| {
+            telemetry::report();
+            Box::pin(std::future::ready(Ok(())))
+        }),
+    );
+    spawn(
         every("metrics", METRICS_EVERY),
         Box::new(move || {
             recorder.run_upkeep();
@@ -263,23 +270,3 @@ fn start_background(
 }
 
 type Work = Box<dyn Fn() -> futures::future::BoxFuture<'static, store::StoreResult<()>> + Send + Sync>;
-
-/// tonic's own server: `axum::serve` would drop timeouts, keepalive and the limits below.
-async fn serve(listener: TcpListener, places: Arc<Semaphore>, router: axum::Router, draining: CancellationToken) {
-    let served = transport::Server::builder()
-        .accept_http1(true)
-        .timeout(CALL)
-        .max_concurrent_streams(STREAMS)
-        .http2_max_local_error_reset_streams(Some(RESETS))
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_PATIENCE))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .trace_fn(|request| debug_span!("request", method = %request.method(), path = request.uri().path()))
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(listen::incoming(listener, places), draining.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "a listener failed");
-    }
-}

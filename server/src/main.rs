@@ -5,24 +5,28 @@ use std::process::ExitCode;
 use jobqueue_server::{
     Server,
     config::{Cli, Command, Common},
-    listen::Listeners,
     shutdown, store, telemetry,
+    transport::listen::Listeners,
 };
 use jobqueue_shared::settings;
+
+/// Gives memory back after a burst, where glibc keeps most of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(settings::parse()).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("jobqueue-server: {error:#}");
+            telemetry::last_words(format!("jobqueue-server: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(Cli { common, serve, command }: Cli) -> anyhow::Result<ExitCode> {
-    telemetry::init(&common.log, common.log_format)?;
+    let _log = telemetry::init(&common.log, common.log_format)?;
     let Some(command) = command else {
         let signal = shutdown::requested()?;
         let listeners = Listeners::bind(&serve).await?;
@@ -36,7 +40,7 @@ async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
     let url = &common.database_url;
     if let Command::Backup { file } = command {
         store::backup(url.as_str(), &file).await?;
-        println!("{} is a copy of {url}", file.display());
+        telemetry::print(&format_args!("{} is a copy of {url}", file.display()));
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::SetClockBack = command {
@@ -50,11 +54,12 @@ async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
     let wrong = if let Command::Check = command { store.audit().await? } else { Vec::new() };
     store.close().await;
     for it in &wrong {
-        println!("{it}");
+        telemetry::print(it);
     }
     if !wrong.is_empty() {
         anyhow::bail!("{url} contradicts itself in {} places", wrong.len());
     }
-    println!("{url}: {}", if let Command::Check = command { "no contradictions" } else { "the schema is up to date" });
+    let found = if let Command::Check = command { "no contradictions" } else { "the schema is up to date" };
+    telemetry::print(&format_args!("{url}: {found}"));
     Ok(ExitCode::SUCCESS)
 }

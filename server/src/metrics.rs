@@ -57,6 +57,7 @@ fn describe() {
     counter!("jobqueue_rescued_total", "Jobs taken back, by why: their session was lost, or their attempt timed out.");
     counter!("jobqueue_pruned_total", "Rows removed because their retention ran out.");
     counter!("jobqueue_store_errors_total", "Store calls that failed, by method and kind.");
+    counter!("jobqueue_log_lines_dropped_total", "Lines that the log lacks, because stderr was not read or failed.");
     histogram!("jobqueue_submit_seconds", "From a submit's arrival to its commit.");
     histogram!("jobqueue_settle_seconds", "From an outcome's arrival to its commit.");
     histogram!("jobqueue_start_seconds", "From the moment a job could run to its hand-over.");

@@ -1,29 +1,35 @@
 //! One router for both listeners: gRPC and gRPC-web by content type, everything else by path.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt as _};
+use tower::ServiceExt as _;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
 };
+use tracing::{Instrument as _, debug_span};
 
-use crate::{background::health::Readiness, config::Serve, dashboard, grpc::routes::Calls, guard, metrics::Scrape};
+use crate::{
+    background::health::Readiness,
+    config::Serve,
+    dashboard,
+    grpc::routes::Calls,
+    guard,
+    metrics::Scrape,
+    transport::{Activity, serve::Answer},
+};
 
 /// What the HTTP half answers from.
 #[derive(Clone)]
@@ -38,14 +44,15 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wa
      form-action 'none'; frame-ancestors 'none'";
 
 /// What a page needs to read of an answer; the names are those of gRPC-web.
-const GRPC_HEADERS: [HeaderName; 3] = [
+const GRPC_HEADERS: [HeaderName; 4] = [
+    HeaderName::from_static("grpc-encoding"),
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
 ];
 
 /// `under_way` counts the calls that are.
-pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) -> anyhow::Result<Router> {
+pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) -> anyhow::Result<Entrance> {
     let pages = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -61,46 +68,35 @@ pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) 
         router = router.layer(cors(config));
     }
     let guarded = router.layer(middleware::from_fn_with_state(guard::Hosts::new(config), guard::rebinding));
-    Ok(Router::new().fallback_service(Entrance { grpc, rest: guarded, under_way: under_way.clone() }))
+    Ok(Entrance { grpc, rest: guarded, under_way: under_way.clone() })
 }
 
 /// Where programs part from browsers. What guards against other sites' pages is not in a program's way: its
 /// layers would be copied at every call.
 #[derive(Clone)]
-struct Entrance {
+pub struct Entrance {
     grpc: Calls,
     rest: Router,
     under_way: TaskTracker,
 }
 
-impl Service<Request> for Entrance {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let under_way = self.under_way.token();
+impl Answer for Entrance {
+    async fn answer(&self, request: http::Request<Incoming>, activity: &Arc<Activity>) -> Response {
+        let _under_way = self.under_way.token();
+        let span = debug_span!("request", method = %request.method(), path = request.uri().path());
         if is_of_a_program(&request) {
-            let grpc = self.grpc.clone();
-            return Box::pin(async move {
-                let _under_way = under_way;
-                Ok(grpc.answer(request).await)
-            });
+            return self.grpc.clone().answer(request, Some(Arc::clone(activity))).instrument(span).await;
         }
-        let rest = self.rest.clone();
-        Box::pin(async move {
-            let _under_way = under_way;
-            rest.oneshot(request).await
-        })
+        let _call = activity.call();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(activity));
+        let Ok(response) = self.rest.clone().oneshot(request).instrument(span).await;
+        response
     }
 }
 
 /// gRPC over HTTP/2 without a word of an origin. A browser names one with all that changes something.
-fn is_of_a_program(request: &Request) -> bool {
+fn is_of_a_program<B>(request: &http::Request<B>) -> bool {
     let headers = request.headers();
     request.version() == Version::HTTP_2
         && is_grpc(headers)
@@ -161,14 +157,14 @@ fn cors(config: &Serve) -> CorsLayer {
             HeaderName::from_static("x-grpc-web"),
             HeaderName::from_static("x-user-agent"),
             HeaderName::from_static("grpc-timeout"),
+            HeaderName::from_static("grpc-encoding"),
+            HeaderName::from_static("grpc-accept-encoding"),
         ])
         .expose_headers(GRPC_HEADERS)
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[test]

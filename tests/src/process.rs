@@ -52,6 +52,13 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory that it has had at once, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// All of its standard output so far.
     pub fn stdout(&self) -> String {
         self.printed("stdout")

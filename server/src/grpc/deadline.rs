@@ -10,23 +10,21 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(pub Instant);
 
-/// tonic ends a call at its deadline too, but with CANCELLED, and outside of gRPC-web. This comes a little earlier.
+/// So much before the caller's own end, an answer still reaches it.
 const EARLY: Duration = Duration::from_millis(2);
 
-/// The request's deadline, which is also put into its extensions.
-pub(super) fn observe(request: &mut Request) -> Option<Instant> {
-    let timeout = grpc_timeout(request.headers())?;
-    let deadline = Instant::now() + timeout.saturating_sub(EARLY.min(timeout / 2));
+/// When the call ends: at the request's deadline, which is also put into its extensions, and after `longest` at most.
+pub(super) fn observe(request: &mut Request, longest: Duration) -> Instant {
+    let now = Instant::now();
+    let Some(timeout) = grpc_timeout(request.headers()) else { return now + longest };
+    let deadline = now + timeout.saturating_sub(EARLY.min(timeout / 2));
     request.extensions_mut().insert(Deadline(deadline));
-    Some(deadline)
+    deadline.min(now + longest)
 }
 
 /// `None`: the deadline came first.
-pub(super) async fn within<T>(deadline: Option<Instant>, call: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, call).await.ok(),
-        None => Some(call.await),
-    }
+pub(super) async fn within<T>(deadline: Instant, call: impl Future<Output = T>) -> Option<T> {
+    timeout_at(deadline, call).await.ok()
 }
 
 /// At most eight digits and a unit (the gRPC protocol over HTTP/2). What is malformed is no deadline.

@@ -6,7 +6,7 @@
 //! | no such job, no such session to look at | NOT_FOUND | ErrorInfo: job_id, session_id |
 //! | key used with another request | ALREADY_EXISTS | ErrorInfo: job_id of the existing job |
 //! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: what it is |
-//! | too much waits, no room, session full | RESOURCE_EXHAUSTED | RetryInfo |
+//! | too much waits or is under way, no room, session full | RESOURCE_EXHAUSTED | RetryInfo |
 //! | storage away, shutting down | UNAVAILABLE | RetryInfo |
 //! | damaged storage | DATA_LOSS | ErrorInfo |
 //! | a defect | INTERNAL | none: the log has it |
@@ -136,6 +136,17 @@ pub(super) fn no_such_method(path: &str) -> Status {
 /// For a call that ran into the deadline that it came with.
 pub(super) fn deadline() -> Status {
     Status::deadline_exceeded("the call's deadline passed; it is not known whether a write took effect")
+}
+
+/// For a call whose request or answer is more than the memory that is left for those of all connections.
+pub(crate) fn no_memory() -> Status {
+    let text = "too many bytes of requests and answers are under way on all connections (--transfer-memory)";
+    with_retry(Code::ResourceExhausted, text, "TRANSFER_MEMORY", LATER)
+}
+
+/// For a call whose request stopped coming, or comes too slowly.
+pub(crate) fn slow_request() -> Status {
+    Status::deadline_exceeded("the request did not arrive in time; nothing was done")
 }
 
 /// For a call whose handler panicked; the log has where.

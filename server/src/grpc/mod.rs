@@ -1,12 +1,13 @@
 //! gRPC: parses, calls the queue and converts; nothing more.
 //!
-//! One file a service; `convert` makes the API's messages, `errors` its errors. `deadline`, `health` and
-//! `routes` are what every method shares.
+//! One file a service; `convert` makes the API's messages, `errors` its errors. `deadline`, `gzip`,
+//! `health` and `routes` are what every method shares.
 
 mod admin_service;
 mod convert;
 mod deadline;
-mod errors;
+pub(crate) mod errors;
+mod gzip;
 pub mod health;
 mod job_service;
 pub mod routes;

@@ -5,6 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -27,28 +28,48 @@ use jobqueue_shared::{
     },
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, service::Routes};
+use tonic::{Code, Status, codec::CompressionEncoding::Gzip, service::Routes};
 use tonic_health::{pb::health_server::HealthServer, server::HealthReporter};
 use tower::{Layer as _, Service, ServiceExt as _};
 
 use super::{
-    admin_service::AdminService, deadline, errors, health::Endpoint, job_service::JobService,
+    admin_service::AdminService, deadline, errors, gzip, health::Endpoint, job_service::JobService,
     worker_service::WorkerService,
 };
-use crate::queue::Queue;
+use crate::{
+    queue::Queue,
+    transport::{
+        Activity,
+        request_body::{Reading, RequestBody},
+        response_body::{Encoded, ResponseBody, encode},
+    },
+};
+
+/// Largest request in bytes of a service that takes only names.
+const NAMES: usize = 64 * 1024;
+/// Longest time for a call, a long poll included; it also ends requests whose body never comes.
+const CALL: Duration = Duration::from_millis(2 * limits::ACQUIRE_WAIT_MS as u64);
 
 /// Every service.
-pub fn routes(queue: &Arc<Queue>, reporter: HealthReporter, draining: &CancellationToken) -> anyhow::Result<Calls> {
+pub fn routes(
+    queue: &Arc<Queue>,
+    reporter: HealthReporter,
+    draining: &CancellationToken,
+    reading: Reading,
+) -> anyhow::Result<Calls> {
     let mut services = Routes::builder();
-    let limit = limits::REQUEST_BYTES;
-    services
-        .add_service(JobServiceServer::new(JobService(Arc::clone(queue))).max_decoding_message_size(limit))
-        .add_service(WorkerServiceServer::new(WorkerService(Arc::clone(queue))).max_decoding_message_size(limit))
-        .add_service(AdminServiceServer::new(AdminService(Arc::clone(queue))).max_decoding_message_size(limit))
-        .add_service(HealthServer::new(Endpoint::new(reporter, draining.clone())))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    Ok(Calls::new(services.routes().into_axum_router(), draining.clone()))
+    macro_rules! add {
+        ($service:expr, $limit:expr) => {
+            services.add_service($service.max_decoding_message_size($limit).accept_compressed(Gzip))
+        };
+    }
+    add!(JobServiceServer::new(JobService(Arc::clone(queue))), reading.message);
+    add!(WorkerServiceServer::new(WorkerService(Arc::clone(queue))), reading.message);
+    add!(AdminServiceServer::new(AdminService(Arc::clone(queue))), reading.message);
+    add!(HealthServer::new(Endpoint::new(reporter, draining.clone())), NAMES);
+    add!(reflection().build_v1()?, NAMES);
+    add!(reflection().build_v1alpha()?, NAMES);
+    Ok(Calls::new(services.routes().into_axum_router(), draining.clone(), reading))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -63,12 +84,13 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 pub struct Calls {
     services: Router,
     draining: CancellationToken,
+    reading: Reading,
 }
 
 impl Calls {
-    fn new(services: Router, draining: CancellationToken) -> Self {
+    fn new(services: Router, draining: CancellationToken, reading: Reading) -> Self {
         let none = |uri: Uri| async move { errors::no_such_method(uri.path()).into_http::<Body>() };
-        Self { services: services.fallback(none), draining }
+        Self { services: services.fallback(none), draining, reading }
     }
 
     /// The same for gRPC-web: outermost, for every answer so far is one of gRPC.
@@ -77,17 +99,37 @@ impl Calls {
     }
 
     /// A call of gRPC, whatever becomes of it.
-    pub async fn answer(self, request: Request) -> Response {
-        let Self { services, draining } = self;
-        let mut request = end_stream(request, draining);
-        let deadline = deadline::observe(&mut request);
+    pub(crate) async fn answer<B>(self, request: http::Request<B>, activity: Option<Arc<Activity>>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self { services, draining, reading } = self;
+        let under_way = activity.as_ref().map(Activity::call);
+        let budget = Arc::clone(&reading.budget);
+        let gzip = gzip::accepted(request.headers());
+        let streams = request.uri().path().starts_with("/grpc.reflection.");
+        let mut request = request.map(|body| Body::new(RequestBody::new(body, reading, streams)));
+        if streams {
+            request = end_stream(request, draining);
+        }
+        let deadline = deadline::observe(&mut request, CALL);
         let uri = request.uri().clone();
         let called = AssertUnwindSafe(services.oneshot(request)).catch_unwind();
-        match deadline::within(deadline, called).await {
+        let response = match deadline::within(deadline, called).await {
             Some(Ok(Ok(response))) => sized(response, uri.path()),
-            Some(Err(_)) => errors::panicked().into_http(),
-            None => errors::deadline().into_http(),
-        }
+            Some(Err(_)) => return errors::panicked().into_http(),
+            None => return errors::deadline().into_http(),
+        };
+        let (mut head, mut body) = response.into_parts();
+        let encoded = std::future::poll_fn(|cx| Poll::Ready(encode(&mut body, &budget, cx))).await;
+        let encoded = match encoded {
+            Ok(Encoded::TooMuch) => return errors::no_memory().into_http(),
+            Ok(Encoded::Frame(frame, permit)) if gzip => gzip::answer(&mut head.headers, frame, permit).await,
+            Ok(encoded) => encoded,
+            Err(_) => return errors::panicked().into_http(),
+        };
+        Response::from_parts(head, Body::new(ResponseBody::new(encoded, body, budget, activity, under_way)))
     }
 }
 
@@ -104,26 +146,30 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        self.clone().answer(request.map(Body::new)).map(Ok).boxed()
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let activity = request.extensions_mut().remove::<Arc<Activity>>();
+        self.clone().answer(request.map(Body::new), activity).map(Ok).boxed()
     }
 }
 
-/// tonic's decoder answers OUT_OF_RANGE to a message above the limit, and nothing here does: to callers it is a
-/// field too large like any other.
+/// tonic's decoder answers OUT_OF_RANGE to a message above the limit, RESOURCE_EXHAUSTED to one that is above it when
+/// it is unpacked, and INTERNAL to one that cannot be unpacked. To callers these are wrong requests like any other.
 fn sized(response: Response, path: &str) -> Response {
-    let out_of_range = HeaderValue::from(Code::OutOfRange as u16);
-    if response.headers().get(Status::GRPC_STATUS) == Some(&out_of_range) {
+    let Some(status) = response.headers().get(Status::GRPC_STATUS) else { return response };
+    let is = |code: Code| *status == HeaderValue::from(code as u16);
+    let message = response.headers().get(Status::GRPC_MESSAGE).map_or(&[][..], HeaderValue::as_bytes);
+    let unpacking = message.starts_with(b"Error%20decompressing");
+    if is(Code::OutOfRange) || unpacking && is(Code::ResourceExhausted) {
         return errors::too_large(path).into_http();
+    }
+    if unpacking && is(Code::Internal) {
+        return Status::invalid_argument("the request is not in the encoding that grpc-encoding names").into_http();
     }
     response
 }
 
 /// Ends the callers' half of reflection streams when the server drains; the services then end theirs.
 fn end_stream(request: Request, draining: CancellationToken) -> Request {
-    if !request.uri().path().starts_with("/grpc.reflection.") {
-        return request;
-    }
     request.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(draining.cancelled_owned()))))
 }
 
@@ -134,6 +180,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
+    use crate::transport::budget::Budget;
 
     async fn call(path: &str, content_type: &str, timeout: &str) -> Response {
         let services = Router::new()
@@ -149,7 +196,9 @@ mod tests {
             .header("grpc-timeout", timeout)
             .body(Body::empty())
             .unwrap();
-        Calls::new(services, CancellationToken::new()).for_web().oneshot(request).await.unwrap()
+        let budget = Budget::new(1024 * 1024);
+        let reading = Reading { budget, patience: Duration::from_secs(10), message: 1024 * 1024 };
+        Calls::new(services, CancellationToken::new(), reading).for_web().oneshot(request).await.unwrap()
     }
 
     #[tokio::test]

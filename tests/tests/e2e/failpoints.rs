@@ -171,7 +171,7 @@ async fn background_work_that_goes_on_failing_takes_the_server_out_of_service(dr
     let server = Server::start_failing(database.url(), &[], "before_rescue=30*return(lost)").await;
     let text = within(2 * PATIENCE, "/readyz names it", async || {
         let answer = get(server.http_addr(), "/readyz").await;
-        (answer.status == 503).then(|| answer.text().clone())
+        (answer.status == 503).then(|| answer.text())
     })
     .await;
     assert!(text.contains("rescue"), "{text}");

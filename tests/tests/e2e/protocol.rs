@@ -262,6 +262,32 @@ async fn pages_of_other_sites_reach_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_others_may_reach_answers_pages_only_under_its_own_names() {
+    let args = ["--insecure-allow-remote", "--http-host", "jobs.example.com"];
+    let world = World::with(Driver::Sqlite, &args).await;
+    let web = ("content-type", "application/grpc-web+proto");
+    let body = [0, 0, 0, 0, 0];
+    for addr in world.listeners() {
+        for (host, allowed) in [
+            ("evil.example", false),
+            ("jobs.example.com.evil.example", false),
+            ("jobs.example.com", true),
+            ("jobs.example.com:8080", true),
+            ("localhost", true),
+            ("192.0.2.7:8080", true),
+        ] {
+            let status = if allowed { 200 } else { 421 };
+            let call = exchange(addr, "POST", SUBMIT, &[web, ("host", host)], &body).await;
+            assert_eq!(call.status, status, "{host}");
+            let page = exchange(addr, "GET", "/metrics", &[("host", host)], b"").await;
+            assert_eq!(page.status, status, "{host}");
+        }
+    }
+    assert_eq!(world.api.metrics().await.total, 0);
+    world.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_a_connection_harms_nobody_else() {
     let world = world().await;
     for addr in world.listeners() {

@@ -21,10 +21,15 @@ use tokio::{
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
+use super::activity::{Activity, Unread};
 use crate::config::Serve;
 
-/// A connection that has not said a word in this time is closed: it would hold its place for ever.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// Time for the first bytes of HTTP/1, or for all that opens HTTP/2. A connection without them would hold its place.
+const OPENING: Duration = Duration::from_secs(10);
+/// First bytes of an HTTP/2 connection.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Length of the head of an HTTP/2 frame; the length of what follows is in the first three bytes.
+const FRAME_HEAD: usize = 9;
 /// After an error that is not the connection's own, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,7 +67,7 @@ pub fn local_addr(listener: &TcpListener) -> anyhow::Result<SocketAddr> {
 }
 
 /// Connections, as long as there is a place for one; more wait in the kernel's queue.
-pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<Item = io::Result<Connection>> {
+pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<Item = Connection> {
     stream::unfold((listener, places), |(listener, places)| async {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         loop {
@@ -70,12 +75,7 @@ pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<It
                 Ok((stream, _)) => {
                     // Answers are small and waited for.
                     let _ = stream.set_nodelay(true);
-                    let connection = Connection {
-                        stream: Gathered::new(stream),
-                        silent: Some(Box::pin(sleep(FIRST_BYTE))),
-                        _place: place,
-                    };
-                    return Some((Ok(connection), (listener, places)));
+                    return Some((Connection::new(stream, place), (listener, places)));
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -94,13 +94,72 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
+/// What has come of a connection that has not opened yet.
+struct Opening {
+    timer: Pin<Box<Sleep>>,
+    head: [u8; PREFACE.len() + FRAME_HEAD],
+    received: usize,
+}
+
+impl Opening {
+    fn new() -> Self {
+        Self { timer: Box::pin(sleep(OPENING)), head: [0; PREFACE.len() + FRAME_HEAD], received: 0 }
+    }
+
+    /// Whether the connection is open with `bytes`: what is not HTTP/2 is, since hyper limits the time for a head of
+    /// HTTP/1; HTTP/2 is after its preface and its first frame, which are the settings.
+    fn opens(&mut self, bytes: &[u8]) -> bool {
+        if let Some(missing) = self.head.get_mut(self.received..) {
+            let some = missing.len().min(bytes.len());
+            missing[..some].copy_from_slice(&bytes[..some]);
+        }
+        self.received += bytes.len();
+        let known = self.received.min(PREFACE.len());
+        if self.head[..known] != PREFACE[..known] {
+            return true;
+        }
+        let [.., a, b, c, _, _, _, _, _, _] = self.head;
+        let settings = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.received >= self.head.len() + settings
+    }
+}
+
 /// A connection that holds its place until it is dropped.
 pub struct Connection {
     stream: Gathered<TcpStream>,
-    silent: Option<Pin<Box<Sleep>>>,
+    opening: Option<Box<Opening>>,
+    activity: Arc<Activity>,
+    /// While something is written that the peer makes no room for.
+    blocked: Option<Unread>,
     _place: OwnedSemaphorePermit,
 }
 
+impl Connection {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream: Gathered::new(stream),
+            opening: Some(Box::new(Opening::new())),
+            activity: Arc::default(),
+            blocked: None,
+            _place: place,
+        }
+    }
+
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    fn written<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.blocked = None;
+        } else if self.blocked.is_none() {
+            self.blocked = Some(self.activity.unread());
+        }
+        written
+    }
+}
+
+/// For tonic's own server, which the benchmark measures with these connections.
 impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
@@ -111,21 +170,26 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            self.silent = None;
-            return Poll::Ready(read);
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if let Some(opening) = &mut this.opening {
+            if read.is_pending() {
+                ready!(opening.timer.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            if opening.opens(&buf.filled()[before..]) {
+                this.opening = None;
+            }
         }
-        if let Some(silent) = &mut self.silent {
-            ready!(silent.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(written)
     }
 
     fn poll_write_vectored(
@@ -133,7 +197,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,7 +206,8 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -169,11 +235,11 @@ mod tests {
         let (listener, addr) = listener().await;
         let mut incoming = pin!(incoming(listener, Arc::new(Semaphore::new(1))));
         let _clients = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
-        let first = incoming.next().await.unwrap().unwrap();
+        let first = incoming.next().await.unwrap();
         let mut second = incoming.next();
         assert!(poll!(&mut second).is_pending());
         drop(first);
-        second.await.unwrap().unwrap();
+        second.await.unwrap();
     }
 
     #[tokio::test]
@@ -182,14 +248,42 @@ mod tests {
         let mut incoming = pin!(incoming(listener, Arc::new(Semaphore::new(2))));
         let (_silent, mut speaking) =
             (TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap());
-        let (mut silent, mut spoken) =
-            (incoming.next().await.unwrap().unwrap(), incoming.next().await.unwrap().unwrap());
+        let (mut silent, mut spoken) = (incoming.next().await.unwrap(), incoming.next().await.unwrap());
         speaking.write_all(b"x").await.unwrap();
         assert_eq!(spoken.read_u8().await.unwrap(), b'x');
         // Now the clock runs as soon as everybody waits.
         tokio::time::pause();
         assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(poll!(pin!(spoken.read_u8())).is_pending());
+    }
+
+    #[tokio::test]
+    async fn http_2_is_open_after_its_preface_and_settings_and_nothing_less() {
+        let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0; 6]].concat();
+        let whole = [PREFACE, &settings[..]].concat();
+        for step in 1..=whole.len() {
+            let mut opening = Opening::new();
+            let mut pieces = whole.chunks(step).peekable();
+            while let Some(piece) = pieces.next() {
+                assert_eq!(opening.opens(piece), pieces.peek().is_none(), "in steps of {step}");
+            }
+        }
+        assert!(Opening::new().opens(b"GET / HTTP/1.1\r\n"));
+        assert!(Opening::new().opens(b"PRI / HTTP/1.1\r\n"));
+        assert!(!Opening::new().opens(b"PRI * HTTP"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_stops_within_the_preface_is_ended() {
+        let (listener, addr) = listener().await;
+        let mut incoming = pin!(incoming(listener, Arc::new(Semaphore::new(1))));
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        let mut connection = incoming.next().await.unwrap();
+        client.write_all(b"PRI * HTTP").await.unwrap();
+        let mut read = [0; 10];
+        connection.read_exact(&mut read).await.unwrap();
+        tokio::time::pause();
+        assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -1,0 +1,95 @@
+//! Activity of one connection: its calls, and what its peer has not read yet.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Counters that a connection's calls and answers keep, and that its driver looks at.
+#[derive(Debug, Default)]
+pub struct Activity {
+    started: AtomicUsize,
+    ended: AtomicUsize,
+    /// Number of the present period; periods are as long as a peer may take to read something.
+    period: AtomicUsize,
+    /// Pieces that wait to be read by the peer: those of even periods, and those of odd ones.
+    unread: [AtomicUsize; 2],
+}
+
+impl Activity {
+    /// A call is under way while the guard lives.
+    pub(crate) fn call(self: &Arc<Self>) -> UnderWay {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Something waits to be read by the peer while the guard lives.
+    pub(crate) fn unread(self: &Arc<Self>) -> Unread {
+        let parity = self.period.load(Ordering::Relaxed) % 2;
+        self.unread[parity].fetch_add(1, Ordering::Relaxed);
+        Unread { activity: Arc::clone(self), parity }
+    }
+
+    /// Calls so far, and whether one is under way.
+    pub(crate) fn calls(&self) -> (usize, bool) {
+        let (ended, started) = (self.ended.load(Ordering::Relaxed), self.started.load(Ordering::Relaxed));
+        (started, started != ended)
+    }
+
+    /// Begins the next period. `true` when something has waited for the whole of the last one.
+    pub(crate) fn next_period(&self) -> bool {
+        let next = self.period.load(Ordering::Relaxed) + 1;
+        let stalled = self.unread[next % 2].load(Ordering::Relaxed) > 0;
+        self.period.store(next, Ordering::Relaxed);
+        stalled
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Unread {
+    activity: Arc<Activity>,
+    parity: usize,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.activity.unread[self.parity].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_stalled_after_a_whole_period_and_not_before() {
+        let activity = Arc::new(Activity::default());
+        let stuck = activity.unread();
+        assert!(!activity.next_period());
+        let moving = activity.unread();
+        assert!(activity.next_period());
+        drop(stuck);
+        drop(moving);
+        assert!(!activity.next_period());
+        assert!(!activity.next_period());
+    }
+
+    #[test]
+    fn a_call_is_under_way_until_its_guard_is_dropped() {
+        let activity = Arc::new(Activity::default());
+        assert_eq!(activity.calls(), (0, false));
+        let call = activity.call();
+        assert_eq!(activity.calls(), (1, true));
+        drop(call);
+        assert_eq!(activity.calls(), (1, false));
+    }
+}
