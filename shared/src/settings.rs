@@ -117,8 +117,8 @@ fn trim_list(value: &OsStr, arg: &Arg) -> OsString {
 /// that is not in `no_variable`. For the tests of a program; `args` are the words without which it does not start.
 pub fn assert_variables_are_read_alike<P: Parser + std::fmt::Debug>(args: &[&str], no_variable: &[&str]) {
     // The first that a flag takes is used for it.
-    const EXAMPLES: [&str; 8] =
-        ["7", "7s", "7m", "127.0.0.1:7", "http://a.example:7", "postgres://a/b", "info", "json"];
+    const EXAMPLES: [&str; 9] =
+        ["7", "10000000", "7s", "7m", "127.0.0.1:7", "http://a.example:7", "postgres://a/b", "info", "json"];
     let command = P::command();
     let read = |name: &OsStr, value: &str, args: &[&str]| {
         let words = [command.get_name()].into_iter().chain(args.iter().copied());
