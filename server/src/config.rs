@@ -302,16 +302,15 @@ impl FromStr for DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // libpq also takes the password as a parameter.
-        let text = self.0.split_once("password=").map_or(self.0.as_str(), |(before, _)| before);
-        let cut = if text.len() < self.0.len() { "password=…" } else { "" };
-        if let Some((scheme, rest)) = text.split_once("://")
-            && let Some((user, host)) = rest.rsplit_once('@')
-            && let Some((user, _)) = user.split_once(':')
-        {
-            return write!(f, "{scheme}://{user}:…@{host}{cut}");
+        // libpq also takes the password as a parameter, and what else is there may be a secret by mistake.
+        let (text, query) = self.0.split_once('?').map_or((self.0.as_str(), ""), |(text, _)| (text, "?…"));
+        let Some((scheme, rest)) = text.split_once("://") else { return write!(f, "{text}{query}") };
+        // A password may hold a ? that should have been written as %3F: the @ is then behind it.
+        let user = rest.rsplit_once('@').or_else(|| self.0.contains('@').then_some((rest, "")));
+        match user.and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+            Some((user, host)) => write!(f, "{scheme}://{user}:…@{host}{query}"),
+            None => write!(f, "{text}{query}"),
         }
-        write!(f, "{text}{cut}")
     }
 }
 
@@ -427,7 +426,8 @@ mod tests {
     fn passwords_are_not_shown() {
         for (url, shown) in [
             ("postgres://me:se@cret@host/db", "postgres://me:…@host/db"),
-            ("postgres://host/db?user=me&password=secret", "postgres://host/db?user=me&password=…"),
+            ("postgres://host/db?user=me&password=secret", "postgres://host/db?…"),
+            ("postgres://me:a?se@host/db?sslkey_password=secret", "postgres://me:…@?…"),
             ("postgres://me@host/db", "postgres://me@host/db"),
             ("sqlite://data/jobqueue.db", "sqlite://data/jobqueue.db"),
         ] {

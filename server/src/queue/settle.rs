@@ -18,7 +18,7 @@ use super::{
     grouper::Weight,
     validate::{Violations, storable},
 };
-use crate::store::{ProgressReport, SettleAnswer, Settlement, StoreResult};
+use crate::store::{ProgressReport, SettleAnswer, Settlement, StoreResult, settle_group};
 
 /// What became of one settlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Outcome {
 pub enum Verdict {
     Accepted(State),
     Stale,
-    /// It never reached the store; the text says why.
+    /// It is not, and cannot be, stored; the text says why.
     Malformed(String),
 }
 
@@ -67,6 +67,9 @@ impl Queue {
             outcomes[place].verdict = match answer {
                 SettleAnswer::Accepted(state) => Verdict::Accepted(state),
                 SettleAnswer::Stale => Verdict::Stale,
+                SettleAnswer::Refused => Verdict::Malformed(
+                    "the database cannot store this outcome: send another text, without result and note".into(),
+                ),
             };
         }
         Ok(outcomes)
@@ -170,14 +173,14 @@ fn result(result_json: String) -> (Option<String>, String) {
 pub(super) async fn flush(queue: &super::Shared, items: Vec<Settlement>) -> StoreResult<Vec<SettleAnswer>> {
     let mut seen = HashSet::with_capacity(items.len());
     let answers = if items.iter().all(|it| seen.insert(it.lease)) {
-        queue.store.settle(&items).await?
+        settle_group(&*queue.store, &items).await?
     } else {
         let mut answers = Vec::with_capacity(items.len());
         let mut rest = &items[..];
         while !rest.is_empty() {
             seen.clear();
             let unique = rest.iter().take_while(|it| seen.insert(it.lease)).count();
-            answers.extend(queue.store.settle(&rest[..unique]).await?);
+            answers.extend(settle_group(&*queue.store, &rest[..unique]).await?);
             rest = &rest[unique..];
         }
         answers

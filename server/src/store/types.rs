@@ -128,6 +128,8 @@ pub enum SettleAnswer {
     Accepted(State),
     /// The lease is not valid (any more).
     Stale,
+    /// The database cannot store what the outcome says; the attempt goes on.
+    Refused,
 }
 
 #[derive(Clone, Debug)]

@@ -5,7 +5,9 @@ use crate::{
     scenarios,
     session::Session,
 };
-use jobqueue_server::store::{AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer};
+use jobqueue_server::store::{
+    AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer, Settlement, settle_group,
+};
 use jobqueue_shared::{
     lease::LeaseId,
     retry::RetryPolicy,
@@ -23,6 +25,7 @@ scenarios!(
     a_claim_that_cannot_be_read_keeps_no_neighbours_outcome,
     a_session_with_a_broken_claim_ends_all_the_same,
     claims_without_a_session_are_taken_back,
+    an_outcome_that_the_database_refuses_keeps_no_neighbours_from_ending,
 );
 
 impl Bed {
@@ -244,4 +247,36 @@ async fn claims_without_a_session_are_taken_back(bed: &Bed) {
     bed.rescue_until(2, 0).await;
     assert_eq!(bed.states(&ids).await, [State::Pending; 3]);
     assert_eq!(bed.get(ids[0]).await.last_error, format!("worker lost: session {} is gone", holder.id));
+}
+
+async fn an_outcome_that_the_database_refuses_keeps_no_neighbours_from_ending(bed: &Bed) {
+    bed.sql(
+        "CREATE TRIGGER refuse BEFORE INSERT ON attempts WHEN NEW.error LIKE '%unstorable%'
+         BEGIN SELECT RAISE(ABORT, 'no such character'); END",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'no such character' USING ERRCODE = '22P05'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON attempts FOR EACH ROW WHEN (NEW.error LIKE '%unstorable%')
+         EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    bed.submit_all(jobs("w", 11)).await;
+    let session = bed.session("w").await;
+    let leased = session.acquire(11).await;
+    let bad = leased[4].lease;
+    let fail = |text: &str| Settlement {
+        text: text.to_owned(),
+        ..session.settlement(bad, Ending::Fail { permanent: true, retry_after_ms: None })
+    };
+    let mut items: Vec<_> = leased.iter().map(|it| session.settlement(it.lease, Ending::Complete)).collect();
+    items[4] = fail("unstorable");
+    let answers = settle_group(&*bed.store, &items).await.unwrap();
+    for (n, answer) in answers.iter().enumerate() {
+        let expected = if n == 4 { SettleAnswer::Refused } else { SettleAnswer::Accepted(State::Done) };
+        assert_eq!(*answer, expected, "{n}");
+    }
+    assert_eq!(bed.state(bad.job_id).await, State::Running);
+    // Alone it is refused as well, and another text ends it.
+    assert_eq!(settle_group(&*bed.store, &items[4..5]).await.unwrap(), [SettleAnswer::Refused]);
+    let again = settle_group(&*bed.store, &[fail("another text")]).await.unwrap();
+    assert_eq!(again, [SettleAnswer::Accepted(State::Failed)]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use jobqueue_server::store::{AttemptOutcome, Moved, NewJob, SettleAnswer, StopReason, Stopped};
-use jobqueue_shared::state::{FailureReason, State};
+use jobqueue_shared::state::{Ending, FailureReason, State};
 use uuid::Uuid;
 
 use crate::{
@@ -32,6 +32,7 @@ scenarios!(
     of_many_who_cancel_or_take_a_job_at_once_each_sees_one_truth,
     of_many_who_retry_a_job_at_once_one_does,
     of_a_deletion_and_a_retry_that_race_one_wins,
+    refusals_beside_a_deletion_leave_nothing_of_the_job,
 );
 
 fn yes(worker_id: &str) -> Moved {
@@ -365,5 +366,31 @@ async fn of_a_deletion_and_a_retry_that_race_one_wins(bed: &Bed) {
             (Moved::Refused(State::Pending), Moved::Yes { .. }) => assert_eq!(bed.state(id).await, State::Pending),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Looked at by the audit that ends each scenario, too.
+async fn refusals_beside_a_deletion_leave_nothing_of_the_job(bed: &Bed) {
+    let second = bed.second_store().await;
+    let session = bed.session("w").await;
+    let late = session.on(&second);
+    for round in 0..40 {
+        let ids = bed.submit_all(jobs("w", 10)).await;
+        let leases: Vec<_> = session.acquire(10).await.into_iter().map(|it| it.lease).collect();
+        for lease in &leases {
+            session.complete(*lease).await;
+        }
+        // Another outcome of the same leases, and progress: both are refused, and recorded while the job is there.
+        let refused: Vec<_> =
+            leases.iter().map(|lease| late.settlement(*lease, Ending::Release { no_handler: false })).collect();
+        let (deleter, settler) = (Arc::clone(&bed.store), Arc::clone(&second));
+        let all = ids.clone();
+        let delete = tokio::spawn(async move { deleter.delete(&all).await });
+        let settle = tokio::spawn(async move { settler.settle(&refused).await });
+        let progress = join_all(leases.iter().map(|lease| late.progress(*lease, "late"))).await;
+        assert!(progress.iter().all(|accepted| !accepted), "{round}");
+        assert!(settle.await.unwrap().unwrap().iter().all(|it| *it == SettleAnswer::Stale), "{round}");
+        assert!(delete.await.unwrap().unwrap().iter().all(|it| matches!(it, Moved::Yes { .. })), "{round}");
+        assert_eq!(bed.store.audit().await.unwrap(), Vec::<String>::new(), "{round}");
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use jobqueue_server::store::{ConnectOptions, Hint, NewJob, Start, StoreError, UnitAnswer, backup, connect};
+use jobqueue_server::store::{ConnectOptions, Hint, NewJob, Retention, Start, StoreError, UnitAnswer, backup, connect};
 use jobqueue_shared::state::State;
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
@@ -540,5 +540,51 @@ async fn there_is_no_backup_into_a_file() {
     let bed = bed().await;
     let error = backup(bed.database.url(), std::path::Path::new("/nowhere")).await.err().unwrap();
     assert!(matches!(error, StoreError::Unsupported(_)), "{error:?}");
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_utf8_is_refused_and_left_as_it_was() {
+    let name = format!("latin_{}", std::process::id());
+    let (url, tables, error) = tokio::task::spawn_blocking({
+        let name = name.clone();
+        move || {
+            let cluster = Cluster::shared().unwrap();
+            let create =
+                format!("CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+            cluster.query(&create).unwrap();
+            let url = cluster.url(&name);
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let error = runtime.block_on(connect(&ConnectOptions::new(&url))).err().unwrap();
+            let tables = cluster.query_in(&name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").unwrap();
+            cluster.drop_database(&name).unwrap();
+            (url, tables, error)
+        }
+    })
+    .await
+    .unwrap();
+    let text = error.to_string();
+    assert!(matches!(error, StoreError::Startup(_)), "{url}: {text}");
+    assert!(text.contains("encoding is LATIN1; it must be UTF8"), "{text}");
+    assert_eq!(tables.trim(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_without_its_job_is_pruned_and_that_of_others_stays() {
+    let bed = bed().await;
+    let id = bed.job_in(State::Failed, job("w")).await;
+    let kept = bed.attempts(id).await;
+    let leave = "INSERT INTO attempts (job_id, run_no, outcome, host, ended_at, error)
+                 SELECT gen_random_uuid(), 1, 0, '', 0, '' FROM generate_series(1, 25)";
+    bed.sql("", leave).await;
+    assert_eq!(bed.store.audit().await.unwrap().len(), 1);
+    let day = 86_400_000;
+    let retention = Retention { done_ms: day, cancelled_ms: day, dead_letters_ms: day, keys_ms: day };
+    for _ in 0..4 {
+        bed.store.prune(&retention, 10).await.unwrap();
+    }
+    assert_eq!(bed.store.audit().await.unwrap(), Vec::<String>::new());
+    assert_eq!(bed.attempts(id).await, kept);
+    bed.check().await;
     bed.close().await;
 }

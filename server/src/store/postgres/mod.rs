@@ -29,6 +29,7 @@ mod settle;
 mod surroundings;
 mod take;
 mod upkeep;
+mod url;
 mod wake;
 
 use std::sync::Mutex;
@@ -65,6 +66,8 @@ pub(super) struct PostgresStore {
     folding: fold::Folding,
     /// Where the pruner of keys goes on.
     key_cursor: Mutex<Uuid>,
+    /// Where the pruner of histories without a job goes on.
+    attempts_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
 }
 

@@ -197,7 +197,8 @@ async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) ->
     Ok(gone)
 }
 
-/// Removes the facts of jobs that have left their last place, and everything that hangs on them.
+/// Removes the facts of jobs that have left their last place, and everything that hangs on them. The facts go first: the
+/// deletion waits for refusals that are being recorded, which lock them, and sees what they wrote.
 pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid], keys: Keys) -> StoreResult<()> {
     const STATEMENTS: [&str; 3] = [
         "DELETE FROM attempts WHERE job_id = ANY($1)",
@@ -210,11 +211,11 @@ pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid], keys: Keys) -> StoreResult
     if ids.is_empty() {
         return Ok(());
     }
+    let (first, last) = range(ids);
+    sqlx::query(DELETE_FACTS).bind(ids).bind(first).bind(last).execute(&mut **tx).await?;
     for statement in STATEMENTS {
         sqlx::query(statement).bind(ids).execute(&mut **tx).await?;
     }
-    let (first, last) = range(ids);
-    sqlx::query(DELETE_FACTS).bind(ids).bind(first).bind(last).execute(&mut **tx).await?;
     let query = match keys {
         Keys::Delete => sqlx::query(DELETE_KEYS).bind(ids),
         Keys::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(ids).bind(gone_at),

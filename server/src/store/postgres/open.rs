@@ -1,6 +1,6 @@
 //! Opening a database: connections, schema, and whether it keeps its promises.
 
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -57,14 +57,14 @@ impl PostgresStore {
             orphans: super::seldom::Seldom::default(),
             folding: super::fold::Folding::default(),
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
+            attempts_cursor: std::sync::Mutex::new(Uuid::nil()),
             tasks,
         })
     }
 }
 
 fn parse(what: &str, url: &str) -> StoreResult<PgConnectOptions> {
-    let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Startup(format!("{what}: {error}")))?;
-    Ok(options.application_name("jobqueue"))
+    super::url::parse(url).map_err(|error| StoreError::Startup(format!("{what} {error}")))
 }
 
 fn cannot_connect(error: &sqlx::Error) -> StoreError {
@@ -109,7 +109,20 @@ async fn migrate_in_a_transaction(options: &PgConnectOptions) -> StoreResult<()>
     Ok(())
 }
 
+/// Payloads and errors are any Unicode text; other encodings refuse some of it. Looked at before anything is made.
+async fn check_encoding(connection: &mut PgConnection) -> StoreResult<()> {
+    let encoding: String =
+        sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(connection).await?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Startup(format!(
+        "the database's encoding is {encoding}; it must be UTF8: make one by CREATE DATABASE .. ENCODING 'UTF8' TEMPLATE template0"
+    )))
+}
+
 async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> StoreResult<()> {
+    check_encoding(&mut *connection).await?;
     let known: bool =
         sqlx::query_scalar("SELECT to_regclass('schema_compat') IS NOT NULL").fetch_one(&mut *connection).await?;
     if known {

@@ -283,13 +283,25 @@ pub(super) async fn write_cancelled(tx: &mut Tx, rows: &[CancelledRow]) -> Store
 /// One entry stands for all hand-overs to workers without a handler: the older one goes.
 const FORGET_NO_HANDLER: &str = "DELETE FROM attempts WHERE job_id = ANY($1) AND outcome = $2";
 
-/// A refusal is recorded once a lease; an entry that is there already stays.
-const WRITE_ATTEMPTS: &str = "
+/// A refusal is recorded once a lease; an entry that is there already stays. Jobs in the order of their ids, as a deletion
+/// locks them.
+macro_rules! write_attempts {
+    ($lock:literal) => {
+        concat!(
+            "
     INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
-    SELECT t.* FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
-                           $8::bigint[], $9::text[]) AS t(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
-    CROSS JOIN LATERAL (SELECT FROM jobs WHERE jobs.id = t.job_id LIMIT 1) AS j
-    ON CONFLICT DO NOTHING";
+    SELECT t.* FROM (
+        SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
+                             $8::bigint[], $9::text[]) AS u(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+        ORDER BY job_id
+    ) AS t
+    CROSS JOIN LATERAL (SELECT FROM jobs WHERE jobs.id = t.job_id LIMIT 1 ",
+            $lock,
+            ") AS j
+    ON CONFLICT DO NOTHING"
+        )
+    };
+}
 
 const FORGET_OLD_ATTEMPTS: &str = "
     DELETE FROM attempts a USING unnest($1::uuid[]) AS t(job_id)
@@ -305,7 +317,11 @@ pub(super) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreRes
     if !waiting.is_empty() {
         sqlx::query(FORGET_NO_HANDLER).bind(waiting).bind(no_handler).execute(&mut **tx).await?;
     }
-    sqlx::query(WRITE_ATTEMPTS)
+    // Nobody deletes a job while its claim or its last place is locked. A refusal locks neither: its job may be on its way
+    // out, and is locked itself.
+    let refused = rows.iter().any(|row| row.outcome == AttemptOutcome::Refused as i16);
+    let statement = if refused { write_attempts!("FOR KEY SHARE") } else { write_attempts!("") };
+    sqlx::query(statement)
         .bind(rows.iter().map(|row| row.job_id).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.outcome).collect::<Vec<_>>())

@@ -25,6 +25,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: &Retention, limit: u
     pruned += prune_set_aside(store, TAKE_OLD_DEAD_LETTERS, now - failed, limit, keys(failed)).await?;
     pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
     pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
+    prune_leftovers(store, limit).await?;
     sqlx::query("DELETE FROM series WHERE minute < $1").bind(now / 60_000 - 2 * 1_440).execute(&store.pool).await?;
     Ok(pruned)
 }
@@ -134,6 +135,44 @@ const OLD_SESSIONS: &str = "
 async fn prune_sessions(store: &PostgresStore, before: i64, limit: i64) -> StoreResult<u64> {
     let deleted = sqlx::query(OLD_SESSIONS).bind(before).bind(limit).execute(&store.pool).await?;
     Ok(deleted.rows_affected())
+}
+
+/// The next jobs that have a history, from where the last turn ended: how many of its entries belonged to no job and are
+/// gone, how many jobs were looked at, and the last of them.
+const LEFTOVER_ATTEMPTS: &str = "
+    WITH next AS MATERIALIZED (
+        SELECT DISTINCT job_id FROM attempts WHERE job_id > $1 ORDER BY job_id LIMIT $2
+    ), gone AS (
+        DELETE FROM attempts a USING (
+            SELECT n.job_id FROM next n
+            LEFT JOIN LATERAL (SELECT true AS known FROM jobs WHERE jobs.id = n.job_id LIMIT 1) AS j ON true
+            WHERE j.known IS NULL
+        ) AS leftover
+        WHERE a.job_id = leftover.job_id
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next), (SELECT job_id FROM next ORDER BY job_id DESC LIMIT 1)";
+
+/// Sessions that have ended are told nothing; a stop can be written while one ends.
+const LEFTOVER_STOPS: &str = "
+    DELETE FROM stops WHERE NOT EXISTS (SELECT FROM sessions s WHERE s.id = stops.session_id AND s.ended_at IS NULL)";
+
+/// Removes what belongs to no job or session any more.
+async fn prune_leftovers(store: &PostgresStore, limit: i64) -> StoreResult<()> {
+    let cursor = *store.attempts_cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut tx = store.begin_lazy().await?;
+    // A snapshot older than a swap of partitions would miss the jobs that it moved.
+    sqlx::query("LOCK TABLE jobs IN ACCESS SHARE MODE").execute(&mut *tx).await?;
+    let (gone, seen, last): (i64, i64, Option<Uuid>) =
+        sqlx::query_as(LEFTOVER_ATTEMPTS).bind(cursor).bind(limit).fetch_one(&mut *tx).await?;
+    sqlx::query(LEFTOVER_STOPS).execute(&mut *tx).await?;
+    tx.commit().await?;
+    let next = if seen < limit { Uuid::nil() } else { last.unwrap_or_default() };
+    *store.attempts_cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+    if gone > 0 {
+        tracing::warn!(gone, "entries in the history of jobs that do not exist were removed");
+    }
+    Ok(())
 }
 
 pub(super) async fn pruning_time(store: &PostgresStore) -> StoreResult<PruningTime> {

@@ -169,10 +169,15 @@ const OLD_SESSIONS: &str = "
         WHERE s.ended_at < ?1 AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id)
         ORDER BY s.ended_at LIMIT ?2)";
 
+/// Sessions that have ended are told nothing; a stop can be written between their end and that of their claims.
+const LEFTOVER_STOPS: &str = "
+    DELETE FROM stops WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = stops.session_id AND s.ended_at IS NULL)";
+
 async fn prune_sessions(store: &SqliteStore, before: i64, limit: i64) -> StoreResult<u64> {
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
     let deleted = sqlx::query(OLD_SESSIONS).bind(before).bind(limit).execute(&mut *tx).await?;
+    sqlx::query(LEFTOVER_STOPS).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(deleted.rows_affected())
 }

@@ -1,0 +1,237 @@
+//! Reading a connection URI as libpq does, and refusing what cannot be honoured.
+//!
+//! sqlx ignores parameters that it does not know, and logs them with their values. Here each is checked first; errors name
+//! parameters, never their values, which may be secrets.
+
+use std::{env, fmt::Write as _, net::IpAddr, str::FromStr as _};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+/// Parameters that sqlx understands as libpq does, beside those that are checked in [`keep`].
+const KNOWN: [&str; 9] =
+    ["application_name", "dbname", "host", "options", "password", "sslcert", "sslkey", "sslrootcert", "user"];
+
+/// Parameters of which only these values are what happens anyway.
+const FIXED: [(&str, &[&str]); 3] = [
+    ("channel_binding", &["disable", "prefer"]),
+    ("gssencmode", &["disable", "prefer"]),
+    ("target_session_attrs", &["any"]),
+];
+
+/// libpq's variables of the same meaning; sqlx reads none of them, and falls back from a wrong PGSSLMODE to `prefer`.
+const FIXED_VARIABLES: [(&str, &str); 3] = [
+    ("PGCHANNELBINDING", "channel_binding"),
+    ("PGGSSENCMODE", "gssencmode"),
+    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+];
+
+const SEVERAL_HOSTS: &str =
+    "names several hosts, which is not supported: name one, or an address that moves on a failover";
+
+/// Options for a connection by the URL and libpq's environment variables.
+pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
+    check_environment(|name| env::var(name).ok())?;
+    let parameters = parameters(url)?;
+    let options = PgConnectOptions::from_str(&canonical(&parameters)).map_err(|_| "cannot be read".to_owned())?;
+    let named = parameters.iter().any(|(name, _)| name == "application_name");
+    Ok(if named { options } else { options.application_name("jobqueue") })
+}
+
+fn check_environment(variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+    if let Some(mode) = variable("PGSSLMODE").filter(|mode| !mode.is_empty()) {
+        ssl_mode("the variable PGSSLMODE", &mode)?;
+    }
+    for (name, parameter) in FIXED_VARIABLES {
+        if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
+            fixed(&format!("the variable {name}"), parameter, &value)?;
+        }
+    }
+    Ok(())
+}
+
+/// The URL as parameters alone, in the order in which later ones win.
+fn parameters(url: &str) -> Result<Vec<(String, String)>, String> {
+    let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let rest = rest.ok_or("must start with postgres:// or postgresql://")?;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+    let mut found = Vec::new();
+    let mut add = |name: &str, text: &str| -> Result<(), String> {
+        if !text.is_empty() {
+            keep(&mut found, name, decoded(name, text)?)?;
+        }
+        Ok(())
+    };
+    let (user, address) = authority.split_once('@').map_or((None, authority), |(user, address)| (Some(user), address));
+    if address.contains('@') {
+        return Err("has an @ in its user or password: write it as %40".into());
+    }
+    if let Some((user, password)) = user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+        add("user", user)?;
+        add("password", password)?;
+    }
+    if address.contains(',') {
+        return Err(SEVERAL_HOSTS.into());
+    }
+    let (host, port) = split_address(address)?;
+    add("host", host)?;
+    add("port", port)?;
+    add("dbname", database)?;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').ok_or("has a parameter without a value")?;
+        let name = decoded("a parameter's name", name)?;
+        let value = decoded(&name_only(&name), value)?;
+        keep(&mut found, &name, value)?;
+    }
+    // The address to connect to, whatever host it is said to be.
+    found.sort_by_key(|(name, _)| name == "hostaddr");
+    Ok(found)
+}
+
+/// Host and port; an IPv6 address stands in brackets.
+fn split_address(address: &str) -> Result<(&str, &str), String> {
+    let Some(rest) = address.strip_prefix('[') else { return Ok(address.split_once(':').unwrap_or((address, ""))) };
+    let (host, rest) = rest.split_once(']').ok_or("has a [ without its ]")?;
+    let port = if rest.is_empty() { Some("") } else { rest.strip_prefix(':') };
+    Ok((host, port.ok_or("has something other than a port behind its ]")?))
+}
+
+fn keep(found: &mut Vec<(String, String)>, name: &str, value: String) -> Result<(), String> {
+    let what = format!("the parameter {}", name_only(name));
+    match name {
+        "host" | "hostaddr" | "port" if value.contains(',') => return Err(SEVERAL_HOSTS.into()),
+        "hostaddr" if value.parse::<IpAddr>().is_err() => return Err(format!("{what} is not an IP address")),
+        "port" if value.parse::<u16>().is_err() => return Err("has a port that is not a number up to 65535".into()),
+        "sslmode" => ssl_mode(&what, &value)?,
+        "hostaddr" | "port" => {}
+        _ if KNOWN.contains(&name) => {}
+        _ if FIXED.iter().any(|(fixed, _)| *fixed == name) => return fixed(&what, name, &value),
+        _ => return Err(format!("{what} is not supported")),
+    }
+    found.push((name.to_owned(), value));
+    Ok(())
+}
+
+fn ssl_mode(what: &str, value: &str) -> Result<(), String> {
+    match value.parse() {
+        Ok(PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer) => Ok(()),
+        Ok(_) => Err(format!("{what} asks for TLS, which this build does not speak to PostgreSQL")),
+        Err(_) => Err(format!("{what} is none of disable, allow, prefer, require, verify-ca, verify-full")),
+    }
+}
+
+fn fixed(what: &str, parameter: &str, value: &str) -> Result<(), String> {
+    let allowed = FIXED.iter().find(|(name, _)| *name == parameter).map_or(&[][..], |(_, allowed)| *allowed);
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{what} asks for what is not supported; supported: {}", allowed.join(", ")))
+}
+
+/// A name as it may be shown: one that is no plain word may be part of a secret, such as a password with a raw `&`.
+fn name_only(name: &str) -> String {
+    let plain = !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if plain { name.to_owned() } else { "with a name that is no plain word".to_owned() }
+}
+
+fn decoded(what: &str, text: &str) -> Result<String, String> {
+    let hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    if text.bytes().enumerate().any(|(at, byte)| byte == b'%' && !(hex(at + 1) && hex(at + 2))) {
+        return Err(format!("has a % without two hexadecimal digits in {what}: write a plain % as %25"));
+    }
+    match percent_decode_str(text).decode_utf8() {
+        Ok(text) if !text.contains('\0') => Ok(text.into_owned()),
+        _ => Err(format!("has bytes that are no text in {what}")),
+    }
+}
+
+fn canonical(parameters: &[(String, String)]) -> String {
+    let mut url = "postgres:///?".to_owned();
+    for (name, value) in parameters {
+        let _ = write!(url, "{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    }
+    url.truncate(url.len() - 1);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_url_that_psql_takes_is_read() {
+        for (url, host, port, user, database) in [
+            ("postgres://postgres@[::1]:5701/db", "::1", 5701, "postgres", "db"),
+            ("postgresql://u@[fe80::1]/db", "fe80::1", 5432, "u", "db"),
+            ("postgres://u:p@h:5433/db", "h", 5433, "u", "db"),
+            ("postgres://h/db?user=u", "h", 5432, "u", "db"),
+            ("postgres://u@/db?host=h&port=7", "h", 7, "u", "db"),
+            ("postgres://u@:7/db?host=h", "h", 7, "u", "db"),
+            ("postgres://?host=h&user=u&dbname=db", "h", 5432, "u", "db"),
+            ("postgres://u%40x:a%2Fb%25@h/d%20b", "h", 5432, "u@x", "d b"),
+            ("postgres://h?user=a+b&dbname=db", "h", 5432, "a+b", "db"),
+            ("postgres://u@h/db?hostaddr=127.0.0.1", "127.0.0.1", 5432, "u", "db"),
+            ("postgres://u@h/db?hostaddr=127.0.0.1&host=x", "127.0.0.1", 5432, "u", "db"),
+            ("postgres://u@h/db?sslmode=disable&channel_binding=prefer&target_session_attrs=any", "h", 5432, "u", "db"),
+        ] {
+            let options = parse(url).unwrap_or_else(|error| panic!("{url} {error}"));
+            let read = (options.get_host(), options.get_username(), options.get_database());
+            assert_eq!(read, (host, user, Some(database)), "{url}");
+            if url.contains(&port.to_string()) {
+                assert_eq!(options.get_port(), port, "{url}");
+            }
+        }
+        for url in [
+            "postgres://u@%2Fvar%2Frun%2Fpg/db",
+            "postgres://u@/db?host=/var/run/pg",
+            "postgres:///db?host=/var/run/pg",
+        ] {
+            let socket = parse(url).unwrap().get_socket().cloned();
+            assert_eq!(socket, Some("/var/run/pg".into()), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name_and_without_its_value() {
+        for (url, says) in [
+            ("postgres://h/db?secret_key=s3cret", "the parameter secret_key is not supported"),
+            ("postgres://h/db?connect_timeout=s3cret", "the parameter connect_timeout is not supported"),
+            (
+                "postgres://h/db?password=x&s3cret%21=y",
+                "the parameter with a name that is no plain word is not supported",
+            ),
+            ("postgres://h/db?s3cret", "a parameter without a value"),
+            ("postgres://h/db?channel_binding=require", "the parameter channel_binding asks for what is not supported"),
+            ("postgres://h/db?target_session_attrs=s3cret", "target_session_attrs asks for what is not supported"),
+            ("postgres://h/db?sslmode=require", "sslmode asks for TLS"),
+            ("postgres://h/db?sslmode=verify-full", "sslmode asks for TLS"),
+            ("postgres://h/db?sslmode=s3cret", "sslmode is none of disable"),
+            ("postgres://u@h1:1,h2:2/db", "several hosts"),
+            ("postgres://u@/db?host=h1,h2", "several hosts"),
+            ("postgres://u:s3cret@x@h/db", "write it as %40"),
+            ("postgres://u:s3cret%zz@h/db", "without two hexadecimal digits in password"),
+            ("postgres://u:%ff@h/db", "no text in password"),
+            ("postgres://h:s3cret/db", "a port that is not a number"),
+            ("postgres://[::1/db", "without its ]"),
+            ("postgres://[::1]x/db", "behind its ]"),
+            ("postgres://h/db?hostaddr=s3cret", "hostaddr is not an IP address"),
+        ] {
+            let error = parse(url).unwrap_err();
+            assert!(error.contains(says) && !error.contains("s3cret"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn variables_of_libpq_are_never_honoured_less_than_asked() {
+        let with =
+            |name: &'static str, value: &'static str| check_environment(|it| (it == name).then(|| value.to_owned()));
+        for (name, value) in [("PGSSLMODE", "require"), ("PGSSLMODE", "typo"), ("PGCHANNELBINDING", "require")] {
+            assert!(with(name, value).unwrap_err().contains(name), "{name}={value}");
+        }
+        for (name, value) in [("PGSSLMODE", "prefer"), ("PGSSLMODE", ""), ("PGCHANNELBINDING", "prefer"), ("HOME", "/")]
+        {
+            assert_eq!(with(name, value), Ok(()), "{name}={value}");
+        }
+    }
+}
