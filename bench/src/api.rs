@@ -32,7 +32,7 @@ impl Api {
     }
 
     pub async fn metrics(&self) -> Result<GetMetricsResponse> {
-        Ok(self.jobs.clone().get_metrics(GetMetricsRequest {}).await?.into_inner())
+        Ok(self.jobs.clone().get_metrics(GetMetricsRequest::default()).await?.into_inner())
     }
 
     /// How many jobs are done.

@@ -33,6 +33,10 @@ pub const RESULT: usize = 64 * 1024;
 pub const NOTE: usize = 1024;
 pub const PAGE_DEFAULT: u32 = 50;
 pub const PAGE_MAX: u32 = 500;
+/// Sessions in one answer of `ListWorkers`.
+pub const SESSIONS_PAGE: u32 = 1_000;
+/// `worker_ids` in one answer of `GetMetrics`.
+pub const WORKER_IDS_PAGE: u32 = 10_000;
 /// Rows that one page of a filtered list reads at most.
 pub const PAGE_SCAN: u32 = 5_000;
 pub const JOBS_PER_SESSION: u32 = 10_000;

@@ -48,7 +48,7 @@ impl Api {
     }
 
     pub async fn metrics(&self) -> GetMetricsResponse {
-        self.jobs().get_metrics(GetMetricsRequest {}).await.unwrap().into_inner()
+        self.jobs().get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner()
     }
 
     /// The job, once it has this status.

@@ -219,7 +219,7 @@ impl Client {
 
     /// How many jobs are in which state, overall and per `worker_id`.
     pub async fn metrics(&self) -> Result<proto::GetMetricsResponse, Error> {
-        let request = proto::GetMetricsRequest {};
+        let request = proto::GetMetricsRequest::default();
         self.call(Repeat::Safe, request, |mut api, request| async move { api.get_metrics(request).await }).await
     }
 

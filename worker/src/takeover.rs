@@ -42,9 +42,8 @@ pub(crate) async fn register(
 }
 
 async fn predecessors(core: &Core) -> Result<Vec<String>, Status> {
-    let request = ListWorkersRequest { worker_id: core.config.worker_id.clone() };
-    let sessions = match core.list_workers(request).await {
-        Ok(reply) => reply.sessions,
+    let sessions = match sessions(core).await {
+        Ok(sessions) => sessions,
         Err(status) if channel::is_away(&status) || channel::is_busy(&status) => return Err(status),
         Err(status) => {
             let status = channel::describe(&status);
@@ -58,6 +57,21 @@ async fn predecessors(core: &Core) -> Result<Vec<String>, Status> {
         tracing::info!(sessions = gone.join(","), "taking over from earlier runs whose process is gone");
     }
     Ok(gone)
+}
+
+/// Every session of this worker_id, page by page.
+async fn sessions(core: &Core) -> Result<Vec<WorkerSession>, Status> {
+    let worker_id = core.config.worker_id.clone();
+    let mut request = ListWorkersRequest { worker_id, ..ListWorkersRequest::default() };
+    let mut sessions = Vec::new();
+    loop {
+        let reply = core.list_workers(request.clone()).await?;
+        sessions.extend(reply.sessions);
+        if reply.next_page_token.is_empty() {
+            return Ok(sessions);
+        }
+        request.page_token = reply.next_page_token;
+    }
 }
 
 /// Those of `sessions` that were of a process of this host that does not exist any more.

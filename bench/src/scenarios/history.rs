@@ -134,7 +134,7 @@ async fn dashboard(bench: &Bench, api: &Api) -> Result<Vec<(&'static str, Percen
             found.push(($name, times.summary()));
         }};
     }
-    timed!("overview: counts", api.jobs, get_metrics, GetMetricsRequest {});
+    timed!("overview: counts", api.jobs, get_metrics, GetMetricsRequest::default());
     timed!(
         "overview: an hour of throughput",
         api.jobs,

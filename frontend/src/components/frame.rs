@@ -19,7 +19,7 @@ pub struct Metrics(pub Feed<GetMetricsResponse>);
 
 impl Metrics {
     pub fn provide() {
-        provide_context(Self(feed(|| (), |()| api::get_metrics(GetMetricsRequest {}))));
+        provide_context(Self(feed(|| (), |()| api::get_metrics(GetMetricsRequest::default()))));
     }
 
     pub fn get() -> Self {

@@ -25,7 +25,10 @@ use crate::{
 #[component]
 pub fn Workers() -> impl IntoView {
     let filter = from_url();
-    let list = feed(move || filter.get().worker_id, |worker_id| api::list_workers(ListWorkersRequest { worker_id }));
+    let list = feed(
+        move || filter.get().worker_id,
+        |worker_id| api::list_workers(ListWorkersRequest { worker_id, ..ListWorkersRequest::default() }),
+    );
     let sessions = Memo::new(move |_| list.data.get().map(|data| data.sessions).unwrap_or_default());
     let has_data = Memo::new(move |_| list.data.with(Option::is_some));
     let live = move || {

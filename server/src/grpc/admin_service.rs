@@ -16,8 +16,9 @@ impl admin_service_server::AdminService for AdminService {
         &self,
         request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let sessions = self.0.sessions(request.into_inner()).await?;
-        Ok(Response::new(v1::ListWorkersResponse { sessions: sessions.into_iter().map(convert::session).collect() }))
+        let (sessions, next_page_token) = self.0.sessions(request.into_inner()).await?;
+        let sessions = sessions.into_iter().map(convert::session).collect();
+        Ok(Response::new(v1::ListWorkersResponse { sessions, next_page_token }))
     }
 
     async fn pause_worker_id(

@@ -13,8 +13,6 @@ use crate::{
     },
 };
 
-/// worker_ids that one GetMetrics names at most, so that its answer fits a message; the sums are of all.
-const WORKER_IDS: usize = 10_000;
 /// Code of a settlement that was accepted, is malformed, or came for a lease that is no longer valid (google.rpc.Code).
 const OK: i32 = 0;
 const INVALID_ARGUMENT: i32 = 3;
@@ -176,7 +174,6 @@ pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {
         sessions: count(all.sessions),
         worker_ids: worker_ids
             .into_iter()
-            .take(WORKER_IDS)
             .map(|it| v1::WorkerIdMetrics {
                 total: count(total(&it)),
                 pending: count(it.pending),
@@ -193,6 +190,7 @@ pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {
                 worker_id: it.worker_id,
             })
             .collect(),
+        next_page_token: String::new(),
     }
 }
 

@@ -71,8 +71,9 @@ impl job_service_server::JobService for JobService {
         Ok(Response::new(convert::explanation(self.0.explain(request.get_ref()).await?)))
     }
 
-    async fn get_metrics(&self, _: Request<v1::GetMetricsRequest>) -> Answer<v1::GetMetricsResponse> {
-        Ok(Response::new(convert::metrics(self.0.counts().await?)))
+    async fn get_metrics(&self, request: Request<v1::GetMetricsRequest>) -> Answer<v1::GetMetricsResponse> {
+        let (counts, next_page_token) = self.0.counts_page(request.get_ref()).await?;
+        Ok(Response::new(v1::GetMetricsResponse { next_page_token, ..convert::metrics(counts) }))
     }
 
     async fn get_throughput(&self, request: Request<v1::GetThroughputRequest>) -> Answer<v1::GetThroughputResponse> {

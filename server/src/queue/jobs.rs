@@ -10,7 +10,7 @@ use super::{
     submit::job_id,
     validate::{Violations, storable},
 };
-use crate::store::{AttemptRecord, JobRecord, Moved, SessionRecord};
+use crate::store::{AttemptRecord, JobRecord, Moved};
 
 /// What a page may be with everything in it. The store has cut it by payloads and results, but errors and notes
 /// count too: clients refuse messages of more than 4 MiB.
@@ -113,14 +113,6 @@ impl Queue {
     pub async fn delete(&self, request: &v1::DeleteJobRequest) -> Result<()> {
         let id = job_id(&request.job_id)?;
         moved(id, "deleted", self.store.delete(&[id]).await?).map(|_| ())
-    }
-
-    pub async fn sessions(&self, request: v1::ListWorkersRequest) -> Result<Vec<SessionRecord>> {
-        let mut violations = Violations::default();
-        violations.name("worker_id", &request.worker_id, limits::WORKER_ID);
-        violations.finish()?;
-        let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id.as_str());
-        Ok(self.store.sessions(worker_id).await?)
     }
 }
 

@@ -2,11 +2,16 @@
 
 use jobqueue_shared::{limits, proto::v1};
 
-use super::{Queue, error::Result, validate::Violations};
+use super::{Queue, error::Result, page, validate::Violations};
 use crate::store::{MinuteCounts, WorkerIdCounts};
 
 /// What `GetThroughput` looks back without being told.
 const MINUTES_DEFAULT: i64 = 60;
+
+/// The list of worker_ids, as its page tokens name it.
+const WORKER_IDS: &str = "worker_ids";
+/// What the counts of one worker_id take at most in an answer, besides its texts.
+const COUNTS_BYTES: usize = 160;
 
 /// Counts by worker_id and in all, as of `now_ms`.
 #[derive(Debug)]
@@ -20,6 +25,23 @@ impl Queue {
     pub async fn counts(&self) -> Result<Counts> {
         let worker_ids = self.store.counts().await?;
         Ok(Counts { now_ms: self.clock.now_ms(), all: sum(&worker_ids), worker_ids })
+    }
+
+    /// Counts of so many worker_ids, and of all together; and the token of the next page.
+    pub async fn counts_page(&self, request: &v1::GetMetricsRequest) -> Result<(Counts, String)> {
+        let mut violations = Violations::default();
+        let page_size = match violations.integer("page_size", request.page_size, 0..=limits::WORKER_IDS_PAGE) {
+            0 => limits::WORKER_IDS_PAGE,
+            size => size,
+        };
+        let after: Option<String> = match request.page_token.as_str() {
+            "" => None,
+            token => page::place(WORKER_IDS, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
+        };
+        violations.finish()?;
+        let mut counts = self.counts().await?;
+        let next = cut_page(&mut counts.worker_ids, after.as_deref(), page_size as usize);
+        Ok((counts, next.map(|last| page::token(WORKER_IDS, &last)).unwrap_or_default()))
     }
 
     /// Each minute up to the present one, oldest first, those without events included.
@@ -36,6 +58,24 @@ impl Queue {
         let found = self.store.throughput(worker_id, last - minutes + 1).await?;
         Ok(filled(last - minutes + 1, last, &found))
     }
+}
+
+/// Leaves one page, of at most `page_size` worker_ids after `after` and of about `limits::REPLY_BYTES`; and returns its
+/// last worker_id where there are more. They are in order.
+fn cut_page(worker_ids: &mut Vec<WorkerIdCounts>, after: Option<&str>, page_size: usize) -> Option<String> {
+    if let Some(after) = after {
+        let seen = worker_ids.partition_point(|it| it.worker_id.as_str() <= after);
+        worker_ids.drain(..seen);
+    }
+    let mut bytes = 0;
+    let fits = worker_ids.iter().take(page_size).take_while(|it| {
+        bytes += COUNTS_BYTES + it.worker_id.len() + it.paused.as_ref().map_or(0, |paused| paused.reason.len());
+        bytes <= limits::REPLY_BYTES
+    });
+    let count = fits.count();
+    let more = count < worker_ids.len();
+    worker_ids.truncate(count);
+    worker_ids.last().filter(|_| more).map(|it| it.worker_id.clone())
 }
 
 pub fn sum(counts: &[WorkerIdCounts]) -> WorkerIdCounts {
@@ -75,6 +115,35 @@ mod tests {
         let at = |minute, done| MinuteCounts { minute, done, ..MinuteCounts::default() };
         let minutes = filled(10, 14, &[at(9, 9), at(11, 1), at(14, 4), at(15, 5)]);
         assert_eq!(minutes, [at(10, 0), at(11, 1), at(12, 0), at(13, 0), at(14, 4)]);
+    }
+
+    #[test]
+    fn pages_of_worker_ids_leave_out_none_and_name_none_twice() {
+        let paused = |n: usize| crate::store::Pause { at_ms: 1, reason: "r".repeat(n % 1_025) };
+        let all: Vec<_> = (0..10_000)
+            .map(|n| WorkerIdCounts {
+                worker_id: format!("w{n:05}"),
+                paused: Some(paused(n)),
+                ..WorkerIdCounts::default()
+            })
+            .collect();
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let mut page = all.clone();
+            let next = cut_page(&mut page, after.as_deref(), 4_000);
+            assert!(page.len() <= 4_000);
+            let texts: usize =
+                page.iter().map(|it| it.worker_id.len() + it.paused.as_ref().unwrap().reason.len()).sum();
+            assert!(texts <= limits::REPLY_BYTES);
+            seen.extend(page);
+            pages += 1;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, all);
+        assert!(pages >= 3, "{pages}");
     }
 
     #[test]

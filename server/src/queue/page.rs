@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jobqueue_shared::{limits, state::State};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::store::{Cursor, ListQuery};
@@ -23,6 +23,9 @@ struct Token {
     cursor: Cursor,
 }
 
+const UNKNOWN: &str = "is no token of this server; leave it empty to start at the first page";
+const OTHER_FILTER: &str = "belongs to a list with another filter; leave it empty to start at the first page";
+
 /// A cursor holds a worker_id and four numbers.
 const TOKEN_BYTES: usize = 1_024;
 
@@ -39,14 +42,13 @@ impl Filter {
 
     /// Where the page before ended; or what is wrong with the token.
     pub(super) fn cursor(&self, token: &str) -> Result<Cursor, &'static str> {
-        const UNKNOWN: &str = "is no token of this server; leave it empty to start at the first page";
         if token.len() > TOKEN_BYTES {
             return Err(UNKNOWN);
         }
         let json = URL_SAFE_NO_PAD.decode(token).map_err(|_| UNKNOWN)?;
         let Token { filter, cursor } = serde_json::from_slice(&json).map_err(|_| UNKNOWN)?;
         if filter != self.fingerprint() {
-            return Err("belongs to a list with another filter; leave it empty to start at the first page");
+            return Err(OTHER_FILTER);
         }
         let name = cursor.worker_id.len() <= limits::WORKER_ID && !cursor.worker_id.chars().any(char::is_control);
         // Up to the year 9999, so that no driver has to fear an overflow.
@@ -62,6 +64,21 @@ impl Filter {
         let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
         digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
     }
+}
+
+/// A token for a list that is not one of jobs: `at` is where its page ended. `list` names it, with its filter.
+pub(super) fn token<T: Serialize>(list: &str, at: &T) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&(list, at)).unwrap_or_default())
+}
+
+/// Where the page before ended; or what is wrong with the token.
+pub(super) fn place<T: DeserializeOwned>(list: &str, token: &str) -> Result<T, &'static str> {
+    if token.len() > TOKEN_BYTES {
+        return Err(UNKNOWN);
+    }
+    let json = URL_SAFE_NO_PAD.decode(token).map_err(|_| UNKNOWN)?;
+    let (of, at): (String, T) = serde_json::from_slice(&json).map_err(|_| UNKNOWN)?;
+    if of == list { Ok(at) } else { Err(OTHER_FILTER) }
 }
 
 #[cfg(test)]

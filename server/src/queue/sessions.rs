@@ -12,9 +12,13 @@ use super::{
     Queue,
     error::{Error, Result},
     grouper::Weight,
+    page,
     validate::Violations,
 };
-use crate::store::{Alive, Beat, NewSession, Registration, SessionDetails, StoreError, StoreResult};
+use crate::store::{
+    Alive, Beat, NewSession, Registration, SessionCursor, SessionDetails, SessionQuery, SessionRecord, StoreError,
+    StoreResult,
+};
 
 /// A session as it was made.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,36 @@ impl Queue {
         self.store.session(session_id).await?.ok_or(Error::NoWorker(session_id))
     }
 
+    /// A page of sessions, and the token of the next page.
+    pub async fn sessions(&self, request: v1::ListWorkersRequest) -> Result<(Vec<SessionRecord>, String)> {
+        let mut violations = Violations::default();
+        violations.name("worker_id", &request.worker_id, limits::WORKER_ID);
+        let page_size = match violations.integer("page_size", request.page_size, 0..=limits::SESSIONS_PAGE) {
+            0 => limits::SESSIONS_PAGE,
+            size => size,
+        };
+        let list = format!("sessions/{}", request.worker_id);
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => page::place(&list, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
+        };
+        violations.finish()?;
+        let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id);
+        let found = self.store.sessions(&SessionQuery { worker_id, after, page_size }).await?;
+        let bytes: usize = found.iter().flat_map(|it| &it.tasks).map(|task| task.len() + SESSION_BYTES_A_TASK).sum();
+        // The page may have ended for want of room. Then the next one may be empty.
+        let full = found.len() >= page_size as usize || bytes + LARGEST_SESSION >= limits::REPLY_BYTES;
+        let next = found.last().filter(|_| full).map(|last| {
+            let at = SessionCursor {
+                ended: last.ended_at_ms.is_some(),
+                started_at_ms: last.started_at_ms,
+                session_id: last.session_id,
+            };
+            page::token(&list, &at)
+        });
+        Ok((found, next.unwrap_or_default()))
+    }
+
     /// Ending what has ended already is fine.
     pub async fn end_session(&self, request: &v1::EndSessionRequest) -> Result<()> {
         let session_id = session_id(&request.session_id)?;
@@ -98,6 +132,11 @@ impl Queue {
         Ok(())
     }
 }
+
+/// What a stored task takes besides its name, with characters that JSON writes twice.
+const SESSION_BYTES_A_TASK: usize = 3 + limits::TASK;
+/// The most that the tasks of one session take where they are stored.
+const LARGEST_SESSION: usize = limits::TASKS_PER_SESSION * (SESSION_BYTES_A_TASK + limits::TASK);
 
 /// Whose process is gone, as the caller has seen. Where that was it must say, for it can have seen it only there.
 fn predecessors(violations: &mut Violations, request: &v1::RegisterSessionRequest) -> Vec<Uuid> {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{
     Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts, Moved,
     NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
-    SessionRecord, SettleAnswer, Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit,
+    SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Store, StoreError, StoreResult, Surroundings, Unit,
     WorkerIdCounts,
 };
 use crate::failpoint;
@@ -237,8 +237,8 @@ impl Store for Measured {
         self.call("throughput", || self.store.throughput(worker_id, from_minute)).await
     }
 
-    async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
-        self.call("sessions", || self.store.sessions(worker_id)).await
+    async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
+        self.call("sessions", || self.store.sessions(query)).await
     }
 
     async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {

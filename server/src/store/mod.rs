@@ -146,8 +146,9 @@ pub trait Store: Send + Sync + 'static {
     /// Minutes since 1970 from `from_minute` on that had events, oldest first.
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>>;
 
-    /// Live sessions first, then those ended within a day, newest first; at most 1,000.
-    async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>>;
+    /// Live sessions first, then those ended within a day, newest first; a page of so many and of about
+    /// `limits::REPLY_BYTES`, at least one.
+    async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>>;
 
     /// One session with the first jobs that it holds, or held when it ended; at most `limits::HELD_SHOWN`.
     async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>>;

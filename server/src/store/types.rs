@@ -411,6 +411,23 @@ pub enum SessionState {
     Lost,
 }
 
+/// Where a page of sessions ended: they come live ones first, then by start, newest first, then by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SessionCursor {
+    pub ended: bool,
+    pub started_at_ms: i64,
+    pub session_id: Uuid,
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug, Default)]
+pub struct SessionQuery {
+    /// `None` = of all.
+    pub worker_id: Option<String>,
+    pub after: Option<SessionCursor>,
+    pub page_size: u32,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
     pub session_id: Uuid,

@@ -9,7 +9,8 @@ use std::{
 use futures::{FutureExt as _, future::LocalBoxFuture};
 use jobqueue_server::store::{
     AttemptOutcome, AttemptRecord, ConnectOptions, IdempotencyKey, JobRecord, ListQuery, NewJob, NewSession, Pooler,
-    Rescued, Retention, SessionState, Start, Store, Stored, Unit, UnitAnswer, WorkerIdCounts, connect,
+    Rescued, Retention, SessionQuery, SessionRecord, SessionState, Start, Store, Stored, Unit, UnitAnswer,
+    WorkerIdCounts, connect,
 };
 use jobqueue_shared::{limits, retry::RetryPolicy, state::State};
 use jobqueue_test_postgres::Cluster;
@@ -251,6 +252,12 @@ impl Bed {
                 None => return found,
             }
         }
+    }
+
+    /// Sessions as one large page lists them.
+    pub(crate) async fn sessions(&self, worker_id: Option<&str>) -> Vec<SessionRecord> {
+        let query = SessionQuery { worker_id: worker_id.map(str::to_owned), after: None, page_size: 1_000 };
+        self.store.sessions(&query).await.unwrap()
     }
 
     pub(crate) async fn session_state(&self, session_id: Uuid) -> SessionState {

@@ -62,7 +62,7 @@ impl Bed {
             doomed.push((session, leased[0].lease));
         }
         eventually("every lease has run out", async || {
-            let sessions = self.store.sessions(None).await.unwrap();
+            let sessions = self.sessions(None).await;
             sessions.iter().all(|session| session.state == SessionState::Expired).then_some(())
         })
         .await;

@@ -279,7 +279,7 @@ async fn many_are_moved_at_once_each_by_itself(bed: &Bed) {
     ids.insert(2, Uuid::now_v7());
     ids.reverse();
     let cancelled = bed.store.cancel(&ids, "").await.unwrap();
-    let holder = bed.store.sessions(Some("running")).await.unwrap()[0].session_id;
+    let holder = bed.sessions(Some("running")).await[0].session_id;
     let taken = Moved::Yes { worker_id: "running".to_owned(), stopped: Some(holder) };
     assert_eq!(cancelled, [Refused(Cancelled), Refused(Failed), Refused(Done), NotFound, taken, yes("pending")]);
     let retried = bed.store.retry(&ids).await.unwrap();

@@ -1,9 +1,12 @@
 //! Sessions are seen, kept alive, and end once.
 
+use std::collections::HashSet;
+
 use jobqueue_server::store::{
-    Acquired, AttemptOutcome, Beat, NewJob, NewSession, SessionState, SettleAnswer, StopReason, Stopped,
+    Acquired, AttemptOutcome, Beat, NewJob, NewSession, SessionCursor, SessionQuery, SessionRecord, SessionState,
+    SettleAnswer, StopReason, Stopped,
 };
-use jobqueue_shared::state::State;
+use jobqueue_shared::{limits, state::State};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 
@@ -23,7 +26,46 @@ scenarios!(
     each_session_learns_only_of_its_own_leases,
     the_heartbeat_goes_on_naming_a_lease_until_the_session_ends,
     counts_tell_how_many_sessions_live,
+    pages_of_sessions_leave_out_none_and_stay_small_however_many_tasks_they_have,
 );
+
+async fn pages_of_sessions_leave_out_none_and_stay_small_however_many_tasks_they_have(bed: &Bed) {
+    // A hundred kilobytes a session, and more sessions than fit into one answer.
+    let tasks: Vec<String> = (0..1_000).map(|n| format!("{n:0>100}")).collect();
+    let mut expected = HashSet::new();
+    for n in 0..40 {
+        let tasks = if n % 8 == 7 { Vec::new() } else { tasks.clone() };
+        let session = bed.register(NewSession { tasks, ..session("w") }).await;
+        expected.insert(session.id);
+        if n % 4 == 3 {
+            bed.store.end_session(session.id).await.unwrap();
+        }
+    }
+    bed.session("somebody else").await;
+    let list = async |page_size| {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let query = SessionQuery { worker_id: Some("w".to_owned()), after, page_size };
+            let page = bed.store.sessions(&query).await.unwrap();
+            let Some(last) = page.last() else { return found };
+            let bytes: usize = page.iter().flat_map(|it| &it.tasks).map(String::len).sum();
+            assert!(page.len() <= page_size as usize && bytes <= limits::REPLY_BYTES, "{} {bytes}", page.len());
+            after = Some(SessionCursor {
+                ended: last.ended_at_ms.is_some(),
+                started_at_ms: last.started_at_ms,
+                session_id: last.session_id,
+            });
+            found.extend(page);
+        }
+    };
+    for page_size in [1, 7, 1_000] {
+        let found = list(page_size).await;
+        assert_eq!(found.len(), expected.len(), "none twice");
+        assert_eq!(found.iter().map(|it| it.session_id).collect::<HashSet<_>>(), expected);
+        let order = |it: &SessionRecord| (it.ended_at_ms.is_some(), -it.started_at_ms);
+        assert!(found.is_sorted_by_key(order), "live ones first, each newest first");
+    }
+}
 
 async fn a_session_is_shown_with_all_that_it_said(bed: &Bed) {
     let new = NewSession {
@@ -44,7 +86,7 @@ async fn a_session_is_shown_with_all_that_it_said(bed: &Bed) {
     session.complete(leased[1].lease).await;
     bed.session("somebody else").await;
 
-    let found = bed.store.sessions(Some(&new.worker_id)).await.unwrap();
+    let found = bed.sessions(Some(&new.worker_id)).await;
     let [found] = &found[..] else { panic!("{found:?}") };
     assert_eq!((found.session_id, &found.worker_id, &found.host), (session.id, &new.worker_id, &new.host));
     assert_eq!((found.pid, &found.version, &found.tasks), (new.pid, &new.version, &new.tasks));
@@ -52,20 +94,20 @@ async fn a_session_is_shown_with_all_that_it_said(bed: &Bed) {
     assert!((before..=after).contains(&found.started_at_ms));
     assert_eq!(found.expires_at_ms, found.last_heartbeat_at_ms + 12 * HOUR_MS);
     assert_eq!((found.state, found.ended_at_ms), (SessionState::Live, None));
-    assert_eq!(bed.store.sessions(None).await.unwrap().len(), 2);
-    assert_eq!(bed.store.sessions(Some("nobody")).await.unwrap(), []);
+    assert_eq!(bed.sessions(None).await.len(), 2);
+    assert_eq!(bed.sessions(Some("nobody")).await, []);
 }
 
 async fn a_heartbeat_extends_by_the_lease_time(bed: &Bed) {
     let session = bed.session("w").await;
-    let first = bed.store.sessions(None).await.unwrap()[0].clone();
+    let first = bed.sessions(None).await[0].clone();
     bed.pass(first.last_heartbeat_at_ms + 5).await;
     let before = bed.earliest_ms().await;
     let alive = session.beat().await.unwrap();
     let after = bed.now_ms().await;
     assert!((before + HOUR_MS..=after + HOUR_MS).contains(&alive.expires_at_ms));
     assert_eq!(alive.stop, []);
-    let found = bed.store.sessions(None).await.unwrap()[0].clone();
+    let found = bed.sessions(None).await[0].clone();
     assert_eq!(found.expires_at_ms, alive.expires_at_ms);
     assert_eq!(found.expires_at_ms, found.last_heartbeat_at_ms + HOUR_MS);
     assert_eq!(found.started_at_ms, first.started_at_ms);
@@ -126,7 +168,7 @@ async fn a_session_that_ended_never_revives(bed: &Bed) {
         assert_eq!(bed.store.end_session(session.id).await.unwrap(), None);
     }
     assert_eq!(bed.store.end_session(Uuid::from_u128(3)).await.unwrap(), None);
-    let found = bed.store.sessions(None).await.unwrap();
+    let found = bed.sessions(None).await;
     assert_eq!(found[0].state, SessionState::Ended);
     assert!(found[0].ended_at_ms.is_some());
 }
@@ -156,7 +198,7 @@ async fn a_draining_session_is_shown_as_draining(bed: &Bed) {
     let session = bed.session("w").await;
     let beats = [Beat { session_id: session.id, draining: true }];
     assert!(bed.store.heartbeat(&beats).await.unwrap()[0].is_some());
-    assert_eq!(bed.store.sessions(None).await.unwrap()[0].state, SessionState::Draining);
+    assert_eq!(bed.sessions(None).await[0].state, SessionState::Draining);
 }
 
 async fn each_session_learns_only_of_its_own_leases(bed: &Bed) {

@@ -138,7 +138,7 @@ async fn sigterm_on_both_loses_nothing(world: &mut World) {
     let keys = (0..200).map(|n| n.to_string()).collect();
     let submitter = tokio::spawn(submit_all(world.server.api(), keys, Arc::clone(&acknowledged)));
     eventually("half is submitted and some is done", async || {
-        let done = world.api.jobs().get_metrics(jobqueue_shared::proto::v1::GetMetricsRequest {}).await.ok()?;
+        let done = world.api.jobs().get_metrics(jobqueue_shared::proto::v1::GetMetricsRequest::default()).await.ok()?;
         (acknowledged.lock().unwrap().len() >= 100 && done.into_inner().done > 0).then_some(())
     })
     .await;

@@ -360,7 +360,7 @@ async fn what_is_wrong_with_a_worker_is_named(world: &mut World) {
     let beat = HeartbeatRequest { session_id: no_session(), draining: false };
     only(&workers.heartbeat(beat).await.unwrap_err(), "session_id", "UUID");
     only(&workers.end_session(EndSessionRequest { session_id: no_session() }).await.unwrap_err(), "session_id", "UUID");
-    let list = ListWorkersRequest { worker_id: "w".repeat(101) };
+    let list = ListWorkersRequest { worker_id: "w".repeat(101), ..ListWorkersRequest::default() };
     only(&world.api.admin().list_workers(list).await.unwrap_err(), "worker_id", "100");
 }
 

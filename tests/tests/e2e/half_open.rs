@@ -73,7 +73,7 @@ async fn a_server_whose_connections_are_half_open_gives_them_all_up_at_once() {
     })
     .await;
     // Nobody else has to find a dead one.
-    let count = async || api.jobs().get_metrics(GetMetricsRequest {}).await;
+    let count = async || api.jobs().get_metrics(GetMetricsRequest::default()).await;
     for answer in join_all((0..CONNECTIONS).map(|_| count())).await {
         answer.unwrap();
     }

@@ -224,7 +224,7 @@ async fn a_batch_is_stored_in_order(world: &mut World) {
 async fn workers_are_shown_while_they_live_and_afterwards(world: &mut World) {
     let mut worker = world.worker(&["--simulate", "--concurrency", "7", "--exec", "email=true", "--lease-time", "6s"]);
     let list = async || {
-        let request = ListWorkersRequest { worker_id: W.to_owned() };
+        let request = ListWorkersRequest { worker_id: W.to_owned(), ..ListWorkersRequest::default() };
         world.api.admin().list_workers(request).await.unwrap().into_inner().sessions
     };
     let shown = eventually("the worker is shown", async || list().await.pop()).await;

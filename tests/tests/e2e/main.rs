@@ -19,6 +19,7 @@ mod gzip;
 mod half_open;
 mod idempotency;
 mod kinds;
+mod large_answers;
 mod lifecycle;
 mod logging;
 mod outage;

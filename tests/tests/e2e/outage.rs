@@ -80,7 +80,7 @@ async fn storage_that_is_gone_is_told_and_its_return_noticed() {
     blocking(move || it.stop_fast().unwrap()).await;
     let status = api.try_submit(job(W, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
-    let status = api.jobs().get_metrics(GetMetricsRequest {}).await.unwrap_err();
+    let status = api.jobs().get_metrics(GetMetricsRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     not_ready(&server).await;
     assert!(get(server.http_addr(), "/metrics").await.text().contains("jobqueue_storage_up 0"));

@@ -93,7 +93,7 @@ async fn an_unknown_method_is_unimplemented_and_never_a_page() {
         for path in ["/jobqueue.v1.JobService/Nothing", "/jobqueue.v1.Nothing/Nothing", "/nothing"] {
             client.ready().await.unwrap();
             let codec = tonic_prost::ProstCodec::<GetMetricsRequest, GetMetricsRequest>::default();
-            let answer = client.unary(GetMetricsRequest {}.into_request(), path.parse().unwrap(), codec).await;
+            let answer = client.unary(GetMetricsRequest::default().into_request(), path.parse().unwrap(), codec).await;
             assert_eq!(answer.unwrap_err().code(), Code::Unimplemented, "{path}");
         }
     }

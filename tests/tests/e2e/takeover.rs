@@ -31,7 +31,7 @@ const POISON: &str = "poison=kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)";
 const LONG: [&str; 2] = ["--lease-time", "12h"];
 
 async fn sessions(api: &Api) -> Vec<WorkerSession> {
-    let request = ListWorkersRequest { worker_id: W.to_owned() };
+    let request = ListWorkersRequest { worker_id: W.to_owned(), ..ListWorkersRequest::default() };
     api.admin().list_workers(request).await.unwrap().into_inner().sessions
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{WORKER_ID, World, history};
 
 async fn sessions(world: &World) -> Vec<WorkerSession> {
-    let request = ListWorkersRequest { worker_id: WORKER_ID.to_owned() };
+    let request = ListWorkersRequest { worker_id: WORKER_ID.to_owned(), ..ListWorkersRequest::default() };
     world.server.api().admin().list_workers(request).await.unwrap().into_inner().sessions
 }
 

@@ -47,7 +47,7 @@ use super::{
     types::{
         Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
         Moved, NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
-        SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
+        SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
     },
 };
 
@@ -235,8 +235,8 @@ impl Store for PostgresStore {
         counts::throughput(self, worker_id, from_minute).await
     }
 
-    async fn sessions(&self, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
-        sessions::sessions(self, worker_id).await
+    async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
+        sessions::sessions(self, query).await
     }
 
     async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {

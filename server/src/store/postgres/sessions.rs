@@ -13,7 +13,9 @@ use crate::store::{
     listening, places,
     rows::StopReadRow,
     survey::{self, SessionRow},
-    types::{Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionRecord, Stopped},
+    types::{
+        Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery, SessionRecord, Stopped,
+    },
 };
 
 const REGISTER: &str = "
@@ -166,19 +168,35 @@ pub(super) async fn report_progress(store: &PostgresStore, report: &ProgressRepo
     Ok(true)
 }
 
+/// A page of so many sessions and about so many bytes, at least one: the tasks of a session can be 100 KB.
 const SESSIONS: &str = "
     SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
            s.expires_at, s.draining, s.ended_at, s.lost,
            (SELECT coalesce(sum(octet_length(c.ids)), 0)::bigint / 16 FROM claims c WHERE c.session_id = s.id) AS running
-    FROM sessions s
-    WHERE ($1::text IS NULL OR s.worker_id = $1) AND (s.ended_at IS NULL OR s.ended_at > $2)
-    ORDER BY (s.ended_at IS NOT NULL), s.started_at DESC, s.id
-    LIMIT 1000";
+    FROM (
+        SELECT s.*, row_number() OVER in_order AS n, sum(octet_length(s.tasks)) OVER in_order AS bytes
+        FROM sessions s
+        WHERE ($1::text IS NULL OR s.worker_id = $1) AND (s.ended_at IS NULL OR s.ended_at > $2)
+          AND ($3::boolean IS NULL OR (s.ended_at IS NOT NULL, -s.started_at, s.id) > ($3, -$4::bigint, $5::uuid))
+        WINDOW in_order AS (ORDER BY s.ended_at IS NOT NULL, s.started_at DESC, s.id)
+        ORDER BY s.ended_at IS NOT NULL, s.started_at DESC, s.id
+        LIMIT $6
+    ) AS s
+    WHERE s.n = 1 OR s.bytes <= $7
+    ORDER BY s.n";
 
-pub(super) async fn sessions(store: &PostgresStore, worker_id: Option<&str>) -> StoreResult<Vec<SessionRecord>> {
+pub(super) async fn sessions(store: &PostgresStore, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
     let now = store.now().await?;
-    let rows: Vec<SessionRow> =
-        sqlx::query_as(SESSIONS).bind(worker_id).bind(now - 86_400_000).fetch_all(&store.pool).await?;
+    let rows: Vec<SessionRow> = sqlx::query_as(SESSIONS)
+        .bind(&query.worker_id)
+        .bind(now - 86_400_000)
+        .bind(query.after.map(|it| it.ended))
+        .bind(query.after.map(|it| it.started_at_ms))
+        .bind(query.after.map(|it| it.session_id))
+        .bind(i64::from(query.page_size))
+        .bind(limits::REPLY_BYTES as i64)
+        .fetch_all(&store.pool)
+        .await?;
     rows.into_iter().map(|row| row.into_record(now)).collect()
 }
 

@@ -41,8 +41,8 @@ pub(super) async fn follow(store: &SqliteStore, wall_ms: i64) -> StoreResult<()>
 mod tests {
     use super::*;
     use crate::store::{
-        Acquire, Acquired, ConnectOptions, NewJob, NewSession, Registration, Start, Store as _, Unit, UnitAnswer,
-        clock::wall_ms,
+        Acquire, Acquired, ConnectOptions, NewJob, NewSession, Registration, SessionQuery, Start, Store as _, Unit,
+        UnitAnswer, clock::wall_ms,
     };
 
     const HOUR_MS: i64 = 3_600_000;
@@ -101,7 +101,7 @@ mod tests {
         assert!(skew.abs() < 1_000, "{skew}");
         let rescued = store.rescue(100).await.unwrap();
         assert_eq!((rescued.sessions, rescued.lost, rescued.timed_out), (0, 0, 0), "the jump took jobs away");
-        let alive = store.sessions(None).await.unwrap();
+        let alive = store.sessions(&SessionQuery { page_size: 10, ..SessionQuery::default() }).await.unwrap();
         assert!(alive[0].expires_at_ms > store.now_ms().await.unwrap() + 20_000, "{alive:?}");
         let acquire = Acquire { acquire_no: 2, ..acquire };
         assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1, "what is due is not found");

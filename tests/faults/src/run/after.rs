@@ -89,7 +89,7 @@ impl Site {
     async fn metrics(&mut self) -> Result<GetMetricsResponse> {
         let end = Instant::now() + PATIENCE;
         loop {
-            match self.api(0).jobs().get_metrics(GetMetricsRequest {}).await {
+            match self.api(0).jobs().get_metrics(GetMetricsRequest::default()).await {
                 Ok(metrics) => return Ok(metrics.into_inner()),
                 Err(status) if Instant::now() > end => bail!("no metrics within {PATIENCE:?}: {status}"),
                 Err(_) => self.live_for(LOOK_EVERY).await?,
