@@ -232,7 +232,7 @@ async fn old_connections_are_replaced_while_long_polls_and_workers_go_on() {
 async fn a_head_and_headers_of_grpc_are_as_before() {
     let world = World::new(Driver::Sqlite).await;
     let peer = Peer::connect(world.server.grpc_addr()).await;
-    let empty = frame(&GetMetricsRequest {}.encode_to_vec());
+    let empty = frame(&GetMetricsRequest::default().encode_to_vec());
     let (response, _) = peer.call("/jobqueue.v1.JobService/GetMetrics", empty, true).await;
     let mut response = response.await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/grpc");
