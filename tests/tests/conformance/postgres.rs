@@ -13,10 +13,47 @@ use jobqueue_tests::{
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::bed::{Bed, NOTHING, job, jobs, keyed, open, open_by};
+use crate::{
+    bed::{Bed, NOTHING, insert_on, job, jobs, keyed, open, open_by, session},
+    session::Session,
+};
 
 async fn bed() -> Bed {
     Bed::new(Driver::Postgres).await
+}
+
+/// The owner has made the schema; the server's role may read and write rows, and nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_owns_nothing_can_do_all_but_change_partitions() {
+    let bed = Bed::new(Driver::Postgres).await;
+    let role = format!("writer_{}", Uuid::new_v4().simple());
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA public TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+         GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};"
+    );
+    bed.sql("", &grants).await;
+    let (before, after) = bed.database.url().split_once("postgres@").expect("the tests' user");
+    let store = open(&format!("{before}{role}@{after}")).await;
+    insert_on(&*store, jobs("w", 20)).await;
+    let session = Session::register(Arc::clone(&store), &session("w")).await;
+    let leased = session.acquire(10).await;
+    session.complete(leased[0].lease).await;
+    store.end_session(session.id).await.unwrap();
+    let none = Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0 };
+    assert_eq!(store.maintain(&none).await.unwrap(), 0);
+    eventually("old jobs go row by row", async || (store.prune(&none, 100).await.unwrap() > 0).then_some(())).await;
+    store.fold(100).await.unwrap();
+    store.rescue(100).await.unwrap();
+    store.try_write().await.unwrap();
+    store.pause("w", "why").await.unwrap();
+    assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());
+    store.close().await;
+    // As its owner it is up to date, too.
+    open(bed.database.url()).await.close().await;
+    bed.sql("", &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    bed.check().await;
+    bed.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

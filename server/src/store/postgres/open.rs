@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{
+    Connection as _, PgConnection,
+    migrate::{Migration, Migrator},
+    postgres::PgConnectOptions,
+};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -131,6 +135,10 @@ async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> Store
         if needed > SCHEMA_LEVEL {
             return Err(too_new(needed));
         }
+        // The migrator begins with a CREATE, which a role that owns nothing may not do.
+        if is_up_to_date(connection).await? {
+            return Ok(());
+        }
     }
     // A newer schema that allows this server has migrations that it does not know.
     let migrations = MIGRATOR.migrations.clone();
@@ -139,6 +147,16 @@ async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> Store
         .run(connection)
         .await
         .map_err(|error| StoreError::Startup(format!("cannot bring the schema up to date: {error}")))
+}
+
+/// Whether every migration of this build has been applied as it is.
+async fn is_up_to_date(connection: &mut PgConnection) -> StoreResult<bool> {
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(connection).await?;
+    let is_applied = |it: &Migration| {
+        applied.iter().any(|(version, checksum)| *version == it.version && checksum[..] == it.checksum[..])
+    };
+    Ok(MIGRATOR.iter().all(is_applied))
 }
 
 /// Whether PostgreSQL keeps its promises, and a session what it was told.

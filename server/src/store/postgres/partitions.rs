@@ -6,7 +6,7 @@
 //! facts people read, and jobs that were done late) moves into a new partition, together with what earlier days have
 //! left behind. Who submits waits for [`LOCK_TIMEOUT`] at most; what does not succeed is tried in the next turn.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Once};
 
 use jobqueue_shared::lease::created_at_ms;
 use sqlx::{AssertSqlSafe, FromRow, error::DatabaseError};
@@ -132,6 +132,9 @@ pub(super) async fn done_before(tx: &mut Tx, now: i64, done_ms: i64) -> StoreRes
 /// Makes days ahead, and drops those that have had their time; answers how many. Any server may do it at any time:
 /// one does, the others pass.
 pub(super) async fn maintain(store: &PostgresStore, retention: &Retention) -> StoreResult<u64> {
+    if !owns_jobs(store).await? {
+        return Ok(0);
+    }
     let now = store.now().await?;
     not_now(make_ahead(store, now).await)?;
     let mut dropped = 0;
@@ -144,6 +147,27 @@ pub(super) async fn maintain(store: &PostgresStore, retention: &Retention) -> St
         }
     }
     Ok(dropped)
+}
+
+const OWNER: &str = "
+    SELECT pg_has_role(relowner, 'USAGE'), current_user::text, pg_get_userbyid(relowner)::text
+    FROM pg_class WHERE oid = 'jobs'::regclass";
+
+/// Only a member of the owner can change partitions. Without that all works; old jobs go row by row.
+async fn owns_jobs(store: &PostgresStore) -> StoreResult<bool> {
+    static TOLD: Once = Once::new();
+    let (owns, role, owner): (bool, String, String) = sqlx::query_as(OWNER).fetch_one(&store.pool).await?;
+    if !owns {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                role,
+                owner,
+                "the role does not own the table jobs: no days are made and dropped, and old jobs are removed row by row, \
+                 which costs more; to let it, GRANT the owner to the role"
+            );
+        });
+    }
+    Ok(owns)
 }
 
 /// `None` when others were in the way: a lock or a statement took too long, or a deadlock was resolved.
