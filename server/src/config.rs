@@ -7,7 +7,7 @@ use http::HeaderValue;
 use jobqueue_shared::limits;
 
 use crate::{
-    store::{ConnectOptions, Pooler, Retention},
+    store::{ConnectOptions, Pooler, Retention, SchemaName},
     telemetry::{self, LogFormat},
     transport::serve::Lifetimes,
 };
@@ -75,6 +75,10 @@ pub struct Common {
     /// What stands between this server and PostgreSQL. With `transaction` nothing is kept in a session.
     #[arg(long, global = true, env = "JOBQUEUE_DATABASE_POOLER", value_enum, default_value_t, value_name = "KIND")]
     pub database_pooler: Pooler,
+
+    /// The schema in PostgreSQL that holds all tables; it is made where it is missing. A search_path changes nothing.
+    #[arg(long, global = true, env = "JOBQUEUE_DATABASE_SCHEMA", default_value_t, value_name = "NAME")]
+    pub database_schema: SchemaName,
 
     /// PostgreSQL's own address, where the database URL is a pooler's: migrations and wake-up calls between servers
     /// go past the pooler. Without it migrations go through the pooler, and servers find each other's jobs by polling.
@@ -217,6 +221,7 @@ impl Common {
         ConnectOptions {
             max_connections: self.database_max_connections,
             pooler: self.database_pooler,
+            schema: self.database_schema.clone(),
             direct_url: self.database_direct_url.as_ref().map(|url| url.0.clone()),
             ..ConnectOptions::new(self.database_url.0.clone())
         }

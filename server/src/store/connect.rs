@@ -1,6 +1,6 @@
 //! The one place that names the drivers.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Store, StoreError, StoreResult, postgres::PostgresStore, sqlite::SqliteStore};
 
@@ -15,8 +15,47 @@ pub struct ConnectOptions {
     pub acquire_timeout: Duration,
     /// What stands between this server and PostgreSQL.
     pub pooler: Pooler,
+    /// The schema in PostgreSQL that holds everything of ours.
+    pub schema: SchemaName,
     /// PostgreSQL's own address where `url` is a pooler's: for LISTEN and migrations.
     pub direct_url: Option<String>,
+}
+
+/// A schema's name that needs no quotes, and leaves room for the names of channels: a lower-case letter or _, then
+/// lower-case letters, digits and _, at most 50 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaName(String);
+
+impl SchemaName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for SchemaName {
+    fn default() -> Self {
+        Self("jobqueue".into())
+    }
+}
+
+impl fmt::Display for SchemaName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for SchemaName {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        const SYSTEM: &str = "begins with pg_, as only PostgreSQL's own schemas may";
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let first = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+        if !first || name.len() > 50 || !name.bytes().all(plain) {
+            return Err("must be 1 to 50 lower-case letters, digits and _, and not begin with a digit");
+        }
+        if name.starts_with("pg_") { Err(SYSTEM) } else { Ok(Self(name.into())) }
+    }
 }
 
 /// What stands between this server and PostgreSQL.
@@ -36,6 +75,7 @@ impl ConnectOptions {
             max_connections: 16,
             acquire_timeout: Duration::from_secs(5),
             pooler: Pooler::None,
+            schema: SchemaName::default(),
             direct_url: None,
         }
     }
@@ -48,6 +88,9 @@ pub async fn connect(options: &ConnectOptions) -> StoreResult<Arc<dyn Store>> {
             Err(StoreError::Startup(
                 "--database-pooler and --database-direct-url are for PostgreSQL, not for SQLite".into(),
             ))
+        }
+        Some(("sqlite", _)) if options.schema != SchemaName::default() => {
+            Err(StoreError::Startup("--database-schema is for PostgreSQL: everything in a SQLite file is ours".into()))
         }
         Some(("sqlite", _)) => Ok(Arc::new(SqliteStore::connect(options).await?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(PostgresStore::connect(options).await?)),
@@ -85,5 +128,20 @@ pub async fn backup(url: &str, file: &Path) -> StoreResult<()> {
         super::sqlite::backup(url, file).await
     } else {
         Err(StoreError::Unsupported("backup is for SQLite; use pg_dump or pg_basebackup for PostgreSQL"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_schemas_need_no_quotes() {
+        for name in ["jobqueue", "_q", "queue_2", &"q".repeat(50)] {
+            assert_eq!(name.parse::<SchemaName>().unwrap().as_str(), name);
+        }
+        for name in ["", "2q", "Queue", "a b", "a\"b", "a;b", "é", "pg_catalog", &"q".repeat(51)] {
+            assert!(name.parse::<SchemaName>().is_err(), "{name}");
+        }
     }
 }

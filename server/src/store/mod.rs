@@ -35,7 +35,7 @@ pub mod types;
 mod writes;
 
 use async_trait::async_trait;
-pub use connect::{ConnectOptions, Pooler, backup, connect, set_clock_back};
+pub use connect::{ConnectOptions, Pooler, SchemaName, backup, connect, set_clock_back};
 pub use error::{StoreError, StoreResult};
 pub use places::PLACES_PER_CLAIM;
 pub use settle_group::settle_group;

@@ -141,6 +141,8 @@ impl Cluster {
     /// [`Error::Name`] when the name would need quoting, [`Error::Program`] when it exists already.
     pub fn create_database(&self, name: &str) -> Result<String, Error> {
         self.execute(&format!("CREATE DATABASE {}", plain(name)?))?;
+        // So that tests can name the tables of a server with the default schema without it.
+        self.execute(&format!("ALTER DATABASE {name} SET search_path = jobqueue, public"))?;
         Ok(self.url(name))
     }
 

@@ -28,9 +28,9 @@ async fn a_role_that_owns_nothing_can_do_all_but_change_partitions() {
     let bed = Bed::new(Driver::Postgres).await;
     let role = format!("writer_{}", Uuid::new_v4().simple());
     let grants = format!(
-        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA public TO {role};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-         GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};"
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA jobqueue TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA jobqueue TO {role};
+         GRANT SELECT ON ALL SEQUENCES IN SCHEMA jobqueue TO {role};"
     );
     bed.sql("", &grants).await;
     let (before, after) = bed.database.url().split_once("postgres@").expect("the tests' user");
@@ -593,7 +593,9 @@ async fn a_database_that_is_not_utf8_is_refused_and_left_as_it_was() {
             let url = cluster.url(&name);
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let error = runtime.block_on(connect(&ConnectOptions::new(&url))).err().unwrap();
-            let tables = cluster.query_in(&name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").unwrap();
+            let tables = cluster
+                .query_in(&name, "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'jobqueue')")
+                .unwrap();
             cluster.drop_database(&name).unwrap();
             (url, tables, error)
         }

@@ -93,7 +93,7 @@ macro_rules! writers {
 
 /// One folder at a time, or two that add to the same counters would wait for each other crosswise.
 const BEGIN_TURN: &str = concat!(
-    "SELECT pg_try_advisory_xact_lock(hashtext('jobqueue_fold')), (SELECT up_to FROM deltas_folded),
+    "SELECT pg_try_advisory_xact_lock(hashtext('jobqueue_fold ' || current_schema())), (SELECT up_to FROM deltas_folded),
             pg_postmaster_start_time()::text, NOT EXISTS (SELECT FROM (",
     writers!(),
     ") AS writers WHERE virtualtransaction = ANY($1))"

@@ -57,6 +57,7 @@ pub(super) struct PostgresStore {
     floors: std::sync::Arc<floor::Floors>,
     held: held::Held,
     wakes: broadcast::Sender<Hint>,
+    channels: wake::Channels,
     /// Who tells others, so that it does not listen to itself.
     name: Uuid,
     /// What rescue leaves out.

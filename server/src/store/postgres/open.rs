@@ -3,18 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _, PgConnection,
+    AssertSqlSafe, Connection as _, PgConnection,
     migrate::{Migration, Migrator},
     postgres::PgConnectOptions,
 };
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{PostgresStore, pool::Pool};
+use super::{PostgresStore, pool::Pool, wake::Channels};
 use crate::store::{
     broken::Broken,
     clock::Clock,
-    connect::{ConnectOptions, Pooler, SCHEMA_LEVEL, too_new},
+    connect::{ConnectOptions, Pooler, SCHEMA_LEVEL, SchemaName, too_new},
     error::{StoreError, StoreResult},
 };
 
@@ -24,27 +24,28 @@ impl PostgresStore {
     pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
         let base = parse("the database URL", &options.url)?;
         let base = match options.pooler {
-            Pooler::None => base,
+            Pooler::None => in_schema(base, &options.schema),
             // Poolers refuse what they do not know of a session's settings.
             Pooler::Transaction => base.extra_float_digits(None),
         };
         let direct = match (&options.direct_url, options.pooler) {
-            (Some(url), _) => Some(parse("--database-direct-url", url)?),
+            (Some(url), _) => Some(in_schema(parse("--database-direct-url", url)?, &options.schema)),
             (None, Pooler::None) => Some(base.clone()),
             (None, Pooler::Transaction) => None,
         };
         match &direct {
-            Some(direct) => migrate(direct).await?,
-            None => migrate_in_a_transaction(&base).await?,
+            Some(direct) => migrate(direct, &options.schema).await?,
+            None => migrate_in_a_transaction(&base, &options.schema).await?,
         }
         let pool = Pool::connect(base, options).await.map_err(|error| cannot_connect(&error))?;
         check_session(&pool, options.pooler).await?;
         let clock = Arc::new(Clock::new(0));
         read_clock(&pool, &clock).await?;
         let ((wakes, _), name) = (broadcast::channel(4_096), Uuid::new_v4());
+        let channels = Channels::of(&options.schema);
         let mut tasks = vec![tokio::spawn(follow_clock(pool.clone(), clock.clone()))];
         if let Some(direct) = direct {
-            tasks.push(tokio::spawn(super::wake::listen(direct, name, wakes.clone())));
+            tasks.push(tokio::spawn(super::wake::listen(direct, channels.clone(), name, wakes.clone())));
         } else {
             tracing::info!(
                 "servers behind the pooler find each other's jobs by polling; --database-direct-url lets them be told"
@@ -56,6 +57,7 @@ impl PostgresStore {
             floors: Arc::default(),
             held: super::held::Held::default(),
             wakes,
+            channels,
             name,
             broken: Broken::default(),
             orphans: super::seldom::Seldom::default(),
@@ -69,6 +71,11 @@ impl PostgresStore {
 
 fn parse(what: &str, url: &str) -> StoreResult<PgConnectOptions> {
     super::url::parse(url).map_err(|error| StoreError::Startup(format!("{what} {error}")))
+}
+
+/// Every unqualified name is one of the schema, whatever search_path the role or the database has.
+fn in_schema(options: PgConnectOptions, schema: &SchemaName) -> PgConnectOptions {
+    options.options([("search_path", schema.as_str())])
 }
 
 fn cannot_connect(error: &sqlx::Error) -> StoreError {
@@ -90,9 +97,10 @@ fn behind_a_pooler() -> StoreError {
 
 /// Brings the schema up to date, on a connection of its own: closing it frees the migrations' advisory lock,
 /// also when a start is cancelled half-way.
-async fn migrate(options: &PgConnectOptions) -> StoreResult<()> {
+async fn migrate(options: &PgConnectOptions, schema: &SchemaName) -> StoreResult<()> {
     let mut connection = PgConnection::connect_with(options).await.map_err(|error| cannot_connect(&error))?;
     sqlx::query("SELECT pg_advisory_lock(hashtext('jobqueue_migrate'))").execute(&mut connection).await?;
+    make_schema(&mut connection, schema).await?;
     bring_up_to_date(&mut connection, true).await?;
     connection.close().await?;
     Ok(())
@@ -103,9 +111,11 @@ async fn migrate(options: &PgConnectOptions) -> StoreResult<()> {
 const BEGIN_MIGRATIONS: &str = "BEGIN; DEALLOCATE ALL; SELECT pg_advisory_xact_lock(hashtext('jobqueue_migrate'))";
 
 /// Through a pooler: in one transaction, whose end frees the lock, also when a start is cancelled half-way.
-async fn migrate_in_a_transaction(options: &PgConnectOptions) -> StoreResult<()> {
+async fn migrate_in_a_transaction(options: &PgConnectOptions, schema: &SchemaName) -> StoreResult<()> {
     let mut connection = PgConnection::connect_with(options).await.map_err(|error| cannot_connect(&error))?;
     let mut tx = connection.begin_with(BEGIN_MIGRATIONS).await?;
+    make_schema(&mut tx, schema).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("SET LOCAL search_path = {schema}"))).execute(&mut *tx).await?;
     bring_up_to_date(&mut tx, false).await?;
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *tx).await?;
     tx.commit().await?;
@@ -123,6 +133,25 @@ async fn check_encoding(connection: &mut PgConnection) -> StoreResult<()> {
     Err(StoreError::Startup(format!(
         "the database's encoding is {encoding}; it must be UTF8: make one by CREATE DATABASE .. ENCODING 'UTF8' TEMPLATE template0"
     )))
+}
+
+/// Makes the schema where it is missing. Its name needs no quotes.
+async fn make_schema(connection: &mut PgConnection, schema: &SchemaName) -> StoreResult<()> {
+    let known: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+        .bind(schema.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if known {
+        return Ok(());
+    }
+    // A database that is refused is left as it was.
+    check_encoding(&mut *connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(connection).await.map_err(|error| {
+        StoreError::Startup(format!(
+            "cannot make the schema {schema}: {error}; let its owner run jobqueue-server migrate, or make it by hand"
+        ))
+    })?;
+    Ok(())
 }
 
 async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> StoreResult<()> {

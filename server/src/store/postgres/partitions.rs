@@ -207,9 +207,10 @@ impl From<StoreError> for Failure {
 /// A transaction of the only one who changes partitions.
 async fn begin(store: &PostgresStore) -> Result<Option<Tx>, Failure> {
     let mut tx = store.pool.begin_with("BEGIN", LOCK_TIMEOUT).await?;
-    let first: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('jobqueue_partitions'))")
-        .fetch_one(&mut *tx)
-        .await?;
+    let first: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('jobqueue_partitions ' || current_schema()))")
+            .fetch_one(&mut *tx)
+            .await?;
     Ok(first.then_some(tx))
 }
 

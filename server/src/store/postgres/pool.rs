@@ -57,6 +57,8 @@ pub(super) struct Pool {
     places: Arc<Semaphore>,
     patience: Duration,
     pooler: Pooler,
+    /// What each transaction begins with behind a pooler; else nothing.
+    local_settings: Arc<str>,
     trouble: Trouble,
 }
 
@@ -87,15 +89,17 @@ impl Pool {
             .await?;
         let places = Arc::new(Semaphore::new(options.max_connections as usize));
         let patience = options.acquire_timeout;
-        Ok(Self { connections, recent: Arc::default(), places, patience, pooler: options.pooler, trouble })
+        let local_settings = match options.pooler {
+            Pooler::None => "".into(),
+            Pooler::Transaction => format!("{LOCAL_SETTINGS}; SET LOCAL search_path = {}", options.schema).into(),
+        };
+        let pooler = options.pooler;
+        Ok(Self { connections, recent: Arc::default(), places, patience, pooler, local_settings, trouble })
     }
 
     /// A transaction; `begin` opens it, `then` follows in the same message, each statement after a semicolon.
     pub(super) async fn begin_with(&self, begin: &str, then: &str) -> Result<Tx, sqlx::Error> {
-        let settings = match self.pooler {
-            Pooler::None => "",
-            Pooler::Transaction => LOCAL_SETTINGS,
-        };
+        let settings = &self.local_settings;
         let mut tx = self.acquire_session().await?;
         // From here on it may be open, also when the call is cut off.
         tx.open = true;

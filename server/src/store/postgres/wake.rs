@@ -8,11 +8,21 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use crate::store::{error::StoreResult, types::Hint};
+use crate::store::{connect::SchemaName, error::StoreResult, types::Hint};
 
-const RUNNABLE: &str = "jobqueue_wake";
-/// A channel of its own: servers that know only the first would take a session for a worker_id.
-const STOPPED: &str = "jobqueue_stop";
+/// The channels of one schema: queues that share a database do not hear each other.
+#[derive(Clone, Debug)]
+pub(super) struct Channels {
+    runnable: String,
+    stopped: String,
+}
+
+impl Channels {
+    pub(super) fn of(schema: &SchemaName) -> Self {
+        Self { runnable: format!("{schema}_wake"), stopped: format!("{schema}_stop") }
+    }
+}
+
 /// A silent connection may be half open, or lead to a server that a failover has left behind: asking it tells.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
@@ -23,8 +33,8 @@ pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResu
     let (channels, payloads): (Vec<_>, Vec<_>) = hints
         .iter()
         .map(|hint| match hint {
-            Hint::Runnable(worker_id) => (RUNNABLE, worker_id.clone()),
-            Hint::Stopped(session_id) => (STOPPED, format!("{session_id} {}", store.name)),
+            Hint::Runnable(worker_id) => (store.channels.runnable.as_str(), worker_id.clone()),
+            Hint::Stopped(session_id) => (store.channels.stopped.as_str(), format!("{session_id} {}", store.name)),
         })
         .unzip();
     sqlx::query("SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS t(channel, payload)")
@@ -37,21 +47,21 @@ pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResu
 
 /// `None` for what only a newer server understands, and for a stop that this one, `name`, has told of itself: the session
 /// has heard it, and would be told again. A look too many for jobs is no harm.
-fn hint(channel: &str, payload: &str, name: Uuid) -> Option<Hint> {
-    match channel {
-        RUNNABLE => Some(Hint::Runnable(payload.to_owned())),
-        STOPPED => {
-            let (session_id, teller) = payload.split_once(' ')?;
-            let session_id = Uuid::try_parse(session_id).ok()?;
-            (teller != name.to_string()).then_some(Hint::Stopped(session_id))
-        }
-        _ => None,
+fn hint(channels: &Channels, channel: &str, payload: &str, name: Uuid) -> Option<Hint> {
+    if channel == channels.runnable {
+        return Some(Hint::Runnable(payload.to_owned()));
     }
+    if channel != channels.stopped {
+        return None;
+    }
+    let (session_id, teller) = payload.split_once(' ')?;
+    let session_id = Uuid::try_parse(session_id).ok()?;
+    (teller != name.to_string()).then_some(Hint::Stopped(session_id))
 }
 
-pub(super) async fn listen(options: PgConnectOptions, name: Uuid, wakes: broadcast::Sender<Hint>) {
+pub(super) async fn listen(options: PgConnectOptions, channels: Channels, name: Uuid, wakes: broadcast::Sender<Hint>) {
     loop {
-        if let Err(error) = listen_once(&options, name, &wakes).await {
+        if let Err(error) = listen_once(&options, &channels, name, &wakes).await {
             tracing::debug!(%error, "lost the connection that listens for other servers; polling serves until it is back");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -60,17 +70,18 @@ pub(super) async fn listen(options: PgConnectOptions, name: Uuid, wakes: broadca
 
 async fn listen_once(
     options: &PgConnectOptions,
+    channels: &Channels,
     name: Uuid,
     wakes: &broadcast::Sender<Hint>,
 ) -> Result<(), sqlx::Error> {
     let pool =
         PgPoolOptions::new().max_connections(1).acquire_timeout(CHECK_EVERY).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen_all([RUNNABLE, STOPPED]).await?;
+    listener.listen_all([channels.runnable.as_str(), channels.stopped.as_str()]).await?;
     loop {
         match tokio::time::timeout(CHECK_EVERY, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => {
-                if let Some(hint) = hint(notification.channel(), notification.payload(), name) {
+                if let Some(hint) = hint(channels, notification.channel(), notification.payload(), name) {
                     // No receiver is no error: nobody waits.
                     let _ = wakes.send(hint);
                 }
@@ -96,11 +107,14 @@ mod tests {
     #[test]
     fn a_server_does_not_listen_to_its_own_stops_and_not_to_what_it_does_not_understand() {
         let [own, other, session_id] = [1, 2, 3].map(Uuid::from_u128);
-        let heard = |channel, teller: &str| hint(channel, &format!("{session_id}{teller}"), own);
-        assert_eq!(heard(STOPPED, &format!(" {other}")), Some(Hint::Stopped(session_id)));
-        assert_eq!(heard(STOPPED, &format!(" {own}")), None);
-        assert_eq!(heard(STOPPED, ""), None);
-        assert_eq!(heard("jobqueue_news", &format!(" {other}")), None);
-        assert_eq!(hint(RUNNABLE, "a b", own), Some(Hint::Runnable("a b".to_owned())));
+        let channels = Channels::of(&SchemaName::default());
+        let heard = |channel, teller: &str| hint(&channels, channel, &format!("{session_id}{teller}"), own);
+        assert_eq!(heard("jobqueue_stop", &format!(" {other}")), Some(Hint::Stopped(session_id)));
+        assert_eq!(heard("jobqueue_stop", &format!(" {own}")), None);
+        assert_eq!(heard("jobqueue_stop", ""), None);
+        for channel in ["jobqueue_news", "other_stop"] {
+            assert_eq!(heard(channel, &format!(" {other}")), None);
+        }
+        assert_eq!(hint(&channels, "jobqueue_wake", "a b", own), Some(Hint::Runnable("a b".to_owned())));
     }
 }

@@ -1,0 +1,130 @@
+//! Everything is in a schema of its own: an application, another queue or a search_path in the same database change nothing.
+
+use std::sync::Arc;
+
+use jobqueue_server::store::{ConnectOptions, Hint, NewSession, Pooler, Store, connect};
+use jobqueue_test_postgres::Cluster;
+use jobqueue_tests::database::{Database, Driver};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::time::timeout;
+
+use crate::{
+    bed::{insert_on, job, jobs, session},
+    session::Session,
+};
+
+/// Tables of an application with names like ours, its own history of migrations, and a search_path that finds them.
+const APPLICATION: &str = "
+    CREATE TABLE public._sqlx_migrations (
+        version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
+        success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL);
+    INSERT INTO public._sqlx_migrations VALUES (1, 'the application''s own', now(), true, '\\x00', 0);
+    CREATE TABLE public.jobs (id integer PRIMARY KEY);
+    CREATE TABLE public.ready (nothing text);
+    CREATE FUNCTION public.now_ms() RETURNS bigint LANGUAGE sql RETURN 1;";
+
+async fn sql(url: &str, statements: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// A job's life, and all that goes on without being asked for.
+async fn works(store: &Arc<dyn Store>, worker_id: &str, count: usize) {
+    insert_on(&**store, jobs(worker_id, count)).await;
+    let session = Session::register(Arc::clone(store), &NewSession { slots: 5, ..session(worker_id) }).await;
+    for leased in session.acquire(5).await {
+        session.complete(leased.lease).await;
+    }
+    store.listen().await.unwrap();
+    store.rescue(100).await.unwrap();
+    store.fold(100).await.unwrap();
+    store.pause(worker_id, "why").await.unwrap();
+    store.resume(worker_id).await.unwrap();
+    store.end_session(session.id).await.unwrap();
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts.iter().map(|it| (it.pending + it.done) as usize).sum::<usize>(), count, "{counts:?}");
+    assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());
+}
+
+async fn beside_others(pooler: Pooler) {
+    let database = Database::create(if pooler == Pooler::None { Driver::Postgres } else { Driver::Pooled }).await;
+    // PostgreSQL's own address.
+    let name = database.url().rsplit('/').next().unwrap();
+    let direct = Cluster::shared().unwrap().url(name);
+    sql(&direct, &format!("{APPLICATION} ALTER DATABASE {name} SET search_path = public, pg_catalog")).await;
+    let options = |schema: &str| ConnectOptions {
+        pooler,
+        schema: schema.parse().unwrap(),
+        ..ConnectOptions::new(database.url())
+    };
+    let one = connect(&options("jobqueue")).await.unwrap();
+    let other = connect(&options("second_queue")).await.unwrap();
+    works(&one, "w", 7).await;
+    works(&other, "w", 9).await;
+    let [ones, others] = [one.counts().await.unwrap(), other.counts().await.unwrap()];
+    assert_ne!(ones, others, "each has its own jobs");
+    // Again on what is there.
+    let again = connect(&options("second_queue")).await.unwrap();
+    assert_eq!(again.counts().await.unwrap(), others);
+    for store in [one, other, again] {
+        store.close().await;
+    }
+    let mut connection = PgConnection::connect(&direct).await.unwrap();
+    let left: (i64, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM public._sqlx_migrations), (SELECT count(*) FROM public.jobs),
+                (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p'))",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    assert_eq!(left, (1, 0, 3), "the application's tables are as it left them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_queues_and_an_application_share_a_database_whatever_its_search_path() {
+    beside_others(Pooler::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_queues_and_an_application_share_a_database_behind_a_pooler() {
+    beside_others(Pooler::Transaction).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_share_a_database_do_not_hear_each_other() {
+    let database = Database::create(Driver::Postgres).await;
+    let open = async |schema: &str| {
+        let options = ConnectOptions { schema: schema.parse().unwrap(), ..ConnectOptions::new(database.url()) };
+        connect(&options).await.unwrap()
+    };
+    let (own, same, foreign) = (open("jobqueue").await, open("jobqueue").await, open("other").await);
+    let (mut heard, mut not_heard) = (same.wakes().unwrap(), foreign.wakes().unwrap());
+    // Listening begins in the background: told again until it is heard.
+    let told = async {
+        loop {
+            own.announce(&[Hint::Runnable("w".to_owned())]).await.unwrap();
+            if timeout(std::time::Duration::from_millis(200), heard.recv()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(jobqueue_tests::poll::PATIENCE, told).await.expect("the same queue hears it");
+    // The other one listens too by now, or hears its own first hint before anything else.
+    let own_hint = async {
+        loop {
+            foreign.announce(&[Hint::Runnable("mine".to_owned())]).await.unwrap();
+            if let Ok(hint) = timeout(std::time::Duration::from_millis(200), not_heard.recv()).await {
+                return hint.unwrap();
+            }
+        }
+    };
+    let hint = timeout(jobqueue_tests::poll::PATIENCE, own_hint).await.expect("it hears itself");
+    assert_eq!(hint, Hint::Runnable("mine".to_owned()));
+    insert_on(&*own, vec![job("w")]).await;
+    for store in [own, same, foreign] {
+        store.close().await;
+    }
+}
