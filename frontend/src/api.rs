@@ -17,7 +17,7 @@ use prost::{
     bytes::{Buf as _, BufMut as _, Bytes},
 };
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Response, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
@@ -30,6 +30,8 @@ use crate::{dom, model::draft::Complaint};
 /// Reads are repeated anyway, so they give up early.
 const READ: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(15);
+/// The header with the server's time in milliseconds since 1970.
+const TIME: &str = "jobqueue-time-ms";
 
 /// Why a call did not do what it should.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +64,11 @@ impl Failure {
     /// True when the job is no longer there, or no longer in the state that it was shown in.
     pub fn is_gone(&self) -> bool {
         matches!(self.kind, Kind::NotFound | Kind::Precondition)
+    }
+
+    /// True when all that is wrong is a field of a list's filter.
+    pub fn is_of_filter(&self) -> bool {
+        !self.fields.is_empty() && self.fields.iter().all(|(field, _)| matches!(field.as_str(), "worker_id" | "task"))
     }
 
     fn away(message: &str) -> Self {
@@ -99,6 +106,7 @@ impl From<Status> for Failure {
 async fn call(path: &'static str, limit: Duration, message: Vec<u8>) -> Result<Bytes, Failure> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
+    let asked = dom::ticks();
     let answer = Box::pin(async move {
         let mut grpc = Grpc::new(Client::new(dom::origin()));
         grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
@@ -107,7 +115,13 @@ async fn call(path: &'static str, limit: Duration, message: Vec<u8>) -> Result<B
     // The server keeps the deadline too, and says so a little earlier than this.
     let patience = TimeoutFuture::new(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).saturating_add(500));
     match select(answer, patience).await {
-        Either::Left((answer, _)) => Ok(answer?.into_inner()),
+        Either::Left((answer, _)) => {
+            let headers = answer.as_ref().map_or_else(Status::metadata, Response::metadata);
+            if let Some(ms) = headers.get(TIME).and_then(|it| it.to_str().ok()).and_then(|it| it.parse().ok()) {
+                dom::hear_time(ms, asked);
+            }
+            Ok(answer?.into_inner())
+        }
         Either::Right(_) => Err(Failure::away("The server did not answer in time")),
     }
 }

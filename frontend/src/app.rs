@@ -7,11 +7,13 @@ use leptos_router::{
 };
 
 use crate::{
+    calls::Calls,
     components::{
         confirm::{Confirm, ConfirmDialog},
         frame::{Metrics, Rail, TopBar, WorkerIdList},
         heading::Place,
-        notice::AwayBanner,
+        notice::{AwayBanner, SkewBanner},
+        table::Turning,
     },
     dom,
     live::Live,
@@ -28,6 +30,8 @@ pub fn App() -> impl IntoView {
     Toasts::provide();
     Place::provide();
     Confirm::provide();
+    Calls::provide();
+    Turning::provide();
     Metrics::provide();
     // By hand: the router would take the link for a navigation and leave the focus where it is.
     let skip = |click: MouseEvent| {
@@ -42,6 +46,7 @@ pub fn App() -> impl IntoView {
                 <div class="stage">
                     <TopBar />
                     <AwayBanner />
+                    <SkewBanner />
                     <main id="content" class="content" tabindex="-1">
                         <FlatRoutes fallback=NotFound>
                             <Route path=path!("/") view=Overview />

@@ -1,12 +1,19 @@
 //! The few things that are asked of the browser directly. Each does nothing where the browser cannot.
 
+use std::cell::Cell;
+
 use js_sys::{Array, Date};
 use leptos::prelude::{document, window};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, BlobPropertyBag, Element, EventTarget, HtmlAnchorElement, HtmlElement, Storage, Url};
 
-use crate::model::time;
+use crate::model::{clock::Clock, time};
+
+thread_local! {
+    /// What answers have said of the time.
+    static CLOCK: Cell<Clock> = const { Cell::new(Clock::NEW) };
+}
 
 /// `http://host:port`: the server that sent the page.
 pub fn origin() -> String {
@@ -22,17 +29,46 @@ pub fn authority() -> (String, bool) {
     (authority, secure)
 }
 
-/// Milliseconds since 1970 by the browser's clock.
+/// Milliseconds since 1970 by the server's clock; by the browser's before the first answer.
 pub fn now() -> i64 {
+    CLOCK.get().at(ticks()).unwrap_or_else(browser_now)
+}
+
+/// Milliseconds since 1970 by the browser's clock, which may be wrong.
+pub fn browser_now() -> i64 {
     Date::now() as i64
 }
 
-/// `2026-11-24 14:02:03` on the browser's clock.
+/// Milliseconds since the page was opened, whatever is done to the browser's clock.
+pub fn ticks() -> i64 {
+    window().performance().map_or_else(browser_now, |it| it.now() as i64)
+}
+
+/// An answer that was asked for at `asked` ticks, and has come, said what time it is.
+pub fn hear_time(server_ms: i64, asked: i64) {
+    let mut clock = CLOCK.get();
+    if clock.hear(server_ms, asked, ticks()) {
+        CLOCK.set(clock);
+    }
+}
+
+/// `Europe/Berlin`; "" = the browser does not tell.
+pub fn time_zone() -> String {
+    let options = js_sys::Intl::DateTimeFormat::new(&Array::new(), &js_sys::Object::new()).resolved_options();
+    js_sys::Reflect::get(&options, &"timeZone".into()).ok().and_then(|it| it.as_string()).unwrap_or_default()
+}
+
+/// `/jobs/0192f5a6-…`: where the person is.
+pub fn path() -> String {
+    window().location().pathname().unwrap_or_default()
+}
+
+/// `2026-11-24 14:02:03` in the browser's time zone.
 pub fn local_time(ms: i64) -> String {
     time::full(ms, offset(ms))
 }
 
-/// `14:02` on the browser's clock.
+/// `14:02` in the browser's time zone.
 pub fn local_clock(ms: i64) -> String {
     time::clock(ms, offset(ms))
 }

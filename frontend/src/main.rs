@@ -7,11 +7,13 @@
 
 mod api;
 mod app;
+mod calls;
 mod components;
 mod dom;
 mod live;
 mod model;
 mod pages;
+mod rows;
 mod theme;
 mod toast;
 

@@ -25,7 +25,7 @@ use crate::{
     background::health::Readiness,
     config::Serve,
     dashboard,
-    grpc::routes::Calls,
+    grpc::routes::{self, Calls},
     guard,
     metrics::Scrape,
     transport::{Activity, serve::Answer},
@@ -43,12 +43,13 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wa
      img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// What a page needs to read of an answer; the names are those of gRPC-web.
-const GRPC_HEADERS: [HeaderName; 4] = [
+/// What a page needs to read of an answer: the names of gRPC-web, and the time.
+const GRPC_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("grpc-encoding"),
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
+    routes::TIME_HEADER,
 ];
 
 /// `under_way` counts the calls that are.

@@ -2,8 +2,12 @@
 //!
 //! A native modal `<dialog>` keeps the focus inside and gives it back when it closes.
 
-use leptos::{html, prelude::*};
+use std::sync::Arc;
 
+use leptos::{ev::SubmitEvent, html, prelude::*};
+use leptos_router::hooks::use_location;
+
+/// Owns all that it needs: the row or page that asked may be gone when the person answers.
 #[derive(Clone)]
 pub struct Question {
     /// "Delete this job?"
@@ -15,8 +19,8 @@ pub struct Question {
     pub destroys: bool,
     /// The label of a text to be given with the answer; "" = none is asked for.
     pub input: &'static str,
-    /// Gets the text.
-    pub then: Callback<String>,
+    /// Gets the text. Must capture no signal and no callback of a component.
+    pub then: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 #[derive(Clone, Copy)]
@@ -48,12 +52,24 @@ pub fn ConfirmDialog() -> impl IntoView {
         }
     });
     let close = move || dialog.get_untracked().into_iter().for_each(|dialog| dialog.close());
-    let act = move |_| {
-        let Some(question) = question.get_untracked() else { return };
+    // What it asks about is on a page that the person has left.
+    let at = use_location();
+    Effect::new(move |before: Option<()>| {
+        at.pathname.track();
+        at.search.track();
+        if before.is_some() {
+            close();
+        }
+    });
+    let act = move |event: SubmitEvent| {
+        event.prevent_default();
         let text = input.get_untracked().map(|input| input.value()).unwrap_or_default();
         // First closed, so that the focus is back before the page changes.
         close();
-        question.then.run(text.trim().to_owned());
+        // Taken: a second press finds no question.
+        if let Some(question) = question.try_update(Option::take).flatten() {
+            (question.then)(text.trim().to_owned());
+        }
     };
     view! {
         <dialog
@@ -68,27 +84,36 @@ pub fn ConfirmDialog() -> impl IntoView {
                     .get()
                     .map(|question| {
                         view! {
-                            <h2 id="dialog-title">{question.title}</h2>
-                            <p id="dialog-text">{question.text}</p>
-                            {(!question.input.is_empty())
-                                .then(|| {
-                                    view! {
-                                        <div class="field">
-                                            <label for="dialog-input">{question.input}</label>
-                                            <input id="dialog-input" class="input" maxlength="1024" node_ref=input />
-                                        </div>
-                                    }
-                                })}
-                            <div class="dialog-actions">
-                                <button type="button" class="button" on:click=move |_| close()>"Keep as it is"</button>
-                                <button
-                                    type="button"
-                                    class=if question.destroys { "button danger" } else { "button primary" }
-                                    on:click=act
-                                >
-                                    {question.action}
-                                </button>
-                            </div>
+                            <form on:submit=act>
+                                <h2 id="dialog-title">{question.title}</h2>
+                                <p id="dialog-text">{question.text}</p>
+                                {(!question.input.is_empty())
+                                    .then(|| {
+                                        view! {
+                                            <div class="field">
+                                                <label for="dialog-input">{question.input}</label>
+                                                <input
+                                                    id="dialog-input"
+                                                    class="input"
+                                                    maxlength="1024"
+                                                    autocomplete="off"
+                                                    node_ref=input
+                                                />
+                                            </div>
+                                        }
+                                    })}
+                                <div class="dialog-actions">
+                                    <button type="button" class="button" on:click=move |_| close()>
+                                        "Keep as it is"
+                                    </button>
+                                    <button
+                                        type="submit"
+                                        class=if question.destroys { "button danger" } else { "button primary" }
+                                    >
+                                        {question.action}
+                                    </button>
+                                </div>
+                            </form>
                         }
                     })
             }}

@@ -1,28 +1,30 @@
-//! What is known of one thing, as a list of names and values.
+//! What is known of one thing, as a list of names and values. The values change in place.
 
 use jobqueue_shared::time::timestamp_ms;
 use leptos::prelude::*;
 use prost_types::Timestamp;
 
-use super::small::Ago;
+use super::small::{Ago, or_dash};
 
-pub type Fact = (&'static str, AnyView);
+pub type Fact = (Signal<&'static str>, AnyView);
 
 /// A text; a dash where there is none.
-pub fn text(text: &str) -> AnyView {
-    if text.is_empty() { "–".to_owned().into_any() } else { text.to_owned().into_any() }
+pub fn text(text: impl Fn() -> String + Send + Sync + 'static) -> AnyView {
+    let text = Memo::new(move |_| or_dash(&text()));
+    (move || text.get()).into_any()
 }
 
-pub fn time(at: Option<&Timestamp>) -> AnyView {
-    view! { <Ago ms=at.map(timestamp_ms) /> }.into_any()
+pub fn time(at: impl Fn() -> Option<Timestamp> + Send + Sync + 'static) -> AnyView {
+    let ms = Memo::new(move |_| at().as_ref().map(timestamp_ms));
+    view! { <Ago ms /> }.into_any()
 }
 
 /// The card that shows them, in columns of so many `rows` where there is room: six, or five.
-pub fn card(rows: Rows, list: impl Fn() -> Vec<Fact> + Send + 'static) -> impl IntoView {
+pub fn card(rows: Rows, facts: Vec<Fact>) -> impl IntoView {
     let each = |(name, value): Fact| {
         view! {
             <div>
-                <dt>{name}</dt>
+                <dt>{move || name.get()}</dt>
                 <dd>{value}</dd>
             </div>
         }
@@ -31,7 +33,7 @@ pub fn card(rows: Rows, list: impl Fn() -> Vec<Fact> + Send + 'static) -> impl I
         <section class="card">
             <h2 class="unseen">"Facts"</h2>
             <dl class="facts" class:five=rows == Rows::Five>
-                {move || list().into_iter().map(each).collect_view()}
+                {facts.into_iter().map(each).collect_view()}
             </dl>
         </section>
     }

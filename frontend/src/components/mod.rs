@@ -1,5 +1,6 @@
 //! What pages are made of, each once.
 
+pub mod action;
 pub mod chart;
 pub mod confirm;
 pub mod facts;

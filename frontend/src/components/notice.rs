@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::icon::Icon;
-use crate::{api::Failure, dom, live::Live};
+use crate::{api::Failure, dom, live::Live, model::span};
 
 /// Nothing here: why, and what to do next.
 #[component]
@@ -54,6 +54,40 @@ pub fn Trouble(
             }
             .into_any(),
         )
+    }
+}
+
+/// Under the top bar while the browser's clock and the server's differ: a person reads times by the former.
+#[component]
+pub fn SkewBanner() -> impl IntoView {
+    let live = Live::get();
+    let words = Memo::new(move |_| {
+        live.skew.get().map(|skew| {
+            let way = if skew > 0 { "ahead of" } else { "behind" };
+            format!(
+                "This browser's clock is {} {way} the server's.",
+                span::exact(skew.saturating_abs().saturating_add(5_000) / 10_000 * 10_000)
+            )
+        })
+    });
+    view! {
+        <div role="status" aria-live="polite">
+            {move || {
+                words
+                    .get()
+                    .map(|words| {
+                        view! {
+                            <div class="notice warn banner skew">
+                                <Icon name="timer" />
+                                <p>
+                                    <strong>{words}</strong>
+                                    " Times and ages on these pages are by the server's clock."
+                                </p>
+                            </div>
+                        }
+                    })
+            }}
+        </div>
     }
 }
 

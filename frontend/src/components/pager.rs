@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
-use super::icon::Icon;
+use super::{icon::Icon, table::Turning};
 use crate::model::filter::Filter;
 
 #[component]
@@ -15,19 +15,38 @@ pub fn Pager(
     /// "" = this is the last page.
     #[prop(into)]
     next: Signal<String>,
+    /// An answer for another page is under way: until it has come there is no other page to turn to.
+    busy: RwSignal<bool>,
 ) -> impl IntoView {
     let trail = RwSignal::new(HashMap::<String, String>::new());
     let navigate = use_navigate();
+    let turning = Turning::get();
+    let at = Memo::new(move |_| filter.get().page);
     let go = Callback::new(move |page: String| {
+        // Set here as well as by the list, which hears of the new address only after this press.
+        if page == at.get_untracked() || busy.get_untracked() {
+            return;
+        }
+        busy.set(true);
+        turning.begin();
         navigate(&Filter { page, ..filter.get_untracked() }.url(path), NavigateOptions::default());
     });
-    let at = Memo::new(move |_| filter.get().page);
+    Effect::new(move |_| {
+        if !busy.get() {
+            turning.end();
+        }
+    });
+    on_cleanup(move || turning.end());
     let newer = move || trail.with(|trail| trail.get(&at.get()).cloned());
     let older = move |_| {
         let token = next.get_untracked();
+        if busy.get_untracked() || token.is_empty() {
+            return;
+        }
         trail.update(|trail| drop(trail.insert(token.clone(), at.get_untracked())));
         go.run(token);
     };
+    let waits = move || busy.get().then_some("true");
     view! {
         <Show when=move || !at.get().is_empty() || !next.get().is_empty()>
             <nav class="pager" aria-label="Pages">
@@ -35,6 +54,8 @@ pub fn Pager(
                     type="button"
                     class="button"
                     class:gone=move || at.get().is_empty()
+                    aria-disabled=waits
+                    aria-busy=waits
                     on:click=move |_| go.run(String::new())
                 >
                     <Icon name="first" />
@@ -44,12 +65,21 @@ pub fn Pager(
                     type="button"
                     class="button"
                     class:gone=move || newer().is_none()
+                    aria-disabled=waits
+                    aria-busy=waits
                     on:click=move |_| newer().into_iter().for_each(|page| go.run(page))
                 >
                     <Icon name="left" />
                     "Newer"
                 </button>
-                <button type="button" class="button" class:gone=move || next.get().is_empty() on:click=older>
+                <button
+                    type="button"
+                    class="button"
+                    class:gone=move || next.get().is_empty()
+                    aria-disabled=waits
+                    aria-busy=waits
+                    on:click=older
+                >
                     "Older"
                     <Icon name="right" />
                 </button>

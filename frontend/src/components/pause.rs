@@ -1,12 +1,15 @@
-//! Holding a worker_id back and letting it go on: the buttons, and the line that says that it is paused.
+//! Holding a worker_id back and letting it go on: the button, and the line that says that it is paused.
+
+use std::sync::Arc;
 
 use jobqueue_shared::{
     proto::v1::{PauseWorkerIdRequest, ResumeWorkerIdRequest, WorkerIdMetrics},
     time::timestamp_ms,
 };
-use leptos::{prelude::*, task::spawn_local};
+use leptos::prelude::*;
 
 use super::{
+    action::ActionButton,
     confirm::{Confirm, Question},
     frame::Metrics,
     icon::Icon,
@@ -14,13 +17,14 @@ use super::{
 };
 use crate::{
     api::{self, Failure},
+    calls::{Calls, of_worker_id},
     dom,
     live::Live,
     toast::Toasts,
 };
 
 /// Since when a worker_id is paused, and why.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pause {
     pub since: i64,
     /// "" = none was given.
@@ -44,15 +48,29 @@ pub fn pause_of(worker_id: String) -> Memo<Option<Pause>> {
 
 /// Says what came of it.
 #[derive(Clone, Copy)]
-struct Teller(Toasts, Live);
+struct Teller(Toasts, Live, Calls);
 
 impl Teller {
     fn get() -> Self {
-        Self(Toasts::get(), Live::get())
+        Self(Toasts::get(), Live::get(), Calls::get())
+    }
+
+    fn pause(self, worker_id: String, reason: String) {
+        let (key, done) = (of_worker_id(&worker_id), format!("{worker_id} is paused"));
+        self.2.run(vec![key], async move {
+            self.tell(api::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }).await.map(drop), done);
+        });
+    }
+
+    fn resume(self, worker_id: String) {
+        let (key, done) = (of_worker_id(&worker_id), format!("{worker_id} goes on"));
+        self.2.run(vec![key], async move {
+            self.tell(api::resume_worker_id(ResumeWorkerIdRequest { worker_id }).await.map(drop), done);
+        });
     }
 
     fn tell(self, answer: Result<(), Failure>, done: String) {
-        let Self(toasts, live) = self;
+        let Self(toasts, live, _) = self;
         match answer {
             Ok(()) => toasts.good(done),
             Err(failure) => toasts.bad(failure.message),
@@ -61,63 +79,61 @@ impl Teller {
     }
 }
 
+/// Pauses, or resumes what is paused: one button, which keeps the focus as it changes.
 #[component]
-pub fn PauseButton(
+pub fn PauseSwitch(
     worker_id: String,
+    #[prop(into)] paused: Signal<bool>,
     /// Without a word, where there is no room.
     #[prop(optional)]
     small: bool,
 ) -> impl IntoView {
-    let (confirm, teller, label) = (Confirm::get(), Teller::get(), format!("Pause {worker_id}"));
-    let ask = move |_| {
+    let (confirm, teller) = (Confirm::get(), Teller::get());
+    let busy = teller.2.busy(of_worker_id(&worker_id));
+    let verb = move || if paused.get() { "Resume" } else { "Pause" };
+    let name = worker_id.clone();
+    let label = Signal::derive(move || format!("{} {name}", verb()));
+    let press = move || {
         let worker_id = worker_id.clone();
+        if paused.get_untracked() {
+            return teller.resume(worker_id);
+        }
         confirm.ask(Question {
             title: format!("Pause {worker_id}?"),
-            text: "None of its jobs is handed out until it is resumed. Jobs can still be submitted, and what runs goes on.".into(),
+            text: "None of its jobs is handed out until it is resumed. Jobs can still be submitted, and what runs goes on."
+                .into(),
             action: format!("Pause {worker_id}"),
             destroys: false,
             input: "Reason (shown to everybody)",
-            then: Callback::new(move |reason| {
-                let (worker_id, done) = (worker_id.clone(), format!("{worker_id} is paused"));
-                spawn_local(async move {
-                    teller.tell(api::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }).await.map(drop), done);
-                });
-            }),
+            then: Arc::new(move |reason| teller.pause(worker_id.clone(), reason)),
         });
     };
     view! {
-        <button type="button" class=class(small) aria-label=label.clone() title=label on:click=ask>
-            <Icon name="pause" />
-            {(!small).then_some("Pause")}
-        </button>
+        <ActionButton
+            class=if small { "button quiet square" } else { "button" }
+            icon=Signal::derive(move || if paused.get() { "play" } else { "pause" })
+            word=Signal::derive(move || if small { String::new() } else { verb().to_owned() })
+            busy_word="Under way…"
+            label
+            busy
+            press
+        />
     }
 }
 
+/// Lets a paused worker_id go on.
 #[component]
-pub fn ResumeButton(worker_id: String, #[prop(optional)] small: bool) -> impl IntoView {
-    let (teller, label) = (Teller::get(), format!("Resume {worker_id}"));
-    let resume = move |_| {
-        let (worker_id, done) = (worker_id.clone(), format!("{worker_id} goes on"));
-        spawn_local(async move {
-            teller.tell(api::resume_worker_id(ResumeWorkerIdRequest { worker_id }).await.map(drop), done);
-        });
-    };
-    view! {
-        <button type="button" class=class(small) aria-label=label.clone() title=label on:click=resume>
-            <Icon name="play" />
-            {(!small).then_some("Resume")}
-        </button>
-    }
-}
-
-fn class(small: bool) -> &'static str {
-    if small { "button quiet square" } else { "button" }
+pub fn ResumeButton(worker_id: String) -> impl IntoView {
+    view! { <PauseSwitch worker_id paused=true /> }
 }
 
 /// "paused since 14:02 (3 min ago): the mail server is down". The reason is somebody's text.
 #[component]
-pub fn PausedLine(pause: Pause) -> impl IntoView {
-    let Pause { since, reason } = pause;
+pub fn PausedLine(#[prop(into)] pause: Signal<Option<Pause>>) -> impl IntoView {
+    let since = Memo::new(move |_| pause.with(|pause| pause.as_ref().map(|it| it.since)));
+    let reason = move || {
+        pause.with(|pause| pause.as_ref().filter(|it| !it.reason.is_empty()).map(|it| format!(": {}", it.reason)))
+    };
     view! {
         <span class="paused">
             <span class="pill retrying">
@@ -125,8 +141,8 @@ pub fn PausedLine(pause: Pause) -> impl IntoView {
                 "paused"
             </span>
             <span>
-                "since "{dom::local_time(since)}" (" <Ago ms=Some(since) /> ")"
-                {(!reason.is_empty()).then(|| format!(": {reason}"))}
+                "since "{move || since.get().map(dom::local_time)}" (" <Ago ms=since /> ")"
+                {reason}
             </span>
         </span>
     }

@@ -20,6 +20,11 @@ pub fn Pill(#[prop(into)] look: Signal<Look>) -> impl IntoView {
     }
 }
 
+/// A text, or a dash where there is none.
+pub fn or_dash(text: &str) -> String {
+    if text.is_empty() { "–".to_owned() } else { text.to_owned() }
+}
+
 /// A job by its short id; the full one in its title.
 #[component]
 pub fn JobLink(id: String) -> impl IntoView {
@@ -44,19 +49,21 @@ pub fn SessionLink(id: String, #[prop(optional)] whole: bool) -> impl IntoView {
 
 /// A time, relative and always up to date; the full one in its title.
 #[component]
-pub fn Ago(ms: Option<i64>) -> impl IntoView {
+pub fn Ago(#[prop(into)] ms: Signal<Option<i64>>) -> impl IntoView {
     let live = Live::get();
-    ms.map_or_else(
-        || view! { <span class="muted">"–"</span> }.into_any(),
-        |ms| {
-            view! {
-                <time datetime=time::iso(ms) title=dom::local_time(ms)>
-                    {move || time::relative(ms, live.now.get())}
-                </time>
-            }
-            .into_any()
-        },
-    )
+    let known = Memo::new(move |_| ms.get().is_some());
+    let text = Memo::new(move |_| ms.get().map(|ms| time::relative(ms, live.now.get())));
+    move || {
+        if !known.get() {
+            return view! { <span class="muted">"–"</span> }.into_any();
+        }
+        view! {
+            <time datetime=move || ms.get().map(time::iso) title=move || ms.get().map(dom::local_time)>
+                {move || text.get()}
+            </time>
+        }
+        .into_any()
+    }
 }
 
 /// Copies `text()`; says so on the button itself, where the eye is.
@@ -70,15 +77,22 @@ pub fn CopyButton(
     word: &'static str,
 ) -> impl IntoView {
     let copied = RwSignal::new(false);
+    let busy = RwSignal::new(false);
     let toasts = Toasts::get();
     let press = move |_| {
+        if busy.get_untracked() {
+            return;
+        }
         let text = text.run(());
+        busy.set(true);
         spawn_local(async move {
-            if !dom::copy(&text).await {
+            let done = dom::copy(&text).await;
+            // The component may be gone meanwhile.
+            let _ = busy.try_set(false);
+            if !done {
                 toasts.bad("The browser does not allow copying here; select the text and copy it by hand");
                 return;
             }
-            // The component may be gone when the time is up.
             let _ = copied.try_set(true);
             gloo_timers::future::TimeoutFuture::new(1_500).await;
             let _ = copied.try_set(false);
@@ -86,7 +100,14 @@ pub fn CopyButton(
     };
     let class = if word.is_empty() { "button quiet square" } else { "button quiet" };
     view! {
-        <button type="button" class=class aria-label=label title=label on:click=press>
+        <button
+            type="button"
+            class=class
+            aria-label=label
+            title=label
+            aria-busy=move || busy.get().to_string()
+            on:click=press
+        >
             {move || view! { <Icon name=if copied.get() { "check" } else { "copy" } /> }}
             {(!word.is_empty()).then_some(move || if copied.get() { "Copied" } else { word })}
         </button>

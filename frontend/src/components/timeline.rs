@@ -7,10 +7,13 @@ use jobqueue_shared::{
 use leptos::prelude::*;
 
 use super::small::{Ago, Pill, SessionLink};
-use crate::model::{
-    number::count,
-    span, status,
-    timeline::{self, Line, Text},
+use crate::{
+    model::{
+        number::count,
+        span, status,
+        timeline::{self, Line, Text},
+    },
+    rows::rows,
 };
 
 /// So many lines are shown until all are asked for.
@@ -24,18 +27,29 @@ pub fn Timeline(
 ) -> impl IntoView {
     let lines = Memo::new(move |_| events.with(|events| timeline::lines(events)));
     let all = RwSignal::new(false);
-    let folded = Memo::new(move |_| !all.get() && lines.with(Vec::len) > SHOWN);
-    let shown = move || {
-        let mut lines = lines.get();
-        if folded.get() {
-            lines.truncate(SHOWN);
-        }
-        lines
-    };
+    let oldest = Memo::new(move |before: Option<&Option<Key>>| {
+        lines.with(|lines| {
+            let shown = timeline::shown(lines, before.and_then(Option::as_ref), SHOWN);
+            lines.get(..shown).and_then(<[Line]>::last).map(|line| line.key.clone())
+        })
+    });
+    let cut =
+        Memo::new(move |_| lines.with(|lines| oldest.with(|oldest| timeline::shown(lines, oldest.as_ref(), SHOWN))));
+    let folded = Memo::new(move |_| !all.get() && cut.get() < lines.with(Vec::len));
+    let rows = rows(
+        move || {
+            let mut lines = lines.get();
+            if folded.get() {
+                lines.truncate(cut.get());
+            }
+            lines
+        },
+        |line| format!("{:?}", line.key),
+    );
     view! {
         <ol class="timeline" aria-label="Timeline, newest first">
-            <For each=shown key=|line| line.key.clone() let:line>
-                <Event line />
+            <For each=move || rows.keys() key=Clone::clone let:key>
+                <Event line=rows.row(key) />
             </For>
         </ol>
         <Show when=move || folded.get()>
@@ -48,24 +62,32 @@ pub fn Timeline(
     }
 }
 
+type Key = (Vec<u8>, u32);
+
 #[component]
-fn Event(line: Line) -> impl IntoView {
-    let Line { event, took, .. } = line;
+fn Event(line: Memo<Line>) -> impl IntoView {
+    // Of a line only progress changes: how far, when, and what it says.
+    let Line { event, took, .. } = line.get_untracked();
     let kind = event.kind();
     let look = status::event(kind);
-    let head = view! {
-        <Pill look=look />
-        {(event.run_no > 0).then(|| view! { <span class="muted">"run "{event.run_no}</span> })}
-        {(kind == Kind::Progress).then(|| view! { <span>{status::percent(event.fraction)}</span> })}
-        {took.map(|took| view! { <span>"after "{span::exact(took)}</span> })}
-        <Session session_id=event.session_id host=event.host />
-        <Ago ms=event.at.as_ref().map(timestamp_ms) />
+    let percent = move || line.with(|line| status::percent(line.event.fraction));
+    let at = move || line.with(|line| line.event.at.as_ref().map(timestamp_ms));
+    let head = move || {
+        view! {
+            <Pill look=look />
+            {(event.run_no > 0).then(|| view! { <span class="muted">"run "{event.run_no}</span> })}
+            {(kind == Kind::Progress).then(|| view! { <span>{percent}</span> })}
+            {took.map(|took| view! { <span>"after "{span::exact(took)}</span> })}
+            <Session session_id=event.session_id.clone() host=event.host.clone() />
+            <Ago ms=Signal::derive(at) />
+        }
     };
     let code = timeline::is_error(kind);
-    let body = match timeline::text(&event.text) {
-        Text::None => view! { <div class="event-line">{head}</div> }.into_any(),
+    let text = Memo::new(move |_| line.with(|line| timeline::text(&line.event.text)));
+    let body = move || match text.get() {
+        Text::None => view! { <div class="event-line">{head()}</div> }.into_any(),
         Text::Short(text) => view! {
-            <div class="event-line">{head}</div>
+            <div class="event-line">{head()}</div>
             <p class="event-text" class:code-text=code>
                 {text}
             </p>
@@ -74,7 +96,7 @@ fn Event(line: Line) -> impl IntoView {
         Text::Folded { first, all } => view! {
             <details>
                 <summary>
-                    <span class="event-line">{head}</span>
+                    <span class="event-line">{head()}</span>
                     <span class="event-text folded" class:code-text=code>
                         {first}
                     </span>

@@ -6,13 +6,13 @@ use jobqueue_shared::{
 };
 use prost_types::Duration;
 
-use super::time;
+use super::{shell::quote, time};
 
 /// `authority` is host:port of the server; `secure` when it speaks TLS.
 pub fn submit(request: &SubmitJobRequest, authority: &str, secure: bool) -> String {
     let flags = if secure { "" } else { " -plaintext" };
     let body = object(&fields(request));
-    format!("grpcurl{flags} -d {} \\\n  {authority} jobqueue.v1.JobService/SubmitJob", quote(&body))
+    format!("grpcurl{flags} -d {} \\\n  {} jobqueue.v1.JobService/SubmitJob", quote(&body), quote(authority))
 }
 
 fn fields(request: &SubmitJobRequest) -> Vec<(&'static str, String)> {
@@ -58,11 +58,6 @@ fn duration(duration: &Duration) -> String {
         0 => format!("\"{sign}{}s\"", ms / 1_000),
         rest => format!("\"{sign}{}.{rest:03}s\"", ms / 1_000),
     }
-}
-
-/// One word to a POSIX shell, whatever is in it.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

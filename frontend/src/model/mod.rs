@@ -1,6 +1,7 @@
 //! What the pages compute: pure, without a browser, tested natively.
 
 pub mod chart;
+pub mod clock;
 pub mod draft;
 pub mod filter;
 pub mod grpcurl;
@@ -8,6 +9,7 @@ pub mod id;
 pub mod json;
 pub mod number;
 pub mod session;
+pub mod shell;
 pub mod span;
 pub mod status;
 pub mod time;

@@ -12,9 +12,10 @@ use prost::Message as _;
 const LINE: usize = 160;
 
 /// One line.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
-    /// The event itself, and how many just like it came before.
+    /// The event itself, and how many just like it came before. Of progress, which is told once a run and changes, only
+    /// the run.
     pub key: (Vec<u8>, u32),
     pub event: TimelineEvent,
     /// Of what ended a run: milliseconds since its job was handed over.
@@ -33,7 +34,11 @@ pub fn lines(events: &[TimelineEvent]) -> Vec<Line> {
         }
         let start = acquired.get(&event.run_no).copied().flatten().filter(|_| ends_a_run(event.kind()));
         let took = start.zip(at).map(|(start, end)| end - start).filter(|took| *took >= 0);
-        let bytes = event.encode_to_vec();
+        let bytes = if event.kind() == Kind::Progress {
+            TimelineEvent { kind: event.kind, run_no: event.run_no, ..TimelineEvent::default() }.encode_to_vec()
+        } else {
+            event.encode_to_vec()
+        };
         let before = seen.entry(bytes.clone()).or_default();
         lines.push(Line { key: (bytes, *before), event: event.clone(), took });
         *before += 1;
@@ -60,6 +65,13 @@ fn ends_a_run(kind: Kind) -> bool {
         | Kind::Retried
         | Kind::DeadLetter => false,
     }
+}
+
+/// How many of `lines`, newest first, are shown at first, so that none that was shown goes: `oldest` is the key of the
+/// last one shown so far.
+pub fn shown(lines: &[Line], oldest: Option<&(Vec<u8>, u32)>, at_first: usize) -> usize {
+    let before = oldest.and_then(|key| lines.iter().position(|line| line.key == *key));
+    before.map_or_else(|| at_first.min(lines.len()), |at| at + 1)
 }
 
 /// How a text is shown.
@@ -139,6 +151,26 @@ mod tests {
         events.push(event(Kind::Retried, 6, 1));
         let after = lines(&events);
         assert_eq!([&after[1].key, &after[2].key], [&before[0].key, &before[1].key]);
+    }
+
+    #[test]
+    fn progress_changes_in_place() {
+        let of = |at, fraction| TimelineEvent { fraction, text: format!("{fraction}"), ..event(Kind::Progress, at, 2) };
+        let (before, after) = (lines(&[of(5, 0.1)]), lines(&[of(9, 0.7)]));
+        assert_eq!(before[0].key, after[0].key);
+        assert_ne!(before[0], after[0]);
+        assert_ne!(after[0].key, lines(&[TimelineEvent { run_no: 3, ..of(9, 0.7) }])[0].key);
+    }
+
+    #[test]
+    fn what_was_shown_stays_when_more_comes() {
+        let events: Vec<_> = (0..6).map(|n| event(Kind::Refused, n, 1)).collect();
+        let before = lines(&events[..4]);
+        assert_eq!(shown(&before, None, 3), 3);
+        let after = lines(&events);
+        assert_eq!(shown(&after, Some(&before[2].key), 3), 5);
+        assert_eq!(shown(&after, Some(&lines(&[event(Kind::Retried, 9, 1)])[0].key), 3), 3, "it is no longer told");
+        assert_eq!(shown(&[], None, 3), 0);
     }
 
     #[test]

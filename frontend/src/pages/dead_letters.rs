@@ -1,26 +1,26 @@
 //! The jobs that have failed for good: read why, and put them back to work, one or many.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt as _, stream};
 use jobqueue_shared::{
-    proto::v1::{Job, ListFailedJobsRequest, RetryJobRequest},
+    proto::v1::{Job, JobView, ListFailedJobsRequest, RetryJobRequest},
     time::timestamp_ms,
 };
-use leptos::{prelude::*, task::spawn_local};
-use prost::Message as _;
+use leptos::prelude::*;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
     api::{self, Failure},
+    calls::{Calls, of_job},
     components::{
+        action::ActionButton,
         confirm::{Confirm, Question},
         heading::Heading,
-        icon::Icon,
         notice::{Empty, Trouble},
         pager::Pager,
-        small::{Ago, JobLink},
-        table::{Skeleton, opens},
+        small::{Ago, JobLink, or_dash},
+        table::{Skeleton, Turning, opens},
     },
     live::{Live, feed},
     model::{
@@ -29,12 +29,15 @@ use crate::{
         number::{count, plural},
         status,
     },
+    rows::rows,
     toast::Toasts,
 };
 
 const PATH: &str = "/dead-letters";
 /// Retries under way at once.
 const TOGETHER: usize = 6;
+/// The key of a retry of what is selected.
+const TOGETHER_KEY: &str = "retry of the selection";
 
 #[component]
 pub fn DeadLetters() -> impl IntoView {
@@ -47,29 +50,44 @@ pub fn DeadLetters() -> impl IntoView {
                 task: filter.task,
                 page_token: filter.page,
                 page_size: 0,
+                view: JobView::Basic.into(),
             })
         },
     );
-    let jobs = Memo::new(move |_| page.data.get().map(|data| data.jobs).unwrap_or_default());
-    let next = Memo::new(move |_| page.data.get().map(|data| data.next_page_token).unwrap_or_default());
+    let jobs = rows(
+        move || page.data.with(|data| data.as_ref().map(|data| data.jobs.clone())).unwrap_or_default(),
+        |job| job.id.clone(),
+    );
+    let next = Memo::new(move |before: Option<&String>| {
+        if page.is_loading() {
+            return before.cloned().unwrap_or_default();
+        }
+        page.data.with(|data| data.as_ref().map(|data| data.next_page_token.clone())).unwrap_or_default()
+    });
     let has_data = Memo::new(move |_| page.data.with(Option::is_some));
+    // While another page is under way its outline is as long as the last one was: nothing moves under the pointer.
+    let outline = Memo::new(
+        move |before: Option<&usize>| {
+            if page.is_loading() { before.copied().unwrap_or(10) } else { jobs.len().max(1) }
+        },
+    );
+    let turning = Turning::get();
     let selected = RwSignal::new(BTreeSet::<String>::new());
     // Only what is on the page can be selected: nobody retries what they do not see.
     Effect::new(move |_| {
-        jobs.with(|jobs| {
-            let gone = |id: &String| !jobs.iter().any(|job| job.id == *id);
-            if selected.with_untracked(|all| all.iter().any(gone)) {
-                selected.update(|all| all.retain(|id| !gone(id)));
-            }
-        });
+        let keys = jobs.keys();
+        let gone = |id: &String| !keys.contains(id);
+        if selected.with_untracked(|all| all.iter().any(gone)) {
+            selected.update(|all| all.retain(|id| !gone(id)));
+        }
     });
-    let all = Memo::new(move |_| jobs.with(|jobs| !jobs.is_empty() && jobs.len() == selected.with(BTreeSet::len)));
+    let all = Memo::new(move |_| !jobs.is_empty() && jobs.len() == selected.with(BTreeSet::len));
     let toggle_all = move |_| {
         let on = !all.get_untracked();
         selected.update(|set| {
             set.clear();
             if on {
-                set.extend(jobs.get_untracked().into_iter().map(|job| job.id));
+                set.extend(untrack(|| jobs.keys()));
             }
         });
     };
@@ -77,11 +95,11 @@ pub fn DeadLetters() -> impl IntoView {
         <div class="page-head">
             <Heading title="Dead letters" />
         </div>
-        <FilterBar path=PATH filter />
+        <FilterBar path=PATH filter failure=page.failure />
         <Selection selected />
-        <Trouble failure=page.failure has_data />
-        <Show when=move || page.is_loading() || !jobs.with(Vec::is_empty)>
-            <div class="card scroll-x" class:busy=move || page.busy.get()>
+        <Trouble failure=Signal::derive(move || page.trouble_of_list()) has_data />
+        <Show when=move || page.is_loading() || !jobs.is_empty()>
+            <div class="card scroll-x" class:settling=move || turning.is_under_way()>
                 <table class="table cards letters" aria-busy=move || page.busy.get().to_string()>
                     <thead>
                         <tr>
@@ -109,16 +127,16 @@ pub fn DeadLetters() -> impl IntoView {
                     </thead>
                     <tbody>
                         <Show when=move || page.is_loading()>
-                            <Skeleton columns=9 rows=10 />
+                            <Skeleton columns=9 rows=outline />
                         </Show>
-                        <For each=move || jobs.get() key=|job| job.encode_to_vec() let:job>
-                            <Row job selected />
+                        <For each=move || jobs.keys() key=Clone::clone let:id>
+                            <Row job=jobs.row(id.clone()) id selected />
                         </For>
                     </tbody>
                 </table>
             </div>
         </Show>
-        <Show when=move || has_data.get() && jobs.with(Vec::is_empty)>
+        <Show when=move || has_data.get() && jobs.is_empty()>
             <Empty icon="letters" title="No dead letters">
                 <p>
                     {move || {
@@ -131,7 +149,7 @@ pub fn DeadLetters() -> impl IntoView {
                 </p>
             </Empty>
         </Show>
-        <Pager path=PATH filter next />
+        <Pager path=PATH filter next busy=page.busy />
     }
 }
 
@@ -139,8 +157,10 @@ pub fn DeadLetters() -> impl IntoView {
 #[component]
 fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let chosen = Memo::new(move |_| selected.with(|all| i32::try_from(all.len()).unwrap_or(i32::MAX)));
-    let (confirm, toasts, live) = (Confirm::get(), Toasts::get(), Live::get());
-    let retry = move |_| {
+    let (confirm, calls) = (Confirm::get(), Calls::get());
+    let retrier = Retrier::get();
+    let busy = calls.busy(TOGETHER_KEY.to_owned());
+    let retry = move || {
         let ids: Vec<String> = selected.get_untracked().into_iter().collect();
         let letters = plural(chosen.get_untracked(), "dead letter", "dead letters");
         confirm.ask(Question {
@@ -149,32 +169,51 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
             action: format!("Retry {letters}"),
             destroys: false,
             input: "",
-            then: Callback::new(move |_| {
-                let ids = ids.clone();
-                spawn_local(async move {
-                    let answers = retry_all(ids).await;
-                    tell(toasts, &answers);
-                    let done = |id: &String| answers.iter().any(|(it, answer)| it == id && !is_left(answer.as_ref()));
-                    // The person may have gone to another page meanwhile.
-                    let _ = selected.try_update(|all| all.retain(|id| !done(id)));
-                    live.refresh();
-                });
-            }),
+            then: Arc::new(move |_| retrier.retry(ids.clone(), Some(TOGETHER_KEY))),
         });
     };
     view! {
         <Show when=move || { chosen.get() > 0 }>
             <div class="selection" role="region" aria-label="Selection">
                 <span>{move || count(chosen.get())}" selected"</span>
-                <button type="button" class="button primary" on:click=retry>
-                    <Icon name="retry" />
-                    {move || format!("Retry {}", count(chosen.get()))}
-                </button>
+                <ActionButton
+                    class="button primary"
+                    icon="retry"
+                    word=Signal::derive(move || format!("Retry {}", count(chosen.get())))
+                    busy_word="Retrying…"
+                    busy
+                    press=retry
+                />
                 <button type="button" class="button" on:click=move |_| selected.update(BTreeSet::clear)>
                     "Clear selection"
                 </button>
             </div>
         </Show>
+    }
+}
+
+/// Retries dead letters, and says what came of it: wherever the person is by then.
+#[derive(Clone, Copy)]
+struct Retrier(Toasts, Live, Calls);
+
+impl Retrier {
+    fn get() -> Self {
+        Self(Toasts::get(), Live::get(), Calls::get())
+    }
+
+    /// A job that something is being done to already is left out. The next refresh takes those that were retried
+    /// off the page, and with them out of the selection.
+    fn retry(self, mut ids: Vec<String>, key: Option<&str>) {
+        let Self(toasts, live, calls) = self;
+        ids.retain(|id| !calls.is_under_way(&of_job(id)));
+        if ids.is_empty() {
+            return;
+        }
+        let keys = ids.iter().map(|id| of_job(id)).chain(key.map(str::to_owned)).collect();
+        calls.run(keys, async move {
+            tell(toasts, &retry_all(ids).await);
+            live.refresh();
+        });
     }
 }
 
@@ -209,33 +248,26 @@ fn tell(toasts: Toasts, answers: &[Answer]) {
 }
 
 #[component]
-fn Row(job: Job, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
-    let (toasts, live) = (Toasts::get(), Live::get());
-    let open = opens(format!("/jobs/{}", job.id));
-    let id = StoredValue::new(job.id.clone());
-    let busy = RwSignal::new(false);
-    let retry = move |_| {
-        if busy.get_untracked() {
-            return;
-        }
-        busy.set(true);
-        spawn_local(async move {
-            tell(toasts, &retry_all(vec![id.get_value()]).await);
-            let _ = busy.try_set(false);
-            live.refresh();
-        });
-    };
+fn Row(job: Memo<Job>, id: String, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
+    let retrier = Retrier::get();
+    let open = opens(format!("/jobs/{id}"));
+    let busy = retrier.2.busy(of_job(&id));
+    let (retried, toggled, checked) = (id.clone(), id.clone(), id.clone());
+    let retry = move || retrier.retry(vec![retried.clone()], None);
     let toggle = move |_| {
         selected.update(|all| {
-            let id = id.get_value();
-            if !all.remove(&id) {
-                all.insert(id);
+            if !all.remove(&toggled) {
+                all.insert(toggled.clone());
             }
         });
     };
-    let checked = move || selected.with(|all| id.with_value(|id| all.contains(id)));
-    let short = id::short(&job.id);
+    let checked = Memo::new(move |_| selected.with(|all| all.contains(&checked)));
+    let short = id::short(&id);
     let (select, put_back) = (format!("Select job {short}"), format!("Retry job {short}"));
+    let task = move || job.with(|job| job.task.clone());
+    let worker_id = move || job.with(|job| job.worker_id.clone());
+    let error = move || job.with(|job| job.last_error.clone());
+    let failed = move || job.with(|job| job.finished_at.as_ref().map(timestamp_ms));
     view! {
         <tr class="opens" class:chosen=checked on:click=open>
             <td class="pick">
@@ -249,35 +281,34 @@ fn Row(job: Job, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
                 </label>
             </td>
             <td data-label="Job" class="lead">
-                <JobLink id=job.id.clone() />
+                <JobLink id />
             </td>
-            <td data-label="Task" class="cut" title=job.task.clone()>
-                {if job.task.is_empty() { "–".to_owned() } else { job.task.clone() }}
+            <td data-label="Task" class="cut" title=task>
+                {move || or_dash(&task())}
             </td>
-            <td data-label="worker_id" class="cut mono" title=job.worker_id.clone()>
-                {job.worker_id.clone()}
+            <td data-label="worker_id" class="cut mono" title=worker_id>
+                {worker_id}
             </td>
-            <td data-label="Reason">{status::reason(job.failure_reason())}</td>
-            <td data-label="Error" class="cut error-text mono" title=job.last_error.clone()>
-                {job.last_error.clone()}
+            <td data-label="Reason">{move || job.with(|job| status::reason(job.failure_reason()))}</td>
+            <td data-label="Error" class="cut error-text mono" title=error>
+                {error}
             </td>
             <td data-label="Attempts" class="num">
-                {status::attempts(&job)}
+                {move || job.with(status::attempts)}
             </td>
             <td data-label="Failed">
-                <Ago ms=job.finished_at.as_ref().map(timestamp_ms) />
+                <Ago ms=Signal::derive(failed) />
             </td>
             <td class="act">
-                <button
-                    type="button"
+                <ActionButton
                     class="button quiet"
-                    aria-label=put_back
-                    aria-busy=move || busy.get().to_string()
-                    on:click=retry
-                >
-                    <Icon name="retry" />
-                    "Retry"
-                </button>
+                    icon="retry"
+                    word="Retry"
+                    busy_word="Retrying…"
+                    label=put_back
+                    busy
+                    press=retry
+                />
             </td>
         </tr>
     }

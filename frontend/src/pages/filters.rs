@@ -7,7 +7,7 @@ use leptos_router::{
     hooks::{use_navigate, use_query_map},
 };
 
-use crate::{components::icon::Icon, model::filter::Filter};
+use crate::{api::Failure, components::icon::Icon, model::filter::Filter};
 
 /// The filter that the URL holds.
 pub fn from_url() -> Memo<Filter> {
@@ -19,6 +19,9 @@ pub fn from_url() -> Memo<Filter> {
 pub fn FilterBar(
     path: &'static str,
     filter: Memo<Filter>,
+    /// What the list's last call said: what it says of a field stands at the field.
+    #[prop(into)]
+    failure: Signal<Option<(i64, Failure)>>,
     #[prop(optional)] with_status: bool,
     #[prop(default = true)] with_task: bool,
 ) -> impl IntoView {
@@ -27,15 +30,28 @@ pub fn FilterBar(
     let go = Callback::new(move |filter: Filter| {
         navigate(&Filter { page: String::new(), ..filter }.url(path), NavigateOptions::default());
     });
+    let wrong = move |field: &'static str| {
+        Memo::new(move |_| {
+            failure.with(|failure| {
+                let (_, failure) = failure.as_ref()?;
+                failure.fields.iter().find(|(name, _)| name == field).map(|(_, text)| text.clone())
+            })
+        })
+    };
     let text = move |id: &'static str,
+                     field: &'static str,
                      label: &'static str,
                      list: Option<&'static str>,
                      get: fn(&mut Filter) -> &mut String| {
+        let wrong = wrong(field);
+        let error_id = format!("{id}-error");
         view! {
             <div class="field">
                 <label for=id>{label}</label>
                 <input
                     id=id
+                    aria-invalid=move || wrong.with(Option::is_some).then_some("true")
+                    aria-describedby=error_id.clone()
                     class="input"
                     list=list
                     placeholder="All"
@@ -48,6 +64,9 @@ pub fn FilterBar(
                         go.run(filter);
                     }
                 />
+                <p class="error" id=error_id.clone() role="alert">
+                    {move || wrong.get().map(|text| view! { <Icon name="warning" />{text} })}
+                </p>
             </div>
         }
     };
@@ -77,9 +96,9 @@ pub fn FilterBar(
     };
     view! {
         <form class="filters" on:submit=|event: SubmitEvent| event.prevent_default()>
-            {text("filter-worker", "worker_id", Some("worker-ids"), |filter| &mut filter.worker_id)}
+            {text("filter-worker", "worker_id", "worker_id", Some("worker-ids"), |filter| &mut filter.worker_id)}
             {with_status.then_some(status)}
-            {with_task.then(|| text("filter-task", "Task", None, |filter| &mut filter.task))}
+            {with_task.then(|| text("filter-task", "task", "Task", None, |filter| &mut filter.task))}
             <Show when=move || filter.get().is_set()>
                 <button type="button" class="button" on:click=move |_| go.run(Filter::default())>
                     <Icon name="close" />

@@ -1,12 +1,11 @@
 //! All jobs, newest first or by status, a page at a time.
 
 use jobqueue_shared::{
-    proto::v1::{Job, ListJobsRequest},
+    proto::v1::{Job, JobView, ListJobsRequest},
     time::timestamp_ms,
 };
 use leptos::prelude::*;
 use leptos_router::components::A;
-use prost::Message as _;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
@@ -15,11 +14,12 @@ use crate::{
         heading::Heading,
         notice::{Empty, Trouble},
         pager::Pager,
-        small::{Ago, JobLink, Pill},
-        table::{Skeleton, opens},
+        small::{Ago, JobLink, Pill, or_dash},
+        table::{Skeleton, Turning, opens},
     },
     live::{Live, feed},
     model::{filter::Filter, status},
+    rows::rows,
 };
 
 const PATH: &str = "/jobs";
@@ -36,21 +36,37 @@ pub fn Jobs() -> impl IntoView {
                 task: filter.task,
                 page_token: filter.page,
                 page_size: 0,
+                view: JobView::Basic.into(),
             })
         },
     );
-    let jobs = Memo::new(move |_| page.data.get().map(|data| data.jobs).unwrap_or_default());
-    let next = Memo::new(move |_| page.data.get().map(|data| data.next_page_token).unwrap_or_default());
+    let jobs = rows(
+        move || page.data.with(|data| data.as_ref().map(|data| data.jobs.clone())).unwrap_or_default(),
+        |job| job.id.clone(),
+    );
+    let next = Memo::new(move |before: Option<&String>| {
+        if page.is_loading() {
+            return before.cloned().unwrap_or_default();
+        }
+        page.data.with(|data| data.as_ref().map(|data| data.next_page_token.clone())).unwrap_or_default()
+    });
+    let turning = Turning::get();
     let has_data = Memo::new(move |_| page.data.with(Option::is_some));
+    // While another page is under way its outline is as long as the last one was: nothing moves under the pointer.
+    let outline = Memo::new(
+        move |before: Option<&usize>| {
+            if page.is_loading() { before.copied().unwrap_or(12) } else { jobs.len().max(1) }
+        },
+    );
     view! {
         <div class="page-head">
             <Heading title="Jobs" />
             <A href="/submit" attr:class="button primary">"Submit job"</A>
         </div>
-        <FilterBar path=PATH filter with_status=true />
-        <Trouble failure=page.failure has_data />
-        <Show when=move || page.is_loading() || !jobs.with(Vec::is_empty)>
-            <div class="card scroll-x" class:busy=move || page.busy.get()>
+        <FilterBar path=PATH filter failure=page.failure with_status=true />
+        <Trouble failure=Signal::derive(move || page.trouble_of_list()) has_data />
+        <Show when=move || page.is_loading() || !jobs.is_empty()>
+            <div class="card scroll-x" class:settling=move || turning.is_under_way()>
                 <table class="table cards" aria-busy=move || page.busy.get().to_string()>
                     <thead>
                         <tr>
@@ -66,32 +82,31 @@ pub fn Jobs() -> impl IntoView {
                     </thead>
                     <tbody>
                         <Show when=move || page.is_loading()>
-                            <Skeleton columns=8 rows=12 />
+                            <Skeleton columns=8 rows=outline />
                         </Show>
-                        <For each=move || jobs.get() key=|job| job.encode_to_vec() let:job>
-                            <Row job />
+                        <For each=move || jobs.keys() key=Clone::clone let:id>
+                            <Row job=jobs.row(id.clone()) id />
                         </For>
                     </tbody>
                 </table>
             </div>
         </Show>
-        <Show when=move || has_data.get() && jobs.with(Vec::is_empty)>
+        <Show when=move || has_data.get() && jobs.is_empty()>
             <Nothing filter more=Signal::derive(move || !next.get().is_empty()) />
         </Show>
-        <Pager path=PATH filter next />
+        <Pager path=PATH filter next busy=page.busy />
     }
 }
 
 #[component]
-fn Row(job: Job) -> impl IntoView {
+fn Row(job: Memo<Job>, id: String) -> impl IntoView {
     let live = Live::get();
-    let open = opens(format!("/jobs/{}", job.id));
-    let due = job.run_at.as_ref().map(timestamp_ms);
-    let started = job.started_at.as_ref().map(timestamp_ms);
-    let updated = job.updated_at.as_ref().map(timestamp_ms);
-    let attempts = status::attempts(&job);
-    let (id, task, worker_id, priority) = (job.id.clone(), job.task.clone(), job.worker_id.clone(), job.priority);
-    let look = Memo::new(move |_| status::job(&job, live.now.get()));
+    let open = opens(format!("/jobs/{id}"));
+    let runs = move || job.with(|job| job.started_at.as_ref().or(job.run_at.as_ref()).map(timestamp_ms));
+    let updated = move || job.with(|job| job.updated_at.as_ref().map(timestamp_ms));
+    let look = Memo::new(move |_| job.with(|job| status::job(job, live.now.get())));
+    let task = move || job.with(|job| job.task.clone());
+    let worker_id = move || job.with(|job| job.worker_id.clone());
     view! {
         <tr class="opens" on:click=open>
             <td data-label="Job" class="lead">
@@ -100,23 +115,23 @@ fn Row(job: Job) -> impl IntoView {
             <td data-label="Status" class="state">
                 <Pill look />
             </td>
-            <td data-label="Task" class="cut" title=task.clone()>
-                {if task.is_empty() { "–".to_owned() } else { task.clone() }}
+            <td data-label="Task" class="cut" title=task>
+                {move || or_dash(&task())}
             </td>
-            <td data-label="worker_id" class="cut mono" title=worker_id.clone()>
-                {worker_id.clone()}
+            <td data-label="worker_id" class="cut mono" title=worker_id>
+                {worker_id}
             </td>
             <td data-label="Attempts" class="num">
-                {attempts}
+                {move || job.with(status::attempts)}
             </td>
             <td data-label="Priority" class="num">
-                {priority}
+                {move || job.with(|job| job.priority)}
             </td>
             <td data-label="Runs">
-                <Ago ms=started.or(due) />
+                <Ago ms=Signal::derive(runs) />
             </td>
             <td data-label="Changed">
-                <Ago ms=updated />
+                <Ago ms=Signal::derive(updated) />
             </td>
         </tr>
     }

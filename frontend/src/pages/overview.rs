@@ -2,14 +2,13 @@
 
 use jobqueue_shared::{
     proto::v1::{
-        GetMetricsResponse, GetThroughputRequest, Job, ListFailedJobsRequest, WorkerIdMetrics,
+        GetMetricsResponse, GetThroughputRequest, Job, JobView, ListFailedJobsRequest, WorkerIdMetrics,
         get_throughput_response::Minute,
     },
     time::{duration_ms, timestamp_ms},
 };
 use leptos::prelude::*;
 use leptos_router::components::A;
-use prost::Message as _;
 
 use crate::{
     api,
@@ -19,7 +18,7 @@ use crate::{
         heading::Heading,
         icon::Icon,
         notice::{Empty, Trouble},
-        pause::{Pause, PauseButton, PausedLine, ResumeButton},
+        pause::{Pause, PauseSwitch, PausedLine},
         small::{Ago, JobLink},
         table::{Skeleton, opens},
     },
@@ -29,6 +28,7 @@ use crate::{
         number::{count, plural},
         span,
     },
+    rows::rows,
 };
 
 #[component]
@@ -119,9 +119,16 @@ fn waiting(metrics: &GetMetricsResponse) -> String {
 fn NewestDeadLetters() -> impl IntoView {
     let letters = feed(
         || (),
-        |()| api::list_failed_jobs(ListFailedJobsRequest { page_size: 8, ..ListFailedJobsRequest::default() }),
+        |()| {
+            api::list_failed_jobs(ListFailedJobsRequest {
+                page_size: 8,
+                view: JobView::Basic.into(),
+                ..ListFailedJobsRequest::default()
+            })
+        },
     );
-    let jobs = Memo::new(move |_| letters.data.get().map(|data| data.jobs).unwrap_or_default());
+    let list = move || letters.data.with(|data| data.as_ref().map(|data| data.jobs.clone())).unwrap_or_default();
+    let jobs = rows(list, |job| job.id.clone());
     let has_data = Memo::new(move |_| letters.data.with(Option::is_some));
     view! {
         <section class="card">
@@ -132,7 +139,7 @@ fn NewestDeadLetters() -> impl IntoView {
                 </div>
             </header>
             <Trouble failure=letters.failure has_data />
-            <Show when=move || letters.is_loading() || !jobs.with(Vec::is_empty)>
+            <Show when=move || letters.is_loading() || !jobs.is_empty()>
                 <table class="table brief cards">
                     <thead>
                         <tr>
@@ -145,13 +152,13 @@ fn NewestDeadLetters() -> impl IntoView {
                         <Show when=move || letters.is_loading()>
                             <Skeleton columns=3 rows=5 />
                         </Show>
-                        <For each=move || jobs.get() key=|job| job.encode_to_vec() let:job>
-                            <LetterRow job />
+                        <For each=move || jobs.keys() key=Clone::clone let:id>
+                            <LetterRow job=jobs.row(id.clone()) id />
                         </For>
                     </tbody>
                 </table>
             </Show>
-            <Show when=move || has_data.get() && jobs.with(Vec::is_empty)>
+            <Show when=move || has_data.get() && jobs.is_empty()>
                 <Empty icon="letters" title="No dead letters">
                     <p>"Jobs land here when they fail max_retries times."</p>
                 </Empty>
@@ -161,18 +168,20 @@ fn NewestDeadLetters() -> impl IntoView {
 }
 
 #[component]
-fn LetterRow(job: Job) -> impl IntoView {
-    let open = opens(format!("/jobs/{}", job.id));
+fn LetterRow(job: Memo<Job>, id: String) -> impl IntoView {
+    let open = opens(format!("/jobs/{id}"));
+    let error = move || job.with(|job| job.last_error.clone());
+    let failed = move || job.with(|job| job.finished_at.as_ref().map(timestamp_ms));
     view! {
         <tr class="opens" on:click=open>
             <td class="lead">
-                <JobLink id=job.id.clone() />
+                <JobLink id />
             </td>
-            <td class="cut error-text mono" title=job.last_error.clone()>
-                {job.last_error.clone()}
+            <td class="cut error-text mono" title=error>
+                {error}
             </td>
             <td class="state">
-                <Ago ms=job.finished_at.as_ref().map(timestamp_ms) />
+                <Ago ms=Signal::derive(failed) />
             </td>
         </tr>
     }
@@ -180,7 +189,9 @@ fn LetterRow(job: Job) -> impl IntoView {
 
 #[component]
 fn WorkerIds(data: RwSignal<Option<GetMetricsResponse>>) -> impl IntoView {
-    let rows = Memo::new(move |_| data.get().map(|data| data.worker_ids));
+    let known = Memo::new(move |_| data.with(Option::is_some));
+    let list = move || data.with(|data| data.as_ref().map(|data| data.worker_ids.clone())).unwrap_or_default();
+    let rows = rows(list, |it: &WorkerIdMetrics| it.worker_id.clone());
     view! {
         <section class="card">
             <header class="card-head">
@@ -190,7 +201,7 @@ fn WorkerIds(data: RwSignal<Option<GetMetricsResponse>>) -> impl IntoView {
                 </div>
             </header>
             <Show
-                when=move || rows.with(|rows| rows.as_ref().is_none_or(|rows| !rows.is_empty()))
+                when=move || !known.get() || !rows.is_empty()
                 fallback=|| {
                     view! {
                         <Empty icon="workers" title="No worker_id yet">
@@ -215,11 +226,11 @@ fn WorkerIds(data: RwSignal<Option<GetMetricsResponse>>) -> impl IntoView {
                             </tr>
                         </thead>
                         <tbody>
-                            <Show when=move || rows.with(Option::is_none)>
+                            <Show when=move || !known.get()>
                                 <Skeleton columns=7 rows=5 />
                             </Show>
-                            <For each=move || rows.get().unwrap_or_default() key=|it| it.encode_to_vec() let:it>
-                                <WorkerIdRow it />
+                            <For each=move || rows.keys() key=Clone::clone let:worker_id>
+                                <WorkerIdRow it=rows.row(worker_id.clone()) worker_id />
                             </For>
                         </tbody>
                     </table>
@@ -230,44 +241,44 @@ fn WorkerIds(data: RwSignal<Option<GetMetricsResponse>>) -> impl IntoView {
 }
 
 #[component]
-fn WorkerIdRow(it: WorkerIdMetrics) -> impl IntoView {
-    let of = |path: &str| Filter { worker_id: it.worker_id.clone(), ..Filter::default() }.url(path);
-    let jobs = of("/jobs");
-    let open = opens(jobs.clone());
-    let name = it.worker_id.clone();
-    let failed = if it.failed > 0 {
-        view! { <A href=of("/dead-letters") attr:class="text-failed">{count(it.failed)}</A> }.into_any()
-    } else {
-        "0".into_any()
+fn WorkerIdRow(it: Memo<WorkerIdMetrics>, worker_id: String) -> impl IntoView {
+    let of = |path: &str| Filter { worker_id: worker_id.clone(), ..Filter::default() }.url(path);
+    let (jobs, letters) = (of("/jobs"), of("/dead-letters"));
+    let (open, name, title) = (opens(jobs.clone()), worker_id.clone(), worker_id.clone());
+    let any_failed = Memo::new(move |_| it.with(|it| it.failed > 0));
+    let failed = move || {
+        if any_failed.get() {
+            let href = letters.clone();
+            view! { <A href=href attr:class="text-failed">{move || it.with(|it| count(it.failed))}</A> }.into_any()
+        } else {
+            "0".into_any()
+        }
     };
-    let pause = Pause::of(&it);
-    let button = if pause.is_some() {
-        view! { <ResumeButton worker_id=it.worker_id.clone() small=true /> }.into_any()
-    } else {
-        view! { <PauseButton worker_id=it.worker_id.clone() small=true /> }.into_any()
+    let pause = Memo::new(move |_| it.with(Pause::of));
+    let paused = Memo::new(move |_| pause.with(Option::is_some));
+    let waits = move || {
+        it.with(|it| it.oldest_runnable_age.as_ref().map_or("–".into(), |age| span::coarse(duration_ms(age))))
     };
-    let waits = it.oldest_runnable_age.as_ref().map(|age| span::coarse(duration_ms(age)));
     view! {
-        <tr class="opens" class:explained=pause.is_some() on:click=open>
-            <td class="lead cut mono" title=it.worker_id.clone()>
+        <tr class="opens" class:explained=paused on:click=open>
+            <td class="lead cut mono" title=title>
                 <A href=jobs>{name}</A>
             </td>
-            <td class="num" data-label="Pending">{count(it.pending)}</td>
-            <td class="num" data-label="Running">{count(it.running)}</td>
+            <td class="num" data-label="Pending">{move || it.with(|it| count(it.pending))}</td>
+            <td class="num" data-label="Running">{move || it.with(|it| count(it.running))}</td>
             <td class="num" data-label="Failed">{failed}</td>
-            <td class="num" data-label="Oldest waits">{waits.unwrap_or_else(|| "–".into())}</td>
-            <td class="num" data-label="Sessions">{count(it.sessions)}</td>
-            <td class="state switch">{button}</td>
+            <td class="num" data-label="Oldest waits">{waits}</td>
+            <td class="num" data-label="Sessions">{move || it.with(|it| count(it.sessions))}</td>
+            <td class="state switch">
+                <PauseSwitch worker_id paused small=true />
+            </td>
         </tr>
-        {pause
-            .map(|pause| {
-                view! {
-                    <tr class="explains">
-                        <td colspan="7">
-                            <PausedLine pause />
-                        </td>
-                    </tr>
-                }
-            })}
+        <Show when=move || paused.get()>
+            <tr class="explains">
+                <td colspan="7">
+                    <PausedLine pause />
+                </td>
+            </tr>
+        </Show>
     }
 }

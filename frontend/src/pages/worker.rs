@@ -6,7 +6,6 @@ use jobqueue_shared::{
 };
 use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
-use prost::Message as _;
 
 use crate::{
     api,
@@ -15,12 +14,13 @@ use crate::{
         heading::Heading,
         icon::Icon,
         notice::{Empty, Trouble},
-        pause::{PauseButton, PausedLine, ResumeButton, pause_of},
-        small::{CopyButton, JobLink, Pill},
+        pause::{PauseSwitch, PausedLine, pause_of},
+        small::{CopyButton, JobLink, Pill, or_dash},
         table::opens,
     },
     live::{Feed, feed},
     model::{filter::Filter, session, span, status},
+    rows::rows,
 };
 
 /// The server tells of so many jobs.
@@ -77,6 +77,7 @@ fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
     let state = Memo::new(move |_| session.with(WorkerSession::state));
     let worker_id = session.with_untracked(|session| session.worker_id.clone());
     let pause = pause_of(worker_id.clone());
+    let paused = Memo::new(move |_| pause.with(Option::is_some));
     let jobs = Filter { worker_id: worker_id.clone(), ..Filter::default() }.url("/jobs");
     let (name, switched) = (worker_id.clone(), worker_id);
     view! {
@@ -89,13 +90,7 @@ fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
                 </A>
             </span>
             <span class="push">
-                {move || {
-                    if pause.with(Option::is_some) {
-                        view! { <ResumeButton worker_id=switched.clone() /> }.into_any()
-                    } else {
-                        view! { <PauseButton worker_id=switched.clone() /> }.into_any()
-                    }
-                }}
+                <PauseSwitch worker_id=switched paused />
             </span>
         </div>
         <div
@@ -106,50 +101,50 @@ fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
             <Icon name="flag" />
             <p>{move || session.with(session::explain)}</p>
         </div>
-        {move || {
-            pause
-                .get()
-                .map(|pause| {
-                    view! {
-                        <div class="notice warn">
-                            <PausedLine pause />
-                        </div>
-                    }
-                })
-        }}
+        <Show when=move || paused.get()>
+            <div class="notice warn">
+                <PausedLine pause />
+            </div>
+        </Show>
     }
 }
 
 #[component]
 fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
-    let list = move || {
-        let session = session.get();
-        let lease = session.lease_time.as_ref().map_or(0, duration_ms);
-        let over = session::is_over(session.state());
-        let slots = if over {
-            session.slots.to_string()
-        } else {
-            format!("{} of {} in use", session.running.min(session.slots), session.slots)
-        };
-        vec![
-            ("Host", text(&session.host)),
-            ("Process", if session.pid == 0 { text("") } else { format!("pid {}", session.pid).into_any() }),
-            ("Version", text(&session.version)),
-            ("Tasks", text(&session.tasks.join(", "))),
-            ("Slots", slots.into_any()),
-            ("Lease", span::exact(lease).into_any()),
-            ("Started", time(session.started_at.as_ref())),
-            ("Last heartbeat", time(session.last_heartbeat_at.as_ref())),
-            (session::lease_end(&session), time(session.expires_at.as_ref())),
-            ("Ended", time(session.ended_at.as_ref())),
-        ]
+    let slots = move || {
+        session.with(|session| {
+            if session::is_over(session.state()) {
+                session.slots.to_string()
+            } else {
+                format!("{} of {} in use", session.running.min(session.slots), session.slots)
+            }
+        })
     };
-    facts::card(Rows::Five, list)
+    let process = |session: &WorkerSession| match session.pid {
+        0 => String::new(),
+        pid => format!("pid {pid}"),
+    };
+    let lease = |session: &WorkerSession| span::exact(session.lease_time.as_ref().map_or(0, duration_ms));
+    let lease_end = Signal::derive(move || session.with(session::lease_end));
+    let facts = vec![
+        ("Host".into(), text(move || session.with(|it| it.host.clone()))),
+        ("Process".into(), text(move || session.with(process))),
+        ("Version".into(), text(move || session.with(|it| it.version.clone()))),
+        ("Tasks".into(), text(move || session.with(|it| it.tasks.join(", ")))),
+        ("Slots".into(), text(slots)),
+        ("Lease".into(), text(move || session.with(lease))),
+        ("Started".into(), time(move || session.with(|it| it.started_at))),
+        ("Last heartbeat".into(), time(move || session.with(|it| it.last_heartbeat_at))),
+        (lease_end, time(move || session.with(|it| it.expires_at))),
+        ("Ended".into(), time(move || session.with(|it| it.ended_at))),
+    ];
+    facts::card(Rows::Five, facts)
 }
 
 #[component]
 fn Jobs(session: Signal<WorkerSession>, jobs: Memo<Vec<HeldJob>>) -> impl IntoView {
     let state = Memo::new(move |_| session.with(WorkerSession::state));
+    let rows = rows(move || jobs.get(), |job| job.job_id.clone());
     let tally = move || {
         jobs.with(|jobs| match jobs.len() {
             0 => String::new(),
@@ -184,12 +179,8 @@ fn Jobs(session: Signal<WorkerSession>, jobs: Memo<Vec<HeldJob>>) -> impl IntoVi
                             </tr>
                         </thead>
                         <tbody>
-                            <For
-                                each=move || jobs.get().into_iter().map(move |job| (state.get(), job))
-                                key=|(state, job)| (*state, job.encode_to_vec())
-                                let((state, job))
-                            >
-                                <Row job state />
+                            <For each=move || rows.keys() key=Clone::clone let:id>
+                                <Row job=rows.row(id.clone()) id state />
                             </For>
                         </tbody>
                     </table>
@@ -200,22 +191,23 @@ fn Jobs(session: Signal<WorkerSession>, jobs: Memo<Vec<HeldJob>>) -> impl IntoVi
 }
 
 #[component]
-fn Row(job: HeldJob, state: State) -> impl IntoView {
-    let open = opens(format!("/jobs/{}", job.job_id));
-    let ((part, meaning), present) = (session::part(&job, state), session::present(&job));
-    let task = if job.task.is_empty() { "–".to_owned() } else { job.task.clone() };
+fn Row(job: Memo<HeldJob>, id: String, state: Memo<State>) -> impl IntoView {
+    let open = opens(format!("/jobs/{id}"));
+    let part = Memo::new(move |_| job.with(|job| session::part(job, state.get())));
+    let present = Memo::new(move |_| job.with(session::present));
+    let task = move || job.with(|job| or_dash(&job.task));
     view! {
         <tr class="opens" on:click=open>
             <td class="lead">
-                <JobLink id=job.job_id />
+                <JobLink id />
             </td>
-            <td data-label="Task" class="cut" title=task.clone()>
-                {task.clone()}
+            <td data-label="Task" class="cut" title=task>
+                {task}
             </td>
             <td data-label="In this session">
-                <Pill look=part />
+                <Pill look=Signal::derive(move || part.get().0) />
                 " "
-                <span class="muted">{meaning}</span>
+                <span class="muted">{move || part.get().1}</span>
             </td>
             <td data-label="Now" class="state">
                 <Pill look=present />

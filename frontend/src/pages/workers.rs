@@ -6,7 +6,6 @@ use jobqueue_shared::{
 };
 use leptos::prelude::*;
 use leptos_router::components::A;
-use prost::Message as _;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
@@ -14,12 +13,13 @@ use crate::{
     components::{
         heading::Heading,
         notice::{Empty, Trouble},
-        small::{Ago, CopyButton, Pill, SessionLink},
+        small::{Ago, CopyButton, Pill, SessionLink, or_dash},
         table::{Skeleton, opens},
     },
     dom,
     live::feed,
-    model::{filter::Filter, number::plural, span, status},
+    model::{filter::Filter, number::plural, shell, span, status},
+    rows::rows,
 };
 
 #[component]
@@ -29,7 +29,9 @@ pub fn Workers() -> impl IntoView {
         move || filter.get().worker_id,
         |worker_id| api::list_workers(ListWorkersRequest { worker_id, ..ListWorkersRequest::default() }),
     );
-    let sessions = Memo::new(move |_| list.data.get().map(|data| data.sessions).unwrap_or_default());
+    let sessions =
+        Memo::new(move |_| list.data.with(|data| data.as_ref().map(|data| data.sessions.clone())).unwrap_or_default());
+    let rows = rows(move || sessions.get(), |it| it.session_id.clone());
     let has_data = Memo::new(move |_| list.data.with(Option::is_some));
     let live = move || {
         let live = sessions.with(|all| {
@@ -43,10 +45,10 @@ pub fn Workers() -> impl IntoView {
             <Heading title="Workers" />
             <p class="muted">{live}</p>
         </div>
-        <FilterBar path="/workers" filter with_task=false />
-        <Trouble failure=list.failure has_data />
-        <Show when=move || list.is_loading() || !sessions.with(Vec::is_empty)>
-            <div class="card scroll-x always" class:busy=move || list.busy.get()>
+        <FilterBar path="/workers" filter failure=list.failure with_task=false />
+        <Trouble failure=Signal::derive(move || list.trouble_of_list()) has_data />
+        <Show when=move || list.is_loading() || !rows.is_empty()>
+            <div class="card scroll-x always">
                 <table class="table cards" aria-busy=move || list.busy.get().to_string()>
                     <thead>
                         <tr>
@@ -65,83 +67,95 @@ pub fn Workers() -> impl IntoView {
                         <Show when=move || list.is_loading()>
                             <Skeleton columns=9 rows=4 />
                         </Show>
-                        <For each=move || sessions.get() key=|it| it.encode_to_vec() let:it>
-                            <Row it />
+                        <For each=move || rows.keys() key=Clone::clone let:id>
+                            <Row it=rows.row(id.clone()) id />
                         </For>
                     </tbody>
                 </table>
             </div>
         </Show>
-        <Show when=move || has_data.get() && sessions.with(Vec::is_empty)>
+        <Show when=move || has_data.get() && rows.is_empty()>
             <Nothing filter />
         </Show>
     }
 }
 
 #[component]
-fn Row(it: WorkerSession) -> impl IntoView {
-    let jobs = Filter { worker_id: it.worker_id.clone(), ..Filter::default() }.url("/jobs");
-    let open = opens(format!("/workers/{}", it.session_id));
-    let (name, state) = (it.worker_id.clone(), status::session(it.state()));
-    let tasks = if it.tasks.is_empty() { "–".to_owned() } else { it.tasks.join(", ") };
-    let host = format!("{}, pid {}", if it.host.is_empty() { "unknown" } else { &it.host }, it.pid);
-    let lease = it.lease_time.as_ref().map_or(0, duration_ms);
-    let heartbeat = format!("Its lease of {} is extended by each", span::exact(lease));
+fn Row(it: Memo<WorkerSession>, id: String) -> impl IntoView {
+    let worker_id = it.with_untracked(|it| it.worker_id.clone());
+    let jobs = Filter { worker_id: worker_id.clone(), ..Filter::default() }.url("/jobs");
+    let open = opens(format!("/workers/{id}"));
+    let look = Memo::new(move |_| it.with(|it| status::session(it.state())));
+    let tasks = move || it.with(|it| or_dash(&it.tasks.join(", ")));
+    let host =
+        move || it.with(|it| format!("{}, pid {}", if it.host.is_empty() { "unknown" } else { &it.host }, it.pid));
+    let heartbeat = move || {
+        let lease = it.with(|it| it.lease_time.as_ref().map_or(0, duration_ms));
+        format!("Its lease of {} is extended by each", span::exact(lease))
+    };
+    let load = move |between: &str| it.with(|it| format!("{}{between}{}", it.running, it.slots));
     view! {
         <tr class="opens" on:click=open>
             <td data-label="worker_id" class="lead mono cut">
-                <A href=jobs attr:title="Its jobs">{name}</A>
+                <A href=jobs attr:title="Its jobs">{worker_id}</A>
             </td>
             <td data-label="State" class="state">
-                <Pill look=state />
+                <Pill look />
             </td>
             <td data-label="Session">
-                <SessionLink id=it.session_id.clone() />
+                <SessionLink id />
             </td>
             <td data-label="Running">
                 <span class="load">
                     <meter
                         min="0"
-                        max=it.slots.max(1)
-                        value=it.running
-                        aria-label=format!("{} of {} slots in use", it.running, it.slots)
+                        max=move || it.with(|it| it.slots.max(1))
+                        value=move || it.with(|it| it.running)
+                        aria-label=move || format!("{} slots in use", load(" of "))
                     ></meter>
-                    {format!("{} of {}", it.running, it.slots)}
+                    {move || load(" of ")}
                 </span>
             </td>
-            <td data-label="Host" class="cut" title=host.clone()>
-                {host.clone()}
+            <td data-label="Host" class="cut" title=host>
+                {host}
             </td>
             <td data-label="Version" class="cut">
-                {it.version.clone()}
+                {move || it.with(|it| it.version.clone())}
             </td>
-            <td data-label="Tasks" class="cut" title=tasks.clone()>
-                {tasks.clone()}
+            <td data-label="Tasks" class="cut" title=tasks>
+                {tasks}
             </td>
             <td data-label="Started">
-                <Ago ms=it.started_at.as_ref().map(timestamp_ms) />
+                <Ago ms=Signal::derive(move || it.with(|it| it.started_at.as_ref().map(timestamp_ms))) />
             </td>
             <td data-label="Last heartbeat" title=heartbeat>
-                <Ago ms=it.last_heartbeat_at.as_ref().map(timestamp_ms) />
+                <Ago ms=Signal::derive(move || it.with(|it| it.last_heartbeat_at.as_ref().map(timestamp_ms))) />
             </td>
         </tr>
     }
 }
 
+/// The command is for one worker_id, so it follows the filter.
 #[component]
 fn Nothing(filter: Memo<Filter>) -> impl IntoView {
-    let worker_id = filter.get_untracked().worker_id;
-    let name = if worker_id.is_empty() { "worker-1a".to_owned() } else { worker_id.clone() };
-    let command = format!("jobqueue-worker --worker-id {name} --server {}", dom::origin());
-    let shown = command.clone();
-    let title = if worker_id.is_empty() { "No workers".to_owned() } else { format!("No worker named {worker_id}") };
-    view! {
-        <Empty icon="workers" title=title>
-            <p>"None was connected within the last day. Start one:"</p>
-            <p class="command">
-                <code>{shown}</code>
-                <CopyButton text=Callback::new(move |()| command.clone()) label="Copy command" />
-            </p>
-        </Empty>
+    move || {
+        let worker_id = filter.get().worker_id;
+        let name = if worker_id.is_empty() { "worker-1a" } else { &worker_id };
+        let command = shell::start_worker(name, &dom::origin());
+        let shown = command.clone();
+        let title = if worker_id.is_empty() { "No workers".to_owned() } else { format!("No worker named {worker_id}") };
+        view! {
+            <Empty icon="workers" title=title>
+                <p>"None was connected within the last day. Start one, here with the built-in demonstration as its handler:"</p>
+                <p class="command">
+                    <code>{shown}</code>
+                    <CopyButton text=Callback::new(move |()| command.clone()) label="Copy command" />
+                </p>
+                <p>
+                    "For work of your own replace " <code>"--simulate"</code> " by " <code>"--exec TASK=COMMAND"</code> " or "
+                    <code>"--http TASK=URL"</code> "."
+                </p>
+            </Empty>
+        }
     }
 }

@@ -12,10 +12,14 @@ use axum::{
     BoxError, Router,
     body::{Body, Bytes, HttpBody},
     extract::Request,
+    middleware,
     response::Response,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
-use http::{Uri, header::HeaderValue};
+use http::{
+    Uri,
+    header::{HeaderName, HeaderValue},
+};
 use http_body_util::{BodyStream, StreamBody};
 use jobqueue_shared::{
     limits,
@@ -37,7 +41,7 @@ use super::{
     worker_service::WorkerService,
 };
 use crate::{
-    queue::Queue,
+    queue::{Clock, Queue},
     transport::{
         Activity,
         request_body::{Reading, RequestBody},
@@ -49,6 +53,9 @@ use crate::{
 const NAMES: usize = 64 * 1024;
 /// Longest time for a call, a long poll included; it also ends requests whose body never comes.
 const CALL: Duration = Duration::from_millis(2 * limits::ACQUIRE_WAIT_MS as u64);
+
+/// Milliseconds since 1970 by the server's clock, in answers of gRPC-web.
+pub const TIME_HEADER: HeaderName = HeaderName::from_static("jobqueue-time-ms");
 
 /// Every service.
 pub fn routes(
@@ -69,7 +76,7 @@ pub fn routes(
     add!(HealthServer::new(Endpoint::new(reporter, draining.clone())), NAMES);
     add!(reflection().build_v1()?, NAMES);
     add!(reflection().build_v1alpha()?, NAMES);
-    Ok(Calls::new(services.routes().into_axum_router(), draining.clone(), reading))
+    Ok(Calls::new(services.routes().into_axum_router(), draining.clone(), reading, Arc::clone(&queue.clock)))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -85,17 +92,26 @@ pub struct Calls {
     services: Router,
     draining: CancellationToken,
     reading: Reading,
+    clock: Arc<Clock>,
 }
 
 impl Calls {
-    fn new(services: Router, draining: CancellationToken, reading: Reading) -> Self {
+    fn new(services: Router, draining: CancellationToken, reading: Reading, clock: Arc<Clock>) -> Self {
         let none = |uri: Uri| async move { errors::no_such_method(uri.path()).into_http::<Body>() };
-        Self { services: services.fallback(none), draining, reading }
+        Self { services: services.fallback(none), draining, reading, clock }
     }
 
-    /// The same for gRPC-web: outermost, for every answer so far is one of gRPC.
+    /// The same for gRPC-web: outermost, for every answer so far is one of gRPC. Each carries the time: what a page
+    /// shows of ages and due times must not depend on the browser's clock.
     pub fn for_web(&self) -> Router {
-        Router::new().fallback_service(tonic_web::GrpcWebLayer::new().layer(self.clone()))
+        let clock = Arc::clone(&self.clock);
+        let timed = move |mut response: Response| {
+            response.headers_mut().insert(TIME_HEADER, HeaderValue::from(clock.now_ms()));
+            std::future::ready(response)
+        };
+        Router::new()
+            .fallback_service(tonic_web::GrpcWebLayer::new().layer(self.clone()))
+            .layer(middleware::map_response(timed))
     }
 
     /// A call of gRPC, whatever becomes of it.
@@ -104,7 +120,7 @@ impl Calls {
         B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Self { services, draining, reading } = self;
+        let Self { services, draining, reading, .. } = self;
         let under_way = activity.as_ref().map(Activity::call);
         let budget = Arc::clone(&reading.budget);
         let gzip = gzip::accepted(request.headers());
@@ -198,7 +214,7 @@ mod tests {
             .unwrap();
         let budget = Budget::new(1024 * 1024);
         let reading = Reading { budget, patience: Duration::from_secs(10), message: 1024 * 1024 };
-        Calls::new(services, CancellationToken::new(), reading).for_web().oneshot(request).await.unwrap()
+        Calls::new(services, CancellationToken::new(), reading, Arc::default()).for_web().oneshot(request).await.unwrap()
     }
 
     #[tokio::test]
@@ -216,6 +232,8 @@ mod tests {
                 assert_eq!(response.headers()[header::CONTENT_TYPE], content_type, "{path}");
                 let status = Status::from_header_map(response.headers()).unwrap();
                 assert_eq!(status.code(), code, "{path} {content_type}");
+                let time: i64 = response.headers()[TIME_HEADER].to_str().unwrap().parse().unwrap();
+                assert!(time > 1_600_000_000_000, "{path}");
             }
         }
     }

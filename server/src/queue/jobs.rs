@@ -10,7 +10,7 @@ use super::{
     submit::job_id,
     validate::{Violations, storable},
 };
-use crate::store::{AttemptRecord, JobRecord, Moved};
+use crate::store::{AttemptRecord, JobRecord, Moved, View};
 
 /// What a page may be with everything in it. The store has cut it by payloads and results, but errors and notes
 /// count too: clients refuse messages of more than 4 MiB.
@@ -44,20 +44,23 @@ impl Queue {
             violations.add("status", format!("is {}, which is no status", request.status));
         }
         let state = status.ok().and_then(status::state);
+        let view = view(request.view, &mut violations);
         let v1::ListJobsRequest { worker_id, task, page_size, page_token, .. } = request;
-        self.page(worker_id, task, state, page_size, &page_token, violations).await
+        self.page((worker_id, task), state, view, page_size, &page_token, violations).await
     }
 
     pub async fn list_failed(&self, request: v1::ListFailedJobsRequest) -> Result<JobPage> {
-        let v1::ListFailedJobsRequest { worker_id, page_size, page_token, task } = request;
-        self.page(worker_id, task, Some(State::Failed), page_size, &page_token, Violations::default()).await
+        let mut violations = Violations::default();
+        let view = view(request.view, &mut violations);
+        let v1::ListFailedJobsRequest { worker_id, page_size, page_token, task, .. } = request;
+        self.page((worker_id, task), Some(State::Failed), view, page_size, &page_token, violations).await
     }
 
     async fn page(
         &self,
-        worker_id: String,
-        task: String,
+        (worker_id, task): (String, String),
         state: Option<State>,
+        view: View,
         page_size: i32,
         page_token: &str,
         mut violations: Violations,
@@ -69,7 +72,7 @@ impl Queue {
             size => size,
         };
         let given = |text: String| (!text.is_empty()).then_some(text);
-        let filter = Filter { worker_id: given(worker_id), state, task: given(task) };
+        let filter = Filter { worker_id: given(worker_id), state, task: given(task), view };
         let after = if page_token.is_empty() {
             None
         } else {
@@ -113,6 +116,18 @@ impl Queue {
     pub async fn delete(&self, request: &v1::DeleteJobRequest) -> Result<()> {
         let id = job_id(&request.job_id)?;
         moved(id, "deleted", self.store.delete(&[id]).await?).map(|_| ())
+    }
+}
+
+/// How much of each job a list is to hold.
+fn view(given: i32, violations: &mut Violations) -> View {
+    match v1::JobView::try_from(given) {
+        Ok(v1::JobView::Full) => View::Full,
+        Ok(v1::JobView::Basic) => View::Basic,
+        Err(_) => {
+            violations.add("view", format!("is {given}, which is no view; it can be 0 (full) or 1 (basic)"));
+            View::Full
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use jobqueue_shared::{limits, state::State};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-use crate::store::{Cursor, ListQuery};
+use crate::store::{Cursor, ListQuery, View};
 
 /// What a list shows, whatever the page.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,7 @@ pub(super) struct Filter {
     pub worker_id: Option<String>,
     pub state: Option<State>,
     pub task: Option<String>,
+    pub view: View,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,8 +32,8 @@ const TOKEN_BYTES: usize = 1_024;
 
 impl Filter {
     pub(super) fn query(&self, page_size: u32, after: Option<Cursor>) -> ListQuery {
-        let Self { worker_id, state, task } = self.clone();
-        ListQuery { worker_id, state, task, page_size, after }
+        let Self { worker_id, state, task, view } = self.clone();
+        ListQuery { worker_id, state, task, page_size, after, view }
     }
 
     pub(super) fn token(&self, cursor: Cursor) -> String {
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     fn filter(worker_id: &str, state: Option<State>) -> Filter {
-        Filter { worker_id: (!worker_id.is_empty()).then(|| worker_id.into()), state, task: None }
+        Filter { worker_id: (!worker_id.is_empty()).then(|| worker_id.into()), state, task: None, view: View::Full }
     }
 
     proptest! {

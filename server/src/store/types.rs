@@ -345,6 +345,16 @@ pub struct ListQuery {
     pub task: Option<String>,
     pub page_size: u32,
     pub after: Option<Cursor>,
+    pub view: View,
+}
+
+/// How much of each job a list reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    #[default]
+    Full,
+    /// Neither payload nor result: both are empty, and their sizes cut no page.
+    Basic,
 }
 
 /// Where a page ended, in its list's order. Only the list that made it reads it.

@@ -1,99 +1,130 @@
 //! What can be done with a job.
 
+use std::sync::Arc;
+
 use jobqueue_shared::{
     proto::v1::{CancelJobRequest, DeleteJobRequest, Job, RetryJobRequest},
     state::State,
     status::state,
 };
-use leptos::{prelude::*, task::spawn_local};
+use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use crate::{
     api::{self, Failure},
+    calls::{Calls, of_job},
     components::{
+        action::ActionButton,
         confirm::{Confirm, Question},
-        icon::Icon,
     },
+    dom,
     live::Live,
     model::id,
     toast::Toasts,
 };
 
-/// Only what the job's state allows.
-#[component]
-pub fn Actions(job: Signal<Job>) -> impl IntoView {
-    let (confirm, toasts, live) = (Confirm::get(), Toasts::get(), Live::get());
-    let navigate = use_navigate();
-    let at = Memo::new(move |_| job.with(|job| state(job.status())));
-    let id = Memo::new(move |_| job.with(|job| job.id.clone()));
-    let short = move || id::short(&id.get_untracked());
-    let told = move |answer: Result<(), Failure>, done: String| {
+/// Does it, and says what came of it: wherever the person is by then.
+#[derive(Clone, Copy)]
+struct Actor(Toasts, Live, Calls);
+
+impl Actor {
+    fn retry(self, job_id: String) {
+        let done = format!("Job {} is pending again", id::short(&job_id));
+        self.2.run(vec![of_job(&job_id)], async move {
+            self.tell(api::retry_job(RetryJobRequest { job_id }).await.map(drop), done);
+        });
+    }
+
+    fn cancel(self, job_id: String, reason: String) {
+        let done = format!("Job {} cancelled", id::short(&job_id));
+        self.2.run(vec![of_job(&job_id)], async move {
+            self.tell(api::cancel_job(CancelJobRequest { job_id, reason }).await.map(drop), done);
+        });
+    }
+
+    /// `leave` is for those who still look at what there no longer is.
+    fn delete(self, job_id: String, leave: impl Fn() + 'static) {
+        let done = format!("Job {} deleted", id::short(&job_id));
+        let page = format!("/jobs/{job_id}");
+        self.2.run(vec![of_job(&job_id)], async move {
+            let answer = api::delete_job(DeleteJobRequest { job_id }).await.map(drop);
+            let deleted = answer.is_ok();
+            if deleted && dom::path() == page {
+                leave();
+            }
+            self.tell(answer, done);
+        });
+    }
+
+    fn tell(self, answer: Result<(), Failure>, done: String) {
+        let Self(toasts, live, _) = self;
         match answer {
             Ok(()) => toasts.good(done),
             Err(failure) => toasts.bad(failure.message),
         }
         live.refresh();
-    };
-    let retry = move |_| {
-        let (job_id, done) = (id.get_untracked(), format!("Job {} is pending again", short()));
-        spawn_local(async move { told(api::retry_job(RetryJobRequest { job_id }).await.map(drop), done) });
-    };
-    let cancel = move |_| {
+    }
+}
+
+/// Only what the job's state allows.
+#[component]
+pub fn Actions(job: Signal<Job>, id: String) -> impl IntoView {
+    let actor = Actor(Toasts::get(), Live::get(), Calls::get());
+    let confirm = Confirm::get();
+    let navigate = use_navigate();
+    let at = Memo::new(move |_| job.with(|job| state(job.status())));
+    let busy = actor.2.busy(of_job(&id));
+    let id = StoredValue::new(id);
+    let retry = move || actor.retry(id.get_value());
+    let cancel = move || {
+        let job_id = id.get_value();
         confirm.ask(Question {
             title: "Cancel this job?".into(),
             text: "A handler that runs it is told to stop; what it reports is no longer accepted.".into(),
             action: "Cancel job".into(),
             destroys: true,
             input: "Reason (kept as the job's note)",
-            then: Callback::new(move |reason| {
-                let (job_id, done) = (id.get_untracked(), format!("Job {} cancelled", short()));
-                spawn_local(async move {
-                    told(api::cancel_job(CancelJobRequest { job_id, reason }).await.map(drop), done);
-                });
-            }),
+            then: Arc::new(move |reason| actor.cancel(job_id.clone(), reason)),
         });
     };
-    let delete = move |_| {
-        let navigate = navigate.clone();
+    let delete = move || {
+        let (job_id, navigate) = (id.get_value(), navigate.clone());
         confirm.ask(Question {
             title: "Delete this job?".into(),
             text: "The job, its payload, result and history are removed for good.".into(),
             action: "Delete job".into(),
             destroys: true,
             input: "",
-            then: Callback::new(move |_| {
-                let (job_id, done) = (id.get_untracked(), format!("Job {} deleted", short()));
+            then: Arc::new(move |_| {
                 let navigate = navigate.clone();
-                spawn_local(async move {
-                    let answer = api::delete_job(DeleteJobRequest { job_id }).await.map(drop);
-                    let deleted = answer.is_ok();
-                    told(answer, done);
-                    if deleted {
-                        navigate("/jobs", NavigateOptions::default());
-                    }
-                });
+                actor.delete(job_id.clone(), move || navigate("/jobs", NavigateOptions::default()));
             }),
         });
     };
     view! {
         <div class="actions">
             <Show when=move || at.get().is_some_and(State::can_retry)>
-                <button type="button" class="button primary" on:click=retry>
-                    <Icon name="retry" />
-                    "Retry job"
-                </button>
+                <ActionButton class="button primary" icon="retry" word="Retry job" busy_word="Under way…" busy press=retry />
             </Show>
             <Show when=move || at.get().is_some_and(State::can_cancel)>
-                <button type="button" class="button danger-quiet" on:click=cancel>
-                    <Icon name="prohibit" />
-                    "Cancel job"
-                </button>
+                <ActionButton
+                    class="button danger-quiet"
+                    icon="prohibit"
+                    word="Cancel job"
+                    busy_word="Under way…"
+                    busy
+                    press=cancel
+                />
             </Show>
             <Show when=move || at.get().is_some_and(State::is_finished)>
-                <button type="button" class="button danger-quiet" on:click=delete.clone()>
-                    <Icon name="trash" />
-                    "Delete job"
-                </button>
+                <ActionButton
+                    class="button danger-quiet"
+                    icon="trash"
+                    word="Delete job"
+                    busy_word="Under way…"
+                    busy
+                    press=delete.clone()
+                />
             </Show>
         </div>
     }

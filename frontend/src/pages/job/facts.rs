@@ -9,34 +9,45 @@ use leptos::prelude::*;
 use crate::{
     components::{
         facts::{self, Rows, text, time},
-        small::SessionLink,
+        small::{SessionLink, or_dash},
     },
     model::{span, status},
 };
 
 #[component]
 pub fn Facts(job: Signal<Job>) -> impl IntoView {
-    let list = move || {
-        let job = job.get();
-        let mono = |text: &str| view! { <span class="mono">{text.to_owned()}</span> }.into_any();
-        let session = |id: &str| view! { <SessionLink id=id.to_owned() whole=true /> }.into_any();
-        let timeout = job.attempt_timeout.as_ref().map_or_else(|| "none".into(), |it| span::exact(duration_ms(it)));
-        vec![
-            ("Attempts", status::attempts(&job).into_any()),
-            ("Priority", job.priority.into_any()),
-            ("Retry policy", job.retry_policy.as_ref().map_or_else(String::new, policy).into_any()),
-            ("Attempt timeout", timeout.into_any()),
-            ("Idempotency key", if job.idempotency_key.is_empty() { text("") } else { mono(&job.idempotency_key) }),
-            ("Session", if job.session_id.is_empty() { text("") } else { session(&job.session_id) }),
-            ("Created", time(job.created_at.as_ref())),
-            ("Run at", time(job.run_at.as_ref())),
-            ("Started", time(job.started_at.as_ref())),
-            ("Finished", time(job.finished_at.as_ref())),
-            ("Changed", time(job.updated_at.as_ref())),
-            ("Hand-overs", job.run_no.into_any()),
-        ]
+    let session = Memo::new(move |_| job.with(|job| job.session_id.clone()));
+    let key = move || job.with(|job| or_dash(&job.idempotency_key));
+    let facts = vec![
+        ("Attempts".into(), text(move || job.with(status::attempts))),
+        ("Priority".into(), text(move || job.with(|job| job.priority.to_string()))),
+        (
+            "Retry policy".into(),
+            text(move || job.with(|job| job.retry_policy.as_ref().map_or_else(String::new, policy))),
+        ),
+        ("Attempt timeout".into(), text(move || job.with(timeout))),
+        ("Idempotency key".into(), view! { <span class="mono">{key}</span> }.into_any()),
+        ("Session".into(), session_view(session)),
+        ("Created".into(), time(move || job.with(|job| job.created_at))),
+        ("Run at".into(), time(move || job.with(|job| job.run_at))),
+        ("Started".into(), time(move || job.with(|job| job.started_at))),
+        ("Finished".into(), time(move || job.with(|job| job.finished_at))),
+        ("Changed".into(), time(move || job.with(|job| job.updated_at))),
+        ("Hand-overs".into(), text(move || job.with(|job| job.run_no.to_string()))),
+    ];
+    facts::card(Rows::Six, facts)
+}
+
+fn session_view(session: Memo<String>) -> AnyView {
+    let link = move || match session.get() {
+        none if none.is_empty() => "–".into_any(),
+        id => view! { <SessionLink id whole=true /> }.into_any(),
     };
-    facts::card(Rows::Six, list)
+    link.into_any()
+}
+
+fn timeout(job: &Job) -> String {
+    job.attempt_timeout.as_ref().map_or_else(|| "none".into(), |it| span::exact(duration_ms(it)))
 }
 
 /// "5 s × 2, at most 1 h, ± 20 %".

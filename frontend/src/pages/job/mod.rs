@@ -2,18 +2,23 @@
 
 mod actions;
 mod facts;
+pub mod feeds;
 mod why;
 
 use jobqueue_shared::{
-    proto::v1::{GetJobRequest, GetJobResponse, GetTimelineRequest, Job, dead_letter::Reason, job::Status},
+    proto::v1::{GetTimelineResponse, Job, Progress, dead_letter::Reason, job::Status},
     time::timestamp_ms,
 };
 use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 
-use self::{actions::Actions, facts::Facts, why::Why};
+use self::{
+    actions::Actions,
+    facts::Facts,
+    feeds::{JobFeeds, job_feeds},
+    why::Why,
+};
 use crate::{
-    api,
     components::{
         heading::Heading,
         icon::Icon,
@@ -22,7 +27,7 @@ use crate::{
         small::{Ago, CopyButton, Pill},
         timeline::Timeline,
     },
-    live::{Feed, Live, feed},
+    live::{Feed, Live},
     model::{filter::Filter, status},
 };
 
@@ -36,18 +41,17 @@ pub fn JobPage() -> impl IntoView {
 
 #[component]
 fn OneJob(id: String) -> impl IntoView {
-    let asked = id.clone();
-    let answer: Feed<GetJobResponse> = feed(move || asked.clone(), |job_id| api::get_job(GetJobRequest { job_id }));
+    let JobFeeds { job: answer, timeline } = job_feeds(id.clone());
     let job = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(|data| data.job.clone())));
     let (gone, trouble) = (Memo::new(move |_| answer.is_gone()), Signal::derive(move || answer.trouble()));
     let there = Memo::new(move |_| job.with(Option::is_some));
     let shown = Signal::derive(move || job.get().unwrap_or_default());
     let payload =
-        Signal::derive(move || job.with(|job| job.as_ref().map(|job| job.payload_json.clone())).unwrap_or_default());
+        Memo::new(move |_| job.with(|job| job.as_ref().map(|job| job.payload_json.clone())).unwrap_or_default());
     let result =
-        Signal::derive(move || job.with(|job| job.as_ref().map(|job| job.result_json.clone())).unwrap_or_default());
+        Memo::new(move |_| job.with(|job| job.as_ref().map(|job| job.result_json.clone())).unwrap_or_default());
     let waits = Memo::new(move |_| job.with(|job| job.as_ref().is_some_and(|job| job.status() == Status::Pending)));
-    let copied = id.clone();
+    let (copied, acted) = (id.clone(), id.clone());
     let (payload_file, result_file) = (format!("{id}-payload.json"), format!("{id}-result.json"));
     view! {
         <p class="crumb">
@@ -57,7 +61,7 @@ fn OneJob(id: String) -> impl IntoView {
             <Heading title=id mono=true />
             <CopyButton text=Callback::new(move |()| copied.clone()) label="Copy id" />
             <Show when=move || there.get() && !gone.get()>
-                <Actions job=shown />
+                <Actions job=shown id=acted.clone() />
             </Show>
         </div>
         <Show when=move || gone.get()>
@@ -79,16 +83,16 @@ fn OneJob(id: String) -> impl IntoView {
                 <JsonPanel title="Payload" text=payload file=payload_file.clone() empty="The payload is empty." />
                 <JsonPanel title="Result" text=result file=result_file.clone() empty="The job has returned nothing." />
             </div>
-            <History job=shown />
+            <History timeline />
         </Show>
     }
 }
 
 #[component]
-fn History(job: Signal<Job>) -> impl IntoView {
-    let timeline =
-        feed(move || job.with(|job| job.id.clone()), |job_id| api::get_timeline(GetTimelineRequest { job_id }));
-    let events = Memo::new(move |_| timeline.data.get().map(|data| data.events).unwrap_or_default());
+fn History(timeline: Feed<GetTimelineResponse>) -> impl IntoView {
+    let events = Memo::new(move |_| {
+        timeline.data.with(|data| data.as_ref().map(|data| data.events.clone())).unwrap_or_default()
+    });
     let has_data = Memo::new(move |_| timeline.data.with(Option::is_some));
     // The page has said already that the job is gone.
     let trouble = Signal::derive(move || timeline.trouble());
@@ -125,74 +129,82 @@ fn gone_note(was_there: bool) -> impl IntoView {
 fn Summary(job: Signal<Job>) -> impl IntoView {
     let live = Live::get();
     let look = Memo::new(move |_| job.with(|job| status::job(job, live.now.get())));
-    let notes = move || {
-        let job = job.get();
-        let reason = job.failure_reason();
-        let letter = (reason != Reason::Unspecified || job.status() == Status::Failed).then(|| {
-            let error = job.last_error.clone();
-            view! {
-                <div class="notice bad">
-                    <Icon name="cross" />
-                    <div>
-                        <p>
-                            <strong>"Dead letter: "{status::reason(reason)}"."</strong>
-                            " It runs again only when a person retries it."
-                        </p>
-                        {(!error.is_empty())
-                            .then(|| view! { <pre class="inline-error" tabindex="0" aria-label="Last error">{error}</pre> })}
-                    </div>
-                </div>
-            }
-        });
-        let note = (!job.note.is_empty()).then(|| {
-            view! {
-                <div class="notice">
-                    <Icon name="flag" />
-                    <p>{job.note.clone()}</p>
-                </div>
-            }
-        });
-        let progress = job.progress.clone().filter(|_| job.status() == Status::Running).map(|progress| {
-            let percent = (progress.fraction.clamp(0.0, 1.0) * 100.0).round();
-            view! {
-                <div class="progress">
-                    <progress max="100" value=percent aria-label="Progress"></progress>
-                    <span>{percent}" %"</span>
-                    <span class="muted">{progress.message}</span>
-                    <Ago ms=progress.at.as_ref().map(timestamp_ms) />
-                </div>
-            }
-        });
-        view! { {letter} {note} {progress} }
-    };
+    let letter = Memo::new(move |_| {
+        job.with(|job| {
+            let reason = job.failure_reason();
+            let is_letter = reason != Reason::Unspecified || job.status() == Status::Failed;
+            is_letter.then(|| (reason, job.last_error.clone()))
+        })
+    });
+    let note = Memo::new(move |_| job.with(|job| job.note.clone()));
+    let progress = Memo::new(move |_| job.with(|job| job.progress.clone().filter(|_| job.status() == Status::Running)));
+    // What a job is, it stays: no refresh builds these links again.
+    let task = Memo::new(move |_| job.with(|job| job.task.clone()));
+    let worker_id = Memo::new(move |_| job.with(|job| job.worker_id.clone()));
+    let of_task = move || Filter { task: task.get(), ..Filter::default() }.url("/jobs");
+    let of_worker_id = move || Filter { worker_id: worker_id.get(), ..Filter::default() }.url("/jobs");
     view! {
         <div class="summary">
             <Pill look />
-            {move || {
-                let job = job.get();
-                let by = |filter: Filter| filter.url("/jobs");
-                let task = (!job.task.is_empty())
-                    .then(|| {
-                        let href = by(Filter { task: job.task.clone(), ..Filter::default() });
-                        view! {
-                            <span>
-                                <span class="muted">"task "</span>
-                                <A href=href>{job.task.clone()}</A>
-                            </span>
-                        }
-                    });
-                let href = by(Filter { worker_id: job.worker_id.clone(), ..Filter::default() });
-                view! {
-                    {task}
-                    <span>
-                        <span class="muted">"worker_id "</span>
-                        <A href=href attr:class="mono">
-                            {job.worker_id.clone()}
-                        </A>
-                    </span>
-                }
-            }}
+            <Show when=move || !task.with(String::is_empty)>
+                <span>
+                    <span class="muted">"task "</span>
+                    <A href=of_task>{move || task.get()}</A>
+                </span>
+            </Show>
+            <span>
+                <span class="muted">"worker_id "</span>
+                <A href=of_worker_id attr:class="mono">
+                    {move || worker_id.get()}
+                </A>
+            </span>
         </div>
-        {notes}
+        {move || letter.get().map(letter_notice)}
+        {move || Some(note.get()).filter(|note| !note.is_empty()).map(note_notice)}
+        <Show when=move || progress.with(Option::is_some)>
+            <ProgressLine progress />
+        </Show>
+    }
+}
+
+fn letter_notice((reason, error): (Reason, String)) -> impl IntoView {
+    view! {
+        <div class="notice bad">
+            <Icon name="cross" />
+            <div>
+                <p>
+                    <strong>"Dead letter: "{status::reason(reason)}"."</strong>
+                    " It runs again only when a person retries it."
+                </p>
+                {(!error.is_empty())
+                    .then(|| view! { <pre class="inline-error" tabindex="0" aria-label="Last error">{error}</pre> })}
+            </div>
+        </div>
+    }
+}
+
+fn note_notice(note: String) -> impl IntoView {
+    view! {
+        <div class="notice">
+            <Icon name="flag" />
+            <p>{note}</p>
+        </div>
+    }
+}
+
+#[component]
+fn ProgressLine(progress: Memo<Option<Progress>>) -> impl IntoView {
+    let percent = Memo::new(move |_| {
+        progress.with(|it| it.as_ref().map_or(0.0, |it| (it.fraction.clamp(0.0, 1.0) * 100.0).round()))
+    });
+    let message = move || progress.with(|it| it.as_ref().map(|it| it.message.clone()));
+    let at = move || progress.with(|it| it.as_ref()?.at.as_ref().map(timestamp_ms));
+    view! {
+        <div class="progress">
+            <progress max="100" value=move || percent.get() aria-label="Progress"></progress>
+            <span>{move || percent.get()}" %"</span>
+            <span class="muted">{message}</span>
+            <Ago ms=Signal::derive(at) />
+        </div>
     }
 }

@@ -7,9 +7,11 @@ use crate::{
         field::{Complaints, Field, TextField, control_id, described_by},
         icon::Icon,
     },
+    dom,
+    live::Live,
     model::{
         draft::{self, Check, Draft, When},
-        json,
+        json, time,
     },
 };
 
@@ -184,6 +186,18 @@ fn Starts(form: RwSignal<Draft>) -> impl IntoView {
     };
     let (delay, set_delay) = bind(form, |form| &mut form.delay);
     let (run_at, set_run_at) = bind(form, |form| &mut form.run_at);
+    let live = Live::get();
+    // By the server's clock, which decides when the job runs.
+    let means = move || {
+        let now = live.now.get();
+        let zone = Some(dom::time_zone()).filter(|zone| !zone.is_empty()).map(|zone| format!(" {zone}"));
+        let clock = format!("The server's clock says {}{}", dom::local_time(now), zone.unwrap_or_default());
+        match dom::parse_local(&run_at.get()) {
+            None => format!("{clock}."),
+            Some(at) if at <= now => format!("{clock}: the job runs at once."),
+            Some(at) => format!("{clock}: the job runs {}.", time::relative(at, now)),
+        }
+    };
     view! {
         <fieldset>
             <legend>"Runs"</legend>
@@ -205,11 +219,12 @@ fn Starts(form: RwSignal<Draft>) -> impl IntoView {
                 <TextField
                     name="run_at"
                     label="Run at"
-                    help="By this browser's clock; up to a year ahead."
+                    help="In this browser's time zone; up to a year ahead."
                     kind="datetime-local"
                     value=run_at
                     set=set_run_at
                 />
+                <p class="help" id="run-at-means">{means}</p>
             </Show>
         </fieldset>
     }

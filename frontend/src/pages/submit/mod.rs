@@ -3,8 +3,8 @@
 mod fields;
 mod outcome;
 
-use jobqueue_shared::proto::v1::SubmitJobRequest;
-use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
+use jobqueue_shared::proto::v1::{SubmitJobRequest, SubmitJobResponse};
+use leptos::{ev::SubmitEvent, prelude::*};
 
 use self::{
     fields::{Essentials, Options},
@@ -12,6 +12,7 @@ use self::{
 };
 use crate::{
     api::{self, Failure, Kind},
+    calls::Calls,
     components::{
         field::{Complaints, control_id},
         heading::Heading,
@@ -21,12 +22,14 @@ use crate::{
     dom,
     model::{
         draft::{Complaint, Draft},
-        grpcurl,
+        grpcurl, id,
     },
     toast::Toasts,
 };
 
 const KEPT: &str = "submit-draft";
+/// The key of a submission under way.
+const SENDING: &str = "submission";
 
 /// Fields of the form by their names in the API, in the order of the page.
 const FIELDS: [&str; 13] = [
@@ -54,15 +57,18 @@ pub fn Submit() -> impl IntoView {
     // A reload or a closed tab loses nothing either.
     Effect::new(move |_| form.with(keep));
 
+    let (toasts, calls) = (Toasts::get(), Calls::get());
+    let sending = calls.busy(SENDING.to_owned());
     let refuse = move |failure: Failure| {
-        complaints.set(failure.fields.clone());
+        let fields = failure.fields.clone();
+        complaints.set(fields.clone());
         outcome.set(Outcome::Failed(failure));
-        let first = FIELDS.iter().find(|name| complaints.with_untracked(|all| all.iter().any(|(it, _)| it == *name)));
+        let first = FIELDS.iter().find(|name| fields.iter().any(|(it, _)| it == *name));
         dom::focus(&first.map_or_else(|| "outcome".to_owned(), |name| control_id(name)));
     };
     let submit = move |event: SubmitEvent| {
         event.prevent_default();
-        if outcome.with_untracked(|it| *it == Outcome::Sending) {
+        if sending.get_untracked() {
             return;
         }
         let request = match form.with_untracked(|form| form.request(dom::parse_local)) {
@@ -73,18 +79,24 @@ pub fn Submit() -> impl IntoView {
             }
         };
         complaints.set(vec![]);
-        outcome.set(Outcome::Sending);
-        spawn_local(async move {
-            match api::submit_job(request).await {
+        outcome.set(Outcome::None);
+        let sent = form.get_untracked();
+        calls.run(vec![SENDING.to_owned()], async move {
+            let answer = api::submit_job(request).await;
+            // Whoever has left the page is told, and moved nowhere; whoever types on keeps the place to type at.
+            let Some(draft) = form.try_get_untracked() else { return tell(toasts, answer) };
+            match answer {
                 Ok(answer) => {
                     outcome.set(Outcome::Stored { job_id: answer.job_id, deduplicated: answer.deduplicated });
-                    dom::focus("outcome");
+                    if draft == sent {
+                        dom::focus("outcome");
+                    }
                 }
-                Err(failure) => refuse(failure),
+                Err(failure) if draft == sent => refuse(failure),
+                Err(failure) => outcome.set(Outcome::Failed(failure)),
             }
         });
     };
-    let sending = move || outcome.with(|it| *it == Outcome::Sending);
     view! {
         <div class="page-head">
             <Heading title="Submit" />
@@ -98,9 +110,14 @@ pub fn Submit() -> impl IntoView {
                 <Options form />
             </div>
             <div class="form-actions">
-                <button type="submit" class="button primary" aria-busy=move || sending().to_string()>
+                <button
+                    type="submit"
+                    class="button primary"
+                    aria-busy=move || sending.get().to_string()
+                    aria-disabled=move || sending.get().then_some("true")
+                >
                     <Icon name="submit" />
-                    {move || if sending() { "Submitting…" } else { "Submit job" }}
+                    {move || if sending.get() { "Submitting…" } else { "Submit job" }}
                 </button>
                 <GrpcurlButton form />
                 <button
@@ -118,6 +135,14 @@ pub fn Submit() -> impl IntoView {
                 {move || said(&outcome.get())}
             </div>
         </form>
+    }
+}
+
+/// Says what became of a submission to somebody who has left the page.
+fn tell(toasts: Toasts, answer: Result<SubmitJobResponse, Failure>) {
+    match answer {
+        Ok(answer) => toasts.good(format!("Submitted job {}", id::short(&answer.job_id))),
+        Err(failure) => toasts.bad(format!("Not submitted: {}", failure.message)),
     }
 }
 

@@ -1,32 +1,31 @@
 //! What became of a submission: the job as it goes on, or why it was refused.
 
-use jobqueue_shared::proto::v1::GetJobRequest;
 use leptos::prelude::*;
 use leptos_router::components::A;
 
 use super::FIELDS;
 use crate::{
-    api::{self, Failure, Kind},
+    api::{Failure, Kind},
     components::{
         icon::Icon,
         small::{JobLink, Pill},
     },
-    live::{Live, feed},
+    live::Live,
     model::status,
+    pages::job::feeds::job_feeds,
 };
 
 /// What the server said to the last submission.
 #[derive(Clone, PartialEq)]
 pub enum Outcome {
     None,
-    Sending,
     Stored { job_id: String, deduplicated: bool },
     Failed(Failure),
 }
 
 pub fn said(outcome: &Outcome) -> Option<AnyView> {
     match outcome {
-        Outcome::None | Outcome::Sending => None,
+        Outcome::None => None,
         Outcome::Stored { job_id, deduplicated } => {
             Some(view! { <Stored job_id=job_id.clone() deduplicated=*deduplicated /> }.into_any())
         }
@@ -38,8 +37,7 @@ pub fn said(outcome: &Outcome) -> Option<AnyView> {
 #[component]
 fn Stored(job_id: String, deduplicated: bool) -> impl IntoView {
     let live = Live::get();
-    let asked = job_id.clone();
-    let answer = feed(move || asked.clone(), |job_id| api::get_job(GetJobRequest { job_id }));
+    let answer = job_feeds(job_id.clone()).job;
     let look =
         Memo::new(move |_| answer.data.with(|data| Some(status::job(data.as_ref()?.job.as_ref()?, live.now.get()))));
     view! {

@@ -7,7 +7,7 @@ use super::{PostgresStore, read};
 use crate::store::{
     error::StoreResult,
     page::{self, GroupRow, ListRow},
-    types::{JobRecord, ListQuery, Page},
+    types::{JobRecord, ListQuery, Page, View},
 };
 
 /// Newest first, by id.
@@ -73,7 +73,7 @@ pub(super) async fn list(store: &PostgresStore, query: &ListQuery) -> StoreResul
     }
     let ids: Vec<Uuid> = kept.iter().map(|row| row.id).collect();
     let matches = |job: &JobRecord| query.state.is_none_or(|state| job.state == state);
-    let jobs = read::get(store, &ids).await?.into_iter().flatten().filter(matches).collect();
+    let jobs = read::get(store, &ids, query.view).await?.into_iter().flatten().filter(matches).collect();
     let next = end.map(|row| row.cursor(query.state));
     Ok(Page { jobs, next })
 }
@@ -83,7 +83,10 @@ async fn read_page(
     query: &ListQuery,
     limit: usize,
 ) -> StoreResult<(Vec<ListRow>, Option<ListRow>)> {
-    let rows = candidates(store, query, limit).await?;
+    let mut rows = candidates(store, query, limit).await?;
+    if query.view == View::Basic {
+        rows.iter_mut().for_each(|row| row.bytes = 0);
+    }
     Ok(page::cut(rows, limit, query.task.as_deref(), query.page_size as usize))
 }
 

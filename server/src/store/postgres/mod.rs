@@ -209,7 +209,7 @@ impl Store for PostgresStore {
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
-        read::get(self, ids).await
+        read::get(self, ids, crate::store::View::Full).await
     }
 
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {

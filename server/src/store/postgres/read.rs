@@ -10,7 +10,7 @@ use crate::store::{
     error::StoreResult,
     places,
     rows::{AttemptReadRow, JobRow, ProgressRow},
-    types::{AttemptRecord, History, JobRecord},
+    types::{AttemptRecord, History, JobRecord, View},
 };
 
 /// The row of job `j` in `ready`: one with facts has the key that `jobs` tells, the others are found by their ids.
@@ -48,7 +48,7 @@ const GET: &str = concat!(
            x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,
            (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
                AS last_error,
-           o.result, o.note AS result_note,
+           {result} AS result, o.note AS result_note,
            p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
     FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $3 AND $4 LIMIT 1) AS j
@@ -73,31 +73,32 @@ const GET: &str = concat!(
     LEFT JOIN progress p ON p.id = j.id"
 );
 
-pub(super) async fn get(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+pub(super) async fn get(store: &PostgresStore, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.pool.acquire().await?;
-    let records = records(&mut connection, ids, "j.payload").await?;
+    let records = records(&mut connection, ids, view).await?;
     connection.commit().await?;
     Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
-/// Where jobs stand, without their payloads.
+/// Where jobs stand, without their payloads and results.
 pub(super) async fn states(connection: &mut Session, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
-    records(connection, ids, "''::bytea").await
+    records(connection, ids, View::Basic).await
 }
 
-async fn records(
-    connection: &mut Session,
-    ids: &[Uuid],
-    payload: &'static str,
-) -> StoreResult<HashMap<Uuid, JobRecord>> {
+async fn records(connection: &mut Session, ids: &[Uuid], view: View) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    let (payload, result) = match view {
+        View::Full => ("j.payload", "o.result"),
+        View::Basic => ("''::bytea", "NULL::bytea"),
+    };
     let (first, last) = range(ids);
-    let rows: Vec<JobRow> = sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload)))
-        .bind(ids)
-        .bind(ids.iter().map(|id| places::earliest_first_id(*id)).collect::<Vec<_>>())
-        .bind(first)
-        .bind(last)
-        .fetch_all(connection)
-        .await?;
+    let rows: Vec<JobRow> =
+        sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload).replace("{result}", result)))
+            .bind(ids)
+            .bind(ids.iter().map(|id| places::earliest_first_id(*id)).collect::<Vec<_>>())
+            .bind(first)
+            .bind(last)
+            .fetch_all(connection)
+            .await?;
     let mut records = HashMap::with_capacity(rows.len());
     for row in rows {
         match row.into_record() {

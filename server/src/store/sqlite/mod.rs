@@ -229,7 +229,7 @@ impl Store for SqliteStore {
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
-        self.kept(read::get(self, ids).await)
+        self.kept(read::get(self, ids, crate::store::View::Full).await)
     }
 
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {

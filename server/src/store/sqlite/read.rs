@@ -10,7 +10,7 @@ use crate::store::{
     error::StoreResult,
     places,
     rows::{AttemptReadRow, JobRow, ProgressRow},
-    types::{AttemptRecord, History, JobRecord},
+    types::{AttemptRecord, History, JobRecord, View},
 };
 
 /// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
@@ -30,7 +30,7 @@ const GET: &str = "
            x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,
            (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
                AS last_error,
-           o.result, o.note AS result_note,
+           {result} AS result, o.note AS result_note,
            p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
     FROM (SELECT unhex(substr(value, 1, 32)) AS id, unhex(substr(value, 33, 32)) AS earliest FROM json_each(?1)) AS asked
     JOIN jobs j ON j.id = asked.id
@@ -51,26 +51,27 @@ const GET: &str = "
     LEFT JOIN results o ON o.id = j.id
     LEFT JOIN progress p ON p.id = j.id";
 
-pub(super) async fn get(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+pub(super) async fn get(store: &SqliteStore, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.readers.acquire().await?;
-    let records = records(&mut connection, ids, "j.payload").await?;
+    let records = records(&mut connection, ids, view).await?;
     Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
-/// Where jobs stand, without their payloads.
+/// Where jobs stand, without their payloads and results.
 pub(super) async fn states(connection: &mut SqliteConnection, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
-    records(connection, ids, "x''").await
+    records(connection, ids, View::Basic).await
 }
 
-async fn records(
-    connection: &mut SqliteConnection,
-    ids: &[Uuid],
-    payload: &'static str,
-) -> StoreResult<HashMap<Uuid, JobRecord>> {
-    let rows: Vec<JobRow> = sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload)))
-        .bind(pair_list(ids.iter().map(|id| [*id, places::earliest_first_id(*id)])))
-        .fetch_all(connection)
-        .await?;
+async fn records(connection: &mut SqliteConnection, ids: &[Uuid], view: View) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    let (payload, result) = match view {
+        View::Full => ("j.payload", "o.result"),
+        View::Basic => ("x''", "NULL"),
+    };
+    let rows: Vec<JobRow> =
+        sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload).replace("{result}", result)))
+            .bind(pair_list(ids.iter().map(|id| [*id, places::earliest_first_id(*id)])))
+            .fetch_all(connection)
+            .await?;
     let mut records = HashMap::with_capacity(rows.len());
     for row in rows {
         match row.into_record() {

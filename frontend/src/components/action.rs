@@ -1,0 +1,45 @@
+//! A button that starts a call: while it is under way the button says so, keeps the focus, and takes no second press.
+
+use leptos::prelude::*;
+
+use super::icon::Icon;
+
+#[component]
+pub fn ActionButton(
+    class: &'static str,
+    #[prop(into)] icon: Signal<&'static str>,
+    /// "" = the icon alone.
+    #[prop(into)]
+    word: Signal<String>,
+    /// Instead of the word while the call is under way.
+    busy_word: &'static str,
+    /// For a screen reader, where the word is not enough; "" = the word.
+    #[prop(into, optional)]
+    label: Signal<String>,
+    #[prop(into)] busy: Signal<bool>,
+    press: impl Fn() + 'static,
+) -> impl IntoView {
+    let named = move || Some(label.get()).filter(|label| !label.is_empty());
+    let shown = move || {
+        let word = word.get();
+        if busy.get() && !word.is_empty() { busy_word.to_owned() } else { word }
+    };
+    view! {
+        <button
+            type="button"
+            class=class
+            aria-label=named
+            title=named
+            aria-busy=move || busy.get().to_string()
+            aria-disabled=move || busy.get().then_some("true")
+            on:click=move |_| {
+                if !busy.get_untracked() {
+                    press();
+                }
+            }
+        >
+            {move || view! { <Icon name=icon.get() /> }}
+            {shown}
+        </button>
+    }
+}

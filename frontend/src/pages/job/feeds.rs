@@ -1,0 +1,50 @@
+//! A job and what happened to it, kept fresh. The timeline is asked for again and again; the job itself, with a
+//! payload and a result of up to megabytes, only when the timeline says that something has happened to it.
+
+use jobqueue_shared::{
+    proto::v1::{GetJobRequest, GetJobResponse, GetTimelineRequest, GetTimelineResponse},
+    time::timestamp_ms,
+};
+use leptos::prelude::*;
+
+use crate::{
+    api, dom,
+    live::{Feed, feed, feed_on},
+};
+
+/// The job and its first timeline are asked for together: what happened longer ago than a call can take is in both.
+const TOGETHER_MS: i64 = 10_000;
+
+#[derive(Clone, Copy)]
+pub struct JobFeeds {
+    pub job: Feed<GetJobResponse>,
+    pub timeline: Feed<GetTimelineResponse>,
+}
+
+pub fn job_feeds(id: String) -> JobFeeds {
+    let asked = id.clone();
+    let timeline = feed(move || asked.clone(), |job_id| api::get_timeline(GetTimelineRequest { job_id }));
+    let changes = Memo::new(move |before: Option<&Changes>| {
+        timeline.failure.with(|_| ());
+        let known = timeline.data.with(Option::is_some);
+        let first = before.is_none_or(|before| !before.known) && known;
+        let count = before.map_or(0, |before| before.count);
+        let nothing_new =
+            before.is_none() || (first && !timeline.data.with(|data| data.as_ref().is_some_and(is_recent)));
+        Changes { known, count: if nothing_new { count } else { count + 1 } }
+    });
+    let count = Memo::new(move |_| changes.with(|changes| changes.count));
+    let job = feed_on(move || id.clone(), |job_id| api::get_job(GetJobRequest { job_id }), move || count.track());
+    JobFeeds { job, timeline }
+}
+
+#[derive(Clone, PartialEq)]
+struct Changes {
+    known: bool,
+    count: u64,
+}
+
+fn is_recent(timeline: &GetTimelineResponse) -> bool {
+    let newest = timeline.events.iter().filter_map(|event| event.at.as_ref().map(timestamp_ms)).max();
+    newest.is_none_or(|newest| dom::now() - newest < TOGETHER_MS)
+}

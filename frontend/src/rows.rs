@@ -1,0 +1,53 @@
+//! Rows of a list that change in place: a row is known by its key, and lives as long as the key is in the list. A
+//! refresh changes texts inside of it, so that focus, selection and what is open stay.
+
+use std::collections::HashMap;
+
+use leptos::prelude::*;
+
+pub struct Rows<T: Send + Sync + 'static> {
+    keys: Memo<Vec<String>>,
+    by_key: Memo<HashMap<String, T>>,
+}
+
+impl<T: Send + Sync + 'static> Clone for Rows<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Send + Sync + 'static> Copy for Rows<T> {}
+
+/// The rows of `list`, each known by its `key`.
+pub fn rows<T>(list: impl Fn() -> Vec<T> + Send + Sync + 'static, key: fn(&T) -> String) -> Rows<T>
+where
+    T: Clone + PartialEq + Send + Sync + 'static,
+{
+    let list = Memo::new(move |_| list());
+    let keys = Memo::new(move |_| list.with(|list| list.iter().map(key).collect()));
+    let by_key = Memo::new(move |_| list.with(|list| list.iter().map(|it| (key(it), it.clone())).collect()));
+    Rows { keys, by_key }
+}
+
+impl<T: Clone + Default + PartialEq + Send + Sync + 'static> Rows<T> {
+    /// In the order of the list.
+    pub fn keys(self) -> Vec<String> {
+        self.keys.get()
+    }
+
+    pub fn len(self) -> usize {
+        self.keys.with(Vec::len)
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.keys.with(Vec::is_empty)
+    }
+
+    /// What a row shows; the last that was known, once its key has left the list.
+    pub fn row(self, key: String) -> Memo<T> {
+        Memo::new(move |before: Option<&T>| {
+            let now = self.by_key.try_with(|all| all.get(&key).cloned()).flatten();
+            now.or_else(|| before.cloned()).unwrap_or_default()
+        })
+    }
+}
