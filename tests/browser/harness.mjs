@@ -12,7 +12,7 @@ import { loadSync } from "@grpc/proto-loader";
 import { chromium } from "playwright-core";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const binary = (name) =>
+export const binary = (name) =>
   process.env[`JOBQUEUE_${name.toUpperCase()}_BIN`] ?? path.join(root, "target/debug", `jobqueue-${name}`);
 const LIMIT_MS = 30_000;
 

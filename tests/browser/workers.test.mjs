@@ -1,8 +1,13 @@
 // A worker's page: how it is, what it holds, and what it held when it was lost.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, test } from "node:test";
 
-import { Stack, mark, open, row, short, stayed, until } from "./harness.mjs";
+import { Stack, binary, mark, open, row, short, stayed, until } from "./harness.mjs";
 
 let stack;
 before(async () => {
@@ -59,6 +64,24 @@ test("what was merely held is told from what was started, and where each is now"
   assert.equal(jobs.length, 3);
   await stack.call("DeleteJob", { job_id: leased[0].job.id });
   await row(page, leased[0].job.id).getByText("deleted").waitFor();
+});
+
+test("the command that the page suggests starts a worker, whatever its worker_id, and nothing else", async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), "jobqueue-command-"));
+  const worker_id = "x$(touch pwned)'; touch pwned #";
+  const page = await stack.page();
+  await open(page, `${stack.base}/workers?worker_id=${encodeURIComponent(worker_id)}`, "Workers");
+  const command = await page.locator(".command code").innerText();
+  const shell = spawn("sh", ["-c", `exec ${command}`], {
+    cwd: folder, stdio: "ignore", env: { ...process.env, PATH: `${path.dirname(binary("worker"))}:${process.env.PATH}` },
+  });
+  const job_id = await stack.submit({ worker_id, payload_json: "{}" });
+  await stack.settled(job_id, "done");
+  const gone = once(shell, "exit");
+  shell.kill();
+  await gone;
+  assert.deepEqual(await readdir(folder), []);
+  await rm(folder, { recursive: true });
 });
 
 test("a session that nobody knows is said to be unknown", async () => {

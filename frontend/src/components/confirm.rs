@@ -55,8 +55,8 @@ pub fn ConfirmDialog() -> impl IntoView {
     // What it asks about is on a page that the person has left.
     let at = use_location();
     Effect::new(move |before: Option<()>| {
-        at.pathname.track();
-        at.search.track();
+        at.pathname.with(|_| ());
+        at.search.with(|_| ());
         if before.is_some() {
             close();
         }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use jobqueue_server::store::{JobRecord, ListQuery, NewJob, Start, Store};
+use jobqueue_server::store::{JobRecord, ListQuery, NewJob, Start, Store, View};
 use jobqueue_shared::{limits, state::State};
 use uuid::Uuid;
 
@@ -28,6 +28,8 @@ scenarios!(
     jobs_that_were_there_from_the_start_are_listed_once_while_others_move,
     dead_letters_are_listed_once_while_new_ones_come,
     a_page_ends_at_three_mebibytes,
+    a_basic_list_is_the_same_jobs_without_payloads_and_results,
+    the_size_of_payloads_cuts_no_page_of_a_basic_list,
     a_rare_task_is_found_among_many,
     an_empty_list_is_one_empty_page,
 );
@@ -249,6 +251,33 @@ async fn dead_letters_are_listed_once_while_new_ones_come(bed: &Bed) {
         assert!(seen.is_superset(&there), "a job was not listed");
     }
     coming.await.unwrap();
+}
+
+async fn a_basic_list_is_the_same_jobs_without_payloads_and_results(bed: &Bed) {
+    let all = fill(bed).await;
+    assert!(all.iter().all(|job| !job.payload.is_empty()));
+    for state in State::ALL.into_iter().map(Some).chain([None]) {
+        for task in [None, Some("email".to_owned())] {
+            let full = bed.list_all(&ListQuery { state, task: task.clone(), ..query(7) }).await;
+            let basic = bed.list_all(&ListQuery { state, task, view: View::Basic, ..query(7) }).await;
+            let bare = |job: JobRecord| JobRecord { payload: String::new(), result: None, ..job };
+            assert!(!basic.is_empty());
+            assert_eq!(basic, full.into_iter().map(bare).collect::<Vec<_>>(), "{state:?}");
+        }
+    }
+}
+
+async fn the_size_of_payloads_cuts_no_page_of_a_basic_list(bed: &Bed) {
+    let payload = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
+    bed.submit_all((0..40).map(|_| NewJob { payload: payload.clone(), ..job("w") }).collect()).await;
+    let session = bed.session("w").await;
+    for leased in session.acquire(5).await {
+        session.fail_for_good(leased.lease, "no").await;
+    }
+    for (state, number) in [(None, 40), (Some(State::Pending), 35), (Some(State::Failed), 5)] {
+        let page = bed.store.list(&ListQuery { state, view: View::Basic, ..query(100) }).await.unwrap();
+        assert_eq!((page.jobs.len(), page.next), (number, None), "{state:?}");
+    }
 }
 
 async fn a_page_ends_at_three_mebibytes(bed: &Bed) {

@@ -263,6 +263,7 @@ async fn what_is_wrong_with_a_list_is_named(world: &mut World) {
         ("page_token", "", ListJobsRequest { page_token: "unknown".to_owned(), ..list() }),
         ("page_token", "", ListJobsRequest { page_token: "x".repeat(100_000), ..list() }),
         ("status", "99", ListJobsRequest { status: 99, ..list() }),
+        ("view", "99", ListJobsRequest { view: 99, ..list() }),
         ("worker_id", "100", ListJobsRequest { worker_id: "w".repeat(101), ..list() }),
         ("task", "control", ListJobsRequest { task: "\0".to_owned(), ..list() }),
     ] {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use jobqueue_shared::proto::v1::{
-    GetThroughputRequest, Job, ListFailedJobsRequest, ListJobsRequest, SubmitJobRequest, SubmitJobsRequest, job::Status,
+    GetThroughputRequest, Job, JobView, ListFailedJobsRequest, ListJobsRequest, SubmitJobRequest, SubmitJobsRequest,
+    job::Status,
 };
 use jobqueue_tests::api::job;
 
@@ -15,6 +16,7 @@ use crate::{
 scenarios!(
     pages_together_are_the_whole_list,
     a_page_of_large_jobs_ends_in_time,
+    a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them,
     the_last_hour_is_told_minute_by_minute,
 );
 
@@ -79,6 +81,38 @@ async fn a_page_of_large_jobs_ends_in_time(world: &mut World) {
         assert!(!jobs.is_empty());
         taken += jobs.len();
     }
+}
+
+async fn a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them(world: &mut World) {
+    let large = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
+    for _ in 0..20 {
+        world.api.submit(job(W, &large)).await;
+    }
+    let mut worker = ByHand::register(&world.api).await;
+    for (n, leased) in worker.acquire(2).await.into_iter().enumerate() {
+        use jobqueue_shared::proto::v1::settlement::{Complete, Fail, Outcome};
+        let outcome = match n {
+            0 => Outcome::Complete(Complete { result_json: "[1]".to_owned(), ..Complete::default() }),
+            _ => Outcome::Fail(Fail { permanent: true, error: "boom".to_owned(), ..Fail::default() }),
+        };
+        worker.settle(&leased.lease_id, outcome).await;
+    }
+    let bare = |job: Job| Job { payload_json: String::new(), result_json: String::new(), ..job };
+    let basic = ListJobsRequest { page_size: 500, view: JobView::Basic.into(), ..ListJobsRequest::default() };
+    let page = world.api.jobs().list_jobs(basic.clone()).await.unwrap().into_inner();
+    assert_eq!((page.jobs.len(), page.next_page_token.as_str()), (20, ""), "one page");
+    let full = pages(world, ListJobsRequest { view: JobView::Full.into(), ..basic.clone() }).await.concat();
+    assert!(full.iter().all(|job| job.payload_json == large));
+    assert_eq!(full.iter().filter(|job| job.result_json == "[1]").count(), 1);
+    assert_eq!(page.jobs, full.into_iter().map(bare).collect::<Vec<_>>());
+    // The dead letters too; and each view's tokens lead on in the other.
+    let failed = ListFailedJobsRequest { view: JobView::Basic.into(), ..ListFailedJobsRequest::default() };
+    let letters = world.api.jobs().list_failed_jobs(failed).await.unwrap().into_inner().jobs;
+    assert_eq!((letters.len(), letters[0].last_error.as_str(), letters[0].payload_json.as_str()), (1, "boom", ""));
+    let first = world.api.jobs().list_jobs(ListJobsRequest { page_size: 3, ..basic }).await.unwrap().into_inner();
+    let rest = ListJobsRequest { page_token: first.next_page_token, page_size: 1, ..ListJobsRequest::default() };
+    let next = world.api.jobs().list_jobs(rest).await.unwrap().into_inner().jobs;
+    assert_eq!((next[0].id.as_str(), next[0].payload_json.len()), (page.jobs[3].id.as_str(), large.len()));
 }
 
 async fn the_last_hour_is_told_minute_by_minute(world: &mut World) {

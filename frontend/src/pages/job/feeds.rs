@@ -34,7 +34,7 @@ pub fn job_feeds(id: String) -> JobFeeds {
         Changes { known, count: if nothing_new { count } else { count + 1 } }
     });
     let count = Memo::new(move |_| changes.with(|changes| changes.count));
-    let job = feed_on(move || id.clone(), |job_id| api::get_job(GetJobRequest { job_id }), move || count.track());
+    let job = feed_on(move || id.clone(), |job_id| api::get_job(GetJobRequest { job_id }), move || count.with(|_| ()));
     JobFeeds { job, timeline }
 }
 
