@@ -113,7 +113,7 @@ test("a slow answer moves nobody who has gone on", async () => {
   await page.getByLabel("Payload", { exact: true }).fill("{}");
   await page.getByRole("button", { name: "Submit job" }).click();
   await until("the call", () => submit.held.length === 1);
-  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Overview" }).click();
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Overview", exact: true }).click();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   await page.getByRole("searchbox").focus();
   await submit.release();
