@@ -198,6 +198,40 @@ calls! {
     "AdminService/ResumeWorkerId" resume_worker_id(ResumeWorkerIdRequest) -> ResumeWorkerIdResponse, WRITE;
 }
 
+/// Pages that are followed at most: a list that goes on for longer is for programs.
+const PAGES: usize = 20;
+
+/// All sessions of a worker_id, or of all, page by page.
+pub async fn all_workers(worker_id: String) -> Result<ListWorkersResponse, Failure> {
+    let mut request = ListWorkersRequest { worker_id, ..ListWorkersRequest::default() };
+    let mut all = list_workers(request.clone()).await?;
+    for _ in 1..PAGES {
+        if all.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = std::mem::take(&mut all.next_page_token);
+        let next = list_workers(request.clone()).await?;
+        all.sessions.extend(next.sessions);
+        all.next_page_token = next.next_page_token;
+    }
+    Ok(all)
+}
+
+/// Counts of all worker_ids, page by page.
+pub async fn all_metrics() -> Result<GetMetricsResponse, Failure> {
+    let mut all = get_metrics(GetMetricsRequest::default()).await?;
+    for _ in 1..PAGES {
+        if all.next_page_token.is_empty() {
+            break;
+        }
+        let page_token = std::mem::take(&mut all.next_page_token);
+        let next = get_metrics(GetMetricsRequest { page_token, ..GetMetricsRequest::default() }).await?;
+        all.worker_ids.extend(next.worker_ids);
+        all.next_page_token = next.next_page_token;
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use jobqueue_shared::proto::FILE_DESCRIPTOR_SET;

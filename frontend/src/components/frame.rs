@@ -1,6 +1,6 @@
 //! What surrounds every page: the rail, the top bar with search and live state.
 
-use jobqueue_shared::proto::v1::{GetMetricsRequest, GetMetricsResponse};
+use jobqueue_shared::proto::v1::GetMetricsResponse;
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
 
@@ -19,7 +19,7 @@ pub struct Metrics(pub Feed<GetMetricsResponse>);
 
 impl Metrics {
     pub fn provide() {
-        provide_context(Self(feed(|| (), |()| api::get_metrics(GetMetricsRequest::default()))));
+        provide_context(Self(feed(|| (), |()| api::all_metrics())));
     }
 
     pub fn get() -> Self {

@@ -1,7 +1,7 @@
 //! The sessions of the workers: the live ones, and those that ended within the last day.
 
 use jobqueue_shared::{
-    proto::v1::{ListWorkersRequest, WorkerSession, worker_session::State},
+    proto::v1::{WorkerSession, worker_session::State},
     time::{duration_ms, timestamp_ms},
 };
 use leptos::prelude::*;
@@ -25,10 +25,7 @@ use crate::{
 #[component]
 pub fn Workers() -> impl IntoView {
     let filter = from_url();
-    let list = feed(
-        move || filter.get().worker_id,
-        |worker_id| api::list_workers(ListWorkersRequest { worker_id, ..ListWorkersRequest::default() }),
-    );
+    let list = feed(move || filter.get().worker_id, api::all_workers);
     let sessions =
         Memo::new(move |_| list.data.with(|data| data.as_ref().map(|data| data.sessions.clone())).unwrap_or_default());
     let rows = rows(move || sessions.get(), |it| it.session_id.clone());

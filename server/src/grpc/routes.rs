@@ -214,7 +214,11 @@ mod tests {
             .unwrap();
         let budget = Budget::new(1024 * 1024);
         let reading = Reading { budget, patience: Duration::from_secs(10), message: 1024 * 1024 };
-        Calls::new(services, CancellationToken::new(), reading, Arc::default()).for_web().oneshot(request).await.unwrap()
+        Calls::new(services, CancellationToken::new(), reading, Arc::default())
+            .for_web()
+            .oneshot(request)
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

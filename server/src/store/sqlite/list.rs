@@ -84,7 +84,9 @@ async fn read_page(
 ) -> StoreResult<(Vec<ListRow>, Option<ListRow>)> {
     let mut rows = candidates(store, query, limit).await?;
     if query.view == View::Basic {
-        rows.iter_mut().for_each(|row| row.bytes = 0);
+        for row in &mut rows {
+            row.bytes = 0;
+        }
     }
     Ok(page::cut(rows, limit, query.task.as_deref(), query.page_size as usize))
 }
