@@ -102,7 +102,7 @@ impl Server {
         format!("http://{}", self.grpc_addr)
     }
 
-    /// How often it has looked for jobs that a worker asks for. One that waits is looked for every second or so.
+    /// How often it has looked for jobs that a worker asks for.
     pub async fn looks_for_jobs(&self) -> u64 {
         let metrics = web::get(self.http_addr, "/metrics").await.text();
         let line = metrics.lines().find(|it| it.starts_with("jobqueue_store_seconds_count{method=\"acquire\"}"));

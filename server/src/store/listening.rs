@@ -14,10 +14,11 @@ pub const LISTEN_EVERY: Duration = Duration::from_secs(1);
 /// `LISTEN_EVERY` and a heartbeat that is due each third of the shortest lease well below that lease.
 const OUTAGE_MS: i64 = 2_500;
 
-/// How long no server has heard sessions, in milliseconds, if that was an outage: `until` is the last note.
+/// How long no server has heard sessions, in milliseconds, if that was an outage: `until` is the last note, 0 in a new
+/// database.
 pub(super) fn outage_ms(until: i64, now: i64) -> Option<i64> {
     let unheard = now.saturating_sub(until);
-    (unheard > OUTAGE_MS).then_some(unheard)
+    (until > 0 && unheard > OUTAGE_MS).then_some(unheard)
 }
 
 #[cfg(test)]
@@ -29,5 +30,6 @@ mod tests {
         assert_eq!(outage_ms(1_000, 3_500), None);
         assert_eq!(outage_ms(1_000, 3_501), Some(2_501));
         assert_eq!(outage_ms(10_000, 1_000), None);
+        assert_eq!(outage_ms(0, 1_000_000), None, "a new database");
     }
 }

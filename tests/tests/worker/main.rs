@@ -65,9 +65,8 @@ impl World {
             .unwrap()
     }
 
-    /// Until a call that waits for jobs has looked for them once, after this.
-    async fn waits_for_jobs(&self) {
-        let looks = self.server.looks_for_jobs().await;
+    /// Until a call that waits for jobs has looked for them, after so many looks.
+    async fn waits_for_jobs(&self, looks: u64) {
         eventually("a worker waits", async || (self.server.looks_for_jobs().await > looks).then_some(())).await;
     }
 

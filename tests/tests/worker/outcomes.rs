@@ -168,10 +168,13 @@ async fn a_cancel_is_heard_at_once_while_the_worker_waits_for_more_jobs() {
             }
         },
     ));
+    world.waits_for_jobs(0).await;
     for _ in 0..3 {
+        let looks = world.server.looks_for_jobs().await;
         let job_id = world.submit("film").await;
         assert_eq!(heard.recv().await, Some(None), "it runs");
-        world.waits_for_jobs().await;
+        // The call that waited has been given the job; this is the next one.
+        world.waits_for_jobs(looks).await;
         world.client.cancel(&job_id, "enough").await.unwrap();
         let reason = tokio::time::timeout(jobqueue_tests::poll::PATIENCE, heard.recv()).await.unwrap();
         assert_eq!(reason, Some(Some(StopReason::Cancelled)));
