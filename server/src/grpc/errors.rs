@@ -128,6 +128,26 @@ pub(super) fn too_large(path: &str) -> Status {
     invalid(&[Violation { field: field.into(), description }])
 }
 
+/// For a request that is no message of its method, as the decoder says: `failed to decode Protobuf message:
+/// SubmitJobRequest.worker_id: invalid string value: data is not UTF-8 encoded`.
+pub(super) fn malformed(text: &str) -> Status {
+    let mut words = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(text).split(": ").peekable();
+    let mut fields = Vec::new();
+    while let Some((_, field)) = words.peek().and_then(|word| word.split_once('.')).filter(|(message, field)| {
+        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        !field.is_empty() && plain(message) && plain(field)
+    }) {
+        fields.push(field);
+        words.next();
+    }
+    let why = words.collect::<Vec<_>>().join(": ");
+    let description = format!("cannot be read: {}", limits::cut(&why, 200));
+    if fields.is_empty() {
+        return Status::invalid_argument(format!("the request {description}"));
+    }
+    invalid(&[Violation { field: fields.join("."), description }])
+}
+
 /// For a method or service that does not exist.
 pub(super) fn no_such_method(path: &str) -> Status {
     Status::unimplemented(format!("there is no method {}", limits::cut(path, 200)))
@@ -201,6 +221,24 @@ mod tests {
             let status = Status::from(error);
             assert_eq!(status.code(), code);
             assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_names_the_field() {
+        for (text, field) in [
+            (
+                "failed to decode Protobuf message: SubmitJobRequest.worker_id: invalid string value: data is not UTF-8 encoded",
+                "worker_id",
+            ),
+            ("failed to decode Protobuf message: SubmitJobsRequest.jobs: SubmitJobRequest.task: invalid", "jobs.task"),
+        ] {
+            let status = malformed(text);
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, field);
+        }
+        for text in ["failed to decode Protobuf message: invalid wire type: x", "Missing request message.", ""] {
+            assert_eq!(malformed(text).code(), Code::InvalidArgument);
         }
     }
 

@@ -169,7 +169,7 @@ where
 }
 
 /// tonic's decoder answers OUT_OF_RANGE to a message above the limit, RESOURCE_EXHAUSTED to one that is above it when
-/// it is unpacked, and INTERNAL to one that cannot be unpacked. To callers these are wrong requests like any other.
+/// it is unpacked, and INTERNAL to one that cannot be unpacked or read. To callers these are wrong requests like any other.
 fn sized(response: Response, path: &str) -> Response {
     let Some(status) = response.headers().get(Status::GRPC_STATUS) else { return response };
     let is = |code: Code| *status == HeaderValue::from(code as u16);
@@ -180,6 +180,12 @@ fn sized(response: Response, path: &str) -> Response {
     }
     if unpacking && is(Code::Internal) {
         return Status::invalid_argument("the request is not in the encoding that grpc-encoding names").into_http();
+    }
+    // Of the server's own errors the one has its text, and the others are about answers.
+    let own = ["internal%20error", "Error%20encoding", "Error%20compressing"];
+    if is(Code::Internal) && !own.iter().any(|own| message.starts_with(own.as_bytes())) {
+        let text = percent_encoding::percent_decode(message).decode_utf8_lossy();
+        return errors::malformed(&text).into_http();
     }
     response
 }

@@ -22,6 +22,7 @@ mod kinds;
 mod large_answers;
 mod lifecycle;
 mod logging;
+mod malformed;
 mod outage;
 mod overload;
 mod pages;
