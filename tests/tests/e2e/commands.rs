@@ -98,7 +98,10 @@ async fn sighup_and_sigquit_stop_a_worker_in_order() {
     let world = World::new(Driver::Sqlite).await;
     for signal in [Signal::HUP, Signal::QUIT] {
         let file = world.file(&format!("signal-{}", signal.as_raw()));
-        let mut worker = world.worker(&["--grace", "0s", "--exec", &format!("t={}", sleeper(&file))]);
+        // These tests may themselves run under nohup, which the worker would respect.
+        let launcher = ["env", "--default-signal=HUP,QUIT"];
+        let exec = format!("t={}", sleeper(&file));
+        let mut worker = Worker::start_by(&launcher, &world.server, W, &["--grace", "0s", "--exec", &exec]);
         let id = world.api.submit(task("t")).await;
         let process = process_in(&file).await;
         worker.signal(signal);
