@@ -12,7 +12,8 @@ pub async fn run_once(store: &dyn Store) -> StoreResult<()> {
         let outage = Duration::from_millis(outage_ms.unsigned_abs());
         warn!(
             ?outage,
-            "no server could hear the workers for a while; those that were alive keep their leases so much longer"
+            "no server could hear the workers for so long, or the database's clock went ahead; workers that were alive keep \
+             their leases so much longer"
         );
     }
     Ok(())

@@ -91,9 +91,11 @@ const EXTEND: &str = "
     UPDATE sessions SET expires_at = max(expires_at, min(expires_at + ?2, ?3 + lease))
     WHERE ended_at IS NULL AND expires_at > ?1";
 
+const ANY_SESSION: &str = "SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_at IS NULL)";
+
 pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
-    let known = *store.listening.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = if let Some(known) = known {
+    let noted = *store.listening.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = if let Some(known) = noted {
         known
     } else {
         let until = sqlx::query_scalar("SELECT until FROM listening").fetch_one(&store.readers).await?;
@@ -102,22 +104,28 @@ pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
     let now = store.clock.now_ms();
     let outage = listening::outage_ms(known.until, now);
     let mut stored = known.stored;
-    if outage.is_some() || now - known.stored >= NOTE_EVERY_MS {
-        let live = "SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_at IS NULL)";
-        // Without sessions nobody asks until when they were heard.
-        if sqlx::query_scalar(live).fetch_one(&store.readers).await? {
-            let mut writer = store.writer().await?;
-            let mut tx = begin(&mut writer).await?;
-            if let Some(outage) = outage {
-                sqlx::query(EXTEND).bind(known.until).bind(outage).bind(now).execute(&mut *tx).await?;
-            }
-            sqlx::query("UPDATE listening SET until = ?1").bind(now).execute(&mut *tx).await?;
-            tx.commit().await?;
-            stored = now;
+    // The first note of a process is always stored: a session that comes right after it may need it after a crash.
+    // Later ones matter only while there are sessions.
+    let due = outage.is_some() || now - known.stored >= NOTE_EVERY_MS;
+    if noted.is_none() || due && sqlx::query_scalar(ANY_SESSION).fetch_one(&store.readers).await? {
+        let mut writer = store.writer().await?;
+        let mut tx = begin(&mut writer).await?;
+        if let Some(outage) = outage {
+            sqlx::query(EXTEND).bind(known.until).bind(outage).bind(now).execute(&mut *tx).await?;
         }
+        sqlx::query("UPDATE listening SET until = ?1").bind(now).execute(&mut *tx).await?;
+        tx.commit().await?;
+        stored = now;
     }
     *store.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(Listening { until: now, stored });
     Ok(outage.unwrap_or_default())
+}
+
+/// Moves the last note by a jump of the clock.
+pub(super) fn shift_listening(store: &SqliteStore, jump_ms: i64) {
+    if let Some(known) = store.listening.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        known.until += jump_ms;
+    }
 }
 
 const STOPS: &str = "

@@ -1,6 +1,6 @@
 //! The queue's time follows the wall clock: forwards, never backwards.
 
-use super::{SqliteStore, begin};
+use super::{SqliteStore, begin, sessions};
 use crate::store::error::StoreResult;
 
 /// Milliseconds that the wall clock may gain in a second or so by being adjusted. More is a jump: the machine was
@@ -28,6 +28,8 @@ pub(super) async fn follow(store: &SqliteStore, wall_ms: i64) -> StoreResult<()>
     sqlx::query(GRANT_LEASES).bind(before).bind(before + behind).execute(&mut *tx).await?;
     sqlx::query(SHIFT_ATTEMPTS).bind(behind).execute(&mut *tx).await?;
     tx.commit().await?;
+    // Sessions were heard all the time: the jump is no outage.
+    sessions::shift_listening(store, behind);
     store.clock.advance(behind);
     tracing::warn!(
         seconds = behind / 1_000,
@@ -89,6 +91,7 @@ mod tests {
             panic!("not registered")
         };
         store.insert(&[job(Start::Now, Some(60_000))], &[]).await.unwrap();
+        store.listen().await.unwrap();
         let acquire = Acquire { session_id, worker_id: None, acquire_no: 1, max_jobs: 1 };
         assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1);
         // Due in a moment by the wall clock that is to come, which is an hour ahead.
@@ -99,6 +102,7 @@ mod tests {
         follow(&store, wall_ms() + HOUR_MS).await.unwrap();
         let skew = store.now_ms().await.unwrap() - wall_ms() - HOUR_MS;
         assert!(skew.abs() < 1_000, "{skew}");
+        assert_eq!(store.listen().await.unwrap(), 0, "a jump is no outage");
         let rescued = store.rescue(100).await.unwrap();
         assert_eq!((rescued.sessions, rescued.lost, rescued.timed_out), (0, 0, 0), "the jump took jobs away");
         let alive = store.sessions(&SessionQuery { page_size: 10, ..SessionQuery::default() }).await.unwrap();
