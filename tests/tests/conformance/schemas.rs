@@ -1,15 +1,18 @@
 //! Everything is in a schema of its own: an application, another queue or a search_path in the same database change nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jobqueue_server::store::{ConnectOptions, Hint, NewSession, Pooler, Store, connect};
 use jobqueue_test_postgres::Cluster;
-use jobqueue_tests::database::{Database, Driver};
+use jobqueue_tests::{
+    database::{Database, Driver},
+    poll::{PATIENCE, eventually},
+};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::time::timeout;
+use tokio::{sync::broadcast, time::timeout};
 
 use crate::{
-    bed::{insert_on, job, jobs, session},
+    bed::{insert_on, jobs, session},
     session::Session,
 };
 
@@ -102,29 +105,30 @@ async fn queues_that_share_a_database_do_not_hear_each_other() {
     };
     let (own, same, foreign) = (open("jobqueue").await, open("jobqueue").await, open("other").await);
     let (mut heard, mut not_heard) = (same.wakes().unwrap(), foreign.wakes().unwrap());
-    // Listening begins in the background: told again until it is heard.
-    let told = async {
-        loop {
-            own.announce(&[Hint::Runnable("w".to_owned())]).await.unwrap();
-            if timeout(std::time::Duration::from_millis(200), heard.recv()).await.is_ok() {
-                return;
-            }
+    // Listening begins in the background: each tells itself until it is heard.
+    until_heard(&*foreign, &mut not_heard, "mine").await;
+    until_heard(&*own, &mut heard, "w").await;
+    // Notifications come in the order of their commits: one of the other queue would be before this one.
+    foreign.announce(&[Hint::Runnable("last".to_owned())]).await.unwrap();
+    loop {
+        let hint = timeout(PATIENCE, not_heard.recv()).await.expect("it hears itself").unwrap();
+        if hint == Hint::Runnable("last".to_owned()) {
+            break;
         }
-    };
-    timeout(jobqueue_tests::poll::PATIENCE, told).await.expect("the same queue hears it");
-    // The other one listens too by now, or hears its own first hint before anything else.
-    let own_hint = async {
-        loop {
-            foreign.announce(&[Hint::Runnable("mine".to_owned())]).await.unwrap();
-            if let Ok(hint) = timeout(std::time::Duration::from_millis(200), not_heard.recv()).await {
-                return hint.unwrap();
-            }
-        }
-    };
-    let hint = timeout(jobqueue_tests::poll::PATIENCE, own_hint).await.expect("it hears itself");
-    assert_eq!(hint, Hint::Runnable("mine".to_owned()));
-    insert_on(&*own, vec![job("w")]).await;
+        assert_eq!(hint, Hint::Runnable("mine".to_owned()), "of another queue");
+    }
     for store in [own, same, foreign] {
         store.close().await;
     }
+}
+
+/// Announces a runnable worker_id until it is heard.
+async fn until_heard(store: &dyn Store, heard: &mut broadcast::Receiver<Hint>, worker_id: &str) {
+    let hint = Hint::Runnable(worker_id.to_owned());
+    eventually("the hint is heard", async || {
+        store.announce(std::slice::from_ref(&hint)).await.unwrap();
+        let next = timeout(Duration::from_millis(200), heard.recv()).await.ok()?.unwrap();
+        (next == hint).then_some(())
+    })
+    .await;
 }
