@@ -11,7 +11,7 @@ use web_sys::{Blob, BlobPropertyBag, Element, EventTarget, HtmlAnchorElement, Ht
 use crate::model::{clock::Clock, time};
 
 thread_local! {
-    /// What answers have said of the time.
+    /// The server's clock, as answers have told it.
     static CLOCK: Cell<Clock> = const { Cell::new(Clock::NEW) };
 }
 

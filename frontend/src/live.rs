@@ -81,7 +81,7 @@ impl Live {
 
     /// What an answer tells of the server.
     pub fn note<T>(self, answer: &Result<T, Failure>) {
-        // It told the time too: what it brings is shown by the right one at once.
+        // The answer carries the server's time: its ages are shown by that at once.
         if (dom::now() - self.now.get_untracked()).abs() > 2_000 {
             self.tick();
         }
@@ -245,7 +245,7 @@ impl<T: PartialEq + Send + Sync + 'static> Feed<T> {
         if self.is_gone() { None } else { self.failure.get() }
     }
 
-    /// What is wrong, but for what a filter bar says at its fields.
+    /// The present error of a list, unless it is about a filter: the filter bar shows that at its field.
     pub fn trouble_of_list(self) -> Option<(i64, Failure)> {
         self.failure.get().filter(|(_, failure)| !failure.is_of_filter())
     }

@@ -43,7 +43,7 @@ impl<T: Clone + Default + PartialEq + Send + Sync + 'static> Rows<T> {
         self.keys.with(Vec::is_empty)
     }
 
-    /// What a row shows; the last that was known, once its key has left the list.
+    /// The data of the row with this key; the last known data once the key has left the list.
     pub fn row(self, key: String) -> Memo<T> {
         Memo::new(move |before: Option<&T>| {
             let now = self.by_key.try_with(|all| all.get(&key).cloned()).flatten();

@@ -1,6 +1,7 @@
 //! The jobqueue server.
 //!
-//! In reading order: [`config`] is what it is told; [`transport`] where it listens and what a connection may hold; [`router`] sends a request to the
+//! In reading order: [`config`] is what it is told; [`transport`] where it listens and what a connection may hold;
+//! [`router`] sends a request to the
 //! services of [`grpc`], to the [`dashboard`] or to [`metrics`], past the [`guard`]; [`queue`] holds the rules;
 //! [`store`] keeps the jobs, in one of two drivers; [`background`] does what nobody asks for. [`Server`], here,
 //! puts them together, and takes them apart when it is told to stop.

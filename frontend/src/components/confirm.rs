@@ -52,7 +52,7 @@ pub fn ConfirmDialog() -> impl IntoView {
         }
     });
     let close = move || dialog.get_untracked().into_iter().for_each(|dialog| dialog.close());
-    // What it asks about is on a page that the person has left.
+    // Navigation closes the dialog: its question is about the page before.
     let at = use_location();
     Effect::new(move |before: Option<()>| {
         at.pathname.with(|_| ());

@@ -1,4 +1,4 @@
-//! What is known of one thing, as a list of names and values. The values change in place.
+//! List of names and values that describes one job or session. Values change in place.
 
 use jobqueue_shared::time::timestamp_ms;
 use leptos::prelude::*;

@@ -19,7 +19,7 @@ pub fn from_url() -> Memo<Filter> {
 pub fn FilterBar(
     path: &'static str,
     filter: Memo<Filter>,
-    /// What the list's last call said: what it says of a field stands at the field.
+    /// The error of the list's last call; its field violations are shown at the fields.
     #[prop(into)]
     failure: Signal<Option<(i64, Failure)>>,
     #[prop(optional)] with_status: bool,

@@ -57,7 +57,7 @@ pub struct Health {
     reporter: HealthReporter,
     readiness: watch::Sender<Readiness>,
     findings: Mutex<Findings>,
-    /// It has been said that the clocks differ.
+    /// Whether the log says at present that the clocks differ.
     skewed: AtomicBool,
 }
 

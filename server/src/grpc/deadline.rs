@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(pub Instant);
 
-/// So much before the caller's own end, an answer still reaches it.
+/// Margin before the caller's own deadline, so that the answer still reaches it.
 const EARLY: Duration = Duration::from_millis(2);
 
 /// When the call ends: at the request's deadline, which is also put into its extensions, and after `longest` at most.

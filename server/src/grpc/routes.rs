@@ -101,8 +101,8 @@ impl Calls {
         Self { services: services.fallback(none), draining, reading, clock }
     }
 
-    /// The same for gRPC-web: outermost, for every answer so far is one of gRPC. Each carries the time: what a page
-    /// shows of ages and due times must not depend on the browser's clock.
+    /// Router of the services for gRPC-web. Each answer carries the server's time: ages and due times on a page must not
+    /// depend on the browser's clock.
     pub fn for_web(&self) -> Router {
         let clock = Arc::clone(&self.clock);
         let timed = move |mut response: Response| {

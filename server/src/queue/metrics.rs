@@ -10,7 +10,7 @@ const MINUTES_DEFAULT: i64 = 60;
 
 /// The list of worker_ids, as its page tokens name it.
 const WORKER_IDS: &str = "worker_ids";
-/// What the counts of one worker_id take at most in an answer, besides its texts.
+/// Most bytes that the counts of one worker_id take in an answer, without its name and pause reason.
 const COUNTS_BYTES: usize = 160;
 
 /// Counts by worker_id and in all, as of `now_ms`.

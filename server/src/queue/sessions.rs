@@ -133,9 +133,9 @@ impl Queue {
     }
 }
 
-/// What a stored task takes besides its name, with characters that JSON writes twice.
+/// Most bytes that a stored task takes besides its name: quotes, comma, and characters that JSON escapes.
 const SESSION_BYTES_A_TASK: usize = 3 + limits::TASK;
-/// The most that the tasks of one session take where they are stored.
+/// Most bytes that the tasks of one session take in the database.
 const LARGEST_SESSION: usize = limits::TASKS_PER_SESSION * (SESSION_BYTES_A_TASK + limits::TASK);
 
 /// Whose process is gone, as the caller has seen. Where that was it must say, for it can have seen it only there.

@@ -159,7 +159,7 @@ pub trait Store: Send + Sync + 'static {
     /// Writes something that takes room and changes nothing; fails as any write would that came now.
     async fn try_write(&self) -> StoreResult<()>;
 
-    /// What the driver needs to be done every second: `SQLite` follows the wall clock and keeps its log small.
+    /// Does the driver's own upkeep, every second: `SQLite` follows the wall clock and keeps its log small.
     async fn upkeep(&self) -> StoreResult<()>;
 
     /// The database's time, and until when it is known to be right as far as pruning is concerned.

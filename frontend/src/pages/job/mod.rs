@@ -138,7 +138,7 @@ fn Summary(job: Signal<Job>) -> impl IntoView {
     });
     let note = Memo::new(move |_| job.with(|job| job.note.clone()));
     let progress = Memo::new(move |_| job.with(|job| job.progress.clone().filter(|_| job.status() == Status::Running)));
-    // What a job is, it stays: no refresh builds these links again.
+    // Task and worker_id never change, so that no refresh builds these links again.
     let task = Memo::new(move |_| job.with(|job| job.task.clone()));
     let worker_id = Memo::new(move |_| job.with(|job| job.worker_id.clone()));
     let of_task = move || Filter { task: task.get(), ..Filter::default() }.url("/jobs");

@@ -83,7 +83,7 @@ pub fn Submit() -> impl IntoView {
         let sent = form.get_untracked();
         calls.run(vec![SENDING.to_owned()], async move {
             let answer = api::submit_job(request).await;
-            // Whoever has left the page is told, and moved nowhere; whoever types on keeps the place to type at.
+            // A toast tells a person who has left the page; one who types on keeps the focus.
             let Some(draft) = form.try_get_untracked() else { return tell(toasts, answer) };
             match answer {
                 Ok(answer) => {

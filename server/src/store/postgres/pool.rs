@@ -57,7 +57,7 @@ pub(super) struct Pool {
     places: Arc<Semaphore>,
     patience: Duration,
     pooler: Pooler,
-    /// What each transaction begins with behind a pooler; else nothing.
+    /// Statements that begin each transaction behind a pooler; empty without one.
     local_settings: Arc<str>,
     trouble: Trouble,
 }

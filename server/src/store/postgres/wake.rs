@@ -1,4 +1,4 @@
-//! What servers tell each other: that a worker_id may have runnable jobs, and that a session has to stop something.
+//! Notifications between the servers of one queue: that a worker_id may have runnable jobs, and that a session has to stop something.
 //! Only hints: polling and heartbeats are the truth.
 
 use std::time::Duration;
