@@ -43,6 +43,9 @@ END $$;
 -- facts: a copy of what a worker is told of a new job, as server/src/store/facts.rs writes it, so that handing the job out
 -- reads one row instead of two. NULL where it is too much, and where the job has been handed out before. A row with facts
 -- has the key that `jobs` tells (worker_id, priority, run_at, id) and is found by it; only the others are found by id.
+--
+-- for_task: the job's task, if a session that does not handle it gave it back. Until run_at it goes only to sessions that
+-- handle the task; from then on to any.
 CREATE TABLE ready (
   worker_id text NOT NULL,
   id uuid NOT NULL,
@@ -53,10 +56,12 @@ CREATE TABLE ready (
   payload_bytes integer NOT NULL,
   since bigint NOT NULL,
   waits_for_handler boolean NOT NULL,
+  for_task text,
   facts bytea
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 CREATE UNIQUE INDEX ready_in_order ON ready (worker_id, priority, run_at, id);
 CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE facts IS NULL;
+CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
 
 -- The open places of one batch that one session took; ids and places as store/places.rs writes them.
 CREATE TABLE claims (

@@ -28,6 +28,9 @@ CREATE INDEX jobs_by_worker_id ON jobs (worker_id, id);
 -- facts: a copy of what a worker is told of a new job, as server/src/store/facts.rs writes it, so that handing the job out
 -- reads one row instead of two. NULL where it is too much, and where the job has been handed out before. A row with facts
 -- has the key that `jobs` tells (worker_id, priority, run_at, id) and is found by it; only the others are found by id.
+--
+-- for_task: the job's task, if a session that does not handle it gave it back. Until run_at it goes only to sessions that
+-- handle the task; from then on to any.
 CREATE TABLE ready (
   worker_id text NOT NULL,
   id blob NOT NULL,
@@ -38,10 +41,12 @@ CREATE TABLE ready (
   payload_bytes integer NOT NULL,
   since integer NOT NULL,
   waits_for_handler integer NOT NULL,
+  for_task text,
   facts blob,
   PRIMARY KEY (worker_id, priority, run_at, id)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE facts IS NULL;
+CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
 
 -- The open places of one batch that one session took; ids and places as store/places.rs writes them.
 CREATE TABLE claims (

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Queue,
     error::{Error, Result},
+    tasks::Tasks,
     validate::Violations,
     wake::Listener,
 };
@@ -43,10 +44,15 @@ impl Queue {
         let session_id = violations.uuid("session_id", &request.session_id);
         let mut acquire = Acquire {
             session_id,
-            worker_id: self.worker_ids.get(session_id),
+            worker_id: None,
             max_jobs: violations.integer("max_jobs", request.max_jobs, 1..=limits::JOBS_PER_ACQUIRE),
             acquire_no: violations.integer("acquire_no", request.acquire_no, 1..=i32::MAX as u32),
         };
+        let mut tasks = Tasks::default();
+        if let Some(known) = self.sessions.get(session_id) {
+            acquire.worker_id = Some(known.worker_id);
+            tasks = known.tasks;
+        }
         let wait_ms = request
             .wait
             .map_or(0, |wait| violations.duration_ms("wait", wait, 0..=limits::ACQUIRE_WAIT_MS, "0 to 60 s"));
@@ -77,7 +83,7 @@ impl Queue {
                     return Ok(Handed::default());
                 }
                 if let Some(called) = called.as_pin_mut() {
-                    let mut place = self.waiting.wait(&worker_id, &acquire);
+                    let mut place = self.waiting.wait(&worker_id, &acquire, &tasks);
                     let (mut jobs, mut told) = (Vec::new(), false);
                     tokio::select! {
                         biased;
@@ -98,7 +104,8 @@ impl Queue {
                 worker_id
             };
             // Looks once more, now that it would hear of what comes.
-            self.worker_ids.put(acquire.session_id, &worker_id);
+            tasks = self.tasks_of(acquire.session_id).await;
+            self.sessions.put(acquire.session_id, &worker_id, tasks.clone());
             listener = Some(self.wakes.listen(&worker_id));
             acquire.worker_id = Some(worker_id);
         }
@@ -114,10 +121,16 @@ impl Queue {
         self.store.stops(session_id).await.unwrap_or_default()
     }
 
+    /// Those of a session that registered with another server, or before this one started.
+    async fn tasks_of(&self, session_id: Uuid) -> Tasks {
+        let found = self.store.session(session_id).await.ok().flatten();
+        found.map(|found| Tasks::of(&found.session.tasks)).unwrap_or_default()
+    }
+
     async fn look(&self, acquire: &Acquire) -> Result<Look> {
         match self.looks.call(acquire.clone()).await? {
             Acquired::NoSession => {
-                self.worker_ids.forget(acquire.session_id);
+                self.sessions.forget(acquire.session_id);
                 Err(Error::NoSession(acquire.session_id))
             }
             Acquired::SessionFull => Err(Error::SessionFull),

@@ -49,13 +49,9 @@ fn reason(job: &JobRecord, around: &Surroundings) -> Reason {
         return Reason::Paused;
     }
     let none_handles = around.sessions > 0 && around.handling == 0;
-    if job.run_at_ms > around.now_ms {
-        // It waits for its time only because nobody had a handler, and nobody has one yet.
-        return match (job.waits_for_handler && none_handles, job.attempts_used) {
-            (true, _) => Reason::NoHandler,
-            (false, 0) => Reason::Scheduled,
-            (false, _) => Reason::Retrying,
-        };
+    // One that waits for a handler goes to a session that has it before its time.
+    if job.run_at_ms > around.now_ms && !(job.waits_for_handler && around.sessions > 0) {
+        return if job.attempts_used == 0 { Reason::Scheduled } else { Reason::Retrying };
     }
     if around.sessions == 0 {
         Reason::NoSession
@@ -296,8 +292,9 @@ mod tests {
         let given_back = JobRecord { run_at_ms: NOW + 1_000, waits_for_handler: true, ..job(State::Pending) };
         let none = Surroundings { handling: 0, slots: 0, held: 0, ..around() };
         assert_eq!(says(&given_back, none).0, Reason::NoHandler);
-        // Now there is one: it will be offered again when its delay is over.
-        assert_eq!(says(&given_back, around()).0, Reason::Scheduled);
+        // Now there is one, which takes it before its delay is over.
+        assert_eq!(says(&given_back, around()).0, Reason::SlotsBusy);
+        assert_eq!(says(&given_back, Surroundings { held: 3, ..around() }).0, Reason::Next);
         let nobody = Surroundings { now_ms: NOW, ..Surroundings::default() };
         assert_eq!(says(&given_back, nobody).0, Reason::Scheduled);
     }
@@ -339,7 +336,7 @@ mod tests {
         #[test]
         fn every_job_gets_one_reason_that_is_true(job in jobs(), around in surroundings()) {
             let Explanation { reason, sentence, run_at_ms, around } = explain(&job, around);
-            let due = job.run_at_ms <= NOW;
+            let due = job.run_at_ms <= NOW || (job.waits_for_handler && around.sessions > 0);
             let pending = job.state == State::Pending;
             let holds = match reason {
                 Reason::Unspecified => false,

@@ -19,6 +19,7 @@ mod pause;
 mod sessions;
 mod settle;
 mod submit;
+mod tasks;
 mod timeline;
 mod validate;
 mod waiting;
@@ -44,7 +45,7 @@ pub use self::{
 use self::{
     grouper::{Caps, Grouper, Weight},
     looks::Looks,
-    sessions::WorkerIds,
+    sessions::Sessions,
     waiting::Waiting,
 };
 use crate::{
@@ -90,7 +91,7 @@ pub struct Queue {
     large_submits: Grouper<Unit, UnitAnswer>,
     settles: Grouper<Settlement, SettleAnswer>,
     beats: Grouper<Beat, Option<Alive>>,
-    worker_ids: WorkerIds,
+    sessions: Sessions,
     looks: Looks,
     payload_bytes: usize,
     draining: CancellationToken,
@@ -152,7 +153,7 @@ impl Queue {
             large_submits,
             settles,
             beats,
-            worker_ids: WorkerIds::default(),
+            sessions: Sessions::default(),
             looks,
             payload_bytes,
             draining,

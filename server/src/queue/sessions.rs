@@ -13,6 +13,7 @@ use super::{
     error::{Error, Result},
     grouper::Weight,
     page,
+    tasks::Tasks,
     validate::Violations,
 };
 use crate::store::{
@@ -62,9 +63,9 @@ impl Queue {
         match self.store.register(&session).await? {
             Registration::New { session_id, taken_back } => {
                 for predecessor in session.predecessors {
-                    self.worker_ids.forget(predecessor);
+                    self.sessions.forget(predecessor);
                 }
-                self.worker_ids.put(session_id, &session.worker_id);
+                self.sessions.put(session_id, &session.worker_id, Tasks::of(&session.tasks));
                 if taken_back > 0 {
                     self.wakes.wake(&session.worker_id, taken_back as usize);
                 }
@@ -125,7 +126,7 @@ impl Queue {
     pub async fn end_session(&self, request: &v1::EndSessionRequest) -> Result<()> {
         let session_id = session_id(&request.session_id)?;
         let freed = self.store.end_session(session_id).await?;
-        self.worker_ids.forget(session_id);
+        self.sessions.forget(session_id);
         if let Some(worker_id) = freed {
             self.wakes.wake(&worker_id, limits::JOBS_PER_SESSION as usize);
         }
@@ -177,32 +178,52 @@ pub(super) async fn flush(queue: &super::Shared, beats: Vec<Beat>) -> StoreResul
         .collect())
 }
 
-/// Whose jobs a session takes, remembered so that a long poll listens before it looks. A hint: what is forgotten is
-/// asked for again.
+/// Which jobs sessions take, remembered so that a long poll listens before it looks, and is offered what it handles. A
+/// hint: what is forgotten is asked for again.
 #[derive(Default)]
-pub(super) struct WorkerIds(Mutex<HashMap<Uuid, String>>);
+pub(super) struct Sessions(Mutex<Remembered>);
 
-/// Sessions remembered at most; then all are forgotten.
+#[derive(Default)]
+struct Remembered {
+    sessions: HashMap<Uuid, Known>,
+    /// Of all of them together.
+    tasks: usize,
+}
+
+/// What is known of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub worker_id: String,
+    pub tasks: Tasks,
+}
+
+/// Sessions remembered at most, and their tasks; then all are forgotten.
 const REMEMBERED: usize = 10_000;
+const TASKS_REMEMBERED: usize = 1_000_000;
 
-impl WorkerIds {
-    pub(super) fn get(&self, session_id: Uuid) -> Option<String> {
-        self.lock().get(&session_id).cloned()
+impl Sessions {
+    pub(super) fn get(&self, session_id: Uuid) -> Option<Known> {
+        self.lock().sessions.get(&session_id).cloned()
     }
 
-    pub(super) fn put(&self, session_id: Uuid, worker_id: &str) {
-        let mut sessions = self.lock();
-        if sessions.len() >= REMEMBERED {
-            sessions.clear();
+    pub(super) fn put(&self, session_id: Uuid, worker_id: &str, tasks: Tasks) {
+        let mut remembered = self.lock();
+        if remembered.sessions.len() >= REMEMBERED || remembered.tasks + tasks.len() > TASKS_REMEMBERED {
+            *remembered = Remembered::default();
         }
-        sessions.insert(session_id, worker_id.to_owned());
+        remembered.tasks += tasks.len();
+        let known = Known { worker_id: worker_id.to_owned(), tasks };
+        let before = remembered.sessions.insert(session_id, known);
+        remembered.tasks -= before.map_or(0, |known| known.tasks.len());
     }
 
     pub(super) fn forget(&self, session_id: Uuid) {
-        self.lock().remove(&session_id);
+        let mut remembered = self.lock();
+        let before = remembered.sessions.remove(&session_id);
+        remembered.tasks -= before.map_or(0, |known| known.tasks.len());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,14 +234,23 @@ mod tests {
 
     #[test]
     fn remembered_sessions_stay_bounded() {
-        let sessions = WorkerIds::default();
+        let sessions = Sessions::default();
+        let tasks = Tasks::of(&["a".to_owned(), "b".to_owned()]);
         for n in 0..2 * REMEMBERED {
-            sessions.put(Uuid::from_u128(n as u128), "w");
+            sessions.put(Uuid::from_u128(n as u128), "w", tasks.clone());
+            sessions.put(Uuid::from_u128(n as u128), "w", tasks.clone());
         }
-        assert!(sessions.lock().len() <= REMEMBERED);
+        assert!(sessions.lock().sessions.len() <= REMEMBERED);
+        let kept = sessions.lock().sessions.len();
+        assert_eq!(sessions.lock().tasks, 2 * kept);
         let last = Uuid::from_u128(2 * REMEMBERED as u128 - 1);
-        assert_eq!(sessions.get(last).as_deref(), Some("w"));
+        assert_eq!(sessions.get(last).map(|known| known.worker_id).as_deref(), Some("w"));
         sessions.forget(last);
-        assert_eq!(sessions.get(last), None);
+        assert!(sessions.get(last).is_none());
+        let thousand = Tasks::of(&(0..1_000).map(|n| n.to_string()).collect::<Vec<_>>());
+        for n in 0..=TASKS_REMEMBERED / 1_000 {
+            sessions.put(Uuid::from_u128(n as u128), "w", thousand.clone());
+            assert!(sessions.lock().tasks <= TASKS_REMEMBERED);
+        }
     }
 }

@@ -79,6 +79,7 @@ impl Queue {
         if items.is_empty() {
             return Ok(Vec::new());
         }
+        let without_handler = items.iter().any(|it| matches!(it.ending, Ending::Release { no_handler: true }));
         let bytes =
             items.iter().map(|it| it.text.len() + it.note.len() + it.result.as_ref().map_or(0, String::len)).sum();
         let (weight, started) = (Weight { count: items.len(), bytes }, std::time::Instant::now());
@@ -87,9 +88,13 @@ impl Queue {
         // Who waits for jobs of this worker_id looks again: they may be runnable now, or it learns when they are.
         let again = answers.iter().filter(|it| matches!(it, SettleAnswer::Accepted(State::Pending))).count();
         if again > 0
-            && let Some(worker_id) = self.worker_ids.get(session_id)
+            && let Some(known) = self.sessions.get(session_id)
         {
-            self.wakes.wake(&worker_id, again);
+            if without_handler {
+                self.wakes.wake_for_handler(&known.worker_id);
+            } else {
+                self.wakes.wake(&known.worker_id, again);
+            }
         }
         Ok(answers)
     }

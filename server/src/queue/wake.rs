@@ -64,6 +64,13 @@ impl Wakes {
         self.tell(|| Hint::Runnable(worker_id.to_owned()));
     }
 
+    /// Jobs of this worker_id wait for a session that handles their task: all look, here and at other servers, for it is
+    /// not known whose listener is whose.
+    pub fn wake_for_handler(&self, worker_id: &str) {
+        self.wake_all_of(worker_id);
+        self.tell(|| Hint::ForHandler(worker_id.to_owned()));
+    }
+
     pub fn listen_for_stops(self: &Arc<Self>, session_id: Uuid) -> Stops {
         let mut sessions = lock(&self.sessions);
         let told = sessions.entry(session_id).or_insert_with(|| watch::Sender::new(())).subscribe();
@@ -99,6 +106,12 @@ impl Wakes {
             for _ in 0..jobs.min(Arc::strong_count(notify) - 1) {
                 notify.notify_one();
             }
+        }
+    }
+
+    fn wake_all_of(&self, worker_id: &str) {
+        if let Some(notify) = lock(&self.listeners).get(worker_id) {
+            notify.notify_waiters();
         }
     }
 
@@ -139,6 +152,7 @@ impl Wakes {
             };
             match heard {
                 Ok(Hint::Runnable(worker_id)) => self.wake_here(&worker_id, 1),
+                Ok(Hint::ForHandler(worker_id)) => self.wake_all_of(&worker_id),
                 Ok(Hint::Stopped(session_id)) => self.stop_here(session_id),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all(),
                 Err(broadcast::error::RecvError::Closed) => return,

@@ -54,6 +54,16 @@ pub(super) fn reply_bytes(requests: usize) -> usize {
     limits::REPLY_BYTES / requests.max(1)
 }
 
+/// Leaves as many as fit into the answer, but at least one.
+pub(super) fn fit(taken: &mut Vec<TakenRow>, reply_bytes: usize) {
+    let mut bytes = 0;
+    let too_large = taken.iter().position(|row| {
+        bytes += i64::from(row.payload_bytes);
+        bytes > reply_bytes as i64
+    });
+    taken.truncate(too_large.map_or(taken.len(), |at| at.max(1)));
+}
+
 /// What is known of jobs by what was kept beside them, and those that have to be looked up.
 pub(super) fn facts(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRow>, unknown: &mut Vec<Uuid>) {
     known.reserve(taken.len());

@@ -139,6 +139,7 @@ pub(super) fn retry(
             payload_bytes: row.payload_bytes,
             since: now,
             waits_for_handler: false,
+            for_task: None,
             facts: None,
         };
         deltas.ready(&row, 1);

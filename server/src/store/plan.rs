@@ -93,6 +93,8 @@ pub(super) struct Facts {
     pub payload_bytes: i32,
     pub max_retries: u32,
     pub retry: RetryPolicy,
+    /// Its task, if the session that gives it back for want of a handler does not say that it handles it.
+    pub foreign_task: Option<String>,
 }
 
 /// How a lease that is not open any more had ended.
@@ -153,6 +155,24 @@ pub(super) fn needs_facts(items: &[Item]) -> Vec<Uuid> {
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+/// Sessions that say they have no handler, and the jobs that they say it of.
+pub(super) fn without_handler(items: &[Item], claims: &HashMap<Uuid, Claim>) -> Vec<(Uuid, Uuid)> {
+    items
+        .iter()
+        .filter(|item| matches!(item.ending, Ending::Release { no_handler: true }))
+        .filter_map(|item| Some((claims.get(&item.lease.claim_id)?.session_id, item.lease.job_id)))
+        .collect()
+}
+
+/// Adds what [`without_handler`] asked for.
+pub(super) fn set_foreign_tasks(facts: &mut HashMap<Uuid, Facts>, tasks: Vec<(Uuid, String)>) {
+    for (job_id, task) in tasks {
+        if let Some(facts) = facts.get_mut(&job_id) {
+            facts.foreign_task = Some(task);
+        }
+    }
 }
 
 /// Decides every item. `claims` are locked; `facts` and `priors` are what [`needs_facts`] and [`not_open`] asked for.
@@ -308,6 +328,7 @@ impl Plan {
                     payload_bytes: facts.map_or(0, |facts| facts.payload_bytes),
                     since: now,
                     waits_for_handler,
+                    for_task: facts.filter(|_| waits_for_handler).and_then(|facts| facts.foreign_task.clone()),
                     facts: None,
                 };
                 self.deltas.ready(&row, 1);

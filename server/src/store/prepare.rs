@@ -139,6 +139,7 @@ pub(super) fn ready_row(job: &JobToStore, units: &[Unit]) -> ReadyRow {
         payload_bytes: new_job.payload.len() as i32,
         since: job.since,
         waits_for_handler: false,
+        for_task: None,
         facts: facts::encode(new_job, job.retry.as_deref()),
     }
 }

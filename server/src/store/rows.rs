@@ -218,6 +218,7 @@ impl FactsRow {
             payload_bytes: self.payload_bytes,
             max_retries: self.max_retries as u32,
             retry,
+            foreign_task: None,
         }
     }
 }

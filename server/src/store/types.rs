@@ -153,6 +153,11 @@ pub struct NewSession {
     pub predecessors: Vec<Uuid>,
 }
 
+/// Whether a session that lists these tasks handles every task.
+pub fn handles_all(tasks: &[String]) -> bool {
+    tasks.is_empty() || tasks.iter().any(|task| task == "*")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
     New {
@@ -194,6 +199,8 @@ pub enum StopReason {
 pub enum Hint {
     /// Jobs of this worker_id may be runnable.
     Runnable(String),
+    /// Jobs of this worker_id wait for a session that handles their task.
+    ForHandler(String),
     /// A lease of this session was ended by somebody else.
     Stopped(Uuid),
 }

@@ -16,6 +16,9 @@ pub(super) struct ReadyRow {
     pub payload_bytes: i32,
     pub since: i64,
     pub waits_for_handler: bool,
+    /// Its task, if a session that does not handle it gave it back.
+    #[sqlx(default)]
+    pub for_task: Option<String>,
     /// As `facts.rs` writes them; new jobs alone have any.
     #[sqlx(default)]
     pub facts: Option<Vec<u8>>,

@@ -15,6 +15,7 @@ mod circumstances;
 mod connections;
 mod counts;
 mod facts;
+mod handlers;
 mod idempotency;
 mod lease;
 mod lists;

@@ -17,6 +17,7 @@ mod explain;
 mod failpoints;
 mod gzip;
 mod half_open;
+mod handlers;
 mod idempotency;
 mod kinds;
 mod large_answers;

@@ -7,7 +7,7 @@ use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{
-    PostgresStore, Tx, counts, range, session_key,
+    PostgresStore, Tx, counts, handlers, range, session_key,
     take::{Locked, Look, look_below, take_ready},
 };
 use crate::store::{
@@ -87,7 +87,12 @@ async fn lock(tx: &mut Tx, requests: &[Acquire], of: Vec<usize>) -> StoreResult<
 /// What was found becomes theirs, with the commit. `None`: not alive, or a repetition.
 async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> StoreResult<Vec<Option<Acquired>>> {
     look_below(store, &mut tx, &mut looks).await?;
-    let next_run_ats = next_run_ats(&mut tx, &looks).await?;
+    let later = look_ahead(&mut tx, &looks).await?;
+    for look in &mut looks {
+        if look.taker().and_then(|session| later.get(&session.worker_id)).is_some_and(|later| later.for_tasks) {
+            handlers::take(&mut tx, look).await?;
+        }
+    }
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
     for look in &looks {
         hand_over::facts(&look.taken, &mut facts, &mut unknown);
@@ -109,7 +114,7 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> 
         let taker = Taker { worker_id, session_id, host: &session.host, now: session.now };
         let own = hand_over::new_claims(&taker, &look.taken, &facts);
         hand_over::count(&mut deltas, worker_id, &look.taken);
-        let next_run_at_ms = next_run_ats.get(worker_id).copied();
+        let next_run_at_ms = later.get(worker_id).and_then(|later| later.next_run_at);
         let jobs = hand_over::leased(&own, &mut facts)?;
         answers.push(Some(Acquired::Jobs { worker_id: worker_id.to_owned(), jobs, next_run_at_ms }));
         claims.extend(own.into_iter().zip(0..).map(|(claim, chunk)| (claim, look.request.acquire_no, chunk)));
@@ -122,7 +127,7 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> 
         }
     }
     tx.commit().await?;
-    for look in looks.iter().filter(|look| !look.taken.is_empty()) {
+    for look in looks.iter().filter(|look| !look.taken.is_empty() && !look.early) {
         if let Some(session) = look.taker() {
             store.floors.raise(&session.worker_id, &look.start, &look.taken);
         }
@@ -167,27 +172,37 @@ pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> St
         .await?)
 }
 
-const NEXT_RUN_ATS: &str = "
-    SELECT w.worker_id, min(r.run_at)
-    FROM unnest($1::text[], $2::bigint[]) AS w(worker_id, now), generate_series(0, 9) AS p(priority), LATERAL (
-        SELECT ready.run_at FROM ready
-        WHERE ready.worker_id = w.worker_id AND ready.priority = p.priority::smallint AND ready.run_at > w.now
-        ORDER BY ready.run_at LIMIT 1
-    ) AS r
-    GROUP BY w.worker_id";
+/// What a worker_id has besides jobs that are due.
+#[derive(Clone, Copy)]
+struct Later {
+    next_run_at: Option<i64>,
+    /// Some of it waits for sessions that handle its task.
+    for_tasks: bool,
+}
+
+const LOOK_AHEAD: &str = "
+    SELECT w.worker_id, (
+        SELECT min(r.run_at) FROM generate_series(0, 9) AS p(priority), LATERAL (
+            SELECT ready.run_at FROM ready
+            WHERE ready.worker_id = w.worker_id AND ready.priority = p.priority::smallint AND ready.run_at > w.now
+            ORDER BY ready.run_at LIMIT 1
+        ) AS r
+    ), EXISTS (SELECT FROM ready WHERE ready.worker_id = w.worker_id AND ready.for_task IS NOT NULL)
+    FROM unnest($1::text[], $2::bigint[]) AS w(worker_id, now)";
 
 /// Of those for whom there was nothing.
-async fn next_run_ats(tx: &mut Tx, looks: &[Look<'_>]) -> StoreResult<HashMap<String, i64>> {
+async fn look_ahead(tx: &mut Tx, looks: &[Look<'_>]) -> StoreResult<HashMap<String, Later>> {
     let empty: Vec<_> = looks.iter().filter(|look| look.taken.is_empty()).filter_map(Look::taker).collect();
     if empty.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<(String, i64)> = sqlx::query_as(NEXT_RUN_ATS)
+    let rows: Vec<(String, Option<i64>, bool)> = sqlx::query_as(LOOK_AHEAD)
         .bind(empty.iter().map(|session| session.worker_id.as_str()).collect::<Vec<_>>())
         .bind(empty.iter().map(|session| session.now).collect::<Vec<_>>())
         .fetch_all(&mut **tx)
         .await?;
-    Ok(rows.into_iter().collect())
+    let later = |(worker_id, next_run_at, for_tasks)| (worker_id, Later { next_run_at, for_tasks });
+    Ok(rows.into_iter().map(later).collect())
 }
 
 const FACTS: &str = "

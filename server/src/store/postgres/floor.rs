@@ -236,6 +236,7 @@ mod tests {
             payload_bytes: 0,
             since: 0,
             waits_for_handler: false,
+            for_task: None,
             facts: None,
         }
     }

@@ -11,6 +11,7 @@ mod connection;
 mod counts;
 mod floor;
 mod fold;
+mod handlers;
 mod held;
 mod insert;
 mod list;

@@ -6,7 +6,7 @@ use jobqueue_shared::{lease::LeaseId, limits};
 use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
-use super::{PostgresStore, Tx, counts, range};
+use super::{PostgresStore, Tx, counts, handlers, range};
 use crate::store::{
     error::StoreResult,
     places,
@@ -76,7 +76,8 @@ pub(super) async fn lock_claims(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<Hash
 /// Ends the attempts of locked claims: decides and writes. The caller commits.
 pub(super) async fn end(tx: &mut Tx, items: &[Item], claims: HashMap<Uuid, Claim>, now: i64) -> StoreResult<Plan> {
     let priors = read_priors(tx, plan::not_open(items, &claims)).await?;
-    let facts = read_facts(tx, plan::needs_facts(items)).await?;
+    let mut facts = read_facts(tx, plan::needs_facts(items)).await?;
+    handlers::read_foreign_tasks(tx, &plan::without_handler(items, &claims), &mut facts).await?;
     let plan = plan::plan(items, claims, &facts, &priors, now, rand::random::<f64>);
     write(tx, &plan, now).await?;
     Ok(plan)
@@ -206,9 +207,10 @@ pub(super) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()
 }
 
 const WRITE_READY: &str = "
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, for_task,
+                       facts)
     SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
-                         $8::bigint[], $9::boolean[], $10::bytea[])";
+                         $8::bigint[], $9::boolean[], $10::text[], $11::bytea[])";
 
 pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<()> {
     if rows.is_empty() {
@@ -224,6 +226,7 @@ pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<(
         .bind(rows.iter().map(|row| row.payload_bytes).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.since).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.waits_for_handler).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.for_task.as_deref()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.facts.as_deref()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;

@@ -17,7 +17,7 @@ use crate::store::{error::StoreResult, rows::TakenRow, types::Acquire};
 /// A session that asks, and what there is for it.
 pub(super) struct Look<'a> {
     pub request: &'a Acquire,
-    reply_bytes: usize,
+    pub reply_bytes: usize,
     pub start: Start,
     /// Where it looks: at the start, or below.
     keys: [Key; PRIORITIES],
@@ -25,6 +25,8 @@ pub(super) struct Look<'a> {
     /// `None`: it is not alive.
     pub session: Option<SessionRow>,
     pub taken: Vec<TakenRow>,
+    /// They were taken before they were due, for their tasks.
+    pub early: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,7 +44,7 @@ impl<'a> Look<'a> {
     pub(super) fn new(store: &'a PostgresStore, request: &'a Acquire, reply_bytes: usize) -> Self {
         let taking = store.held.take(request.session_id, request.max_jobs);
         let start = store.floors.start(request.worker_id.as_deref(), store.clock.now_ms());
-        Self { request, reply_bytes, keys: start.keys, start, taking, session: None, taken: Vec::new() }
+        Self { request, reply_bytes, keys: start.keys, start, taking, session: None, taken: Vec::new(), early: false }
     }
 
     /// Its session, if that may have jobs.

@@ -14,12 +14,14 @@ use crate::store::{connect::SchemaName, error::StoreResult, types::Hint};
 #[derive(Clone, Debug)]
 pub(super) struct Channels {
     runnable: String,
+    for_handler: String,
     stopped: String,
 }
 
 impl Channels {
     pub(super) fn of(schema: &SchemaName) -> Self {
-        Self { runnable: format!("{schema}_wake"), stopped: format!("{schema}_stop") }
+        let channel = |name| format!("{schema}_{name}");
+        Self { runnable: channel("wake"), for_handler: channel("handler"), stopped: channel("stop") }
     }
 }
 
@@ -34,6 +36,7 @@ pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResu
         .iter()
         .map(|hint| match hint {
             Hint::Runnable(worker_id) => (store.channels.runnable.as_str(), worker_id.clone()),
+            Hint::ForHandler(worker_id) => (store.channels.for_handler.as_str(), worker_id.clone()),
             Hint::Stopped(session_id) => (store.channels.stopped.as_str(), format!("{session_id} {}", store.name)),
         })
         .unzip();
@@ -50,6 +53,9 @@ pub(super) async fn announce(store: &PostgresStore, hints: &[Hint]) -> StoreResu
 fn hint(channels: &Channels, channel: &str, payload: &str, name: Uuid) -> Option<Hint> {
     if channel == channels.runnable {
         return Some(Hint::Runnable(payload.to_owned()));
+    }
+    if channel == channels.for_handler {
+        return Some(Hint::ForHandler(payload.to_owned()));
     }
     if channel != channels.stopped {
         return None;
@@ -77,7 +83,8 @@ async fn listen_once(
     let pool =
         PgPoolOptions::new().max_connections(1).acquire_timeout(CHECK_EVERY).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen_all([channels.runnable.as_str(), channels.stopped.as_str()]).await?;
+    let channels_of_all = [&channels.runnable, &channels.for_handler, &channels.stopped];
+    listener.listen_all(channels_of_all.map(String::as_str)).await?;
     loop {
         match tokio::time::timeout(CHECK_EVERY, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => {
@@ -116,5 +123,6 @@ mod tests {
             assert_eq!(heard(channel, &format!(" {other}")), None);
         }
         assert_eq!(hint(&channels, "jobqueue_wake", "a b", own), Some(Hint::Runnable("a b".to_owned())));
+        assert_eq!(hint(&channels, "jobqueue_handler", "a b", own), Some(Hint::ForHandler("a b".to_owned())));
     }
 }

@@ -6,7 +6,7 @@ use jobqueue_shared::limits;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, batches, begin, counts, id_list};
+use super::{SqliteStore, Tx, batches, begin, counts, handlers, id_list};
 use crate::store::{
     error::{StoreError, StoreResult},
     hand_over::{self, Taker},
@@ -70,9 +70,15 @@ async fn acquire_one(
         return Ok(Acquired::SessionFull);
     }
     let most = u64::from(request.max_jobs).min(room);
-    let taken = take_ready(tx, &session.worker_id, now, most, reply_bytes).await?;
+    let mut taken = take_ready(tx, &session.worker_id, now, most, reply_bytes).await?;
+    let (mut next_run_at_ms, mut for_tasks) = (None, false);
     if taken.is_empty() {
-        let next_run_at_ms = next_run_at(tx, &session.worker_id, now).await?;
+        (next_run_at_ms, for_tasks) = look_ahead(tx, &session.worker_id, now).await?;
+    }
+    if for_tasks {
+        taken = handlers::take(tx, request.session_id, &session.worker_id, most, reply_bytes).await?;
+    }
+    if taken.is_empty() {
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
@@ -159,12 +165,7 @@ async fn take_ready(
 ) -> StoreResult<Vec<TakenRow>> {
     let mut taken: Vec<TakenRow> =
         sqlx::query_as(NEXT_READY).bind(worker_id).bind(now).bind(max_jobs as i64).fetch_all(&mut **tx).await?;
-    let mut bytes = 0;
-    let too_large = taken.iter().position(|row| {
-        bytes += i64::from(row.payload_bytes);
-        bytes > reply_bytes as i64
-    });
-    taken.truncate(too_large.map_or(taken.len(), |at| at.max(1)));
+    hand_over::fit(&mut taken, reply_bytes);
     for of_priority in taken.chunk_by(|a, b| a.priority == b.priority) {
         delete_through(tx, worker_id, of_priority).await?;
     }
@@ -205,14 +206,17 @@ pub(super) async fn runnable(store: &SqliteStore, worker_ids: &[String]) -> Stor
     Ok(sqlx::query_scalar(RUNNABLE).bind(worker_ids).bind(store.clock.now_ms()).fetch_all(&store.readers).await?)
 }
 
-const NEXT_RUN_AT: &str = "
+/// When the next job is due, and whether some wait for sessions that handle their task.
+const LOOK_AHEAD: &str = "
     WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9)
     SELECT min((SELECT ready.run_at FROM ready
                 WHERE ready.worker_id = ?1 AND ready.priority = p.priority AND ready.run_at > ?2
-                ORDER BY ready.run_at LIMIT 1)) FROM p";
+                ORDER BY ready.run_at LIMIT 1)),
+           EXISTS (SELECT 1 FROM ready WHERE ready.worker_id = ?1 AND ready.for_task IS NOT NULL)
+    FROM p";
 
-async fn next_run_at(tx: &mut Tx<'_>, worker_id: &str, now: i64) -> StoreResult<Option<i64>> {
-    Ok(sqlx::query_scalar(NEXT_RUN_AT).bind(worker_id).bind(now).fetch_one(&mut **tx).await?)
+async fn look_ahead(tx: &mut Tx<'_>, worker_id: &str, now: i64) -> StoreResult<(Option<i64>, bool)> {
+    Ok(sqlx::query_as(LOOK_AHEAD).bind(worker_id).bind(now).fetch_one(&mut **tx).await?)
 }
 
 const FACTS: &str = "

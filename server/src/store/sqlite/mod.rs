@@ -8,6 +8,7 @@ mod acquire;
 mod audit;
 mod counts;
 mod file;
+mod handlers;
 mod insert;
 mod list;
 mod log;

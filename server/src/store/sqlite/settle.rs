@@ -6,7 +6,7 @@ use jobqueue_shared::{lease::LeaseId, limits};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{SqliteStore, Tx, batches, begin, counts, id_list, pair_list};
+use super::{SqliteStore, Tx, batches, begin, counts, handlers, id_list, pair_list};
 use crate::store::{
     error::StoreResult,
     places,
@@ -40,7 +40,8 @@ pub(super) async fn read_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Ha
 /// Ends the attempts of claims: decides and writes. The caller commits.
 pub(super) async fn end(tx: &mut Tx<'_>, items: &[Item], claims: HashMap<Uuid, Claim>, now: i64) -> StoreResult<Plan> {
     let priors = read_priors(tx, plan::not_open(items, &claims)).await?;
-    let facts = read_facts(tx, plan::needs_facts(items)).await?;
+    let mut facts = read_facts(tx, plan::needs_facts(items)).await?;
+    handlers::read_foreign_tasks(tx, &plan::without_handler(items, &claims), &mut facts).await?;
     let plan = plan::plan(items, claims, &facts, &priors, now, rand::random::<f64>);
     write(tx, &plan, now).await?;
     Ok(plan)
@@ -162,7 +163,7 @@ pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResu
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, \
-             facts) ",
+             for_task, facts) ",
         );
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.worker_id.as_str())
@@ -174,6 +175,7 @@ pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResu
                 .push_bind(row.payload_bytes)
                 .push_bind(row.since)
                 .push_bind(row.waits_for_handler)
+                .push_bind(row.for_task.as_deref())
                 .push_bind(row.facts.as_deref());
         });
         query.build().execute(&mut **tx).await?;

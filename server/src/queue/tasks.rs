@@ -1,0 +1,63 @@
+//! Which tasks a session handles, as far as this server knows.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, LazyLock},
+};
+
+use crate::store::handles_all;
+
+/// The tasks that a session handles; by default all. Kept as hashes, for a session can list a thousand long names: where
+/// two collide, a job is handed out in vain, and comes back.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tasks(Option<Arc<[TaskHash]>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TaskHash(u64);
+
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl TaskHash {
+    pub(super) fn of(task: &str) -> Self {
+        Self(HASHER.hash_one(task))
+    }
+}
+
+impl Tasks {
+    /// Those of a session that lists these tasks.
+    pub(super) fn of(listed: &[String]) -> Self {
+        if handles_all(listed) {
+            return Self(None);
+        }
+        let mut hashes: Vec<_> = listed.iter().map(|task| TaskHash::of(task)).collect();
+        hashes.sort_unstable();
+        Self(Some(hashes.into()))
+    }
+
+    pub(super) fn handles(&self, task: TaskHash) -> bool {
+        self.0.as_ref().is_none_or(|hashes| hashes.binary_search(&task).is_ok())
+    }
+
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |hashes| hashes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_handles_what_it_lists_and_all_if_it_lists_nothing_or_a_star() {
+        let handles = |listed: &[&str], task| {
+            Tasks::of(&listed.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>()).handles(TaskHash::of(task))
+        };
+        assert!(handles(&["a", "b"], "b"));
+        assert!(!handles(&["a", "b"], "c"));
+        assert!(!handles(&["a"], ""));
+        assert!(handles(&[""], ""));
+        assert!(handles(&[], "c"));
+        assert!(handles(&["a", "*"], "c"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Jobs that wait for a session that handles their task: a session that does not has given them back. Such a session may
+//! take them before they are due.
+//!
+//! A session that lists no tasks, or "*", handles all.
+
+use std::collections::HashMap;
+
+use sqlx::FromRow as _;
+use uuid::Uuid;
+
+use super::{Tx, take::Look};
+use crate::store::{
+    error::{StoreError, StoreResult},
+    plan::{self, Facts},
+    rows::TakenRow,
+    types::handles_all,
+};
+
+const READ_FOREIGN_TASKS: &str = "
+    SELECT j.id, j.task FROM unnest($1::uuid[], $2::uuid[]) AS t(session_id, job_id)
+    CROSS JOIN LATERAL (SELECT id, task FROM jobs WHERE jobs.id = t.job_id LIMIT 1) AS j
+    JOIN sessions s ON s.id = t.session_id
+    WHERE s.tasks <> '[]' AND NOT s.tasks::jsonb ?| ARRAY[j.task, '*']";
+
+pub(super) async fn read_foreign_tasks(
+    tx: &mut Tx,
+    without_handler: &[(Uuid, Uuid)],
+    facts: &mut HashMap<Uuid, Facts>,
+) -> StoreResult<()> {
+    if without_handler.is_empty() {
+        return Ok(());
+    }
+    let (sessions, jobs): (Vec<_>, Vec<_>) = without_handler.iter().copied().unzip();
+    let rows: Vec<(Uuid, String)> =
+        sqlx::query_as(READ_FOREIGN_TASKS).bind(sessions).bind(jobs).fetch_all(&mut **tx).await?;
+    plan::set_foreign_tasks(facts, rows);
+    Ok(())
+}
+
+/// As many as fit into the answer, $4 bytes, but at least one.
+macro_rules! delete_sized {
+    () => {
+        "
+    DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT tid FROM sized WHERE bytes <= $4 OR n = 1))
+    RETURNING id, priority, run_at, run_no, used, payload_bytes, since, facts"
+    };
+}
+
+/// For a session that handles all: by task, for that is the order in which they are found.
+const TAKE_ALL: &str = concat!(
+    "WITH found AS MATERIALIZED (
+        SELECT ctid AS tid, for_task, priority, run_at, id, payload_bytes FROM ready
+        WHERE worker_id = $1 AND for_task IS NOT NULL AND cardinality($2::text[]) = 0
+        ORDER BY for_task, priority, run_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+    ), sized AS (
+        SELECT tid, row_number() OVER in_order AS n, sum(payload_bytes) OVER in_order AS bytes
+        FROM found WINDOW in_order AS (ORDER BY for_task, priority, run_at, id)
+    )",
+    delete_sized!()
+);
+
+/// For a session that lists its tasks: one index range each.
+const TAKE_OF_TASKS: &str = concat!(
+    "WITH found AS MATERIALIZED (
+        SELECT r.* FROM unnest($2::text[]) AS t(task), LATERAL (
+            SELECT ctid AS tid, priority, run_at, id, payload_bytes FROM ready
+            WHERE ready.worker_id = $1 AND ready.for_task = t.task
+            ORDER BY priority, run_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+        ) AS r
+        ORDER BY r.priority, r.run_at, r.id LIMIT $3
+    ), sized AS (
+        SELECT tid, row_number() OVER in_order AS n, sum(payload_bytes) OVER in_order AS bytes
+        FROM found WINDOW in_order AS (ORDER BY priority, run_at, id)
+    )",
+    delete_sized!()
+);
+
+/// Adds to what was taken for a session. They are not at the floors of their priorities, which stay.
+pub(super) async fn take(tx: &mut Tx, look: &mut Look<'_>) -> StoreResult<()> {
+    let Some(session) = look.taker() else { return Ok(()) };
+    let most = look.room(session).min(i64::from(look.request.max_jobs));
+    let tasks: String = sqlx::query_scalar("SELECT tasks FROM sessions WHERE id = $1")
+        .bind(look.request.session_id)
+        .fetch_one(&mut **tx)
+        .await?;
+    let mut tasks: Vec<String> =
+        serde_json::from_str(&tasks).map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))?;
+    tasks.sort_unstable();
+    tasks.dedup();
+    let statement = if handles_all(&tasks) {
+        tasks.clear();
+        TAKE_ALL
+    } else {
+        TAKE_OF_TASKS
+    };
+    let rows = sqlx::query(statement)
+        .bind(&session.worker_id)
+        .bind(tasks)
+        .bind(most.max(0))
+        .bind(look.reply_bytes as i64)
+        .fetch_all(&mut **tx)
+        .await?;
+    for row in &rows {
+        look.taken.push(TakenRow::from_row(row)?);
+    }
+    look.taken.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
+    look.early = true;
+    Ok(())
+}
