@@ -37,6 +37,7 @@ mod submit;
 mod takeover;
 mod texts;
 mod timeouts;
+mod tls;
 mod together;
 
 /// Makes a test for each driver, and one behind a pooler, from every scenario that is named.

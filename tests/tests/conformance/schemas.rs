@@ -33,7 +33,7 @@ async fn sql(url: &str, statements: &str) {
 }
 
 /// A job's life, and all that goes on without being asked for.
-async fn works(store: &Arc<dyn Store>, worker_id: &str, count: usize) {
+pub(crate) async fn works(store: &Arc<dyn Store>, worker_id: &str, count: usize) {
     insert_on(&**store, jobs(worker_id, count)).await;
     let session = Session::register(Arc::clone(store), &NewSession { slots: 5, ..session(worker_id) }).await;
     for leased in session.acquire(5).await {

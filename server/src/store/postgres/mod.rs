@@ -29,6 +29,7 @@ mod sessions;
 mod settle;
 mod surroundings;
 mod take;
+mod tls;
 mod upkeep;
 mod url;
 mod wake;
@@ -71,6 +72,8 @@ pub(super) struct PostgresStore {
     /// Where the pruner of histories without a job goes on.
     attempts_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
+    /// What the connections lead through, where they need TLS.
+    _relays: Vec<tls::Relay>,
 }
 
 impl PostgresStore {

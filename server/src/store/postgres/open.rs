@@ -10,7 +10,12 @@ use sqlx::{
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{PostgresStore, pool::Pool, wake::Channels};
+use super::{
+    PostgresStore,
+    pool::Pool,
+    tls::{self, Relay, Route},
+    wake::Channels,
+};
 use crate::store::{
     broken::Broken,
     clock::Clock,
@@ -22,14 +27,19 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations/postgres");
 
 impl PostgresStore {
     pub(in crate::store) async fn connect(options: &ConnectOptions) -> StoreResult<Self> {
-        let base = parse("the database URL", &options.url)?;
+        let (base, relay) = reach("the database URL", &options.url).await?;
+        let mut relays = Vec::from_iter(relay);
         let base = match options.pooler {
             Pooler::None => in_schema(base, &options.schema),
             // Poolers refuse what they do not know of a session's settings.
             Pooler::Transaction => base.extra_float_digits(None),
         };
         let direct = match (&options.direct_url, options.pooler) {
-            (Some(url), _) => Some(in_schema(parse("--database-direct-url", url)?, &options.schema)),
+            (Some(url), _) => {
+                let (direct, relay) = reach("--database-direct-url", url).await?;
+                relays.extend(relay);
+                Some(in_schema(direct, &options.schema))
+            }
             (None, Pooler::None) => Some(base.clone()),
             (None, Pooler::Transaction) => None,
         };
@@ -65,12 +75,17 @@ impl PostgresStore {
             key_cursor: std::sync::Mutex::new(Uuid::nil()),
             attempts_cursor: std::sync::Mutex::new(Uuid::nil()),
             tasks,
+            _relays: relays,
         })
     }
 }
 
-fn parse(what: &str, url: &str) -> StoreResult<PgConnectOptions> {
-    super::url::parse(url).map_err(|error| StoreError::Startup(format!("{what} {error}")))
+/// Options that lead there, and a relay that has to stay where that takes TLS.
+async fn reach(what: &str, url: &str) -> StoreResult<(PgConnectOptions, Option<Relay>)> {
+    let wrong = |error| StoreError::Startup(format!("{what}: {error}"));
+    let (options, settings) = super::url::parse(url).map_err(wrong)?;
+    let Route { options, relay } = tls::route(options, settings).await.map_err(wrong)?;
+    Ok((options, relay))
 }
 
 /// Every unqualified name is one of the schema, whatever search_path the role or the database has.

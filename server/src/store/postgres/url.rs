@@ -3,47 +3,60 @@
 //! sqlx ignores parameters that it does not know, and logs them with their values. Here each is checked first; errors name
 //! parameters, never their values, which may be secrets.
 
-use std::{env, fmt::Write as _, net::IpAddr, str::FromStr as _};
+use std::{env, fmt::Write as _, net::IpAddr, path::PathBuf, str::FromStr as _};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
+
+use super::tls::Settings;
 
 /// Parameters that sqlx understands as libpq does, beside those that are checked in [`keep`].
-const KNOWN: [&str; 9] =
-    ["application_name", "dbname", "host", "options", "password", "sslcert", "sslkey", "sslrootcert", "user"];
+const KNOWN: [&str; 6] = ["application_name", "dbname", "host", "options", "password", "user"];
 
-/// Parameters of which only these values are what happens anyway.
-const FIXED: [(&str, &[&str]); 3] = [
-    ("channel_binding", &["disable", "prefer"]),
-    ("gssencmode", &["disable", "prefer"]),
-    ("target_session_attrs", &["any"]),
-];
+/// What [`Settings`] are made of, each with libpq's variable.
+const TLS: [(&str, &str); 4] =
+    [("sslmode", "PGSSLMODE"), ("sslrootcert", "PGSSLROOTCERT"), ("sslcert", "PGSSLCERT"), ("sslkey", "PGSSLKEY")];
 
-/// libpq's variables of the same meaning; sqlx reads none of them, and falls back from a wrong PGSSLMODE to `prefer`.
-const FIXED_VARIABLES: [(&str, &str); 3] = [
-    ("PGCHANNELBINDING", "channel_binding"),
-    ("PGGSSENCMODE", "gssencmode"),
-    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+/// Parameters of which only these values are what happens anyway, each with libpq's variable.
+const FIXED: [(&str, &str, &[&str]); 10] = [
+    ("channel_binding", "PGCHANNELBINDING", &["disable", "prefer"]),
+    ("gssencmode", "PGGSSENCMODE", &["disable", "prefer"]),
+    ("require_auth", "PGREQUIREAUTH", &[]),
+    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", &["TLSv1.3"]),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
+    ("sslcertmode", "PGSSLCERTMODE", &["allow"]),
+    ("sslcrl", "PGSSLCRL", &[]),
+    ("sslcrldir", "PGSSLCRLDIR", &[]),
+    ("sslnegotiation", "PGSSLNEGOTIATION", &["postgres"]),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS", &["any"]),
 ];
 
 const SEVERAL_HOSTS: &str =
     "names several hosts, which is not supported: name one, or an address that moves on a failover";
 
-/// Options for a connection by the URL and libpq's environment variables.
-pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
-    check_environment(|name| env::var(name).ok())?;
-    let parameters = parameters(url)?;
+/// Options for a connection by the URL and libpq's environment variables, and what they say of TLS.
+pub(super) fn parse(url: &str) -> Result<(PgConnectOptions, Settings), String> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    check_environment(variable)?;
+    let mut parameters = parameters(url)?;
+    let of_tls: Vec<_> = parameters.extract_if(.., |(name, _)| TLS.iter().any(|(tls, _)| tls == name)).collect();
     let options = PgConnectOptions::from_str(&canonical(&parameters)).map_err(|_| "cannot be read".to_owned())?;
-    let named = parameters.iter().any(|(name, _)| name == "application_name");
-    Ok(if named { options } else { options.application_name("jobqueue") })
+    let last = |wanted: &str| parameters.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let options = if last("application_name").is_some() { options } else { options.application_name("jobqueue") };
+    // Whose certificate it has to be, wherever it is.
+    let host = last("host").or_else(|| variable("PGHOST")).unwrap_or_else(|| options.get_host().to_owned());
+    let source = |wanted: &str| {
+        let given = of_tls.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        given.or_else(|| TLS.iter().find(|(name, _)| *name == wanted).and_then(|(_, name)| variable(name)))
+    };
+    let defaults = variable("HOME").map(|home| PathBuf::from(home).join(".postgresql"));
+    let settings = Settings::new(&source, &host, defaults.as_deref())?;
+    Ok((options, settings))
 }
 
 fn check_environment(variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
-    if let Some(mode) = variable("PGSSLMODE").filter(|mode| !mode.is_empty()) {
-        ssl_mode("the variable PGSSLMODE", &mode)?;
-    }
-    for (name, parameter) in FIXED_VARIABLES {
-        if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
+    for (parameter, name, _) in FIXED {
+        if let Some(value) = variable(name) {
             fixed(&format!("the variable {name}"), parameter, &value)?;
         }
     }
@@ -103,30 +116,22 @@ fn keep(found: &mut Vec<(String, String)>, name: &str, value: String) -> Result<
         "host" | "hostaddr" | "port" if value.contains(',') => return Err(SEVERAL_HOSTS.into()),
         "hostaddr" if value.parse::<IpAddr>().is_err() => return Err(format!("{what} is not an IP address")),
         "port" if value.parse::<u16>().is_err() => return Err("has a port that is not a number up to 65535".into()),
-        "sslmode" => ssl_mode(&what, &value)?,
         "hostaddr" | "port" => {}
-        _ if KNOWN.contains(&name) => {}
-        _ if FIXED.iter().any(|(fixed, _)| *fixed == name) => return fixed(&what, name, &value),
+        _ if KNOWN.contains(&name) || TLS.iter().any(|(tls, _)| *tls == name) => {}
+        _ if FIXED.iter().any(|(fixed, ..)| *fixed == name) => return fixed(&what, name, &value),
         _ => return Err(format!("{what} is not supported")),
     }
     found.push((name.to_owned(), value));
     Ok(())
 }
 
-fn ssl_mode(what: &str, value: &str) -> Result<(), String> {
-    match value.parse() {
-        Ok(PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer) => Ok(()),
-        Ok(_) => Err(format!("{what} asks for TLS, which this build does not speak to PostgreSQL")),
-        Err(_) => Err(format!("{what} is none of disable, allow, prefer, require, verify-ca, verify-full")),
-    }
-}
-
 fn fixed(what: &str, parameter: &str, value: &str) -> Result<(), String> {
-    let allowed = FIXED.iter().find(|(name, _)| *name == parameter).map_or(&[][..], |(_, allowed)| *allowed);
+    let allowed = FIXED.iter().find(|(name, ..)| *name == parameter).map_or(&[][..], |(.., allowed)| *allowed);
     if allowed.contains(&value) {
         return Ok(());
     }
-    Err(format!("{what} asks for what is not supported; supported: {}", allowed.join(", ")))
+    let supported = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
+    Err(format!("{what} asks for what is not supported; supported: {supported}"))
 }
 
 /// A name as it may be shown: one that is no plain word may be part of a secret, such as a password with a raw `&`.
@@ -158,6 +163,7 @@ fn canonical(parameters: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::postgres::tls::Mode;
 
     #[test]
     fn every_form_of_url_that_psql_takes_is_read() {
@@ -175,7 +181,7 @@ mod tests {
             ("postgres://u@h/db?hostaddr=127.0.0.1&host=x", "127.0.0.1", 5432, "u", "db"),
             ("postgres://u@h/db?sslmode=disable&channel_binding=prefer&target_session_attrs=any", "h", 5432, "u", "db"),
         ] {
-            let options = parse(url).unwrap_or_else(|error| panic!("{url} {error}"));
+            let (options, _) = parse(url).unwrap_or_else(|error| panic!("{url} {error}"));
             let read = (options.get_host(), options.get_username(), options.get_database());
             assert_eq!(read, (host, user, Some(database)), "{url}");
             if url.contains(&port.to_string()) {
@@ -187,9 +193,24 @@ mod tests {
             "postgres://u@/db?host=/var/run/pg",
             "postgres:///db?host=/var/run/pg",
         ] {
-            let socket = parse(url).unwrap().get_socket().cloned();
+            let socket = parse(url).unwrap().0.get_socket().cloned();
             assert_eq!(socket, Some("/var/run/pg".into()), "{url}");
         }
+    }
+
+    #[test]
+    fn the_host_to_verify_is_the_one_that_is_named_wherever_it_is() {
+        for (url, address, host) in [
+            ("postgres://u@h/db?hostaddr=127.0.0.1", "127.0.0.1", "h"),
+            ("postgres://u@/db?hostaddr=127.0.0.1&host=x", "127.0.0.1", "x"),
+            ("postgres://u@h/db", "h", "h"),
+            ("postgres://u@[::1]/db", "::1", "::1"),
+        ] {
+            let (options, settings) = parse(url).unwrap();
+            assert_eq!((options.get_host(), settings.host.as_str()), (address, host), "{url}");
+        }
+        let (_, settings) = parse("postgres://u@h/db?sslmode=require&sslmode=disable").unwrap();
+        assert_eq!(settings.mode, Mode::Disable);
     }
 
     #[test]
@@ -204,8 +225,9 @@ mod tests {
             ("postgres://h/db?s3cret", "a parameter without a value"),
             ("postgres://h/db?channel_binding=require", "the parameter channel_binding asks for what is not supported"),
             ("postgres://h/db?target_session_attrs=s3cret", "target_session_attrs asks for what is not supported"),
-            ("postgres://h/db?sslmode=require", "sslmode asks for TLS"),
-            ("postgres://h/db?sslmode=verify-full", "sslmode asks for TLS"),
+            ("postgres://h/db?sslcrl=s3cret", "sslcrl asks for what is not supported; supported: nothing"),
+            ("postgres://h/db?ssl_min_protocol_version=TLSv1.3", "supported: TLSv1, TLSv1.1, TLSv1.2"),
+            ("postgres://h/db?sslmode=verify-full", "need sslrootcert"),
             ("postgres://h/db?sslmode=s3cret", "sslmode is none of disable"),
             ("postgres://u@h1:1,h2:2/db", "several hosts"),
             ("postgres://u@/db?host=h1,h2", "several hosts"),
@@ -226,11 +248,10 @@ mod tests {
     fn variables_of_libpq_are_never_honoured_less_than_asked() {
         let with =
             |name: &'static str, value: &'static str| check_environment(|it| (it == name).then(|| value.to_owned()));
-        for (name, value) in [("PGSSLMODE", "require"), ("PGSSLMODE", "typo"), ("PGCHANNELBINDING", "require")] {
+        for (name, value) in [("PGSSLCRL", "f"), ("PGREQUIREAUTH", "none"), ("PGCHANNELBINDING", "require")] {
             assert!(with(name, value).unwrap_err().contains(name), "{name}={value}");
         }
-        for (name, value) in [("PGSSLMODE", "prefer"), ("PGSSLMODE", ""), ("PGCHANNELBINDING", "prefer"), ("HOME", "/")]
-        {
+        for (name, value) in [("PGCHANNELBINDING", "prefer"), ("HOME", "/")] {
             assert_eq!(with(name, value), Ok(()), "{name}={value}");
         }
     }
