@@ -26,6 +26,18 @@ impl<'a> Task<'a> {
         Self { what: what.into(), why: why.into(), otherwise: None, work: Box::new(work) }
     }
 
+    /// Calls `start` just before this task begins.
+    pub(crate) fn after(self, start: impl FnOnce() + 'a) -> Self {
+        let work = self.work;
+        Self {
+            work: Box::new(move |step| {
+                start();
+                work(step)
+            }),
+            ..self
+        }
+    }
+
     /// A failure of this task does not stop the plan; `otherwise` says what is lost.
     pub(crate) fn optional(mut self, otherwise: &'static str) -> Self {
         self.otherwise = Some(otherwise);
@@ -97,7 +109,6 @@ impl Step {
     }
 
     /// A step that shows nothing.
-    #[cfg(test)]
     pub(crate) fn silent() -> Self {
         Self { bar: None }
     }

@@ -4,16 +4,19 @@ mod children;
 mod dev;
 mod ports;
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::rc::Rc;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use self::children::{Children, Outcome};
-use crate::progress::Task;
+use crate::progress::{Step, Task};
 use crate::setup::{self, Need};
 use crate::workspace::{Workspace, cargo};
 use crate::{dashboard, process};
@@ -89,22 +92,42 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 }
 
 fn build(workspace: &Workspace, dev: bool) -> Result<()> {
-    let needs: &[Need] = if dev { &[Need::WasmTarget, Need::Trunk, Need::WasmBindgen] } else { &Need::DASHBOARD };
-    let mut plan = setup::plan(workspace, needs)?;
-    if !dev {
-        plan.extend(dashboard::task(workspace, dashboard::Build::Quick));
-    }
-    let why = if dev { "debug build" } else { "quick build" };
-    plan.push(Task::new("server and worker", why, move |step| {
+    let programs = || {
         let mut build = cargo();
         build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
         build.args(["build", "--package", "jobqueue-server", "--package", "jobqueue-worker", "--bins"]);
         if !dev {
-            build.args(["--profile", QUICK, "--features", "jobqueue-server/dashboard"]);
+            build.args(["--profile", QUICK]);
         }
-        process::logged(&mut build, &workspace.log("build"), step)
-    }));
-    plan.run()
+        build
+    };
+    thread::scope(|scope| {
+        let needs: &[Need] = if dev { &[Need::WasmTarget, Need::Trunk, Need::WasmBindgen] } else { &Need::DASHBOARD };
+        let mut plan = setup::plan(workspace, needs)?;
+        // All but the dashboard inside is compiled beside the dashboard, whose own crate keeps one core busy for a minute.
+        // Should it fail, so does the build that follows.
+        let early = Rc::new(Cell::new(None));
+        if !dev {
+            let early = Rc::clone(&early);
+            plan.extend(dashboard::task(workspace, dashboard::Build::Quick).map(|task| {
+                task.after(move || {
+                    let mut programs = programs();
+                    let build = move || process::logged(&mut programs, &workspace.log("build"), &Step::silent());
+                    early.set(Some(scope.spawn(build)));
+                })
+            }));
+        }
+        let why = if dev { "debug build" } else { "quick build" };
+        plan.push(Task::new("server and worker", why, move |step| {
+            let _ = early.take().map(ScopedJoinHandle::join);
+            let mut build = programs();
+            if !dev {
+                build.args(["--features", "jobqueue-server/dashboard"]);
+            }
+            process::logged(&mut build, &workspace.log("build"), step)
+        }));
+        plan.run()
+    })
 }
 
 fn database_url(workspace: &Workspace, options: &Options) -> Result<String> {
