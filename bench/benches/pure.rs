@@ -1,4 +1,4 @@
-//! How long the pure functions on the way of a job take: `cargo bench -p jobqueue-bench`.
+//! Criterion benchmark of the pure functions on the path of a job: `cargo bench -p jobqueue-bench`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use jobqueue_bench::pure::FUNCTIONS;

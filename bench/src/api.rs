@@ -1,4 +1,4 @@
-//! What the bench asks a server for.
+//! Calls that the bench makes to a server.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,11 +9,12 @@ use jobqueue_shared::proto::v1::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-/// Larger than any reply.
+/// Maximum size of a reply in bytes, larger than any reply of the server.
 const REPLY_BYTES: usize = 16 * 1024 * 1024;
-/// Asking costs the server a little, and it is what is measured.
+/// Interval between calls that wait for jobs to be done: each costs the server a little, and the server is what is
+/// measured.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// Slower than this is stuck.
+/// Minimum rate in jobs per second; a slower run is stuck.
 const SLOWEST: f64 = 200.0;
 
 #[derive(Clone)]
@@ -35,12 +36,12 @@ impl Api {
         Ok(self.jobs.clone().get_metrics(GetMetricsRequest::default()).await?.into_inner())
     }
 
-    /// How many jobs are done.
+    /// Number of jobs that are done.
     pub async fn done(&self) -> Result<u64> {
         Ok(self.metrics().await?.done as u64)
     }
 
-    /// Waits until `jobs` are done and returns when the last of them was.
+    /// Waits until `jobs` jobs are done, and returns when the last of them finished.
     pub async fn until_done(&self, jobs: u64) -> Result<SystemTime> {
         let began = tokio::time::Instant::now();
         let before = self.done().await?;
@@ -60,7 +61,7 @@ impl Api {
         SystemTime::try_from(finished).context("the newest done job has no end")
     }
 
-    /// The first jobs of that status, in its order.
+    /// First jobs of a status, in its order.
     pub async fn list(&self, status: Status, page_size: i32) -> Result<Vec<Job>> {
         let request = ListJobsRequest { status: status as i32, page_size, ..ListJobsRequest::default() };
         Ok(self.jobs.clone().list_jobs(request).await?.into_inner().jobs)

@@ -1,4 +1,4 @@
-//! What every scenario works with: the options of the run, the databases, the limits, and steps that repeat.
+//! Context of every scenario: the options of the run, the databases, the limits, and steps that recur.
 
 use std::{
     collections::BTreeMap,
@@ -21,40 +21,40 @@ use crate::{
     work::{self, Handled},
 };
 
-/// Jobs that a no-op worker runs at once when it is to be as fast as it can.
+/// Jobs that a no-op worker runs at once when it has to be as fast as possible.
 pub const SLOTS: usize = 500;
-/// Jobs in a batch, as many as one call takes.
+/// Jobs in a batch: as many as one call takes.
 pub const BATCH: usize = 500;
 /// Batches under way at once.
 pub const BATCHES: usize = 4;
-/// The worker_id's name; a number follows.
+/// Prefix of a worker_id; a number follows.
 pub const WORKER_ID: &str = "bench-";
-/// Slots of the worker whose latency is measured: few jobs are there at once.
+/// Slots of the worker whose latency is measured; it has few jobs at once.
 const PACED_SLOTS: usize = 50;
 
-/// A run.
+/// Run of the bench.
 pub struct Bench {
     pub quick: bool,
     pub stores: Vec<Store>,
     pub postgres: Option<Arc<Postgres>>,
-    /// Where results are written.
+    /// Folder in which results are written.
     pub folder: PathBuf,
-    /// The folder with the programs of the peers; none: they are not measured.
+    /// Folder with the programs of the peers; without it they are not measured.
     pub peers: Option<PathBuf>,
     pub machine: BTreeMap<String, String>,
-    /// What the limits scenario measured in this run.
+    /// Figures that the limits scenario measured in this run, by name.
     pub limits: BTreeMap<String, f64>,
 }
 
-/// What a drain took.
+/// Result of a drain.
 #[derive(Clone, Copy, Debug)]
 pub struct Drained {
     pub jobs: u64,
-    /// From the word go to the workers to the last durable `done`.
+    /// Time from the start signal of the workers to the last durable `done`.
     pub seconds: f64,
-    /// Seconds of CPU time of the worker processes.
+    /// CPU time of the worker processes, in seconds.
     pub cpu: f64,
-    /// The most memory that one of them had, in MiB.
+    /// Largest memory use of one of them, in MiB.
     pub memory: f64,
 }
 
@@ -65,17 +65,17 @@ impl Drained {
 }
 
 impl Bench {
-    /// `quick` in a quick run, else `full`.
+    /// Returns `quick` in a quick run, else `full`.
     pub fn pick<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
     }
 
-    /// How often each figure is measured.
+    /// Number of times that each figure is measured.
     pub fn repeats(&self) -> usize {
         self.pick(1, 3)
     }
 
-    /// For scenarios that wait more than they work; a quick run has the time for one of them.
+    /// Stores for scenarios that wait more than they work; a quick run has time for only one of them.
     pub fn stores_to_wait_for(&self) -> &[Store] {
         let count = self.pick(1, self.stores.len());
         self.stores.get(..count).unwrap_or(&self.stores)
@@ -98,7 +98,7 @@ impl Bench {
         self.postgres.as_ref().context("this needs PostgreSQL")
     }
 
-    /// An empty database.
+    /// Makes an empty database.
     pub async fn database(&self, store: Store) -> Result<Database> {
         match store {
             Store::Sqlite => Database::in_file(),
@@ -111,12 +111,13 @@ impl Bench {
         }
     }
 
-    /// A server on an empty database.
+    /// Starts a server on an empty database.
     pub async fn fresh(&self, store: Store) -> Result<(Database, Server)> {
         served(self.database(store).await?).await
     }
 
-    /// The same, with nothing shared with others: in PostgreSQL, in a cluster of its own.
+    /// Starts a server on an empty database that shares nothing with others: in PostgreSQL, it has a cluster of its
+    /// own.
     pub async fn apart(&self, store: Store) -> Result<(Database, Server)> {
         served(match store {
             Store::Sqlite => Database::in_file()?,
@@ -131,7 +132,7 @@ async fn served(database: Database) -> Result<(Database, Server)> {
     Ok((database, server))
 }
 
-/// Says on stderr what is being done.
+/// Prints to stderr what is being done.
 pub fn progress(what: &str) {
     eprintln!("  {what}");
 }
@@ -140,14 +141,14 @@ pub async fn submit(plan: submit::Plan) -> Result<Submitted> {
     child::run(&Role::Submit(plan)).await
 }
 
-/// Submits so many jobs, in batches, as fast as it goes.
+/// Submits `jobs` jobs, in batches, as fast as possible.
 pub async fn preload(endpoint: &str, jobs: u64, vary: impl FnOnce(&mut submit::Plan)) -> Result<Submitted> {
     let mut plan = submit::Plan { batch: BATCH, ..submit::Plan::new(endpoint, WORKER_ID, BATCHES, Amount::Jobs(jobs)) };
     vary(&mut plan);
     submit(plan).await
 }
 
-/// Lets workers loose on what is there, until everything is done.
+/// Runs workers on the waiting jobs until all are done.
 pub async fn drain(endpoint: &str, plans: Vec<work::Plan>) -> Result<Drained> {
     let api = Api::connect(endpoint).await?;
     let metrics = api.metrics().await?;
@@ -175,7 +176,7 @@ pub async fn drain(endpoint: &str, plans: Vec<work::Plan>) -> Result<Drained> {
     Ok(Drained { jobs, seconds, cpu, memory })
 }
 
-/// One worker process with [`SLOTS`] slots.
+/// Plan of one worker process with [`SLOTS`] slots.
 pub fn one_worker(endpoint: &str) -> Vec<work::Plan> {
     vec![work::Plan::new(endpoint, WORKER_ID, SLOTS)]
 }
@@ -197,7 +198,7 @@ pub async fn paced(endpoint: &str, rate: f64, measure: f64) -> Result<Paced> {
     Ok(paced)
 }
 
-/// The first jobs that a new server sees are slower: connections, plans and caches are made.
+/// Warms a server up. Its first jobs are slower, because connections, plans and caches are made.
 pub async fn warm_up(endpoint: &str) -> Result<()> {
     preload(endpoint, 5_000, |_| {}).await?;
     drain(endpoint, one_worker(endpoint)).await?;

@@ -1,5 +1,5 @@
-//! How fast a queue is, beside another in the same minutes: a machine's speed changes more within an hour than what is
-//! looked for.
+//! Speed of a queue and of another one, measured in turns within the same minutes, because a machine's speed changes
+//! more within an hour than the difference that is looked for.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     stats::median,
 };
 
-/// Jobs a second, of the latencies.
+/// Rate of jobs for the latencies, in jobs per second.
 pub const RATE: f64 = 100.0;
 
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Speed {
     p99: Vec<f64>,
 }
 
-/// One of each, and in turns.
+/// Measures both queues in turns: in each round a drain of both, then the latencies of both.
 pub async fn measure(endpoints: [&str; 2], rounds: usize, jobs: u64, seconds: f64) -> Result<[Speed; 2]> {
     let mut speeds = [Speed::default(), Speed::default()];
     for _ in 0..rounds {
@@ -36,7 +36,7 @@ pub async fn measure(endpoints: [&str; 2], rounds: usize, jobs: u64, seconds: f6
     Ok(speeds)
 }
 
-/// What [`cells`] fills: `other` is what the queue is compared with.
+/// Columns for [`cells`]; `other` names the queue to compare with.
 pub fn columns(other: &str) -> Vec<String> {
     vec![
         "drain, jobs/s".to_owned(),
@@ -63,7 +63,7 @@ pub fn cells([one, other]: &[Speed; 2]) -> Vec<Cell> {
 }
 
 impl Speed {
-    /// Jobs a second, in the median.
+    /// Median drain rate, in jobs per second.
     pub fn drained(&self) -> f64 {
         median(&self.drains)
     }

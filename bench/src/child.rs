@@ -1,5 +1,5 @@
-//! Load comes from processes of their own, so that it costs what it costs in life. The two sides talk by lines:
-//! the child says that it is ready, is told to go, and says what it found when its work or its input ends.
+//! Child processes that produce the load, so that it costs what it costs in production. Parent and child exchange
+//! lines: the child says that it is ready, is told to go, and reports its result when its work or its input ends.
 
 use std::{
     env,
@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::{echo, paced, submit, work};
 
-/// Longer than any child needs to say the next thing after it was told to go.
+/// Time limit of a child's next line, longer than any child needs after it was told to go.
 const PATIENCE: Duration = Duration::from_mins(90);
 
-/// What a child does; given to it as its only argument.
+/// Role of a child, passed as its only argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -32,7 +32,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The child's side: does it.
+    /// Plays the role, in the child.
     pub async fn play(self) -> Result<()> {
         match self {
             Self::Submit(plan) => submit::play(plan, Parent::new()).await,
@@ -52,17 +52,17 @@ impl Role {
     }
 }
 
-/// A child, seen from here. It is killed when this is dropped.
+/// Child process, seen from its parent. It is killed when this is dropped.
 pub struct Child {
     name: &'static str,
     process: tokio::process::Child,
-    /// Closed once it is to end.
+    /// Closed to tell the child to end.
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Child {
-    /// Starts it and waits until it is ready.
+    /// Starts a child and waits until it is ready.
     pub async fn start(role: &Role) -> Result<Self> {
         let mut child = Self::spawn(role)?;
         let _: String = child.line().await?;
@@ -87,7 +87,7 @@ impl Child {
         input.write_all(b"go\n").await.with_context(|| format!("{} does not listen", self.name))
     }
 
-    /// The next thing that it says.
+    /// Reads the child's next line.
     pub async fn line<T: DeserializeOwned>(&mut self) -> Result<T> {
         let line = timeout(PATIENCE, self.output.next_line()).await.context("a child says nothing")??;
         match line {
@@ -96,7 +96,7 @@ impl Child {
         }
     }
 
-    /// Ends its input, hears its last words, and waits for its end.
+    /// Closes the child's input, reads its last line, and waits for its end.
     pub async fn finish<T: DeserializeOwned>(mut self) -> Result<T> {
         drop(self.input.take());
         let last = self.line().await?;
@@ -105,7 +105,7 @@ impl Child {
     }
 }
 
-/// Plays a role to its end and returns what it found.
+/// Plays a role to its end in a child, and returns the child's result.
 pub async fn run<T: DeserializeOwned>(role: &Role) -> Result<T> {
     let mut child = Child::start(role).await?;
     child.go().await?;
@@ -114,7 +114,7 @@ pub async fn run<T: DeserializeOwned>(role: &Role) -> Result<T> {
     Ok(found)
 }
 
-/// The process that started this one, seen from the child.
+/// Parent process, seen from the child.
 pub struct Parent(Lines<BufReader<Stdin>>);
 
 impl Parent {
@@ -122,7 +122,7 @@ impl Parent {
         Self(BufReader::new(stdin()).lines())
     }
 
-    /// Says `ready` and waits to be told to go.
+    /// Reports `ready`, and waits to be told to go.
     pub async fn ready(&mut self, ready: &str) -> Result<()> {
         Self::say(&ready)?;
         match self.0.next_line().await? {
@@ -131,7 +131,7 @@ impl Parent {
         }
     }
 
-    /// Until the parent ends our input.
+    /// Waits until the parent closes this process's input.
     pub async fn closed(&mut self) -> Result<()> {
         while self.0.next_line().await?.is_some() {}
         Ok(())

@@ -1,4 +1,4 @@
-//! The least that a unary call costs here: tonic, our messages and our settings of HTTP/2, and a service that does nothing.
+//! Minimum cost of a unary call: tonic, jobqueue's messages and HTTP/2 settings, and a service that does nothing.
 
 use std::{
     convert::Infallible,
@@ -33,12 +33,12 @@ use crate::{
     submit::payload,
 };
 
-/// Those of the server.
+/// HTTP/2 windows in bytes, as the server sets them.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 const CALLERS_PER_CONNECTION: usize = 64;
 
-/// Answers SubmitJob with an id, and stores nothing.
+/// Service that answers SubmitJob with an id, and stores nothing.
 #[derive(Clone)]
 struct Echo;
 
@@ -86,7 +86,7 @@ pub(crate) async fn play(mut parent: Parent) -> Result<()> {
     Parent::say(&"stopped")
 }
 
-/// Calls a second, and how long each took, by `callers` at once.
+/// Measures calls per second and their times, with `callers` callers at once.
 pub async fn measure(callers: usize, time: Duration) -> Result<(f64, Percentiles)> {
     let mut server = Child::start(&Role::Echo).await?;
     server.go().await?;

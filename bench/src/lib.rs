@@ -1,11 +1,11 @@
-//! Measures jobqueue on this machine, beside its limits and its peers: `cargo xtask bench`.
+//! Benchmark of jobqueue on this machine, beside its limits and its peers: `cargo xtask bench`.
 //!
-//! Reading order: [`mod@bench`] is a run and what every scenario does again and again; [`scenarios`] has a file for each;
-//! [`beside`] measures two queues in turns; [`report`] prints what they found and [`stats`] adds it up. Load comes from
-//! processes of their own: [`child`] starts them, [`submit`], [`work`], [`paced`] and [`echo`] are what they do.
-//! [`server`] starts the program under test, [`postgres`] its database, [`api`] asks it; [`procs`] and [`machine`] read
-//! what it costs and on what, [`profile`] where the time goes. [`pure`] is the code that is measured without any of
-//! that, one function at a time.
+//! Reading order: [`mod@bench`] is a run, with the steps that scenarios share; [`scenarios`] has a file for each;
+//! [`beside`] measures two queues in turns; [`report`] prints results and [`stats`] computes them. Load comes from
+//! child processes: [`child`] starts them; [`submit`], [`work`], [`paced`] and [`echo`] are their roles. [`server`]
+//! starts the program under test, [`postgres`] its database, and [`api`] calls it; [`procs`] reads what it costs,
+//! [`machine`] describes what it runs on, and [`profile`] records where the time goes. [`pure`] holds functions that
+//! are measured without any of that, one at a time.
 
 pub mod api;
 pub mod bench;

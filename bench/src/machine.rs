@@ -1,4 +1,4 @@
-//! What the numbers were measured on.
+//! Description of the machine that is measured on, and the speed of its disk.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// A page of PostgreSQL's log.
+/// Size in bytes of a page of PostgreSQL's log.
 const BLOCK: usize = 8 * 1024;
 
-/// Processor, memory, kernel, the disk below `folder`, and what was built of which commit.
+/// Describes the processor, the memory, the kernel, the file system of `folder`, and the version and commit of
+/// jobqueue.
 pub fn describe(folder: &Path) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let mut fact = |name: &str, value: String| facts.insert(name.to_owned(), value);
@@ -32,23 +33,23 @@ pub fn describe(folder: &Path) -> BTreeMap<String, String> {
     facts
 }
 
-/// How many processes wanted to run, on average over the last minute.
+/// Load of the machine: the average number of processes that wanted to run in the last minute.
 pub fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// What a program prints, or nothing.
+/// Output of a program; empty when it cannot be run.
 fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// How often a second a block of 8 KiB gets written and is on disk, one after the other.
+/// Number of blocks of 8 KiB per second that are written and synced to disk, one after the other.
 pub fn fdatasyncs(folder: &Path, time: Duration) -> Result<f64> {
     let path = folder.join("fdatasync");
     let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let block = [7_u8; BLOCK];
-    // As a log is written: over blocks that are there already.
+    // Existing blocks are overwritten, as in a log.
     let blocks = 2_048;
     for _ in 0..blocks {
         file.write_all(&block)?;

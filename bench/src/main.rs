@@ -1,4 +1,5 @@
-//! `jobqueue-bench`: parses and runs. `cargo xtask bench` builds what it needs and calls it.
+//! The `jobqueue-bench` program: parses the command line and runs a command. `cargo xtask bench` builds what it needs
+//! and calls it.
 
 use std::process::ExitCode;
 
@@ -17,12 +18,12 @@ struct Arguments {
 enum Command {
     /// Measures, prints Markdown, writes JSON
     Run(run::Options),
-    /// A part of the load, started by a run
+    /// Plays a part of the load; started by a run
     #[command(hide = true)]
     Child { role: String },
     /// Records where the time goes under a load, with perf
     Profile(profile::Options),
-    /// Calls one pure function so often, for a tool that counts instructions; without a name, lists them
+    /// Calls one pure function COUNT times, for a tool that counts instructions; without a name, lists the functions
     Pure { name: Option<String>, count: Option<u64> },
 }
 
@@ -42,7 +43,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(options) => runtime()?.block_on(run::run(options)),
         Command::Child { role } => runtime()?.block_on(serde_json::from_str::<Role>(&role)?.play()),
         Command::Profile(options) => runtime()?.block_on(profile::run(options)),
-        // Without a runtime, whose threads would be counted, too.
+        // Runs without a runtime, whose threads would be counted, too.
         Command::Pure { name, count } => pure::call(name.as_deref(), count.unwrap_or(1)),
     }
 }

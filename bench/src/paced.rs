@@ -1,13 +1,15 @@
-//! Submits at a steady pace to a worker in the same process, whose one clock tells how long it took from the submit
-//! call to the start of the handler.
+//! Latency load: submits at a steady pace to a worker in the same process, whose single clock measures the time from
+//! the submit call to the start of the handler.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -22,7 +24,7 @@ use crate::{
     submit::{payload, worker_id},
 };
 
-/// How long jobs may still arrive after the last submit.
+/// Time for which jobs may still arrive after the last submit.
 const LATE: Duration = Duration::from_secs(30);
 const CONNECTIONS: usize = 2;
 
@@ -30,9 +32,9 @@ const CONNECTIONS: usize = 2;
 pub struct Plan {
     pub endpoint: String,
     pub worker_id: String,
-    /// Jobs a second.
+    /// Jobs per second.
     pub rate: f64,
-    /// Jobs of so many seconds run before those that count.
+    /// Seconds of jobs that run before those that count.
     pub warm_up: f64,
     pub measure: f64,
     pub slots: usize,
@@ -40,13 +42,13 @@ pub struct Plan {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Paced {
-    /// From before the submit call to the handler's first line.
+    /// Time from before the submit call to the handler's first line.
     pub start: Percentiles,
-    /// How long the submit call took.
+    /// Time that the submit call took.
     pub submit: Percentiles,
-    /// Submitted in a second, in truth.
+    /// Jobs per second that were actually submitted.
     pub rate: f64,
-    /// Submitted, and never seen by a handler.
+    /// Number of jobs that were submitted and never reached a handler.
     pub missing: u64,
 }
 
@@ -54,7 +56,7 @@ struct Clock {
     base: Instant,
     /// Nanoseconds after `base` at which each job was submitted.
     submitted: Vec<AtomicU64>,
-    /// Jobs before this one warm up.
+    /// Number of the first job that counts; those before it warm up.
     first: u64,
     seen: AtomicU64,
     start: Mutex<Times>,
@@ -69,7 +71,7 @@ impl Clock {
     fn record(&self, number: u64, since: u64, times: &Mutex<Times>) {
         if number >= self.first {
             let time = Duration::from_nanos(self.now().saturating_sub(since));
-            times.lock().unwrap_or_else(PoisonError::into_inner).record(time);
+            times.lock().record(time);
         }
     }
 }
@@ -114,7 +116,7 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
     let mut calls = JoinSet::new();
     let begun = Instant::now();
     for number in 0..count {
-        // Timers are of a millisecond; at a higher rate jobs of the same millisecond go together.
+        // Timers have a resolution of a millisecond; at a higher rate, jobs of one millisecond are submitted together.
         let due = begun + Duration::from_secs_f64(number as f64 / plan.rate);
         if due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
@@ -142,7 +144,7 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
     }
     stop.cancel();
     working.await??;
-    let summary = |times: &Mutex<Times>| times.lock().unwrap_or_else(PoisonError::into_inner).summary();
+    let summary = |times: &Mutex<Times>| times.lock().summary();
     Parent::say(&Paced {
         start: summary(&clock.start),
         submit: summary(&clock.submit),
@@ -151,7 +153,7 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
     })
 }
 
-/// The number that [`payload`] wrote.
+/// Parses the number that [`payload`] wrote.
 fn number(payload: &str) -> Option<u64> {
     let rest = payload.strip_prefix("{\"n\":")?;
     rest[..rest.find(|letter: char| !letter.is_ascii_digit())?].parse().ok()

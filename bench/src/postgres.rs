@@ -1,4 +1,4 @@
-//! The PostgreSQL that everything is measured on: a cluster of its own, durable, and what it tells of its work.
+//! PostgreSQL for all measurements: a cluster of its own, durable, with counters of its work.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -7,10 +7,10 @@ use jobqueue_test_postgres::Cluster;
 use sqlx::{Connection as _, PgConnection};
 use tokio::process::Command;
 
-/// What a small server of one's own would be given; everything else is as PostgreSQL comes.
+/// Settings that a small server of one's own would be given; everything else is PostgreSQL's default.
 const SETTINGS: [(&str, &str); 3] = [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("max_connections", "300")];
 
-/// What is printed of the settings: those that were set, and those that make a commit durable.
+/// Settings that are printed: those that were set, and those that make a commit durable.
 const SHOWN: [&str; 8] = [
     "server_version",
     "fsync",
@@ -28,13 +28,13 @@ pub struct Postgres {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What a database has done since it was made.
+/// Counters of a database since it was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Bytes of log, of the whole cluster.
+    /// Bytes of WAL of the whole cluster.
     pub wal_bytes: f64,
     pub commits: f64,
-    /// Rows that were updated or deleted, and with that died.
+    /// Rows that were updated or deleted, each of which leaves a dead row.
     pub died: f64,
     /// Dead rows that no vacuum has removed yet.
     pub dead: f64,
@@ -81,12 +81,12 @@ impl Postgres {
         Ok(Self { cluster, programs: programs.into(), settings })
     }
 
-    /// Where its files are.
+    /// Folder of the cluster's files.
     pub fn folder(&self) -> Result<PathBuf> {
         Ok(self.cluster.folder()?.to_owned())
     }
 
-    /// An empty database.
+    /// Makes an empty database, and returns its URL.
     pub fn fresh(&self) -> Result<String> {
         Ok(self.cluster.fresh_database("bench")?)
     }
@@ -96,14 +96,14 @@ impl Postgres {
         Ok(self.cluster.drop_database(name)?)
     }
 
-    /// Its first process, the parent of all others.
+    /// Process id of the postmaster, the parent of all other processes.
     pub fn pid(&self) -> Result<u32> {
         let file = self.cluster.folder()?.join("data/postmaster.pid");
         let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         text.lines().next().and_then(|line| line.trim().parse().ok()).context("postmaster.pid has no pid")
     }
 
-    /// Writes everything out, so that what is measured next begins with nothing to do.
+    /// Writes dirty pages out, so that the next measurement begins without them.
     pub async fn checkpoint(&self) -> Result<()> {
         let mut connection = PgConnection::connect(&self.cluster.url("postgres")).await?;
         sqlx::query("CHECKPOINT").execute(&mut connection).await?;
@@ -117,7 +117,7 @@ impl Postgres {
         Ok(connection.close().await?)
     }
 
-    /// Exact once those who worked on the database have left it.
+    /// Reads the counters of a database, which are exact once all connections to it have closed.
     pub async fn counters(&self, url: &str) -> Result<Counters> {
         let mut connection = PgConnection::connect(url).await?;
         let (wal_bytes, commits, died, dead): (f64, f64, f64, f64) = sqlx::query_as(
@@ -132,8 +132,8 @@ impl Postgres {
         Ok(Counters { wal_bytes, commits, died, dead })
     }
 
-    /// Transactions a second of a pgbench script by so many clients at once, for so long or so often (`--time=3`,
-    /// `--transactions=100` each).
+    /// Transactions per second of a pgbench script with `clients` clients, for a time or for a number of transactions
+    /// of each (`--time=3`, `--transactions=100`).
     pub async fn pgbench(&self, url: &str, script: &str, clients: u32, amount: &str) -> Result<f64> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("script.sql");

@@ -1,19 +1,19 @@
-//! What running programs use of the machine, read from /proc.
+//! Resources that running programs use, read from /proc.
 
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-/// CPU time so far of a process, of its children that run, and of all those that have ended and been waited for.
+/// CPU time so far of a process, of its running descendants, and of children that have ended and been waited for.
 pub fn cpu(pid: u32) -> Result<Duration> {
     let root = Stat::of(pid).with_context(|| format!("process {pid} is gone"))?;
     let mut ticks = root.own + root.ended;
-    // A child may end between the list and the look: then its time is in its parent's.
+    // A child may end between listing and reading; its time then appears only in its parent's next reading.
     ticks += descendants(pid).into_iter().filter_map(Stat::of).map(|stat| stat.own).sum::<u64>();
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
-/// Memory in use, and the most that there was, in MiB.
+/// Memory in use and its maximum, in MiB.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
     pub now: f64,
@@ -31,7 +31,7 @@ fn mib(status: &str, field: &str) -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-/// Its children and theirs.
+/// Process ids of a process's children, their children, and so on.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let mut all = Vec::new();
     let mut next = vec![pid];
@@ -59,7 +59,8 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// proc(5): utime, stime, cutime and cstime are fields 14 to 17; field 2, in brackets, may hold anything.
+    /// Parses /proc/PID/stat. In proc(5), utime, stime, cutime and cstime are fields 14 to 17; field 2, in parentheses,
+    /// may hold anything.
     fn parse(stat: &str) -> Option<Self> {
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Records, with perf, where the server, the database and the client spend their time under a load.
+//! Profile, recorded with perf, of where the server, the database and the client spend their time under a load.
 
 use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
     work::{self, Handled},
 };
 
-/// Samples a second. Not a divisor of anything that happens at a steady pace.
+/// Samples per second; not a divisor of anything that happens at a steady pace.
 const FREQUENCY: &str = "199";
-/// By the tables that exceptions need, for programs built without frame pointers; so many bytes of stack a sample.
+/// Call graphs by DWARF tables, for programs built without frame pointers, with 16,384 bytes of stack per sample.
 const CALL_GRAPH: &str = "dwarf,16384";
 const CALLERS: usize = 64;
 const SECONDS: f64 = 10.0;
@@ -32,7 +32,7 @@ pub struct Options {
     pub what: What,
     #[arg(long, value_enum, default_value = "postgres")]
     pub store: Store,
-    /// Where the recordings go: WHAT-PROCESS.perf
+    /// Folder for the recordings: WHAT-PROCESS.perf
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
 }
@@ -41,7 +41,7 @@ pub struct Options {
 pub enum What {
     /// 64 callers that submit one job a call
     Submit,
-    /// A no-op worker that works off what waits
+    /// A no-op worker that works off waiting jobs
     Drain,
 }
 
@@ -99,7 +99,7 @@ struct Recording {
 }
 
 impl Recording {
-    /// `-e cpu-clock`: virtual machines have no counter of cycles.
+    /// Starts perf with the event `cpu-clock`, because virtual machines have no counter of cycles.
     fn start(options: &Options, part: &str, pids: &[u32]) -> Result<Self> {
         let what = options.what.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let name = format!("{what}-{part}");
@@ -113,7 +113,7 @@ impl Recording {
 
     async fn stop(mut self) -> Result<()> {
         if let Some(status) = self.perf.try_wait()? {
-            // What it recorded has ended before it was told to.
+            // The recorded processes have ended before perf was told to stop.
             if status.success() {
                 return Ok(());
             }

@@ -1,5 +1,5 @@
-//! Pure functions on the way of every job, each by itself: for criterion, and for a tool that counts instructions and so
-//! shows a regression on a machine that is busy with other things.
+//! Pure functions on the path of every job, each by itself: for criterion, and for a tool that counts instructions and
+//! therefore shows a regression on a machine that is busy with other things.
 
 use std::hint::black_box;
 
@@ -23,7 +23,7 @@ use crate::submit::payload;
 /// Jobs in one call.
 const BATCH: usize = 500;
 
-/// One of them: its name, and what makes its input and returns what is to be called.
+/// Function to measure: its name, and a constructor that makes its input and returns the closure to call.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
     pub name: &'static str,
@@ -42,7 +42,7 @@ pub const FUNCTIONS: [Function; 9] = [
     Function { name: "read-settlements-500", make: read_settlements },
 ];
 
-/// Calls the function of that name so often; without a name, prints all names.
+/// Calls the function of that name `count` times; without a name, prints all names.
 pub fn call(name: Option<&str>, count: u64) -> Result<()> {
     let Some(name) = name else {
         for function in FUNCTIONS {

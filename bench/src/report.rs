@@ -1,4 +1,4 @@
-//! What a scenario found: Markdown tables for people, the same as JSON for programs.
+//! Results of a scenario: Markdown tables for people, and the same data as JSON for programs.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::stats::median;
 
-/// One scenario's results.
+/// Results of one scenario.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub scenario: String,
     pub quick: bool,
     pub stores: Vec<String>,
-    /// What was measured on: see [`crate::machine`].
+    /// Machine that was measured on; see [`crate::machine`].
     pub machine: BTreeMap<String, String>,
     pub tables: Vec<Table>,
-    /// Single figures by name, which other scenarios are compared with.
+    /// Single figures by name, with which other scenarios are compared.
     pub figures: BTreeMap<String, f64>,
-    /// What a reader has to know, a sentence each.
+    /// Notes that a reader has to know, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -33,14 +33,14 @@ pub struct Table {
 #[serde(rename_all = "snake_case")]
 pub enum Cell {
     Text(String),
-    /// One value a repetition, of which the median is shown.
+    /// Value of each repetition, of which the median is shown.
     Values(Vec<f64>),
-    /// A part of a whole: 0.5 is shown as 50 %.
+    /// Part of a whole: 0.5 is shown as 50 %.
     Share(f64),
 }
 
 impl Cell {
-    /// `part / whole`; empty where the whole is not known.
+    /// Share `part / whole`; empty where the whole is not known.
     pub fn share(part: f64, whole: Option<f64>) -> Self {
         match whole {
             Some(whole) if whole > 0.0 => Self::Share(part / whole),
@@ -88,7 +88,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// GitHub's Markdown; columns of numbers are aligned to the right.
+    /// Table in GitHub's Markdown; columns of numbers are aligned to the right.
     pub fn markdown(&self) -> String {
         let numeric: Vec<bool> = (0..self.columns.len())
             .map(|index| {
@@ -133,7 +133,7 @@ impl Report {
         std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// An earlier report; `None` when there is none that can be read.
+    /// Reads an earlier report; `None` when there is none that can be read.
     pub fn read(file: &Path) -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()
     }
@@ -149,7 +149,7 @@ fn shown(cell: &Cell) -> String {
     }
 }
 
-/// Three digits that count, thousands apart: `1,234,567`, `83.1`, `0.52`.
+/// Number with three significant digits and separated thousands: `1,234,567`, `83.1`, `0.052`.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 100.0 {

@@ -1,4 +1,5 @@
-//! One run: starts what the chosen scenarios need, does them one after the other, prints and keeps what they find.
+//! Run of the bench: starts what the chosen scenarios need, runs them one after the other, and prints and stores their
+//! results.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::PathBuf, sync::Arc};
 
@@ -17,23 +18,23 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub struct Options {
-    /// What to measure, besides the limits of this machine; everything when nothing is named
+    /// Scenarios to measure, besides the limits of this machine; all of them when none is named
     #[arg(value_enum, value_name = "SCENARIO")]
     pub scenarios: Vec<Scenario>,
-    /// What keeps the jobs
+    /// Store that keeps the jobs
     #[arg(long, value_enum, default_value_t = Stores::Both)]
     pub store: Stores,
     /// Smaller sizes, shorter times and no repetitions: all of it within 15 minutes, `pinned` and
     /// `scale` of one store only
     #[arg(long)]
     pub quick: bool,
-    /// Keep what an earlier run of the same kind has written, and go on with the rest
+    /// Keep the results that an earlier run of the same kind has written, and go on with the rest
     #[arg(long)]
     pub resume: bool,
-    /// Where results are written
+    /// Folder in which results are written
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     pub folder: PathBuf,
-    /// The folder with the programs of the peers
+    /// Folder with the programs of the peers
     #[arg(long, value_name = "FOLDER")]
     pub peers: Option<PathBuf>,
 }
@@ -60,7 +61,7 @@ pub async fn run(options: Options) -> Result<()> {
     let stores = options.store.list();
     let scenarios = Scenario::chosen(&options.scenarios);
     fs::create_dir_all(&options.folder).with_context(|| format!("cannot make {}", options.folder.display()))?;
-    // The peers need it whatever keeps our jobs.
+    // The peers need PostgreSQL, whatever store is measured.
     let needed = stores.contains(&Store::Postgres) || scenarios.contains(&Scenario::Peers);
     let postgres = if needed { Some(Arc::new(Postgres::start().await?)) } else { None };
     let folder = postgres.as_ref().map_or_else(|| Ok(std::env::temp_dir()), |postgres| postgres.folder())?;
@@ -99,7 +100,7 @@ pub async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether that report answers what this run asks.
+/// Whether an earlier report has the results that this run asks for.
 fn is_like(report: &Report, bench: &Bench) -> bool {
     report.quick == bench.quick
         && bench.stores.iter().all(|store| report.stores.iter().any(|name| name == store.name()))
@@ -119,11 +120,12 @@ fn print(text: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// A thousand sessions have a connection each; the usual limit is 1,024 files. What is started here inherits it.
+/// Raises the limit of open files, which is usually 1,024: a thousand sessions have a connection each. Programs that
+/// are started here inherit it.
 fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Not being allowed shows where it matters: connections fail.
+    // An error shows where it matters: connections fail.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 

@@ -1,4 +1,4 @@
-//! A release build of the server on a database of its own.
+//! Server under test: a release build on a database of its own.
 
 use std::{
     env,
@@ -24,7 +24,7 @@ use crate::postgres::Postgres;
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 
-/// What keeps the jobs.
+/// Store that keeps the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Store {
     Sqlite,
@@ -40,7 +40,7 @@ impl Store {
     }
 }
 
-/// An empty database, gone when this is dropped.
+/// Database that is empty at first, and removed when this is dropped.
 pub struct Database {
     pub url: String,
     place: Place,
@@ -61,7 +61,7 @@ impl Database {
         Ok(Self { url: format!("sqlite://{}", folder.path().join("jobs.db").display()), place: Place::Folder(folder) })
     }
 
-    /// The folder of a database in a file.
+    /// Folder of a database in a file.
     pub fn folder(&self) -> Option<&Path> {
         match &self.place {
             Place::Folder(folder) => Some(folder.path()),
@@ -69,7 +69,7 @@ impl Database {
         }
     }
 
-    /// The cluster of one that is in PostgreSQL.
+    /// Cluster of a database in PostgreSQL.
     pub fn cluster(&self) -> Option<&Arc<Postgres>> {
         match &self.place {
             Place::Folder(_) => None,
@@ -88,7 +88,7 @@ impl Drop for Database {
     }
 }
 
-/// A running server; killed when it is dropped.
+/// Running server; killed when this is dropped.
 pub struct Server {
     process: Child,
     pub endpoint: String,
@@ -106,7 +106,7 @@ struct Listening {
 }
 
 impl Server {
-    /// Starts `jobqueue-server` as it is built beside this program and waits until it listens.
+    /// Starts the `jobqueue-server` that was built beside this program, and waits until it listens.
     pub async fn start(database: &Database, options: &[&str]) -> Result<Self> {
         let program = program()?;
         let log = tempfile::Builder::new().prefix("jobqueue-bench-").tempdir()?;
@@ -133,7 +133,7 @@ impl Server {
         self.process.id().unwrap_or_default()
     }
 
-    /// Stops it in order.
+    /// Stops the server in order.
     pub async fn stop(mut self) -> Result<()> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("the server has ended by itself")?;
         kill_process(pid, Signal::TERM)?;
@@ -142,7 +142,7 @@ impl Server {
     }
 }
 
-/// `jobqueue-server` in the folder of this program.
+/// Path of `jobqueue-server` in the folder of this program.
 fn program() -> Result<PathBuf> {
     let program = env::current_exe()?.with_file_name("jobqueue-server");
     if !program.is_file() {

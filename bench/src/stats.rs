@@ -1,4 +1,4 @@
-//! Numbers of repeated measurements, and percentiles of many.
+//! Medians of repeated measurements, and percentiles of many times.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Nothing that is measured here takes longer.
+/// Longest time that can be recorded; no measurement here takes longer.
 const LONGEST: Duration = Duration::from_mins(10);
-/// Three digits: a value is off by at most a thousandth.
+/// Significant digits of a recorded time, which is off by at most a thousandth.
 const DIGITS: u8 = 3;
 
-/// The middle value; of an even number of values the mean of the two in the middle. 0 of none.
+/// Median: the middle value, or the mean of the two in the middle of an even number of values; 0 of none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -23,13 +23,15 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// How long things took, one value each.
+/// Histogram of times.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
 impl Times {
+    /// Makes an empty histogram.
+    ///
     /// # Errors
-    /// Only when memory for it cannot be had.
+    /// Only when its memory cannot be allocated.
     pub fn new() -> Result<Self> {
         let longest = LONGEST.as_nanos() as u64;
         Ok(Self(Histogram::new_with_bounds(100, longest, DIGITS).context("no histogram")?))
@@ -40,7 +42,7 @@ impl Times {
     }
 
     pub fn add(&mut self, other: &Self) {
-        // The bounds are the same, so nothing can be out of them.
+        // Both histograms have the same bounds, so that no value can be outside of them.
         let _ = self.0.add(&other.0);
     }
 
@@ -57,7 +59,7 @@ impl Times {
     }
 }
 
-/// Milliseconds below which that share of the values lay.
+/// Percentiles in milliseconds: the time below which that share of the values lay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     pub count: u64,

@@ -1,4 +1,4 @@
-//! Submits as fast as the server answers, from many callers at once.
+//! Submit load: submits as fast as the server answers, from many callers at once.
 
 use std::{
     sync::{
@@ -19,12 +19,12 @@ use crate::{
     stats::{Percentiles, Times},
 };
 
-/// A connection carries as many calls at once as HTTP/2 servers usually allow, and half of that is left free.
+/// Maximum number of calls at once on a connection: half of what HTTP/2 servers usually allow.
 const CALLERS_PER_CONNECTION: usize = 64;
-/// Several programs submit in life: the load is never on one connection alone.
+/// Minimum number of connections: in production several programs submit, and the load is never on one connection alone.
 const CONNECTIONS_MIN: usize = 2;
 
-/// Before a job that was refused is submitted again.
+/// Pause before a job that was refused is submitted again.
 const REFUSED: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,9 +40,9 @@ pub struct Plan {
     pub batch: usize,
     pub payload_bytes: usize,
     pub amount: Amount,
-    /// Every job carries an idempotency key of its own.
+    /// Whether every job carries an idempotency key of its own.
     pub keyed: bool,
-    /// A tenth of the jobs ask to fail once, and there are three priorities.
+    /// Whether a tenth of the jobs asks to fail once, and there are three priorities.
     pub mixed: bool,
 }
 
@@ -50,7 +50,7 @@ pub struct Plan {
 #[serde(rename_all = "snake_case")]
 pub enum Amount {
     Jobs(u64),
-    /// Counts what is acknowledged in so many seconds after a warm-up.
+    /// Counts the jobs that are acknowledged in `measure` seconds after a warm-up.
     Seconds {
         warm_up: f64,
         measure: f64,
@@ -59,15 +59,15 @@ pub enum Amount {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Submitted {
-    /// Acknowledged while it was measured.
+    /// Jobs acknowledged during the measurement.
     pub jobs: u64,
     pub seconds: f64,
-    /// Acknowledged in all, the warm-up and the end included.
+    /// Jobs acknowledged in all, including the warm-up and the end.
     pub all: u64,
-    /// Refused while it was measured, because the server had too much to do; each was submitted again.
+    /// Submits refused during the measurement, because the server had too much to do; each was repeated.
     pub refused: u64,
     pub calls: Percentiles,
-    /// Seconds of CPU time that this process used for all of it.
+    /// CPU time that this process used for all of it, in seconds.
     pub cpu: f64,
 }
 
@@ -78,7 +78,7 @@ impl Submitted {
 }
 
 impl Plan {
-    /// 64-byte payloads from `callers` at once to one worker_id.
+    /// Plan that submits 64-byte payloads from `callers` callers at once to one worker_id.
     pub fn new(endpoint: &str, worker_id: &str, callers: usize, amount: Amount) -> Self {
         Self {
             endpoints: vec![endpoint.to_owned()],
@@ -94,12 +94,12 @@ impl Plan {
     }
 }
 
-/// The name of one of the `worker_ids` of a plan.
+/// Name of one of the `worker_ids` of a plan.
 pub fn worker_id(base: &str, number: u64) -> String {
     format!("{base}{number}")
 }
 
-/// A JSON object of exactly `bytes` bytes, at least 32, that tells its number.
+/// JSON object of exactly `bytes` bytes, at least 32, with its number and `mark`.
 pub fn payload(number: u64, mark: &str, bytes: usize) -> String {
     let mut text = format!("{{\"n\":{number}{mark},\"pad\":\"");
     let pad = bytes.saturating_sub(text.len() + 2);
@@ -109,12 +109,12 @@ pub fn payload(number: u64, mark: &str, bytes: usize) -> String {
     text
 }
 
-/// What a payload has in it when its job is to fail once.
+/// Part of the payload of a job that has to fail once.
 pub const FAIL_ONCE: &str = ",\"fail\":1";
 
 struct Shared {
     plan: Plan,
-    /// The number of the next job.
+    /// Number of the next job.
     next: AtomicU64,
     acknowledged: AtomicU64,
     refused: AtomicU64,
@@ -129,7 +129,7 @@ pub(crate) async fn play(plan: Plan, mut parent: Parent) -> Result<()> {
         .collect::<Result<_, _>>()?;
     let clients: Vec<Client> = clients.into_iter().map(|client| client.deadline(Duration::from_mins(1))).collect();
     for client in &clients {
-        // Connects; the job need not exist.
+        // Makes the connection; the job need not exist.
         let _ = client.get("00000000-0000-7000-8000-000000000000").await;
     }
     let amount = plan.amount;

@@ -1,4 +1,5 @@
-//! Workers whose handlers do next to nothing: the library as programs use it, every job handed to a handler by itself.
+//! Work load: workers whose handlers do next to nothing. They use the library as programs do, with a call of a handler
+//! for each job.
 
 use std::sync::{
     Arc,
@@ -28,7 +29,7 @@ pub struct Plan {
     pub worker_ids: usize,
     /// Workers, a session each, for every worker_id.
     pub workers: usize,
-    /// Jobs that each runs at once.
+    /// Jobs that each worker runs at once.
     pub slots: usize,
     pub handlers: Handlers,
 }
@@ -36,26 +37,26 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Handlers {
-    /// Nothing is done and nothing returned.
+    /// Does nothing and returns nothing.
     NoOp,
-    /// As asked for by payloads: fails at the first attempt.
+    /// Fails at the first attempt if the payload asks for it.
     AsAsked,
-    /// Every job is a dead letter.
+    /// Fails for good, so that every job becomes a dead letter.
     Failing,
 }
 
-/// What came to the handlers.
+/// Result of the worker processes: the calls of handlers, and their cost.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Handled {
     pub calls: u64,
-    /// Seconds of CPU time that this process used for it.
+    /// CPU time that this process used for it, in seconds.
     pub cpu: f64,
-    /// The most memory that this process had, in MiB.
+    /// Largest memory use of this process, in MiB.
     pub memory: f64,
 }
 
 impl Plan {
-    /// One worker for the first worker_id of that name.
+    /// Plan of one worker for the first worker_id of that name.
     pub fn new(endpoint: &str, worker_id: &str, slots: usize) -> Self {
         Self {
             endpoints: vec![endpoint.to_owned()],

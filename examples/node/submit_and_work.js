@@ -1,9 +1,9 @@
-// Submits a job and works it, with nothing but the .proto files.
+// Example that submits a job and runs it, with nothing but the .proto files.
 //
 //     npm ci
 //     npm start
 //
-// The server is http://127.0.0.1:50051 or what JOBQUEUE_SERVER says. Prints the finished job as JSON.
+// The server is http://127.0.0.1:50051 or the one in JOBQUEUE_SERVER. Prints the finished job as JSON.
 
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
@@ -20,7 +20,7 @@ const CALL_SECONDS = 10;
 const POLL_SECONDS = 20;
 
 const files = ["jobqueue/v1/job_service.proto", "jobqueue/v1/worker_service.proto"];
-// Names, enums and 64-bit numbers as the contract writes them.
+// Names, enums and 64-bit numbers as the .proto files write them.
 const options = { keepCase: true, enums: String, longs: String, defaults: true, includeDirs: [PROTO] };
 const { v1 } = grpc.loadPackageDefinition(protoLoader.loadSync(files, options)).jobqueue;
 
@@ -36,7 +36,7 @@ function call(api, method, request, seconds = CALL_SECONDS) {
   });
 }
 
-// Keeps the session alive until the timer is cleared.
+// Sends heartbeats, which keep the session alive, until the timer is cleared.
 function startHeartbeats({ session_id, heartbeat_interval }) {
   const seconds = Number(heartbeat_interval.seconds) + heartbeat_interval.nanos / 1e9;
   return setInterval(async () => {
@@ -44,13 +44,14 @@ function startHeartbeats({ session_id, heartbeat_interval }) {
       const { stop } = await call(workers, "Heartbeat", { session_id }, seconds);
       for (const { job_id } of stop) console.error(`job ${job_id} should stop`);
     } catch (error) {
-      // UNAVAILABLE passes; FAILED_PRECONDITION would mean that the session has ended.
+      // UNAVAILABLE is temporary; FAILED_PRECONDITION would mean that the session has ended.
       console.error(`heartbeat: ${error.message}`);
     }
   }, seconds * 1000);
 }
 
-// The next job. The same acquire_no is used until there is an answer: a lost one is given again.
+// Acquires the next job. The call is repeated under the same acquire_no until there is an answer, so that jobs of a lost
+// answer are given again.
 async function acquire(session_id, acquire_no) {
   const request = { session_id, max_jobs: 1, acquire_no, wait: { seconds: POLL_SECONDS } };
   for (;;) {
@@ -63,7 +64,7 @@ async function acquire(session_id, acquire_no) {
   }
 }
 
-// The work itself: greets whoever the payload names.
+// Handler of the task: greets the person that the payload names.
 function run(job) {
   const { name } = JSON.parse(job.payload_json);
   return JSON.stringify({ greeting: `Hello, ${name}!` });
@@ -73,7 +74,7 @@ function settlement({ lease_id, job }) {
   try {
     return { lease_id, complete: { result_json: run(job) } };
   } catch (error) {
-    // Whatever goes wrong in a job is the job's, not the worker's.
+    // An error in a job fails the job, and not the worker.
     return { lease_id, fail: { error: String(error) } };
   }
 }

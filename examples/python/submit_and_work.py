@@ -1,9 +1,9 @@
-"""Submits a job and works it, with nothing but the .proto files.
+"""Example that submits a job and runs it, with nothing but the .proto files.
 
     pip install -r requirements.txt
     python submit_and_work.py
 
-The server is http://127.0.0.1:50051 or what JOBQUEUE_SERVER says. Prints the finished job as JSON.
+The server is http://127.0.0.1:50051 or the one in JOBQUEUE_SERVER. Prints the finished job as JSON.
 """
 
 import json
@@ -28,7 +28,7 @@ POLL_SECONDS = 20
 
 
 def generated():
-    """The messages and stubs, generated into a folder that goes away again."""
+    """Generates the messages and stubs into a temporary folder, and returns their modules."""
     files = sorted(str(file.relative_to(PROTO)) for file in PROTO.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as out:
         arguments = ["protoc", f"-I{PROTO}", f"-I{Path(protoc.__file__).parent / '_proto'}"]
@@ -43,13 +43,13 @@ jobs, jobs_grpc, workers, workers_grpc = generated()
 
 
 def heartbeats(api, session, stop):
-    """Keeps the session alive until `stop` is set."""
+    """Sends heartbeats, which keep the session alive, until `stop` is set."""
     every = session.heartbeat_interval.seconds + session.heartbeat_interval.nanos / 1e9
     while not stop.wait(every):
         try:
             reply = api.Heartbeat(workers.HeartbeatRequest(session_id=session.session_id), timeout=every)
         except grpc.RpcError as error:
-            # UNAVAILABLE passes; FAILED_PRECONDITION would mean that the session has ended.
+            # UNAVAILABLE is temporary; FAILED_PRECONDITION would mean that the session has ended.
             print(f"heartbeat: {error.code().name}", file=sys.stderr)
             continue
         for lease in reply.stop:
@@ -57,7 +57,8 @@ def heartbeats(api, session, stop):
 
 
 def acquire(api, session, acquire_no):
-    """The next job. The same acquire_no is used until there is an answer: a lost one is given again."""
+    """Acquires the next job. The call is repeated under the same acquire_no until there is an answer, so that jobs of a
+    lost answer are given again."""
     request = workers.AcquireJobsRequest(
         session_id=session.session_id, max_jobs=1, acquire_no=acquire_no, wait=Duration(seconds=POLL_SECONDS)
     )
@@ -71,7 +72,7 @@ def acquire(api, session, acquire_no):
 
 
 def run(job):
-    """The work itself: greets whoever the payload names."""
+    """Handler of the task: greets the person that the payload names."""
     name = json.loads(job.payload_json)["name"]
     return json.dumps({"greeting": f"Hello, {name}!"})
 
@@ -80,7 +81,7 @@ def settlement(leased):
     try:
         complete = workers.Settlement.Complete(result_json=run(leased.job))
         return workers.Settlement(lease_id=leased.lease_id, complete=complete)
-    except Exception as error:  # whatever goes wrong in a job is the job's, not the worker's
+    except Exception as error:  # an error in a job fails the job, and not the worker
         fail = workers.Settlement.Fail(error=f"{type(error).__name__}: {error}")
         return workers.Settlement(lease_id=leased.lease_id, fail=fail)
 

@@ -1,4 +1,4 @@
-//! The server's calls by gRPC-web, each with a deadline that holds even when nobody answers.
+//! Calls of the server by gRPC-web, each with a deadline that applies even when no answer comes.
 
 use std::{error::Error as _, time::Duration};
 
@@ -27,46 +27,46 @@ use tonic_web_wasm_client::Client;
 
 use crate::{dom, model::draft::Complaint};
 
-/// Reads are repeated anyway, so they give up early.
+/// Deadlines of reads and of writes. Reads are repeated anyway, so they give up early.
 const READ: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(15);
-/// The header with the server's time in milliseconds since 1970.
+/// Header with the server's time in milliseconds since 1970.
 const TIME: &str = "jobqueue-time-ms";
 
-/// Why a call did not do what it should.
+/// Reason why a call failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub kind: Kind,
-    /// For people: a sentence without its full stop.
+    /// Message for people: a sentence without its full stop.
     pub message: String,
-    /// By the field's name in the API.
+    /// Invalid fields, by their names in the API.
     pub fields: Vec<Complaint>,
-    /// The job that is in the way, where there is one.
+    /// Id of the job that is in the way, if there is one.
     pub job_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// No answer, none in time, or that the storage is away: what was asked may have been done.
+    /// No answer, none in time, or an answer that the storage is away: the request may have been carried out.
     Away,
     NotFound,
-    /// The job's state does not allow it.
+    /// The job's state does not allow the call.
     Precondition,
     Refused,
 }
 
 impl Failure {
-    /// True when it says something about the server and nothing about the request.
+    /// True when the failure is about the server, and says nothing about the request.
     pub fn is_away(&self) -> bool {
         self.kind == Kind::Away
     }
 
-    /// True when the job is no longer there, or no longer in the state that it was shown in.
+    /// True when the job no longer exists, or is no longer in the state in which it was shown.
     pub fn is_gone(&self) -> bool {
         matches!(self.kind, Kind::NotFound | Kind::Precondition)
     }
 
-    /// True when all that is wrong is a field of a list's filter.
+    /// True when only fields of a list's filter are invalid.
     pub fn is_of_filter(&self) -> bool {
         !self.fields.is_empty() && self.fields.iter().all(|(field, _)| matches!(field.as_str(), "worker_id" | "task"))
     }
@@ -102,7 +102,8 @@ impl From<Status> for Failure {
     }
 }
 
-/// One call of any method. Messages are bytes here: what a browser has to load holds this once, and not per method.
+/// Makes a call of any method. Messages are passed as bytes, so that the wasm holds this function once and not per
+/// method.
 async fn call(path: &'static str, limit: Duration, message: Vec<u8>) -> Result<Bytes, Failure> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
@@ -112,7 +113,7 @@ async fn call(path: &'static str, limit: Duration, message: Vec<u8>) -> Result<B
         grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
         grpc.unary(request, PathAndQuery::from_static(path), Plain).await
     });
-    // The server keeps the deadline too, and says so a little earlier than this.
+    // The server applies the deadline, too, and answers a little before this limit.
     let patience = TimeoutFuture::new(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).saturating_add(500));
     match select(answer, patience).await {
         Either::Left((answer, _)) => {
@@ -130,7 +131,7 @@ fn read<R: Message + Default>(answer: Bytes) -> Result<R, Failure> {
     R::decode(answer).map_err(|_| Failure::away("The server's answer cannot be read"))
 }
 
-/// Encoded messages as they are.
+/// Codec that passes encoded messages as they are.
 struct Plain;
 
 impl Codec for Plain {
@@ -173,7 +174,7 @@ macro_rules! calls {
             read(call(concat!("/jobqueue.v1.", $path), $limit, request.encode_to_vec()).await?)
         })+
 
-        /// Of every method: its path, and the names of its messages.
+        /// Path of every method, and the names of its messages.
         #[cfg(test)]
         const METHODS: &[(&str, &str, &str)] =
             &[$((concat!("/jobqueue.v1.", $path), stringify!($request), stringify!($response))),+];
@@ -198,10 +199,10 @@ calls! {
     "AdminService/ResumeWorkerId" resume_worker_id(ResumeWorkerIdRequest) -> ResumeWorkerIdResponse, WRITE;
 }
 
-/// Pages that are followed at most: a list that goes on for longer is for programs.
+/// Maximum number of pages that are read; a longer list is for programs.
 const PAGES: usize = 20;
 
-/// All sessions of a worker_id, or of all, page by page.
+/// Sessions of a worker_id, or of every worker_id if it is "", from up to [`PAGES`] pages.
 pub async fn all_workers(worker_id: String) -> Result<ListWorkersResponse, Failure> {
     let mut request = ListWorkersRequest { worker_id, ..ListWorkersRequest::default() };
     let mut all = list_workers(request.clone()).await?;
@@ -217,7 +218,7 @@ pub async fn all_workers(worker_id: String) -> Result<ListWorkersResponse, Failu
     Ok(all)
 }
 
-/// Counts of all worker_ids, page by page.
+/// Counts of all worker_ids, from up to [`PAGES`] pages.
 pub async fn all_metrics() -> Result<GetMetricsResponse, Failure> {
     let mut all = get_metrics(GetMetricsRequest::default()).await?;
     for _ in 1..PAGES {

@@ -1,4 +1,4 @@
-//! The frame around all pages, and which URL shows which page.
+//! Root component: the shell around all pages, and the routes.
 
 use leptos::{ev::MouseEvent, prelude::*};
 use leptos_router::{
@@ -10,9 +10,9 @@ use crate::{
     calls::Calls,
     components::{
         confirm::{Confirm, ConfirmDialog},
-        frame::{Metrics, Rail, TopBar, WorkerIdList},
         heading::Place,
         notice::{AwayBanner, SkewBanner},
+        shell::{Metrics, Rail, TopBar, WorkerIdList},
         table::Turning,
     },
     dom,
@@ -33,7 +33,7 @@ pub fn App() -> impl IntoView {
     Calls::provide();
     Turning::provide();
     Metrics::provide();
-    // By hand: the router would take the link for a navigation and leave the focus where it is.
+    // Handled here, because the router would take the link for a navigation and leave the focus where it is.
     let skip = |click: MouseEvent| {
         click.prevent_default();
         dom::focus("content");

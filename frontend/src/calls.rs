@@ -1,5 +1,5 @@
-//! Calls that change something, while they are under way. They belong to the app and not to the part of a page that
-//! started them: that part may be gone when the answer comes.
+//! Calls under way that change something. They belong to the app and not to the component that started them, which may
+//! be gone when the answer comes.
 
 use std::{collections::BTreeSet, future::Future};
 
@@ -8,12 +8,12 @@ use leptos::{prelude::*, task::spawn_local};
 #[derive(Clone, Copy)]
 pub struct Calls(RwSignal<BTreeSet<String>>);
 
-/// The key of everything that is done to one job.
+/// Key of all calls about one job.
 pub fn of_job(id: &str) -> String {
     format!("job {id}")
 }
 
-/// The key of everything that is done to one worker_id.
+/// Key of all calls about one worker_id.
 pub fn of_worker_id(worker_id: &str) -> String {
     format!("worker_id {worker_id}")
 }
@@ -27,7 +27,7 @@ impl Calls {
         expect_context()
     }
 
-    /// Whether a call of this key is under way: its button says so, and takes no second press.
+    /// Whether a call with this key is under way. Its button then says so, and ignores presses.
     pub fn busy(self, key: String) -> Memo<bool> {
         Memo::new(move |_| self.0.with(|under_way| under_way.contains(&key)))
     }
@@ -36,7 +36,8 @@ impl Calls {
         self.0.with_untracked(|under_way| under_way.contains(key))
     }
 
-    /// Runs `call`, unless one of these keys is under way already. What it captures must not belong to a component.
+    /// Runs `call`, unless a call with one of these keys is under way. `call` must not capture anything that belongs to
+    /// a component.
     pub fn run(self, keys: Vec<String>, call: impl Future<Output = ()> + 'static) {
         if keys.iter().any(|key| self.is_under_way(key)) {
             return;

@@ -1,4 +1,4 @@
-//! The few things that are asked of the browser directly. Each does nothing where the browser cannot.
+//! Direct calls of browser APIs. Each does nothing where the browser lacks the API.
 
 use std::cell::Cell;
 
@@ -11,16 +11,16 @@ use web_sys::{Blob, BlobPropertyBag, Element, EventTarget, HtmlAnchorElement, Ht
 use crate::model::{clock::Clock, time};
 
 thread_local! {
-    /// The server's clock, as answers have told it.
+    /// Server clock, as estimated from answers.
     static CLOCK: Cell<Clock> = const { Cell::new(Clock::NEW) };
 }
 
-/// `http://host:port`: the server that sent the page.
+/// Origin of the server that sent the page: `http://host:port`.
 pub fn origin() -> String {
     window().location().origin().unwrap_or_default()
 }
 
-/// `host:port`, with the port written out.
+/// Server's `host:port`, with the port written out, and whether the page came by HTTPS.
 pub fn authority() -> (String, bool) {
     let location = window().location();
     let secure = location.protocol().is_ok_and(|protocol| protocol == "https:");
@@ -29,22 +29,23 @@ pub fn authority() -> (String, bool) {
     (authority, secure)
 }
 
-/// Milliseconds since 1970 by the server's clock; by the browser's before the first answer.
+/// Current time by the server's clock, or by the browser's before the first answer, in milliseconds since 1970.
 pub fn now() -> i64 {
     CLOCK.get().at(ticks()).unwrap_or_else(browser_now)
 }
 
-/// Milliseconds since 1970 by the browser's clock, which may be wrong.
+/// Current time by the browser's clock, which may be wrong, in milliseconds since 1970.
 pub fn browser_now() -> i64 {
     Date::now() as i64
 }
 
-/// Milliseconds since the page was opened, whatever is done to the browser's clock.
+/// Milliseconds since the page was opened, unaffected by changes of the browser's clock.
 pub fn ticks() -> i64 {
     window().performance().map_or_else(browser_now, |it| it.now() as i64)
 }
 
-/// An answer that was asked for at `asked` ticks, and has come, said what time it is.
+/// Updates the server clock from the time in an answer that has just come. `asked` is the value of [`ticks`] when it
+/// was requested.
 pub fn hear_time(server_ms: i64, asked: i64) {
     let mut clock = CLOCK.get();
     if clock.hear(server_ms, asked, ticks()) {
@@ -52,23 +53,23 @@ pub fn hear_time(server_ms: i64, asked: i64) {
     }
 }
 
-/// `Europe/Berlin`; "" = the browser does not tell.
+/// Time zone, such as `Europe/Berlin`; "" = the browser does not tell.
 pub fn time_zone() -> String {
     let options = js_sys::Intl::DateTimeFormat::new(&Array::new(), &js_sys::Object::new()).resolved_options();
     js_sys::Reflect::get(&options, &"timeZone".into()).ok().and_then(|it| it.as_string()).unwrap_or_default()
 }
 
-/// `/jobs/0192f5a6-…`: where the person is.
+/// Path of the current page, such as `/jobs/0192f5a6-…`.
 pub fn path() -> String {
     window().location().pathname().unwrap_or_default()
 }
 
-/// `2026-11-24 14:02:03` in the browser's time zone.
+/// Date and time in the browser's time zone, such as `2026-11-24 14:02:03`.
 pub fn local_time(ms: i64) -> String {
     time::full(ms, offset(ms))
 }
 
-/// `14:02` in the browser's time zone.
+/// Time of day in the browser's time zone, such as `14:02`.
 pub fn local_clock(ms: i64) -> String {
     time::clock(ms, offset(ms))
 }
@@ -77,7 +78,7 @@ fn offset(ms: i64) -> i64 {
     -(Date::new(&JsValue::from_f64(ms as f64)).get_timezone_offset() as i64)
 }
 
-/// Reads what `<input type="datetime-local">` holds.
+/// Parses the value of an `<input type="datetime-local">`.
 pub fn parse_local(text: &str) -> Option<i64> {
     let ms = Date::parse(text);
     ms.is_finite().then_some(ms as i64)
@@ -101,7 +102,7 @@ pub fn focus(id: &str) {
     }
 }
 
-/// True when `target` is in something that does its own thing when it is clicked, or when text is being selected.
+/// True when `target` is inside a link or control that handles a click itself, or when text is selected.
 pub fn acts_by_itself(target: Option<EventTarget>) -> bool {
     let inside = target
         .and_then(|it| it.dyn_into::<Element>().ok())
@@ -110,9 +111,9 @@ pub fn acts_by_itself(target: Option<EventTarget>) -> bool {
     inside || selecting
 }
 
-/// Puts `text` on the clipboard; false when the browser refuses.
+/// Copies `text` to the clipboard; false when the browser refuses.
 pub async fn copy(text: &str) -> bool {
-    // Browsers offer it to secure origins only.
+    // Browsers offer the clipboard to secure origins only.
     let navigator: JsValue = window().navigator().into();
     if js_sys::Reflect::get(&navigator, &"clipboard".into()).map_or(true, |it| it.is_undefined()) {
         return false;
@@ -120,7 +121,7 @@ pub async fn copy(text: &str) -> bool {
     JsFuture::from(window().navigator().clipboard().write_text(text)).await.is_ok()
 }
 
-/// Hands `text` to the person as a file.
+/// Lets the browser save `text` as a file.
 pub fn download(name: &str, text: &str) {
     let save = || -> Result<(), JsValue> {
         let kind = BlobPropertyBag::new();
@@ -136,14 +137,14 @@ pub fn download(name: &str, text: &str) {
     let _ = save();
 }
 
-/// The page is up: what stood in for it goes.
+/// Removes the placeholder that was shown while the app loaded.
 pub fn started() {
     if let Some(boot) = document().get_element_by_id("boot") {
         boot.remove();
     }
 }
 
-/// A bug: the app is dead, and the person should know instead of clicking on.
+/// Tells the person that the app has stopped because of a bug, so that they do not click on.
 pub fn crashed(message: &str) {
     leptos::logging::error!("{message}");
     let show = || -> Result<(), JsValue> {

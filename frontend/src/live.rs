@@ -1,4 +1,4 @@
-//! Keeps what a page shows fresh: every 3 s, one request at a time, not while the tab is hidden.
+//! Polling of the server: refreshes a page's data every 3 s, one request at a time, not while the tab is hidden.
 
 use std::future::Future;
 
@@ -18,23 +18,24 @@ use crate::{
 
 const EVERY_MS: u32 = 3_000;
 
-/// Whether the server is there, the time, and whether anybody is looking.
+/// State that all pages share: whether the server answers, the time, and whether the tab is visible.
 #[derive(Clone, Copy)]
 pub struct Live {
-    /// The server's clock, once a second while the tab is seen.
+    /// Time by the server's clock, updated once a second while the tab is visible.
     pub now: RwSignal<i64>,
-    /// How far the browser's clock is ahead of the server's, where that is worth a word.
+    /// Milliseconds by which the browser's clock is ahead of the server's, where the difference is large enough to be
+    /// shown.
     pub skew: RwSignal<Option<i64>>,
-    /// When the last answer came; `None` before the first.
+    /// Time of the last answer; `None` before the first.
     pub heard: RwSignal<Option<i64>>,
-    /// Since when the server is away, and what it said last.
+    /// Time since which the server is away, and its last failure.
     pub away: RwSignal<Option<(i64, Failure)>>,
     hidden: RwSignal<bool>,
     wanted: RwSignal<u32>,
 }
 
 impl Live {
-    /// For the whole app: makes the clock tick and watches the tab.
+    /// Provides the state to the whole app, makes the clock tick, and watches the tab.
     pub fn provide() -> Self {
         let live = Self {
             now: RwSignal::new(dom::now()),
@@ -46,7 +47,7 @@ impl Live {
         };
         provide_context(live);
         window_event_listener(ev::online, move |_| live.refresh());
-        // It bubbles from the document.
+        // `visibilitychange` bubbles from the document to the window.
         window_event_listener(ev::Custom::<web_sys::Event>::new("visibilitychange"), move |_| {
             live.hidden.set(dom::hidden());
         });
@@ -65,7 +66,7 @@ impl Live {
         expect_context()
     }
 
-    /// Everything that is shown is asked for again at once.
+    /// Requests everything that is shown again at once.
     pub fn refresh(self) {
         self.wanted.update(|n| *n = n.wrapping_add(1));
     }
@@ -79,9 +80,9 @@ impl Live {
         }
     }
 
-    /// What an answer tells of the server.
+    /// Updates the state of the server from an answer.
     pub fn note<T>(self, answer: &Result<T, Failure>) {
-        // The answer carries the server's time: its ages are shown by that at once.
+        // The answer has set the server clock, by which ages are shown at once.
         if (dom::now() - self.now.get_untracked()).abs() > 2_000 {
             self.tick();
         }
@@ -94,7 +95,7 @@ impl Live {
                 self.heard.set(Some(dom::now()));
                 if self.away.with_untracked(Option::is_some) {
                     self.away.set(None);
-                    // The other parts of the page need not wait for their turn.
+                    // The other parts of the page are refreshed now, and not only when their turn comes.
                     self.refresh();
                 }
             }
@@ -102,13 +103,13 @@ impl Live {
     }
 }
 
-/// What was last answered, and what is wrong since.
+/// Data that are requested again and again, and the failure of the last request.
 pub struct Feed<T: 'static> {
-    /// Stays through errors; `None` before the first answer to the present parameters.
+    /// Last answer. It stays through failures; `None` before the first answer for the present key.
     pub data: RwSignal<Option<T>>,
-    /// The present error, and since when.
+    /// Present failure, and the time of its beginning.
     pub failure: RwSignal<Option<(i64, Failure)>>,
-    /// The first answer to the present parameters is under way.
+    /// True while the first answer for the present key is under way.
     pub busy: RwSignal<bool>,
 }
 
@@ -120,8 +121,8 @@ impl<T> Clone for Feed<T> {
 
 impl<T> Copy for Feed<T> {}
 
-/// Calls `fetch` with `key` now, when `key` changes, and then every 3 s for as long as the component lives. With
-/// another key nothing of the last one stays: nobody acts on rows that another filter has found.
+/// Feed that calls `fetch` with `key` now, when `key` changes, and then every 3 s for as long as the component lives.
+/// When the key changes, the old data are dropped, so that nobody acts on rows that another filter has found.
 pub fn feed<K, T, F>(key: impl Fn() -> K + Send + Sync + 'static, fetch: impl Fn(K) -> F + 'static) -> Feed<T>
 where
     K: Clone + PartialEq + Send + Sync + 'static,
@@ -131,8 +132,8 @@ where
     repeated(key, fetch, None::<fn()>)
 }
 
-/// As [`feed`], for answers too large to be asked for every 3 s: again only when what `changes` reads has changed,
-/// and after an error.
+/// Feed like [`feed`], for answers that are too large to be requested every 3 s: they are requested again only when a
+/// value that `changes` reads has changed, and after a failure.
 pub fn feed_on<K, T, F>(
     key: impl Fn() -> K + Send + Sync + 'static,
     fetch: impl Fn(K) -> F + 'static,
@@ -178,7 +179,7 @@ where
                 changes();
             }
             if before.is_some() {
-                // Full: it is about to wake up already.
+                // A full channel means that the loop is about to run already.
                 let _ = wake.try_send(());
             }
         });
@@ -212,7 +213,7 @@ impl<T: PartialEq + Send + Sync + 'static> Feed<T> {
     fn take(self, answer: Result<T, Failure>) {
         match answer {
             Ok(data) => {
-                // An unchanged answer touches nothing on the page.
+                // An unchanged answer must change nothing on the page.
                 if self.data.with_untracked(|old| old.as_ref() != Some(&data)) {
                     self.data.set(Some(data));
                 }
@@ -230,22 +231,22 @@ impl<T: PartialEq + Send + Sync + 'static> Feed<T> {
         }
     }
 
-    /// True before the first answer, when there is nothing to show but its outline.
+    /// True before the first answer, when only a skeleton can be shown.
     pub fn is_loading(self) -> bool {
         self.data.with(Option::is_none) && self.failure.with(Option::is_none)
     }
 
-    /// The server knows no such thing (any more).
+    /// True when the server does not know the requested object (any more).
     pub fn is_gone(self) -> bool {
         self.failure.with(|failure| failure.as_ref().is_some_and(|(_, failure)| failure.kind == Kind::NotFound))
     }
 
-    /// What is wrong, for a page that says by itself when its thing is gone.
+    /// Present failure, for a page that shows by itself that its object is gone.
     pub fn trouble(self) -> Option<(i64, Failure)> {
         if self.is_gone() { None } else { self.failure.get() }
     }
 
-    /// The present error of a list, unless it is about a filter: the filter bar shows that at its field.
+    /// Present failure of a list, unless it is about a filter: the filter bar shows that at its field.
     pub fn trouble_of_list(self) -> Option<(i64, Failure)> {
         self.failure.get().filter(|(_, failure)| !failure.is_of_filter())
     }

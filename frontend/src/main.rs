@@ -1,7 +1,7 @@
-//! The dashboard of jobqueue, in the browser.
+//! Dashboard of jobqueue, which runs in the browser.
 //!
-//! Read in this order: [`app`] is the frame and the routes; [`api`] calls the server; [`live`] keeps a page fresh;
-//! `pages` arrange `components`; [`model`] computes what they show, without a browser.
+//! Modules in reading order: [`app`] is the shell and the routes; [`api`] calls the server; [`live`] keeps a page
+//! fresh; `pages` arrange `components`; [`model`] computes what they show, without a browser.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; pub here means: for the other modules")]
 

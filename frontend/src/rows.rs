@@ -1,5 +1,5 @@
-//! Rows of a list that change in place: a row is known by its key, and lives as long as the key is in the list. A
-//! refresh changes texts inside of it, so that focus, selection and what is open stay.
+//! Rows of a list that change in place: a row is identified by its key, and lives as long as the key is in the list. A
+//! refresh changes texts inside of it, so that focus, selection and opened parts stay.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ impl<T: Send + Sync + 'static> Clone for Rows<T> {
 
 impl<T: Send + Sync + 'static> Copy for Rows<T> {}
 
-/// The rows of `list`, each known by its `key`.
+/// Rows of `list`, each identified by its `key`.
 pub fn rows<T>(list: impl Fn() -> Vec<T> + Send + Sync + 'static, key: fn(&T) -> String) -> Rows<T>
 where
     T: Clone + PartialEq + Send + Sync + 'static,
@@ -30,7 +30,7 @@ where
 }
 
 impl<T: Clone + Default + PartialEq + Send + Sync + 'static> Rows<T> {
-    /// In the order of the list.
+    /// Keys of the rows, in the order of the list.
     pub fn keys(self) -> Vec<String> {
         self.keys.get()
     }
@@ -43,7 +43,7 @@ impl<T: Clone + Default + PartialEq + Send + Sync + 'static> Rows<T> {
         self.keys.with(Vec::is_empty)
     }
 
-    /// The data of the row with this key; the last known data once the key has left the list.
+    /// Data of the row with this key; the last known data once the key has left the list.
     pub fn row(self, key: String) -> Memo<T> {
         Memo::new(move |before: Option<&T>| {
             let now = self.by_key.try_with(|all| all.get(&key).cloned()).flatten();

@@ -1,4 +1,4 @@
-//! Light or dark: the system's choice until the person makes one. The colours themselves are in base.css.
+//! Light or dark theme: the system's choice until the person makes one. The colours are in base.css.
 
 use leptos::prelude::*;
 
@@ -39,7 +39,7 @@ impl Theme {
         }
     }
 
-    /// From the system's to its opposite first, so that the first press always shows.
+    /// Theme after this one. The system's is followed by its opposite, so that the first press has a visible effect.
     fn next(self, system_is_dark: bool) -> Self {
         match (self, system_is_dark) {
             (Self::System, true) | (Self::Dark, false) => Self::Light,
@@ -61,7 +61,7 @@ impl Theme {
     }
 }
 
-/// Steps through the system's theme, its opposite, and the same again but fixed.
+/// Button that steps through the system's theme, its opposite, and a fixed choice of what the system's theme was.
 #[component]
 pub fn ThemeButton() -> impl IntoView {
     let theme = RwSignal::new(Theme::stored());

@@ -1,4 +1,4 @@
-//! Short messages about what was done, at the edge of the page and read out.
+//! Toasts: short messages about what was done, at the edge of the page and read out by screen readers.
 
 use gloo_timers::future::TimeoutFuture;
 use leptos::{prelude::*, task::spawn_local};
@@ -10,7 +10,7 @@ const SHOWN_MS: u32 = 8_000;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Good,
-    /// Stays until it is closed.
+    /// Failure, whose toast stays until it is closed.
     Bad,
 }
 
@@ -54,7 +54,7 @@ impl Toasts {
         let id = self.next.get_value();
         self.next.set_value(id.wrapping_add(1));
         self.all.update(|all| {
-            // More than four hide the page and are not read.
+            // More than four toasts hide the page and are not read.
             if all.len() >= 4 {
                 all.remove(0);
             }
@@ -68,7 +68,7 @@ impl Toasts {
     }
 }
 
-/// Where they appear.
+/// List of the toasts, at the edge of the page.
 #[component]
 pub fn ToastList() -> impl IntoView {
     let toasts = Toasts::get();

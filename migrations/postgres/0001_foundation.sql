@@ -1,19 +1,20 @@
--- A job is written once; where it stands is told by the one table that holds its id:
--- ready (pending), an open place of claims (running), done, dead_letters (failed) or cancelled.
+-- A job is written to `jobs` once. Its state is given by the one of these tables that holds its id: ready (pending),
+-- claims (running, an open entry), done, dead_letters (failed) or cancelled.
+--
 -- Times are milliseconds since 1970 by this database's clock.
 
 CREATE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
   RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
--- From which schema level on a server may use this schema: one that is older refuses to start.
+-- Minimum schema level of a server that may use this schema. An older server refuses to start.
 CREATE TABLE schema_compat (
   min_server_level integer NOT NULL
 );
 INSERT INTO schema_compat VALUES (1);
 
--- A job's facts. Never updated. created_at is the first 48 bits of the id. Partitioned by the time in the id, so that a
--- day of old jobs can go as a whole; the servers cut days off the newest partition, which takes whatever is newer still.
--- There is no DEFAULT partition: attaching beside one reads all of it.
+-- Jobs as they were submitted. Never updated. created_at is the first 48 bits of the id. Partitioned by the time in the
+-- id, so that a day of old jobs can be dropped as a whole; servers cut days off the newest partition, which takes all
+-- ids that are newer still. There is no DEFAULT partition, because attaching a partition beside one reads all of it.
 CREATE TABLE jobs (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -40,30 +41,32 @@ END $$;
 
 -- Pending jobs. Never updated: a change is a delete and an insert.
 --
--- facts: a copy of what a worker is told of a new job, as server/src/store/facts.rs writes it, so that handing the job out
--- reads one row instead of two. NULL where it is too much, and where the job has been handed out before. A row with facts
--- has the key that `jobs` tells (worker_id, priority, run_at, id) and is found by it; only the others are found by id.
+-- inline_job: a copy of a new job's columns in `jobs`, as server/src/store/inline_job.rs writes it, so that
+-- an acquire reads one row instead of two. NULL if the copy would be too large, or if the job has been handed out
+-- before. A row with an inline job has the same key (worker_id, priority, run_at, id) as `jobs`, and is found by it;
+-- only the others are found by id.
 --
--- for_task: the job's task, if a session that does not handle it gave it back. Until run_at it goes only to sessions that
--- handle the task; from then on to any.
+-- for_task: the job's task, if a session that does not handle it has given the job back. Until run_at the job goes only
+-- to sessions that handle the task; from then on to any.
 CREATE TABLE ready (
   worker_id text NOT NULL,
   id uuid NOT NULL,
   priority smallint NOT NULL,
   run_at bigint NOT NULL,
   run_no integer NOT NULL,
-  used integer NOT NULL,
+  attempts_used integer NOT NULL,
   payload_bytes integer NOT NULL,
-  since bigint NOT NULL,
+  enqueued_at bigint NOT NULL,
   waits_for_handler boolean NOT NULL,
   for_task text,
-  facts bytea
+  inline_job bytea
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 CREATE UNIQUE INDEX ready_in_order ON ready (worker_id, priority, run_at, id);
-CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE facts IS NULL;
+CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE inline_job IS NULL;
 CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
 
--- The open places of one batch that one session took; ids and places as store/places.rs writes them.
+-- Packed claims: a row holds the open entries of one batch that one session took, up to 64 jobs. ids and entries are
+-- written by server/src/store/packed_claim.rs.
 CREATE TABLE claims (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -73,12 +76,13 @@ CREATE TABLE claims (
   claimed_at bigint NOT NULL,
   deadline bigint,
   ids bytea NOT NULL,
-  places bytea NOT NULL,
+  entries bytea NOT NULL,
   UNIQUE (session_id, acquire_no, chunk)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 CREATE INDEX claims_by_deadline ON claims (deadline) WHERE deadline IS NOT NULL;
 
--- Insert only, but for deletions: a row for each settle and claim; its ids are at most a second apart.
+-- Done jobs: one row for each settle and claim, with ids that are at most a second apart. Rows change only when jobs
+-- are deleted.
 CREATE TABLE done (
   worker_id text NOT NULL,
   first_id uuid NOT NULL,
@@ -93,7 +97,7 @@ CREATE INDEX done_by_id ON done (worker_id, first_id);
 CREATE INDEX done_by_worker_id ON done (worker_id, finished_at);
 CREATE INDEX done_by_time ON done (finished_at);
 
--- A whole copy of each job that failed for good.
+-- Dead letters: a whole copy of each job that failed for good.
 CREATE TABLE dead_letters (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -106,7 +110,7 @@ CREATE TABLE dead_letters (
   attempt_timeout bigint,
   idempotency_key text,
   run_no integer NOT NULL,
-  used integer NOT NULL,
+  attempts_used integer NOT NULL,
   reason smallint NOT NULL,
   error text NOT NULL,
   fingerprint bigint NOT NULL,
@@ -121,7 +125,7 @@ CREATE TABLE cancelled (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
   run_no integer NOT NULL,
-  used integer NOT NULL,
+  attempts_used integer NOT NULL,
   cancelled_at bigint NOT NULL,
   note text NOT NULL,
   session_id uuid,
@@ -130,7 +134,7 @@ CREATE TABLE cancelled (
 CREATE INDEX cancelled_by_worker_id ON cancelled (worker_id, cancelled_at, id);
 CREATE INDEX cancelled_by_time ON cancelled (cancelled_at, id);
 
--- What happened besides success.
+-- History of jobs besides success: attempts that did not complete their job, refusals, and retries by a person.
 CREATE TABLE attempts (
   job_id uuid NOT NULL,
   run_no integer NOT NULL,
@@ -144,14 +148,14 @@ CREATE TABLE attempts (
   PRIMARY KEY (job_id, run_no, outcome)
 );
 
--- What a handler returned, if it did, and what else there is to say.
+-- Results and notes of done jobs: result is what the handler returned, if anything.
 CREATE TABLE results (
   id uuid PRIMARY KEY,
   result bytea,
   note text NOT NULL
 );
 
--- The last report of a running attempt.
+-- Last progress report of each job, with the run that made it.
 CREATE TABLE progress (
   id uuid PRIMARY KEY,
   run_no integer NOT NULL,
@@ -160,7 +164,8 @@ CREATE TABLE progress (
   at bigint NOT NULL
 );
 
--- Leases that somebody else ended while their session held them: its heartbeat says so.
+-- Leases that were ended by others, by a cancel or a timeout, while their session held them. Its heartbeat answers with
+-- them.
 CREATE TABLE stops (
   session_id uuid NOT NULL,
   claim_id uuid NOT NULL,
@@ -169,8 +174,9 @@ CREATE TABLE stops (
   PRIMARY KEY (session_id, claim_id, job_id)
 );
 
--- Runs of worker processes. held: the jobs that a session held when it ended, ids as store/places.rs writes them, in the
--- order in which it took them; the first `slots` of them count as started.
+-- Sessions: runs of worker processes. held: ids of the jobs that a session held when it ended, as
+-- server/src/store/packed_claim.rs writes them, in the order in which it took them; the first `slots` of them count as
+-- started.
 CREATE TABLE sessions (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -191,13 +197,14 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_live ON sessions (worker_id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
--- Until when some server was there to hear sessions: one row. Time in which none was is not a session's silence.
+-- Time up to which some server could hear sessions, in one row. Time without such a server does not count as a
+-- session's silence.
 CREATE TABLE listening (
   until bigint NOT NULL
 );
 INSERT INTO listening VALUES (now_ms());
 
--- worker_ids that hand out no jobs until a person resumes them.
+-- Pauses: worker_ids whose jobs are not handed out until a person resumes them.
 CREATE TABLE worker_ids (
   worker_id text PRIMARY KEY,
   paused_at bigint NOT NULL,
@@ -209,19 +216,20 @@ CREATE TABLE idempotency_keys (
   key text NOT NULL,
   job_id uuid NOT NULL,
   request_hash bytea NOT NULL,
-  -- When the job was pruned, if the key is to outlive it.
+  -- Time at which the job was pruned, if the key is to outlive it.
   gone_at bigint,
   PRIMARY KEY (worker_id, key)
 );
 CREATE INDEX idempotency_keys_by_job ON idempotency_keys (job_id);
 
--- Changes that are not yet part of counters and series. A reader adds the two up in one statement.
+-- Counter deltas: changes that compaction has not yet added to counters and series. A reader adds both up in one
+-- statement.
 CREATE TABLE deltas (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   worker_id text NOT NULL,
   bucket bigint NOT NULL,
   minute bigint NOT NULL,
-  first integer NOT NULL,
+  first_attempt integer NOT NULL,
   retry integer NOT NULL,
   running integer NOT NULL,
   done integer NOT NULL,
@@ -233,18 +241,20 @@ CREATE TABLE deltas (
   retried integer NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 
--- Up to which id all deltas are part of the counters and none can come any more: whoever reads them begins behind it, and
--- walks nothing of what is folded, and dead, behind an old snapshot.
-CREATE TABLE deltas_folded (
+-- Low watermark of deltas, in one row: all deltas up to this id are part of the counters, and no others can appear.
+-- Readers begin behind it, and so do not walk the compacted deltas that stay as dead rows while an old snapshot is
+-- held.
+CREATE TABLE delta_watermark (
   up_to bigint NOT NULL
 );
-INSERT INTO deltas_folded VALUES (0);
+INSERT INTO delta_watermark VALUES (0);
 
--- How many jobs are where. bucket: until when pending ones count as scheduled or retrying; 0 for all else.
+-- Number of jobs by state. bucket: time up to which pending jobs count as scheduled or retrying; 0 for all other
+-- counts.
 CREATE TABLE counters (
   worker_id text NOT NULL,
   bucket bigint NOT NULL,
-  first bigint NOT NULL,
+  first_attempt bigint NOT NULL,
   retry bigint NOT NULL,
   running bigint NOT NULL,
   done bigint NOT NULL,
@@ -253,7 +263,7 @@ CREATE TABLE counters (
   PRIMARY KEY (worker_id, bucket)
 ) WITH (fillfactor = 70);
 
--- What happened in a minute.
+-- Events by minute.
 CREATE TABLE series (
   minute bigint NOT NULL,
   worker_id text NOT NULL,
@@ -264,21 +274,23 @@ CREATE TABLE series (
   PRIMARY KEY (minute, worker_id)
 ) WITH (fillfactor = 70);
 
--- Stores new jobs and hands some of them to sessions that wait for jobs of their worker_id, in one transaction: such a
--- job is never in `ready`. A function, because its second statement sees what has been committed before its locks, and
--- the server does not wait for the answer to each step.
+-- Direct hand-off: stores new jobs, and claims some of them for sessions whose polls are parked, in one transaction, so
+-- that these are never in `ready`. It is a function because its second statement has to see what was committed before
+-- its locks, without the server waiting for the reply to each statement.
 --
--- A server calls it by its name and parameters for as long as it is in use: one that does something else gets a new name.
+-- Servers call it by its name and parameters as long as they are in use: a function that does something else gets a new
+-- name.
 --
--- An offer is the number of the call that waits, and the claim that it gets. It is not taken, and its jobs are ready as
--- all others, if the session is not alive, or its worker_id is paused, or if something else goes on under that number,
--- or has given it jobs. Nobody is waited for: others' jobs are in the same group. One row tells of each offer taken.
+-- An offer is the acquire_no of a parked poll, and the claim that its session would get. The offer is not taken, and
+-- its jobs become ready as all others, if the session is not alive, if its worker_id is paused, or if an acquire with
+-- this number is under way or has got jobs. No lock is waited for, because jobs of other callers are in the same group.
+-- Each offer taken returns one row.
 CREATE FUNCTION store_and_hand_over(
   job_ids uuid[], job_worker_ids text[], tasks text[], priorities smallint[], run_ats bigint[], payloads bytea[],
-  most_retries smallint[], retries text[], timeouts bigint[], keys text[], sinces bigint[], facts_of_jobs bytea[],
+  most_retries smallint[], retries text[], timeouts bigint[], keys text[], enqueued_ats bigint[], inline_jobs bytea[],
   this_minute bigint, count_worker_ids text[], buckets bigint[], firsts integer[], submits integer[],
   job_offers smallint[], offer_worker_ids text[], session_ids uuid[], acquire_nos integer[], session_locks bigint[], session_halves integer[],
-  claim_ids uuid[], claimed_ids bytea[], claimed_places bytea[], claimed_timeouts bigint[]
+  claim_ids uuid[], claimed_ids bytea[], claimed_entries bytea[], claimed_timeouts bigint[]
 ) RETURNS TABLE (offer bigint, host text, claimed_at bigint) LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
 #variable_conflict use_column
 DECLARE
@@ -291,8 +303,8 @@ BEGIN
   RETURN QUERY
   WITH offers AS MATERIALIZED (
     SELECT o.*, s.host, s.now
-    FROM unnest(offer_worker_ids, session_ids, acquire_nos, claim_ids, claimed_ids, claimed_places, claimed_timeouts)
-         WITH ORDINALITY AS o(worker_id, session_id, acquire_no, claim_id, ids, places, timeout, n),
+    FROM unnest(offer_worker_ids, session_ids, acquire_nos, claim_ids, claimed_ids, claimed_entries, claimed_timeouts)
+         WITH ORDINALITY AS o(worker_id, session_id, acquire_no, claim_id, ids, entries, timeout, n),
          LATERAL (
            SELECT sessions.host, now_ms() AS now FROM sessions
            WHERE sessions.id = o.session_id AND sessions.ended_at IS NULL AND sessions.expires_at > now_ms()
@@ -301,32 +313,32 @@ BEGIN
          ) AS s
     WHERE o.n = ANY(free_offers) AND NOT EXISTS (SELECT FROM worker_ids WHERE worker_ids.worker_id = o.worker_id)
   ), claimed AS (
-    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
-    SELECT claim_id, worker_id, session_id, acquire_no, 0, now, now + timeout, ids, places FROM offers
+    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, entries)
+    SELECT claim_id, worker_id, session_id, acquire_no, 0, now, now + timeout, ids, entries FROM offers
     ON CONFLICT DO NOTHING
     RETURNING id
   ), taken AS MATERIALIZED (
     SELECT n, worker_id, octet_length(ids) / 16 AS jobs, host, now FROM offers WHERE claim_id IN (SELECT id FROM claimed)
   ), new AS MATERIALIZED (
     SELECT * FROM unnest(job_ids, job_worker_ids, tasks, priorities, run_ats, payloads, most_retries, retries, timeouts, keys,
-                         sinces, facts_of_jobs, job_offers)
-    AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since, facts,
+                         enqueued_ats, inline_jobs, job_offers)
+    AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, enqueued_at, inline_job,
          offer)
   ), stored AS (
     INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
     SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
     FROM new ORDER BY id
   ), waiting AS (
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
-    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false, facts
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, inline_job)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), enqueued_at, false, inline_job
     FROM new WHERE offer IS NULL OR offer NOT IN (SELECT n FROM taken)
   ), counted AS (
-    INSERT INTO deltas (worker_id, bucket, minute, first, submitted, retry, running, done, failed, cancelled, completed,
+    INSERT INTO deltas (worker_id, bucket, minute, first_attempt, submitted, retry, running, done, failed, cancelled, completed,
                         died, retried)
-    SELECT worker_id, bucket, this_minute, sum(first), sum(submitted), 0, sum(running), 0, 0, 0, 0, 0, 0
+    SELECT worker_id, bucket, this_minute, sum(first_attempt), sum(submitted), 0, sum(running), 0, 0, 0, 0, 0, 0
     FROM (
-      SELECT worker_id, bucket, first, submitted, 0 AS running
-      FROM unnest(count_worker_ids, buckets, firsts, submits) AS t(worker_id, bucket, first, submitted)
+      SELECT worker_id, bucket, first_attempt, submitted, 0 AS running
+      FROM unnest(count_worker_ids, buckets, firsts, submits) AS t(worker_id, bucket, first_attempt, submitted)
       UNION ALL
       SELECT worker_id, 0, -jobs, 0, jobs FROM taken
     ) AS counts
@@ -335,7 +347,8 @@ BEGIN
   SELECT n, host, now FROM taken;
 END $$;
 
--- Until when the clock was found right as far as pruning is concerned: a jump since then is waited out.
+-- Time up to which the clock was found right for pruning, in one row. After a jump of the clock since then, pruning
+-- waits.
 CREATE TABLE pruning (
   confirmed_at bigint NOT NULL
 );

@@ -1,14 +1,15 @@
--- A job is written once; where it stands is told by the one table that holds its id:
--- ready (pending), an open place of claims (running), done, dead_letters (failed) or cancelled.
+-- A job is written to `jobs` once. Its state is given by the one of these tables that holds its id: ready (pending),
+-- claims (running, an open entry), done, dead_letters (failed) or cancelled.
+--
 -- Times are milliseconds since 1970 by the server's clock, which never runs backwards.
 
--- From which schema level on a server may use this schema: one that is older refuses to start.
+-- Minimum schema level of a server that may use this schema. An older server refuses to start.
 CREATE TABLE schema_compat (
   min_server_level integer NOT NULL
 ) STRICT;
 INSERT INTO schema_compat VALUES (1);
 
--- A job's facts. Never updated. created_at is the first 48 bits of the id.
+-- Jobs as they were submitted. Never updated. created_at is the first 48 bits of the id.
 CREATE TABLE jobs (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -25,30 +26,32 @@ CREATE INDEX jobs_by_worker_id ON jobs (worker_id, id);
 
 -- Pending jobs. Never updated: a change is a delete and an insert. The table is the index in the order of work.
 --
--- facts: a copy of what a worker is told of a new job, as server/src/store/facts.rs writes it, so that handing the job out
--- reads one row instead of two. NULL where it is too much, and where the job has been handed out before. A row with facts
--- has the key that `jobs` tells (worker_id, priority, run_at, id) and is found by it; only the others are found by id.
+-- inline_job: a copy of a new job's columns in `jobs`, as server/src/store/inline_job.rs writes it, so that
+-- an acquire reads one row instead of two. NULL if the copy would be too large, or if the job has been handed out
+-- before. A row with an inline job has the same key (worker_id, priority, run_at, id) as `jobs`, and is found by it;
+-- only the others are found by id.
 --
--- for_task: the job's task, if a session that does not handle it gave it back. Until run_at it goes only to sessions that
--- handle the task; from then on to any.
+-- for_task: the job's task, if a session that does not handle it has given the job back. Until run_at the job goes only
+-- to sessions that handle the task; from then on to any.
 CREATE TABLE ready (
   worker_id text NOT NULL,
   id blob NOT NULL,
   priority integer NOT NULL,
   run_at integer NOT NULL,
   run_no integer NOT NULL,
-  used integer NOT NULL,
+  attempts_used integer NOT NULL,
   payload_bytes integer NOT NULL,
-  since integer NOT NULL,
+  enqueued_at integer NOT NULL,
   waits_for_handler integer NOT NULL,
   for_task text,
-  facts blob,
+  inline_job blob,
   PRIMARY KEY (worker_id, priority, run_at, id)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE facts IS NULL;
+CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE inline_job IS NULL;
 CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
 
--- The open places of one batch that one session took; ids and places as store/places.rs writes them.
+-- Packed claims: a row holds the open entries of one batch that one session took, up to 64 jobs. ids and entries are
+-- written by server/src/store/packed_claim.rs.
 CREATE TABLE claims (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -58,12 +61,13 @@ CREATE TABLE claims (
   claimed_at integer NOT NULL,
   deadline integer,
   ids blob NOT NULL,
-  places blob NOT NULL,
+  entries blob NOT NULL,
   UNIQUE (session_id, acquire_no, chunk)
 ) STRICT;
 CREATE INDEX claims_by_deadline ON claims (deadline) WHERE deadline IS NOT NULL;
 
--- Insert only, but for deletions: a row for each settle and claim; its ids are at most a second apart.
+-- Done jobs: one row for each settle and claim, with ids that are at most a second apart. Rows change only when jobs
+-- are deleted.
 CREATE TABLE done (
   worker_id text NOT NULL,
   first_id blob NOT NULL,
@@ -78,7 +82,7 @@ CREATE INDEX done_by_id ON done (worker_id, first_id);
 CREATE INDEX done_by_worker_id ON done (worker_id, finished_at);
 CREATE INDEX done_by_time ON done (finished_at);
 
--- A whole copy of each job that failed for good.
+-- Dead letters: a whole copy of each job that failed for good.
 CREATE TABLE dead_letters (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -91,7 +95,7 @@ CREATE TABLE dead_letters (
   attempt_timeout integer,
   idempotency_key text,
   run_no integer NOT NULL,
-  used integer NOT NULL,
+  attempts_used integer NOT NULL,
   reason integer NOT NULL,
   error text NOT NULL,
   fingerprint integer NOT NULL,
@@ -106,7 +110,7 @@ CREATE TABLE cancelled (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
   run_no integer NOT NULL,
-  used integer NOT NULL,
+  attempts_used integer NOT NULL,
   cancelled_at integer NOT NULL,
   note text NOT NULL,
   session_id blob,
@@ -115,7 +119,7 @@ CREATE TABLE cancelled (
 CREATE INDEX cancelled_by_worker_id ON cancelled (worker_id, cancelled_at, id);
 CREATE INDEX cancelled_by_time ON cancelled (cancelled_at, id);
 
--- What happened besides success.
+-- History of jobs besides success: attempts that did not complete their job, refusals, and retries by a person.
 CREATE TABLE attempts (
   job_id blob NOT NULL,
   run_no integer NOT NULL,
@@ -129,14 +133,14 @@ CREATE TABLE attempts (
   PRIMARY KEY (job_id, run_no, outcome)
 ) STRICT;
 
--- What a handler returned, if it did, and what else there is to say.
+-- Results and notes of done jobs: result is what the handler returned, if anything.
 CREATE TABLE results (
   id blob PRIMARY KEY,
   result blob,
   note text NOT NULL
 ) STRICT;
 
--- The last report of a running attempt.
+-- Last progress report of each job, with the run that made it.
 CREATE TABLE progress (
   id blob PRIMARY KEY,
   run_no integer NOT NULL,
@@ -145,7 +149,8 @@ CREATE TABLE progress (
   at integer NOT NULL
 ) STRICT;
 
--- Leases that somebody else ended while their session held them: its heartbeat says so.
+-- Leases that were ended by others, by a cancel or a timeout, while their session held them. Its heartbeat answers with
+-- them.
 CREATE TABLE stops (
   session_id blob NOT NULL,
   claim_id blob NOT NULL,
@@ -154,8 +159,9 @@ CREATE TABLE stops (
   PRIMARY KEY (session_id, claim_id, job_id)
 ) STRICT;
 
--- Runs of worker processes. held: the jobs that a session held when it ended, ids as store/places.rs writes them, in the
--- order in which it took them; the first `slots` of them count as started.
+-- Sessions: runs of worker processes. held: ids of the jobs that a session held when it ended, as
+-- server/src/store/packed_claim.rs writes them, in the order in which it took them; the first `slots` of them count as
+-- started.
 CREATE TABLE sessions (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -176,13 +182,14 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_live ON sessions (worker_id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
--- Until when some server was there to hear sessions: one row. Time in which none was is not a session's silence.
+-- Time up to which some server could hear sessions, in one row. Time without such a server does not count as a
+-- session's silence.
 CREATE TABLE listening (
   until integer NOT NULL
 ) STRICT;
 INSERT INTO listening VALUES (0);
 
--- worker_ids that hand out no jobs until a person resumes them.
+-- Pauses: worker_ids whose jobs are not handed out until a person resumes them.
 CREATE TABLE worker_ids (
   worker_id text PRIMARY KEY,
   paused_at integer NOT NULL,
@@ -194,17 +201,18 @@ CREATE TABLE idempotency_keys (
   key text NOT NULL,
   job_id blob NOT NULL,
   request_hash blob NOT NULL,
-  -- When the job was pruned, if the key is to outlive it.
+  -- Time at which the job was pruned, if the key is to outlive it.
   gone_at integer,
   PRIMARY KEY (worker_id, key)
 ) STRICT;
 CREATE INDEX idempotency_keys_by_job ON idempotency_keys (job_id);
 
--- How many jobs are where, updated in place. bucket: until when pending ones count as scheduled or retrying; 0 for all else.
+-- Number of jobs by state, updated in place. bucket: time up to which pending jobs count as scheduled or retrying; 0
+-- for all other counts.
 CREATE TABLE counters (
   worker_id text NOT NULL,
   bucket integer NOT NULL,
-  first integer NOT NULL,
+  first_attempt integer NOT NULL,
   retry integer NOT NULL,
   running integer NOT NULL,
   done integer NOT NULL,
@@ -213,7 +221,7 @@ CREATE TABLE counters (
   PRIMARY KEY (worker_id, bucket)
 ) STRICT;
 
--- What happened in a minute.
+-- Events by minute.
 CREATE TABLE series (
   minute integer NOT NULL,
   worker_id text NOT NULL,
@@ -224,7 +232,8 @@ CREATE TABLE series (
   PRIMARY KEY (minute, worker_id)
 ) STRICT;
 
--- Until when the clock was found right as far as pruning is concerned: a jump since then is waited out.
+-- Time up to which the clock was found right for pruning, in one row. After a jump of the clock since then, pruning
+-- waits.
 CREATE TABLE pruning (
   confirmed_at integer NOT NULL
 ) STRICT;

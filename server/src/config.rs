@@ -1,4 +1,4 @@
-//! The command line and its environment variables.
+//! Settings of the server: its command line and environment variables.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -17,8 +17,8 @@ const KEYS: Duration = DAY;
 
 /// A durable job queue: programs submit jobs over gRPC, workers lease and run them, people watch in a browser.
 ///
-/// Without a command it serves: gRPC and gRPC-web on both addresses; the dashboard, /metrics, /healthz and /readyz
-/// too. Each option can be given as an environment variable instead.
+/// Without a command it serves: gRPC and gRPC-web on both addresses; the dashboard, /metrics, /healthz and /readyz too.
+/// Each option can be given as an environment variable instead.
 #[derive(Debug, Parser)]
 #[command(name = "jobqueue-server", version, max_term_width = 100)]
 pub struct Cli {
@@ -32,24 +32,24 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring the database's schema up to date and exit.
+    /// Migrate the database's schema to this version and exit.
     Migrate,
     /// Write a consistent copy of an SQLite database into a new file and exit.
     Backup {
-        /// The file to make; it must not exist.
+        /// The file to create; it must not exist.
         file: PathBuf,
     },
-    /// Set stored times back after a server has run on an SQLite database with a clock that was ahead, and exit. Stop the
-    /// server, set this machine's clock right and make a backup first.
+    /// Set back stored times after a server has run on an SQLite database with a clock that was ahead, and exit. Stop
+    /// the server, set this machine's clock right and make a backup first.
     SetClockBack,
-    /// Read the whole database, print where it contradicts itself, and exit with 1 if it does.
+    /// Read the whole database, print all contradictions in it, and exit with 1 if there are any.
     Check,
 }
 
-/// What every command takes.
+/// Settings of all commands.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// Where jobs are kept: sqlite://path/to/file.db (made where it is missing, folder and all) or
+    /// Database: sqlite://path/to/file.db, which is created with its folder if it is missing, or
     /// postgres://user:password@host/database.
     #[arg(
         long,
@@ -61,7 +61,7 @@ pub struct Common {
     )]
     pub database_url: DatabaseUrl,
 
-    /// Connections to PostgreSQL at most.
+    /// Maximum number of connections to PostgreSQL.
     #[arg(
         long,
         global = true,
@@ -72,24 +72,24 @@ pub struct Common {
     )]
     pub database_max_connections: u32,
 
-    /// What stands between this server and PostgreSQL. With `transaction` nothing is kept in a session.
+    /// Pooler between this server and PostgreSQL. With `transaction` the server keeps no state in a database session.
     #[arg(long, global = true, env = "JOBQUEUE_DATABASE_POOLER", value_enum, default_value_t, value_name = "KIND")]
     pub database_pooler: Pooler,
 
-    /// The schema in PostgreSQL that holds all tables; it is made where it is missing. A search_path changes nothing.
+    /// PostgreSQL schema that holds all tables; created if it is missing. A search_path has no effect.
     #[arg(long, global = true, env = "JOBQUEUE_DATABASE_SCHEMA", default_value_t, value_name = "NAME")]
     pub database_schema: SchemaName,
 
-    /// PostgreSQL's own address, where the database URL is a pooler's: migrations and wake-up calls between servers
-    /// go past the pooler. Without it migrations go through the pooler, and servers find each other's jobs by polling.
+    /// PostgreSQL's own address if the database URL is a pooler's: migrations and notifications between servers bypass
+    /// the pooler. Without it migrations go through the pooler, and servers find each other's jobs by polling.
     #[arg(long, global = true, env = "JOBQUEUE_DATABASE_DIRECT_URL", hide_env_values = true, value_name = "URL")]
     pub database_direct_url: Option<DatabaseUrl>,
 
-    /// How logs look; they go to stderr.
+    /// Format of the log, which goes to stderr.
     #[arg(long, global = true, env = "JOBQUEUE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, or by part: info,jobqueue_server=debug.
+    /// Filter of the log: error, warn, info, debug or trace, or by module: info,jobqueue_server=debug.
     #[arg(
         long,
         global = true,
@@ -101,34 +101,34 @@ pub struct Common {
     pub log: String,
 }
 
-/// How to serve.
+/// Settings of the server that serves.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
-    /// The address for programs and workers (gRPC and gRPC-web). Port 0 takes a free one.
+    /// Address for programs and workers (gRPC and gRPC-web). Port 0 takes a free one.
     #[arg(long, env = "JOBQUEUE_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "IP:PORT")]
     pub grpc_addr: SocketAddr,
 
-    /// The address for browsers and Prometheus (dashboard, /metrics, gRPC-web). Port 0 takes a free one.
+    /// Address for browsers and Prometheus (dashboard, /metrics, gRPC-web). Port 0 takes a free one.
     #[arg(long, env = "JOBQUEUE_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
     pub http_addr: SocketAddr,
 
-    /// Allow addresses that other machines can reach. Whoever reaches them may do everything: for closed networks
+    /// Allow addresses that other machines can reach. Everyone who reaches them may do everything: for closed networks
     /// only.
     #[arg(long, env = "JOBQUEUE_INSECURE_ALLOW_REMOTE")]
     pub insecure_allow_remote: bool,
 
-    /// An origin, such as `https://tools.example.com`, whose pages may call the API from a browser. Repeatable; none
-    /// by default. Behind a proxy, name the origin under which the dashboard is reached.
+    /// Origin, such as `https://tools.example.com`, whose pages may call the API from a browser. Repeatable; none by
+    /// default. Behind a proxy, name the origin under which the dashboard is reached.
     #[arg(long = "cors-origin", env = "JOBQUEUE_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<Origin>,
 
-    /// A host name, without a port, under which browsers reach this server: requests for other names are refused, so
-    /// that no page of another site reaches it by a name that leads here. Repeatable. IP addresses, localhost, this
-    /// machine's own name and the hosts of --cors-origin are allowed anyway.
+    /// Host name, without a port, under which browsers reach this server. Requests for other names are refused, so that
+    /// no page of another site reaches it by a name that resolves to it. Repeatable. IP addresses, localhost, this
+    /// machine's own name and the hosts of --cors-origin are always allowed.
     #[arg(long = "http-host", env = "JOBQUEUE_HTTP_HOST", value_delimiter = ',', value_name = "NAME")]
     pub http_hosts: Vec<HostName>,
 
-    /// The largest payload accepted, in bytes.
+    /// Maximum size of a payload, in bytes.
     #[arg(
         long,
         env = "JOBQUEUE_MAX_PAYLOAD_BYTES",
@@ -138,7 +138,7 @@ pub struct Serve {
     )]
     pub max_payload_bytes: u32,
 
-    /// Connections at most; more wait to be accepted. A quarter of them is kept for the HTTP address.
+    /// Maximum number of connections; more wait to be accepted. A quarter of them is kept for the HTTP address.
     #[arg(
         long,
         env = "JOBQUEUE_MAX_CONNECTIONS",
@@ -148,8 +148,8 @@ pub struct Serve {
     )]
     pub max_connections: u32,
 
-    /// Bytes of requests that are being read and of answers that are being sent, on all connections together. Beyond
-    /// it large calls get RESOURCE_EXHAUSTED.
+    /// Maximum bytes of requests that are being read and of answers that are being sent, on all connections together.
+    /// Beyond it large calls get RESOURCE_EXHAUSTED.
     #[arg(
         long,
         env = "JOBQUEUE_TRANSFER_MEMORY",
@@ -159,19 +159,19 @@ pub struct Serve {
     )]
     pub transfer_memory: u64,
 
-    /// How long a client may send nothing of a request that it has begun, or read nothing of an answer.
+    /// Time that a client may send nothing of a request that it has begun, or read nothing of an answer.
     #[arg(long, env = "JOBQUEUE_PEER_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = peer_time)]
     pub peer_timeout: Duration,
 
-    /// How long a connection may make no call before it is closed.
+    /// Time without a call after which a connection is closed.
     #[arg(long, env = "JOBQUEUE_CONNECTION_IDLE", default_value = "15m", value_name = "TIME", value_parser = peer_time)]
     pub connection_idle: Duration,
 
-    /// How old a connection may get, less up to a quarter; calls under way then still finish.
+    /// Maximum age of a connection, less up to a quarter; calls under way may still finish.
     #[arg(long, env = "JOBQUEUE_CONNECTION_AGE", default_value = "2h", value_name = "TIME", value_parser = peer_time)]
     pub connection_age: Duration,
 
-    /// How long calls under way may take to finish after SIGTERM or Ctrl-C; a second one exits at once.
+    /// Time that calls under way have to finish after SIGTERM or Ctrl-C; a second signal exits at once.
     #[arg(
         long,
         env = "JOBQUEUE_SHUTDOWN_GRACE",
@@ -181,11 +181,11 @@ pub struct Serve {
     )]
     pub shutdown_grace: Duration,
 
-    /// How long done jobs are kept.
+    /// Retention of done jobs.
     #[arg(long, env = "JOBQUEUE_RETENTION_DONE", default_value = "7d", value_name = "TIME", value_parser = retention)]
     pub retention_done: Duration,
 
-    /// How long cancelled jobs are kept.
+    /// Retention of cancelled jobs.
     #[arg(
         long,
         env = "JOBQUEUE_RETENTION_CANCELLED",
@@ -195,7 +195,7 @@ pub struct Serve {
     )]
     pub retention_cancelled: Duration,
 
-    /// How long dead letters are kept.
+    /// Retention of dead letters.
     #[arg(
         long,
         env = "JOBQUEUE_RETENTION_DEAD_LETTERS",
@@ -205,7 +205,7 @@ pub struct Serve {
     )]
     pub retention_dead_letters: Duration,
 
-    /// How often lost sessions and timed-out attempts are looked for.
+    /// Interval between searches for lost sessions and timed-out attempts.
     #[arg(
         long,
         env = "JOBQUEUE_RESCUE_INTERVAL",
@@ -229,7 +229,7 @@ impl Common {
 }
 
 impl Serve {
-    /// One line for the person who started it, when an address is one that others can reach.
+    /// Checks that the addresses are local unless others are allowed; the error is one line for the operator.
     pub fn check_addresses(&self) -> Result<(), String> {
         let open = [("--grpc-addr", self.grpc_addr), ("--http-addr", self.http_addr)]
             .into_iter()
@@ -244,7 +244,7 @@ impl Serve {
         }
     }
 
-    /// Connections at most on the gRPC address, and on the HTTP address.
+    /// Maximum number of connections on the gRPC address, and on the HTTP address.
     pub fn connections(&self) -> [usize; 2] {
         let all = self.max_connections as usize;
         let http = all.div_ceil(4);
@@ -286,12 +286,12 @@ fn within(text: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Durat
     Err(format!("it must be from {from} to {to}"))
 }
 
-/// A database's address. `Debug` and `Display` leave the password out.
+/// URL of a database. `Debug` and `Display` leave the password out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// With its password.
+    /// The URL with its password.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -307,10 +307,10 @@ impl FromStr for DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // libpq also takes the password as a parameter, and what else is there may be a secret by mistake.
+        // libpq also takes the password as a parameter, and other parameters may hold secrets by mistake.
         let (text, query) = self.0.split_once('?').map_or((self.0.as_str(), ""), |(text, _)| (text, "?…"));
         let Some((scheme, rest)) = text.split_once("://") else { return write!(f, "{text}{query}") };
-        // A password may hold a ? that should have been written as %3F: the @ is then behind it.
+        // A password may hold a ? that should have been written as %3F: the @ is then after it.
         let user = rest.rsplit_once('@').or_else(|| self.0.contains('@').then_some((rest, "")));
         match user.and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
             Some((user, host)) => write!(f, "{scheme}://{user}:…@{host}{query}"),
@@ -325,7 +325,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// A scheme and an authority, as browsers send it: `https://tools.example.com`.
+/// Origin as browsers send it, a scheme and an authority: `https://tools.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     text: String,
@@ -337,7 +337,7 @@ impl Origin {
         &self.text
     }
 
-    /// Host, and port if it is not the scheme's.
+    /// Host, with the port if it is not the scheme's default.
     pub fn authority(&self) -> &str {
         &self.authority
     }
@@ -363,7 +363,7 @@ impl FromStr for Origin {
     }
 }
 
-/// A host name as browsers send it, in lower case, without a port.
+/// Host name as browsers send it, in lower case, without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(String);
 

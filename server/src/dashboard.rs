@@ -1,6 +1,7 @@
-//! The dashboard, out of the binary: compressed before, revalidated by ETag, immutable where a name has a hash.
+//! Serves the dashboard from files that are embedded in the binary: compressed ahead of time, revalidated by ETag,
+//! immutable if their name has a hash.
 //!
-//! Built without the feature `dashboard` there is none, and `/` says how to get it.
+//! Without the feature `dashboard` there are no files, and `/` explains how to build them.
 
 use axum::{
     body::Body,
@@ -10,14 +11,14 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-/// One file in one encoding.
+/// A file in one encoding.
 pub struct Asset {
     pub bytes: std::borrow::Cow<'static, [u8]>,
     pub sha256: [u8; 32],
     pub mime: String,
 }
 
-/// From the most to the least wanted; the second is the ending of a file's compressed twin.
+/// Encodings in order of preference, each with the extension of the compressed file.
 const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 const INDEX: &str = "index.html";
 const FOREVER: &str = "public, max-age=31536000, immutable";
@@ -27,7 +28,7 @@ pub async fn serve(request: Request) -> Response {
     answer(request.method(), request.uri().path(), request.headers(), files::get)
 }
 
-/// GET and HEAD of a file, or, for a browser that navigates, of the page that draws every address.
+/// Answers GET and HEAD of a file or, to a browser that navigates to any other path, of the dashboard's page.
 fn answer(method: &Method, path: &str, headers: &HeaderMap, get: impl Fn(&str) -> Option<Asset>) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return not_found();
@@ -79,12 +80,12 @@ fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "not found\n").into_response()
 }
 
-/// A browser that navigates says so; one that loads a script or a program that tries its luck does not.
+/// Whether the request is a browser's navigation. Requests of scripts, and of most programs, do not accept HTML.
 fn wants_html(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains("text/html"))
 }
 
-/// `encoding` is in Accept-Encoding, by name or by `*`, and not with q=0.
+/// Whether `encoding` is in Accept-Encoding, by name or by `*`, and not with q=0.
 fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
     let (mut by_name, mut by_star) = (None, None);
     let all = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
@@ -103,15 +104,15 @@ fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
     by_name.or(by_star).unwrap_or(false)
 }
 
-/// If-None-Match compares weakly: W/ does not count.
+/// Whether If-None-Match has the ETag. The comparison is weak: W/ is ignored.
 fn matches(if_none_match: &HeaderValue, etag: &str) -> bool {
     if_none_match
         .to_str()
         .is_ok_and(|it| it.split(',').map(str::trim).any(|it| it == "*" || it.trim_start_matches("W/") == etag))
 }
 
-/// `name-0123456789abcdef.js`, `name-0123456789abcdef_bg.wasm`: what trunk puts a hash into changes its name when
-/// its content changes.
+/// Whether a file name has a hash of its content, as trunk adds it: `name-0123456789abcdef.js`,
+/// `name-0123456789abcdef_bg.wasm`.
 fn is_hashed(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     let stem = file.split('.').next().unwrap_or(file);

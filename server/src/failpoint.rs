@@ -1,8 +1,9 @@
-//! Faults between a commit and its answer, for tests: nothing of this is compiled without the feature `failpoints`.
+//! Failpoints for tests: faults between a commit and its answer. Without the feature `failpoints` they are not
+//! compiled.
 //!
-//! Each call of the store passes `before_<method>` and, when it went well, `after_<method>`; `insert_commit` is inside
-//! the commit of PostgreSQL's inserts. FAILPOINTS in the environment says what happens there, in the words of the crate
-//! `fail`: `after_settle=0.5%return(exit);before_insert=2*return(lost)`.
+//! Each call of the store passes `before_<method>` and, if it succeeded, `after_<method>`; `insert_commit` is within
+//! the commit of PostgreSQL's inserts. The environment variable FAILPOINTS sets their actions, in the syntax of the
+//! crate `fail`: `after_settle=0.5%return(exit);before_insert=2*return(lost)`.
 
 pub(crate) use inner::{after, before, committed, set_up};
 
@@ -16,14 +17,14 @@ mod inner {
 
     use crate::store::{StoreError, StoreResult};
 
-    /// Reads FAILPOINTS, once a process.
+    /// Reads FAILPOINTS, once in a process.
     ///
     /// # Panics
-    /// When it cannot be read as failpoints: a test that asks for nonsense must not pass.
+    /// If FAILPOINTS cannot be parsed: a test with a wrong failpoint must not pass.
     pub(crate) fn set_up() {
         static READ: Once = Once::new();
         READ.call_once(|| {
-            // Its end would remove what it has set.
+            // Dropping the scenario would remove the failpoints.
             std::mem::forget(fail::FailScenario::setup());
             for (place, actions) in fail::list() {
                 say(&format_args!("failpoint set: {place} {actions}"));
@@ -31,7 +32,7 @@ mod inner {
         });
     }
 
-    /// Past the log, which is written later: tests count these lines, also those before an exit.
+    /// Writes to stderr directly: tests count these lines, also those before an exit, and the log is written later.
     fn say(line: &std::fmt::Arguments<'_>) {
         let _ = writeln!(io::stderr(), "{line}");
     }
@@ -44,7 +45,7 @@ mod inner {
         reach(&format!("after_{method}")).await
     }
 
-    /// What a caller learns of a commit.
+    /// Passes a failpoint after a commit, which may replace the commit's answer.
     pub(crate) async fn committed<T>(place: &str, outcome: StoreResult<T>) -> StoreResult<T> {
         let answer = outcome?;
         reach(place).await?;

@@ -1,8 +1,8 @@
-//! Keeps pages of other sites from using a browser to reach this server.
+//! Protection against requests that pages of other sites make with a visitor's browser.
 //!
-//! Two ways in are shut: a request from another origin (by `Sec-Fetch-Site` and `Origin`), and DNS rebinding, where
-//! the other site's own name leads to this machine, so that to the browser it is the same origin. Programs other
-//! than browsers send neither header and are not concerned.
+//! Two kinds are refused: requests from another origin (by `Sec-Fetch-Site` and `Origin`), and DNS rebinding, where the
+//! other site's own name resolves to this machine, so that the browser takes it for the same origin. Programs other
+//! than browsers send neither of these headers, so that the first check does not affect them.
 
 use std::net::IpAddr;
 
@@ -20,19 +20,20 @@ use crate::{
     router::is_grpc,
 };
 
-/// Refuses requests that change something and come from another origin, unless it is named.
+/// Layer that refuses requests that change something and come from an origin that is not allowed.
 pub fn cross_site(origins: &[Origin]) -> anyhow::Result<CsrfLayer> {
     origins.iter().try_fold(CsrfLayer::new(), |layer, origin| {
         layer.add_trusted_origin(origin.as_str()).with_context(|| format!("--cors-origin {}", origin.as_str()))
     })
 }
 
-/// Names under which browsers reach this server. Wherever it listens, the name of another site may lead to it.
+/// Host names under which browsers may reach this server. The name of another site may resolve to any address that it
+/// listens on.
 #[derive(Clone, Debug)]
 pub struct Hosts {
-    /// Host, and port if it is not the scheme's, as in an origin.
+    /// Hosts, with the port if it is not the scheme's default, as in an origin.
     authorities: Vec<String>,
-    /// Hosts on any port.
+    /// Hosts that are allowed on any port.
     names: Vec<String>,
 }
 
@@ -51,7 +52,7 @@ impl Hosts {
         }
         let Ok(parsed) = authority.parse::<Authority>() else { return false };
         let host = parsed.host().trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-        // An address is no name, so that no other site can make it its own.
+        // Another site cannot own an IP address as its name.
         host.parse::<IpAddr>().is_ok()
             || host.eq_ignore_ascii_case("localhost")
             || host.to_ascii_lowercase().ends_with(".localhost")
@@ -59,9 +60,9 @@ impl Hosts {
     }
 }
 
-/// Refuses requests for a host that is not this one's.
+/// Middleware that refuses requests for a host that is not one of `hosts`.
 pub async fn rebinding(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    // A browser cannot send these: it has no plain-text HTTP/2. Programs may use any name they like.
+    // Browsers have no plain-text HTTP/2, so this comes from a program, which may use any name.
     if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
         return next.run(request).await;
     }

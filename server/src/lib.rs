@@ -1,10 +1,9 @@
 //! The jobqueue server.
 //!
-//! In reading order: [`config`] is what it is told; [`transport`] where it listens and what a connection may hold;
-//! [`router`] sends a request to the
-//! services of [`grpc`], to the [`dashboard`] or to [`metrics`], past the [`guard`]; [`queue`] holds the rules;
-//! [`store`] keeps the jobs, in one of two drivers; [`background`] does what nobody asks for. [`Server`], here,
-//! puts them together, and takes them apart when it is told to stop.
+//! Modules in reading order: [`config`] parses settings; [`transport`] accepts connections and limits what they hold;
+//! [`router`] sends a request to the services of [`grpc`], to the [`dashboard`] or to [`metrics`], past the [`guard`];
+//! [`queue`] holds the rules; [`store`] keeps the jobs, with one of two drivers; [`background`] runs rescue, pruning
+//! and health checks. [`Server`] starts all of these, and stops them in order.
 
 pub mod background;
 pub mod config;
@@ -25,16 +24,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use background::{
-    fold,
+    compact_counters,
     health::Health,
-    poll,
+    housekeeping, poll,
     prune::{self, Pruner},
-    rescue, upkeep,
+    rescue,
 };
 use config::{Common, Serve};
 use jobqueue_shared::limits;
 use queue::Queue;
-use store::{Store, measured::Measured};
+use store::{Store, instrumented::Instrumented};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
@@ -50,19 +49,20 @@ use transport::{
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_secs(1);
-const FOLD_EVERY: Duration = Duration::from_secs(1);
-/// Lines of the log that were left out are told of.
+const COMPACT_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which dropped and suppressed log lines are reported.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
-const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
-/// The part of the grace in which, after the connections, the rest has to end.
+/// Fraction (1/n) of the shutdown grace that is kept for the storage and background work after connections have ended.
 const REST_OF_GRACE: u32 = 5;
-/// A stopping server's clients close their connections in much less time, or do not hear it any more.
+/// Time without calls after which a stopping server closes its connections. Clients that receive its GOAWAY close
+/// theirs in much less time; the others do not answer any more.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A server on an open database.
+/// A server with an open database.
 pub struct Server {
     config: Serve,
     store: Arc<dyn Store>,
@@ -70,22 +70,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the database and brings its schema up to date.
+    /// Opens the database and migrates its schema.
     pub async fn open(common: &Common, config: Serve) -> anyhow::Result<Self> {
         failpoint::set_up();
-        // Before the first measurement.
+        // The recorder has to exist before the first measurement.
         metrics::recorder().context("the metrics cannot be recorded")?;
         let options = common.connect_options();
         let store = store::connect(&options).await.with_context(|| format!("database {}", common.database_url))?;
         info!(database = %common.database_url, driver = store.name(), "the database is open");
         let acquires = (options.max_connections / 2).max(1) as usize;
-        Ok(Self { config, store: Arc::new(Measured::new(store)), acquires })
+        Ok(Self { config, store: Arc::new(Instrumented::new(store)), acquires })
     }
 
-    /// Serves until `shutdown` completes, then finishes what is under way, within the grace.
+    /// Serves until `shutdown` completes, then lets calls under way finish, within the grace.
     pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, store, acquires } = self;
-        // Nothing new is taken; the rest of the work ends.
+        // `draining`: no new work is accepted. `closing`: no further calls can come.
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let tracker = TaskTracker::new();
         let options = queue::Options {
@@ -96,8 +96,8 @@ impl Server {
         };
         let queue = Arc::new(Queue::new(Arc::clone(&store), options, &tracker));
         let health = Arc::new(Health::new().await);
-        health.run_once(&*store, &queue.clock).await;
-        // Before anybody can be told that its lease has run out.
+        health.run_once(&*store, &queue.context.clock).await;
+        // Before rescue, so that no lease ends because of an outage.
         if let Err(error) = background::listen::run_once(&*store).await {
             warn!(%error, "it could not be noted that workers are heard again; it is tried again");
         }
@@ -115,7 +115,7 @@ impl Server {
         let router = router::router(grpc, http, &config, &calls)?;
         let (grpc_addr, http_addr) = (listen::local_addr(&listeners.grpc)?, listen::local_addr(&listeners.http)?);
         let serving = TaskTracker::new();
-        // Each address has places of its own, so that connections to one cannot keep probes and people from the other.
+        // Each address has its own limit, so that connections to one cannot lock probes and operators out of the other.
         let [for_grpc, for_http] = config.connections();
         for (listener, places) in [(listeners.grpc, for_grpc), (listeners.http, for_http)] {
             let places = Arc::new(Semaphore::new(places));
@@ -155,7 +155,7 @@ impl Server {
     }
 }
 
-/// Until no call has been under way for [`LINGER`].
+/// Completes when no call has been under way for [`LINGER`].
 async fn quiet(calls: &TaskTracker) {
     calls.close();
     loop {
@@ -167,8 +167,8 @@ async fn quiet(calls: &TaskTracker) {
     }
 }
 
-/// One line on stdout for whoever started this program, where logs are for people. Nobody needs to read it, so that
-/// it is written by a thread of its own.
+/// Prints the addresses as one JSON line on stdout, for the program that started this one; logs are for people. A
+/// thread of its own prints it, because stdout may never be read.
 fn announce(grpc_addr: std::net::SocketAddr, http_addr: std::net::SocketAddr) {
     let line = serde_json::json!({
         "listening": { "grpc_addr": grpc_addr.to_string(), "http_addr": http_addr.to_string() }
@@ -192,18 +192,18 @@ fn start_background(
         let health = Arc::clone(&told);
         tracker.spawn(async move { background::every(name, interval, stop, &health, work).await });
     };
-    let (it, wakes) = (Arc::clone(store), Arc::clone(&queue.wakes));
+    let (it, notifier) = (Arc::clone(store), Arc::clone(&queue.context.notifier));
     spawn(
-        // Workers cannot reach a server that stops, so it must not judge who is lost.
+        // Workers cannot reach a server that stops, so it must not decide which of them are lost.
         ("rescue", interval, draining.clone()),
         Box::new(move || {
-            let (store, wakes) = (Arc::clone(&it), Arc::clone(&wakes));
-            Box::pin(async move { rescue::run_once(&*store, &wakes).await })
+            let (store, notifier) = (Arc::clone(&it), Arc::clone(&notifier));
+            Box::pin(async move { rescue::run_once(&*store, &notifier).await })
         }),
     );
     let it = Arc::clone(store);
     spawn(
-        // A server that stops hears nobody.
+        // A server that stops receives no heartbeats.
         ("listen", store::listening::LISTEN_EVERY, draining.clone()),
         Box::new(move || {
             let store = Arc::clone(&it);
@@ -228,18 +228,18 @@ fn start_background(
     );
     let it = Arc::clone(store);
     spawn(
-        every("upkeep", UPKEEP_EVERY),
+        every("housekeeping", HOUSEKEEPING_EVERY),
         Box::new(move || {
             let store = Arc::clone(&it);
-            Box::pin(async move { upkeep::run_once(&*store).await })
+            Box::pin(async move { housekeeping::run_once(&*store).await })
         }),
     );
     let it = Arc::clone(store);
     spawn(
-        every("fold", FOLD_EVERY),
+        every("compact_counters", COMPACT_EVERY),
         Box::new(move || {
             let store = Arc::clone(&it);
-            Box::pin(async move { fold::run_once(&*store).await })
+            Box::pin(async move { compact_counters::run_once(&*store).await })
         }),
     );
     let (it, queue, health) = (Arc::clone(store), Arc::clone(queue), Arc::clone(health));
@@ -248,7 +248,7 @@ fn start_background(
         Box::new(move || {
             let (store, queue, health) = (Arc::clone(&it), Arc::clone(&queue), Arc::clone(&health));
             Box::pin(async move {
-                health.run_once(&*store, &queue.clock).await;
+                health.run_once(&*store, &queue.context.clock).await;
                 Ok(())
             })
         }),

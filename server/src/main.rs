@@ -1,4 +1,4 @@
-//! `jobqueue-server`: parses, binds, runs.
+//! The `jobqueue-server` binary: parses settings, binds addresses, runs the server or a command.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use jobqueue_server::{
 };
 use jobqueue_shared::settings;
 
-/// Gives memory back after a burst, where glibc keeps most of it.
+/// mimalloc returns memory after a burst of load; glibc keeps most of it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

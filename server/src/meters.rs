@@ -1,4 +1,4 @@
-//! The counters and latencies that hot paths touch, each looked up once.
+//! Counters and histograms of the hot paths, each looked up once.
 
 use jobqueue_shared::state::{Ending, State};
 use metrics::{Counter, Histogram, counter, histogram};
@@ -8,11 +8,11 @@ use crate::store::{Leased, SettleAnswer};
 pub(crate) struct Meters {
     pub submitted: Counter,
     pub deduplicated: Counter,
-    /// From a submit's arrival in its group's queue to its commit.
+    /// Time from a submit's arrival at its group commit to its commit.
     pub submit_seconds: Histogram,
     pub settle_seconds: Histogram,
     acquired: Counter,
-    /// From the moment a job could run to its hand-over.
+    /// Time from the moment at which a job was runnable to its lease.
     start_seconds: Histogram,
     completed: Counter,
     failed: Counter,
@@ -69,7 +69,7 @@ impl Meters {
             Ending::Fail { .. } => (&self.failed, &self.refused_fail),
             Ending::Snooze { .. } => (&self.snoozed, &self.refused_snooze),
             Ending::Release { .. } => (&self.released, &self.refused_release),
-            // No worker says these.
+            // Workers do not report these.
             Ending::Cancel | Ending::TimedOut | Ending::Lost { .. } => return,
         };
         let SettleAnswer::Accepted(state) = answer else {

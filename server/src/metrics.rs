@@ -1,8 +1,8 @@
-//! What /metrics says, in Prometheus' text format.
+//! /metrics, in Prometheus' text format.
 //!
-//! Counters and latencies come from the recorder. What is a state of the database (jobs by state, the age of the
-//! oldest runnable job, sessions) is read when somebody asks, at most once a second, and written here: a gauge in a
-//! recorder would go on telling of worker_ids that are gone.
+//! Counters and histograms come from the recorder. States of the database (jobs by state, the age of the oldest
+//! runnable job, sessions) are read at a scrape, at most once a second, and formatted here: a recorder would keep
+//! gauges of worker_ids that are gone.
 
 use std::{
     cmp::Reverse,
@@ -19,17 +19,18 @@ use crate::{
     store::WorkerIdCounts,
 };
 
-/// worker_ids with series of their own, those with most unfinished jobs; the others are summed.
+/// Maximum number of worker_ids with series of their own, those with most unfinished jobs; the others are summed up.
 const WORKER_IDS: usize = 200;
+/// Time for which the gauges of one scrape serve further scrapes.
 const FRESH: Duration = Duration::from_secs(1);
-/// The label of that sum. No worker_id is empty, so that it collides with none.
+/// worker_id label of that sum. No worker_id is empty, so that it collides with none.
 const OTHER: &str = "";
 
-/// Seconds, from a fraction of a commit to a stuck database.
+/// Bounds of histogram buckets in seconds, from a fraction of a commit to a stuck database.
 const BUCKETS: [f64; 16] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
-/// The process's recorder; the first call installs it.
+/// Returns the process's metrics recorder; the first call installs it.
 pub fn recorder() -> Result<&'static PrometheusHandle, BuildError> {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     if let Some(handle) = RECORDER.get() {
@@ -37,7 +38,7 @@ pub fn recorder() -> Result<&'static PrometheusHandle, BuildError> {
     }
     let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder();
     let handle = recorder.handle();
-    // Another thread, or a program that embeds the server, may have been first: then its recorder counts.
+    // Another thread, or a program that embeds the server, may have installed one before: then that recorder counts.
     let _ = metrics::set_global_recorder(recorder);
     describe();
     Ok(RECORDER.get_or_init(|| handle))
@@ -69,7 +70,7 @@ fn describe() {
     metrics_process::Collector::default().describe();
 }
 
-/// Renders on demand.
+/// Renderer of /metrics.
 pub struct Scrape {
     recorder: &'static PrometheusHandle,
     process: metrics_process::Collector,
@@ -89,7 +90,7 @@ impl Scrape {
     }
 
     async fn gauges(&self) -> String {
-        // Held while the store is asked, so that many scrapes at once ask once.
+        // Locked while the store is asked, so that many scrapes at once ask once.
         let mut cached = self.gauges.lock().await;
         if let Some((read, text)) = &*cached
             && read.elapsed() < FRESH
@@ -98,7 +99,7 @@ impl Scrape {
         }
         let text = match self.queue.counts().await {
             Ok(counts) => gauges(&counts),
-            // Its absence would look like an empty queue.
+            // Without this series a failure would look like an empty queue.
             Err(_) => up(false),
         };
         *cached = Some((Instant::now(), text.clone()));
@@ -156,7 +157,7 @@ fn gauges(counts: &Counts) -> String {
     text
 }
 
-/// Label values and counts: the busiest `WORKER_IDS`, and one sum of the rest.
+/// Label values with their counts: the busiest `WORKER_IDS`, and the sum of the others.
 fn bounded(worker_ids: &[WorkerIdCounts]) -> Vec<(String, WorkerIdCounts)> {
     let mut by_load: Vec<_> = worker_ids.iter().collect();
     by_load.sort_by_key(|it| (Reverse(it.pending + it.running), Reverse(it.sessions), &it.worker_id));

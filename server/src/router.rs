@@ -1,4 +1,4 @@
-//! One router for both listeners: gRPC and gRPC-web by content type, everything else by path.
+//! Router of both listeners: gRPC and gRPC-web by content type, everything else by path.
 
 use std::sync::Arc;
 
@@ -31,19 +31,20 @@ use crate::{
     transport::{Activity, serve::Answer},
 };
 
-/// What the HTTP half answers from.
+/// State of the HTTP routes.
 #[derive(Clone)]
 pub struct Http {
     pub scrape: Arc<Scrape>,
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// Pages may load and call nothing but this server, and nobody may frame them. WebAssembly needs its own word.
+/// Content security policy: pages may load from and call only this server, and no other page may frame them.
+/// WebAssembly needs 'wasm-unsafe-eval'.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
      img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// What a page needs to read of an answer: the names of gRPC-web, and the time.
+/// Response headers that pages of allowed origins may read: those of gRPC-web, and the server's time.
 const GRPC_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("grpc-encoding"),
     HeaderName::from_static("grpc-status"),
@@ -52,7 +53,7 @@ const GRPC_HEADERS: [HeaderName; 5] = [
     routes::TIME_HEADER,
 ];
 
-/// `under_way` counts the calls that are.
+/// Builds the router. `under_way` counts calls under way.
 pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) -> anyhow::Result<Entrance> {
     let pages = Router::new()
         .route("/metrics", get(metrics))
@@ -72,8 +73,8 @@ pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) 
     Ok(Entrance { grpc, rest: guarded, under_way: under_way.clone() })
 }
 
-/// Where programs part from browsers. What guards against other sites' pages is not in a program's way: its
-/// layers would be copied at every call.
+/// Entry point of requests: programs' gRPC calls go directly to the services, all other requests through the guards
+/// against pages of other sites, whose layers would be copied at every call.
 #[derive(Clone)]
 pub struct Entrance {
     grpc: Calls,
@@ -96,7 +97,8 @@ impl Answer for Entrance {
     }
 }
 
-/// gRPC over HTTP/2 without a word of an origin. A browser names one with all that changes something.
+/// Whether a request is gRPC over HTTP/2 without an origin, and so comes from a program: a browser sends an origin with
+/// every request that changes something.
 fn is_of_a_program<B>(request: &http::Request<B>) -> bool {
     let headers = request.headers();
     request.version() == Version::HTTP_2
@@ -106,8 +108,8 @@ fn is_of_a_program<B>(request: &http::Request<B>) -> bool {
         && !headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc-web"))
 }
 
-/// gRPC's methods are paths too, but only its content types reach them: a page of another site can send none of
-/// these without being allowed to first.
+/// Middleware that sends requests to gRPC by content type. The paths alone do not reach the methods: a page of another
+/// site cannot send gRPC's content types without being allowed to by CORS first.
 async fn by_content_type(State(grpc): State<Router>, request: Request, next: Next) -> Response {
     if is_grpc(request.headers()) {
         return grpc.oneshot(request).await.into_response();

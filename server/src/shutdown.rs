@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C: the first asks the server to finish, the second ends it.
+//! SIGTERM and Ctrl-C: the first signal starts a graceful shutdown, the second ends the process.
 
 use std::{future::Future, io, process, thread};
 
@@ -9,8 +9,8 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Listens for signals from now on, on a thread of its own, so that nothing else has to run for it. The future
-/// completes at the first; the next ends the process at once.
+/// Installs the signal handlers. They run on a thread of their own, so that a blocked runtime does not delay them. The
+/// future completes at the first signal; the second ends the process at once.
 pub fn requested() -> io::Result<impl Future<Output = ()>> {
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut terminate, mut interrupt) = {
@@ -34,7 +34,7 @@ pub fn requested() -> io::Result<impl Future<Output = ()>> {
         process::exit(1);
     })?;
     Ok(async move {
-        // The thread ends only with the process.
+        // The thread lives as long as the process.
         let _ = requested.await;
     })
 }

@@ -1,4 +1,4 @@
-//! How programs connect to a server.
+//! Client connections to a server.
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower::util::MapResponse;
 
-use crate::gather::Gathered;
+use crate::write_coalescing::CoalescedWrites;
 
-/// Makes connections for a channel of tonic, which gather what is written.
-pub type Connector = MapResponse<HttpConnector<GaiResolver>, fn(TokioIo<TcpStream>) -> TokioIo<Gathered<TcpStream>>>;
+/// Connector for a tonic channel; its connections coalesce writes.
+pub type Connector =
+    MapResponse<HttpConnector<GaiResolver>, fn(TokioIo<TcpStream>) -> TokioIo<CoalescedWrites<TcpStream>>>;
 
-/// After `keepalive` of silence the kernel asks whether the other side is still there.
+/// Makes a connector. After `keepalive` without traffic the kernel probes whether the other side is still there.
 pub fn connector(keepalive: Option<Duration>) -> Connector {
     let mut connector = HttpConnector::new();
-    // Calls are small and waited for.
+    // Calls are small, and their callers wait for them.
     connector.set_nodelay(true);
     connector.set_keepalive(keepalive);
-    MapResponse::new(connector, |stream| TokioIo::new(Gathered::new(stream.into_inner())))
+    MapResponse::new(connector, |stream| TokioIo::new(CoalescedWrites::new(stream.into_inner())))
 }

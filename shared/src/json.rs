@@ -1,11 +1,11 @@
-//! Checks a payload or result without changing a byte of it.
+//! Validation of payloads and results, which are kept byte for byte.
 
 use std::borrow::Cow;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What is wrong with a text that should be JSON.
+/// Reason for which a text is not accepted as JSON.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JsonError {
     #[error("is {0} bytes; the limit is {1}")]
@@ -16,12 +16,12 @@ pub enum JsonError {
     TooDeep(usize, usize),
 }
 
-/// `text` is one JSON value of at most `max_bytes`, nested at most `max_depth` deep.
+/// Checks that `text` is one JSON value of at most `max_bytes`, nested at most `max_depth` levels deep.
 pub fn check(text: &str, max_bytes: usize, max_depth: usize) -> Result<(), JsonError> {
     if text.len() > max_bytes {
         return Err(JsonError::TooLarge(text.len(), max_bytes));
     }
-    // Depth first: the parser has a limit of its own and would call a deep text a syntax error.
+    // The depth is checked first: the parser has a limit of its own and would report a deep text as a syntax error.
     let depth = depth(text);
     if depth > max_depth {
         return Err(JsonError::TooDeep(depth, max_depth));
@@ -30,21 +30,21 @@ pub fn check(text: &str, max_bytes: usize, max_depth: usize) -> Result<(), JsonE
     Ok(())
 }
 
-/// The string under the top-level key `task`, if `text` is an object that has one. Of equal keys the last counts, as
-/// for JSON parsers that build a map; no other key or value matters.
+/// Reads the string of the top-level key `task`, if `text` is an object that has one. Of equal keys the last counts, as
+/// with JSON parsers that build a map; other keys and values do not matter.
 pub fn task(text: &str) -> Option<String> {
-    // serde would also read a map from an array.
+    // serde would also deserialize a map from an array.
     if !text.trim_start().starts_with('{') {
         return None;
     }
     let mut parser = serde_json::Deserializer::from_str(text);
     let task = serde::Deserializer::deserialize_map(&mut parser, LastTask).ok()?;
     parser.end().ok()?;
-    // What is not a string, or holds half of a surrogate pair, names no task.
+    // A value that is not a string, or has half of a surrogate pair, is no task.
     serde_json::from_str(task?.get()).ok()
 }
 
-/// Finds the value of the last key `task`.
+/// Visitor that finds the value of the last key `task`.
 struct LastTask;
 
 impl<'de> Visitor<'de> for LastTask {
@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for LastTask {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut task = None;
-        // Keys as they are written: as a string, one that is no Unicode would end the reading.
+        // Keys are read raw: one that is not valid Unicode would end the deserialization of strings.
         while let Some(key) = map.next_key::<&RawValue>()? {
             let value = map.next_value::<&RawValue>()?;
             if serde_json::from_str::<Cow<'_, str>>(key.get()).is_ok_and(|key| key == "task") {

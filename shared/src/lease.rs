@@ -1,11 +1,11 @@
-//! The right to finish one attempt: the claim that handed it out and the job, as opaque text to everybody else.
+//! Lease: the right to settle one attempt. It names the claim and the job, in an opaque text.
 
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 
-/// Claim ids are random and new for every hand-over, so a lease can be neither guessed nor repeated.
+/// Id of a lease. Claim ids are random and new for every claim, so that a lease can be neither guessed nor given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId {
     pub claim_id: Uuid,
@@ -38,7 +38,7 @@ impl FromStr for LeaseId {
     }
 }
 
-/// When a job was submitted, in milliseconds since 1970: the first 48 bits of its id (RFC 9562, UUIDv7).
+/// Submission time of a job, in milliseconds since 1970: the first 48 bits of its id (RFC 9562, UUIDv7).
 pub fn created_at_ms(job_id: Uuid) -> i64 {
     (job_id.as_u128() >> 80) as i64
 }

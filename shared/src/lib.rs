@@ -1,15 +1,13 @@
-//! What every part of jobqueue agrees on. Without its features no I/O, and it compiles to wasm32.
+//! Definitions that all parts of jobqueue share. Without its features the crate does no I/O, and it compiles to wasm32.
 //!
-//! Read in this order: [`proto`] is the API; [`limits`] what it accepts; [`state`] how a job moves;
-//! [`retry`] how long it waits between attempts; [`lease`] what lets a worker finish an attempt;
-//! [`json`] checks payloads; [`time`] and [`status`] convert. Servers and native programs also share how a connection
-//! writes (`gather`), how it is made (`connect`), how settings are read (`settings`), and a log writer that never blocks
+//! Modules in reading order: [`proto`] is the API; [`limits`] are the API's limits; [`state`] is the state machine of a
+//! job; [`retry`] computes the delay between attempts; [`lease`] is a worker's right to settle an attempt; [`json`]
+//! validates payloads; [`time`] and [`status`] convert. Servers and native programs also share write coalescing
+//! (`write_coalescing`), connections (`connect`), the parsing of settings (`settings`), and a log writer that never blocks
 //! (`logs`).
 
 #[cfg(feature = "transport")]
 pub mod connect;
-#[cfg(any(feature = "server", feature = "transport"))]
-pub mod gather;
 pub mod json;
 pub mod lease;
 pub mod limits;
@@ -21,8 +19,10 @@ pub mod settings;
 pub mod state;
 pub mod status;
 pub mod time;
+#[cfg(any(feature = "server", feature = "transport"))]
+pub mod write_coalescing;
 
-/// The generated messages, clients and servers of `proto/jobqueue/v1`.
+/// Generated messages, clients and servers of `proto/jobqueue/v1`.
 pub mod proto {
     #![expect(
         clippy::all,
@@ -37,6 +37,6 @@ pub mod proto {
         tonic::include_proto!("jobqueue.v1");
     }
 
-    /// The compiled .proto files, for gRPC reflection.
+    /// Compiled .proto files, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }

@@ -1,61 +1,69 @@
-//! Every published limit, in one place. Bytes unless the name says otherwise; times in milliseconds.
+//! Limits of the API. Sizes are in bytes unless the name says otherwise; times are in milliseconds.
 
-/// A payload, unless the server is told otherwise.
+/// Default maximum size of a payload.
 pub const PAYLOAD_DEFAULT: usize = 256 * 1024;
-/// The largest payload that a server can be told to accept.
+/// Maximum size of a payload that a server can be configured to accept.
 pub const PAYLOAD_MAX: usize = 1024 * 1024;
-/// How deep a payload's arrays and objects may nest.
+/// Maximum nesting of arrays and objects in a payload or result.
 pub const JSON_DEPTH: usize = 64;
-/// Jobs in one `SubmitJobs`.
+/// Maximum number of jobs in one `SubmitJobs`.
 pub const BATCH_JOBS: usize = 500;
-/// All of one gRPC request.
+/// Maximum size of a gRPC request.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// Where a page or a batch of jobs ends, payloads and results counted.
+/// Size at which a page or a batch of jobs ends, payloads and results counted.
 pub const REPLY_BYTES: usize = 3 * 1024 * 1024;
 pub const WORKER_ID: usize = 100;
 pub const TASK: usize = 100;
 pub const IDEMPOTENCY_KEY: usize = 255;
+/// Maximum of `max_retries`, the number of attempts in all.
 pub const MAX_RETRIES: u32 = 100;
 pub const MAX_RETRIES_DEFAULT: u32 = 3;
-/// Priorities run from 0, taken first, to this.
+/// Largest priority: jobs of priority 0 are leased first, jobs of this one last.
 pub const PRIORITY_LOWEST: u8 = 9;
 pub const PRIORITY_DEFAULT: u8 = 5;
-/// delay, `run_at`, `retry_after`, snooze, retry delays, `attempt_timeout`.
+/// Maximum of delay, `run_at` (from now), `retry_after`, snooze, retry delays and `attempt_timeout`: a year.
 pub const DELAY_MS: i64 = 365 * 24 * 3_600_000;
 pub const LEASE_MS_MIN: i64 = 5_000;
 pub const LEASE_MS_MAX: i64 = 12 * 3_600_000;
 pub const LEASE_MS_DEFAULT: i64 = 30_000;
-/// What is kept of an error.
+/// Size to which an error is truncated.
 pub const ERROR: usize = 8 * 1024;
+/// Number of history entries that are kept of a job, the newest.
 pub const ATTEMPTS_KEPT: u32 = 100;
+/// Maximum size of a result.
 pub const RESULT: usize = 64 * 1024;
-/// Reasons, notes and progress messages.
+/// Maximum size of reasons, notes and progress messages.
 pub const NOTE: usize = 1024;
 pub const PAGE_DEFAULT: u32 = 50;
 pub const PAGE_MAX: u32 = 500;
-/// Sessions in one answer of `ListWorkers`.
+/// Maximum number of sessions in one answer of `ListWorkers`.
 pub const SESSIONS_PAGE: u32 = 1_000;
-/// `worker_ids` in one answer of `GetMetrics`.
+/// Maximum number of `worker_ids` in one answer of `GetMetrics`.
 pub const WORKER_IDS_PAGE: u32 = 10_000;
-/// Rows that one page of a filtered list reads at most.
+/// Maximum number of rows that one page of a filtered list reads.
 pub const PAGE_SCAN: u32 = 5_000;
+/// Maximum number of jobs that a session holds, and of its slots.
 pub const JOBS_PER_SESSION: u32 = 10_000;
+/// Maximum number of jobs in one answer of `AcquireJobs`.
 pub const JOBS_PER_ACQUIRE: u32 = 1_000;
+/// Maximum number of settlements in one `SettleJobs`.
 pub const SETTLEMENTS: usize = 1_000;
-/// The longest `wait` of `AcquireJobs`.
+/// Maximum `wait` of `AcquireJobs`.
 pub const ACQUIRE_WAIT_MS: i64 = 60_000;
+/// Maximum number of tasks that a session lists.
 pub const TASKS_PER_SESSION: usize = 1_000;
-/// Sessions that one new session takes over from.
+/// Maximum number of sessions that one new session takes over from.
 pub const PREDECESSORS: usize = 100;
-/// Jobs of a session that `GetWorker` names.
+/// Maximum number of a session's jobs in the answer of `GetWorker`.
 pub const HELD_SHOWN: usize = 500;
-/// host and version of a session.
+/// Maximum size of host and version of a session.
 pub const SESSION_TEXT: usize = 255;
-/// Up to how many jobs before one are counted.
+/// Number up to which `ExplainJob` counts the jobs before a job.
 pub const AHEAD: u32 = 1_000;
+/// Maximum number of minutes of `GetThroughput`: a day.
 pub const THROUGHPUT_MINUTES: i32 = 1_440;
 
-/// `text` without its end beyond `max` bytes, cut between characters.
+/// Truncates `text` to at most `max` bytes, between characters.
 pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

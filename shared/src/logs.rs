@@ -1,4 +1,5 @@
-//! Log writer that never blocks or ends its program, whatever becomes of the file, terminal or pipe behind it.
+//! Log writer that never blocks or ends its program, even if the file, terminal or pipe behind it is full, slow or
+//! closed.
 
 use std::{
     io::{self, Write},
@@ -12,12 +13,12 @@ use std::{
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// Lines that wait for a slow reader; about 2 MiB. More are dropped, and counted.
+/// Maximum number of lines that wait for a slow reader; about 2 MiB. More are dropped and counted.
 const LINES: usize = 8 * 1024;
-/// How long the end of a program waits for a reader.
+/// Maximum time that the end of a program waits for a slow reader.
 const FLUSHING: Duration = Duration::from_millis(1_500);
 
-/// Writes what is left when it is dropped, and waits for that no longer than a moment.
+/// Guard of the writer's thread. When it is dropped, waiting lines are written, for at most 1.5 s.
 #[derive(Debug)]
 pub struct Logs {
     guard: Option<WorkerGuard>,
@@ -25,7 +26,7 @@ pub struct Logs {
     told: AtomicUsize,
 }
 
-/// Writes lines to `to` from a thread of its own.
+/// Makes a writer whose lines a thread of its own writes to `to`.
 pub fn writer(to: impl Write + Send + 'static) -> (NonBlocking, Logs) {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
@@ -37,7 +38,7 @@ pub fn writer(to: impl Write + Send + 'static) -> (NonBlocking, Logs) {
 }
 
 impl Logs {
-    /// The number of lines that were dropped since it was last asked for.
+    /// Number of lines dropped since the last call.
     pub fn newly_dropped(&self) -> usize {
         let dropped = self.dropped.dropped_lines();
         dropped.saturating_sub(self.told.swap(dropped, Ordering::Relaxed))
@@ -48,7 +49,7 @@ impl Drop for Logs {
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         let (written, is_written) = mpsc::channel();
-        // In a thread: dropping the guard waits for a reader, and may even print that there is none.
+        // In a thread, because dropping the guard waits for a reader, and may even print that there is none.
         let flushing = thread::Builder::new().spawn(move || {
             drop(guard);
             let _ = written.send(());
@@ -59,7 +60,7 @@ impl Drop for Logs {
     }
 }
 
-/// A full disk or a closed pipe: there is nobody to tell.
+/// Writer that ignores errors, such as a full disk or a closed pipe: there is nowhere to report them.
 struct WithoutErrors<W>(W);
 
 impl<W: Write> Write for WithoutErrors<W> {

@@ -1,16 +1,17 @@
-//! How long a job waits before its next attempt.
+//! Delay of a job before its next attempt.
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// The delay after the n-th used attempt is `initial × factor^(n−1)`, at most `max`, varied by ± `jitter`.
+/// Policy for the delay between attempts: after the n-th used attempt it is `initial × factor^(n−1)`, at most `max`,
+/// varied by ± `jitter`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     pub initial_ms: i64,
     pub factor: f64,
     pub max_ms: i64,
-    /// 0 to 1: the share of the delay by which it varies either way.
+    /// Part of the delay by which it varies either way, 0 to 1.
     pub jitter: f64,
 }
 
@@ -21,7 +22,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Milliseconds to wait after `used` attempts. `random` is from 0 to 1. Whatever the numbers, the answer is
+    /// Delay after `used` attempts, in milliseconds. `random` is from 0 to 1. For all values of the policy the delay is
     /// finite, not negative and at most `max_ms` with its jitter.
     pub fn delay_ms(&self, used: u32, random: f64) -> i64 {
         let max = self.max_ms.clamp(0, limits::DELAY_MS) as f64;

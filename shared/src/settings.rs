@@ -1,8 +1,9 @@
-//! The settings of a program, read from its command line and from environment variables: one reading for all programs.
+//! Settings of a program, read from its command line and from environment variables, in the same way in all programs.
 //!
-//! A flag on the command line wins over its variable. White space around a value is dropped, as a file that a secret was
-//! read from often ends with a new line. An empty variable counts as unset. A variable of a flag without a value is a
-//! boolean: 1, true, yes, on, or 0, false, no, off, in upper or lower case. An error about a variable names it.
+//! A flag on the command line takes precedence over its variable. White space around a value is removed, because a file
+//! that a secret was read from often ends with a new line. An empty variable counts as unset. A variable of a flag
+//! without a value is a boolean: 1, true, yes, on, or 0, false, no, off, in upper or lower case. An error about a
+//! variable names it.
 
 use std::{
     env,
@@ -16,29 +17,30 @@ use clap::{
     parser::ValueSource,
 };
 
-/// The settings of this process. Ends it with a message where one of them is wrong, and with the text for `--help`.
+/// Reads the settings of this process. If one of them is wrong, or for `--help`, it prints a text and exits.
 pub fn parse<P: Parser>() -> P {
     try_parse_from(env::args_os(), |name| env::var_os(name)).unwrap_or_else(|error| error.exit())
 }
 
-/// The settings from `args`, whose first is the program's name, and from what `variable` gives for a name.
+/// Reads settings from `args`, whose first is the program's name, and from `variable`, which returns the value of a
+/// variable.
 ///
 /// # Errors
-/// What clap says of them; an error about a variable names it.
+/// clap's errors; one about a variable names it.
 pub fn try_parse_from<P: Parser>(
     args: impl IntoIterator<Item: Into<OsString>>,
     variable: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<P, Error> {
     let args: Vec<OsString> = args.into_iter().map(|word| trim_word(&word.into())).collect();
-    // clap reads variables by itself; here they become words of the command line.
+    // clap's own reading of variables is turned off; they are added as words of the command line.
     let command = P::command().mut_args(|arg| arg.env(Resettable::Reset));
     let given = match command.clone().mut_args(|arg| arg.required(false)).try_get_matches_from(&args) {
         Ok(given) => given,
-        // From the whole command, so that the text for --help shows the variables.
+        // From the whole command, so that the text of --help shows the variables.
         Err(error) => return Err(P::command().try_get_matches_from(&args).err().unwrap_or(error)),
     };
     let mut from_variables = Vec::new();
-    // Built, for else its arguments have no text.
+    // Built, because otherwise its arguments have no text.
     let mut built = P::command();
     built.build();
     let mut words: Vec<OsString> = args.iter().take(1).cloned().collect();
@@ -64,7 +66,7 @@ fn is_given(matches: &ArgMatches, arg: &Arg) -> bool {
     here || matches.subcommand().is_some_and(|(_, matches)| is_given(matches, arg))
 }
 
-/// The word of the command line that says what a variable says; none where it says no.
+/// Converts a variable's value to a word of the command line; `None` if the value of a boolean is false.
 fn word(arg: &Arg, value: &OsStr) -> Result<Option<OsString>, Error> {
     let mut word = OsString::from("--");
     word.push(arg.get_long().unwrap_or(arg.get_id().as_str()));
@@ -84,7 +86,7 @@ fn word(arg: &Arg, value: &OsStr) -> Result<Option<OsString>, Error> {
     Ok(Some(word))
 }
 
-/// Names the variable beside the flag that an error is about, and leaves out a value that is not to be shown.
+/// Adds the variable's name to the flag in an error, and removes a value that must not be shown.
 fn name_variables(mut error: Error, from_variables: &[&Arg]) -> Error {
     let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg).cloned() else { return error };
     let Some(arg) = from_variables.iter().find(|arg| arg.to_string() == about) else { return error };
@@ -96,7 +98,7 @@ fn name_variables(mut error: Error, from_variables: &[&Arg]) -> Error {
     error
 }
 
-/// A word of the command line without white space around it, nor around the value in `--flag=value`.
+/// Removes white space around a word of the command line, and around the value in `--flag=value`.
 fn trim_word(word: &OsStr) -> OsString {
     let Some(text) = word.to_str().map(str::trim) else { return word.to_owned() };
     match text.split_once('=') {
@@ -105,7 +107,7 @@ fn trim_word(word: &OsStr) -> OsString {
     }
 }
 
-/// A value without white space around it; of a list, each item, and none that is empty.
+/// Removes white space around a value; for a list, around each item, and empty items.
 fn trim_list(value: &OsStr, arg: &Arg) -> OsString {
     let Some(text) = value.to_str().map(str::trim) else { return value.to_owned() };
     let Some(delimiter) = arg.get_value_delimiter() else { return text.into() };
@@ -113,10 +115,10 @@ fn trim_list(value: &OsStr, arg: &Arg) -> OsString {
     items.join(delimiter.encode_utf8(&mut [0; 4])).into()
 }
 
-/// Panics where a program reads one of its variables otherwise than this module says, or has a flag without variable
-/// that is not in `no_variable`. For the tests of a program; `args` are the words without which it does not start.
+/// Test helper: panics if a program reads one of its variables in another way than this module describes, or has a flag
+/// without a variable that is not in `no_variable`. `args` are the words without which the program does not start.
 pub fn assert_variables_are_read_alike<P: Parser + std::fmt::Debug>(args: &[&str], no_variable: &[&str]) {
-    // The first that a flag takes is used for it.
+    // The first value that a flag accepts is used for it.
     const EXAMPLES: [&str; 9] =
         ["7", "10000000", "7s", "7m", "127.0.0.1:7", "http://a.example:7", "postgres://a/b", "info", "json"];
     let command = P::command();
@@ -139,7 +141,8 @@ pub fn assert_variables_are_read_alike<P: Parser + std::fmt::Debug>(args: &[&str
         };
         let shown = name.to_string_lossy();
         assert_eq!(shown, format!("JOBQUEUE_{}", flag[2..].replace('-', "_").to_uppercase()));
-        // A flag that is given wins over its variable, so a required one is left out where its variable is tried.
+        // A flag that is given takes precedence over its variable, so a required one is left out while its variable is
+        // tried.
         let position = args.iter().position(|word| *word == flag);
         let without: Vec<&str> = args
             .iter()

@@ -1,8 +1,8 @@
-//! How a job moves: the legal transitions, as one pure function that both stores obey.
+//! State machine of a job: the transitions, as one pure function that both stores use.
 
 use crate::{limits, retry::RetryPolicy};
 
-/// Where a job is. `failed` is the dead letters.
+/// State of a job. A failed job is a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     Pending,
@@ -15,7 +15,7 @@ pub enum State {
 impl State {
     pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Done, Self::Failed, Self::Cancelled];
 
-    /// The word that the API uses.
+    /// Name of the state in the API.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -26,23 +26,23 @@ impl State {
         }
     }
 
-    /// True for the states that only a person moves a job out of.
+    /// Whether only an operator moves a job out of this state.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled)
     }
 
-    /// `RetryJob` accepts it.
+    /// Whether `RetryJob` accepts a job in this state.
     pub fn can_retry(self) -> bool {
         matches!(self, Self::Failed | Self::Cancelled)
     }
 
-    /// `CancelJob` accepts it.
+    /// Whether `CancelJob` accepts a job in this state.
     pub fn can_cancel(self) -> bool {
         matches!(self, Self::Pending | Self::Running)
     }
 }
 
-/// Why a job became a dead letter.
+/// Reason for which a job became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureReason {
     AttemptsExhausted,
@@ -51,7 +51,7 @@ pub enum FailureReason {
     TimedOut,
 }
 
-/// How an attempt ended, whoever says so: its worker, a person, or the server.
+/// Ending of an attempt, reported by its worker or decided by an operator or the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Complete,
@@ -62,34 +62,34 @@ pub enum Ending {
     Snooze {
         delay_ms: i64,
     },
-    /// Given back; `no_handler` when the worker does not know the task.
+    /// The worker released the job; `no_handler` if it has no handler for the task.
     Release {
         no_handler: bool,
     },
     Cancel,
     TimedOut,
-    /// The session is gone. Only what it had started is charged.
+    /// The session was lost. Only a started attempt is charged.
     Lost {
         started: bool,
     },
 }
 
-/// What an attempt's ending is judged by.
+/// Properties of an attempt and its job that decide what happens at its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// Hand-overs so far, this one included.
+    /// Number of times that the job was leased, this one included.
     pub run_no: u32,
-    /// Attempts used, this one included.
-    pub used: u32,
+    /// Number of attempts used, this one included.
+    pub attempts_used: u32,
     pub max_retries: u32,
     pub retry: RetryPolicy,
 }
 
-/// Where the job goes.
+/// State that the job moves to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Done,
-    Pending { run_at_ms: i64, used: u32, waits_for_handler: bool },
+    Pending { run_at_ms: i64, attempts_used: u32, waits_for_handler: bool },
     Failed { reason: FailureReason },
     Cancelled,
 }
@@ -105,27 +105,27 @@ impl Next {
     }
 }
 
-/// Attempts that `max_retries` allows: 0 means one.
+/// Number of attempts that `max_retries` allows: 0 means one.
 pub fn attempts_allowed(max_retries: u32) -> u32 {
     max_retries.max(1)
 }
 
-/// Where a running job goes when its attempt ends at `now_ms`. `random` is from 0 to 1.
+/// Decides where a running job moves when its attempt ends at `now_ms`. `random` is from 0 to 1.
 pub fn next(attempt: Attempt, ending: Ending, now_ms: i64, random: f64) -> Next {
-    let returned = attempt.used.saturating_sub(1);
-    let again = |delay_ms: i64, used| Next::Pending {
+    let returned = attempt.attempts_used.saturating_sub(1);
+    let again = |delay_ms: i64, attempts_used| Next::Pending {
         run_at_ms: now_ms.saturating_add(delay_ms.clamp(0, 2 * limits::DELAY_MS)),
-        used,
+        attempts_used,
         waits_for_handler: false,
     };
     let charge = |reason, delay_ms| {
-        if attempt.used >= attempts_allowed(attempt.max_retries) {
+        if attempt.attempts_used >= attempts_allowed(attempt.max_retries) {
             Next::Failed { reason }
         } else {
-            again(delay_ms, attempt.used)
+            again(delay_ms, attempt.attempts_used)
         }
     };
-    let backoff = || attempt.retry.delay_ms(attempt.used, random);
+    let backoff = || attempt.retry.delay_ms(attempt.attempts_used, random);
     match ending {
         Ending::Complete => Next::Done,
         Ending::Cancel => Next::Cancelled,
@@ -134,20 +134,21 @@ pub fn next(attempt: Attempt, ending: Ending, now_ms: i64, random: f64) -> Next 
             charge(FailureReason::AttemptsExhausted, retry_after_ms.unwrap_or_else(backoff))
         }
         Ending::TimedOut => charge(FailureReason::TimedOut, backoff()),
-        // The first loss is most likely the worker's fault, a second one the job's.
+        // A first loss is most likely the worker's fault, a second one the job's: only that one is delayed by the retry
+        // policy.
         Ending::Lost { started: true } => charge(
             FailureReason::WorkerLost,
-            if attempt.used <= 1 { (random.clamp(0.0, 1.0) * 1_000.0) as i64 } else { backoff() },
+            if attempt.attempts_used <= 1 { (random.clamp(0.0, 1.0) * 1_000.0) as i64 } else { backoff() },
         ),
         Ending::Lost { started: false } | Ending::Release { no_handler: false } => again(0, returned),
         Ending::Snooze { delay_ms } => again(delay_ms, returned),
         Ending::Release { no_handler: true } => {
-            // Hand-overs that used nothing are the ones that were given back.
+            // Leases that used no attempt are releases and the like; the delay grows with their number.
             let given_back = attempt.run_no.saturating_sub(returned);
             let delay = RetryPolicy { initial_ms: 1_000, factor: 2.0, max_ms: 60_000, jitter: 0.2 };
             Next::Pending {
                 run_at_ms: now_ms.saturating_add(delay.delay_ms(given_back, random)),
-                used: returned,
+                attempts_used: returned,
                 waits_for_handler: true,
             }
         }
@@ -160,16 +161,16 @@ mod tests {
 
     use super::*;
 
-    fn attempt(used: u32, max_retries: u32) -> Attempt {
-        Attempt { run_no: used, used, max_retries, retry: RetryPolicy::default() }
+    fn attempt(attempts_used: u32, max_retries: u32) -> Attempt {
+        Attempt { run_no: attempts_used, attempts_used, max_retries, retry: RetryPolicy::default() }
     }
 
     #[test]
     fn max_retries_is_the_number_of_attempts() {
         for (max_retries, last) in [(0, 1), (1, 1), (2, 2), (5, 5)] {
             let fail = Ending::Fail { permanent: false, retry_after_ms: None };
-            for used in 1..last {
-                assert_eq!(next(attempt(used, max_retries), fail, 0, 0.5).state(), State::Pending);
+            for attempts_used in 1..last {
+                assert_eq!(next(attempt(attempts_used, max_retries), fail, 0, 0.5).state(), State::Pending);
             }
             assert_eq!(
                 next(attempt(last, max_retries), fail, 0, 0.5),
@@ -193,12 +194,12 @@ mod tests {
         let mut last = 0;
         for run_no in 1..=8 {
             let attempt = Attempt { run_no, ..attempt(1, 1) };
-            let Next::Pending { run_at_ms, used, waits_for_handler } =
+            let Next::Pending { run_at_ms, attempts_used, waits_for_handler } =
                 next(attempt, Ending::Release { no_handler: true }, 0, 0.5)
             else {
                 panic!()
             };
-            assert_eq!((used, waits_for_handler), (0, true));
+            assert_eq!((attempts_used, waits_for_handler), (0, true));
             assert!(run_at_ms > last || run_at_ms == 60_000, "{run_at_ms}");
             last = run_at_ms;
         }
@@ -221,14 +222,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_ending_exceeds_the_budget_or_runs_in_the_past(
-            ending in endings(), used in 1_u32..=101, max_retries in 0_u32..=100, given_back in 0_u32..1_000,
+            ending in endings(), attempts_used in 1_u32..=101, max_retries in 0_u32..=100, given_back in 0_u32..1_000,
             random in 0.0..=1.0, now in 0_i64..4_000_000_000_000,
         ) {
-            let attempt = Attempt { run_no: used + given_back, used, max_retries, retry: RetryPolicy::default() };
-            if let Next::Pending { run_at_ms, used: left, .. } = next(attempt, ending, now, random) {
+            let attempt = Attempt { run_no: attempts_used + given_back, attempts_used, max_retries, retry: RetryPolicy::default() };
+            if let Next::Pending { run_at_ms, attempts_used: left, .. } = next(attempt, ending, now, random) {
                 prop_assert!(run_at_ms >= now);
-                prop_assert!(left <= used);
-                if left == used {
+                prop_assert!(left <= attempts_used);
+                if left == attempts_used {
                     prop_assert!(left < attempts_allowed(max_retries), "no attempt would be left");
                 }
             }
@@ -236,12 +237,12 @@ mod tests {
 
         #[test]
         fn what_gives_the_attempt_back_never_fails_a_job(
-            used in 1_u32..=101, max_retries in 0_u32..=100, no_handler: bool, delay_ms in 0_i64..1_000_000,
+            attempts_used in 1_u32..=101, max_retries in 0_u32..=100, no_handler: bool, delay_ms in 0_i64..1_000_000,
         ) {
             for ending in [
                 Ending::Release { no_handler }, Ending::Snooze { delay_ms }, Ending::Lost { started: false },
             ] {
-                prop_assert_eq!(next(attempt(used, max_retries), ending, 0, 0.5).state(), State::Pending);
+                prop_assert_eq!(next(attempt(attempts_used, max_retries), ending, 0, 0.5).state(), State::Pending);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The API's enums and the states inside are the same words.
+//! Conversion between the API's enums and the internal states, whose names are equal.
 
 use crate::{
     proto::v1::{dead_letter::Reason, job::Status},
@@ -17,7 +17,7 @@ impl From<State> for Status {
     }
 }
 
-/// `None` for `unspecified`.
+/// Converts a status; `None` for `unspecified`.
 pub fn state(status: Status) -> Option<State> {
     State::ALL.into_iter().find(|&state| Status::from(state) == status)
 }

@@ -1,4 +1,4 @@
-//! Times between protobuf and the milliseconds since 1970 that everything inside counts in.
+//! Conversion between protobuf times and milliseconds since 1970, the internal form.
 
 use prost_types::{Duration, Timestamp};
 
@@ -10,12 +10,12 @@ pub fn duration(ms: i64) -> Duration {
     Duration { seconds: ms / 1_000, nanos: (ms % 1_000 * 1_000_000) as i32 }
 }
 
-/// Milliseconds, cut; saturates at the ends of i64. Its parts are taken as they come, normalised or not.
+/// Converts to milliseconds, rounded down; saturates at the limits of i64. The parts need not be normalised.
 pub fn timestamp_ms(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos).div_euclid(1_000_000))
 }
 
-/// Milliseconds, cut; saturates at the ends of i64.
+/// Converts to milliseconds, truncated; saturates at the limits of i64.
 pub fn duration_ms(duration: &Duration) -> i64 {
     duration.seconds.saturating_mul(1_000).saturating_add(i64::from(duration.nanos) / 1_000_000)
 }

@@ -1,4 +1,5 @@
-// axe-core on every page filled with data, light and dark, wide and narrow; and the keyboard alone.
+// Accessibility of every page filled with data: axe-core in the light and dark theme, wide and narrow, and use by
+// keyboard alone.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -28,7 +29,7 @@ before(async () => {
 });
 after(() => stack?.stop());
 
-/** Address, heading, and what is there when the page is filled. */
+/** Address and heading of each page, and an element that exists once the page is filled. */
 const pages = () => [
   ["/", "Overview", "main .explains .paused"],
   ["/jobs", "Jobs", "td.lead a"],
@@ -64,7 +65,7 @@ for (const [viewport, width] of [["wide", 1280], ["narrow", 390]]) {
       const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.equal(wider, 0, `${address} must not scroll sideways, ${viewport}`);
     }
-    // What is only there at times.
+    // The selection bar and the dialog exist only while dead letters are selected.
     await open(page, `${stack.base}/dead-letters`, "Dead letters");
     await page.getByLabel("Select all on this page").check();
     await page.getByRole("button", { name: "Retry 3", exact: true }).click();

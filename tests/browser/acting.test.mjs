@@ -1,4 +1,5 @@
-// An action under way takes no second press, and moves nobody who has gone on; nothing of another filter can be acted on.
+// Actions under way: a second press is ignored, the answer does not move a user who has left the page, and rows of
+// another filter cannot be acted on.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -10,7 +11,7 @@ before(async () => {
 });
 after(() => stack?.stop());
 
-/** Holds the calls of a method until they are let go. */
+/** Holds the calls of a method until `release` sends them on. */
 async function hold(page, method) {
   const held = [];
   let open = false;
@@ -24,7 +25,7 @@ async function hold(page, method) {
   };
 }
 
-/** Two presses in one go, faster than anybody can answer. */
+/** Presses a button twice before any answer can arrive. */
 const pressTwice = (button) => button.evaluate((it) => (it.click(), it.click()));
 
 test("Older pressed twice turns one page, and Newer leads back", async () => {
@@ -40,7 +41,7 @@ test("Older pressed twice turns one page, and Newer leads back", async () => {
   await page.getByRole("button", { name: "Newer" }).click();
   await row(page, ids[0]).waitFor();
 
-  // A slow page, and presses one after the other.
+  // The page is answered late, and the button is pressed again meanwhile.
   const list = await hold(page, "ListJobs");
   await page.getByRole("button", { name: "Older" }).click();
   await until("the next page to be asked for", () => list.held.length > 0);
@@ -107,7 +108,7 @@ test("a slow answer moves nobody who has gone on", async () => {
   await page.locator(".toast", { hasText: "deleted" }).waitFor();
   assert.equal(new URL(page.url()).pathname, "/submit");
 
-  // The form too: its answer comes as a message, and takes no focus.
+  // A submit that is answered after its page was left shows a message and does not take the focus.
   const submit = await hold(page, "SubmitJob");
   await page.getByLabel("worker_id", { exact: true }).fill("left");
   await page.getByLabel("Payload", { exact: true }).fill("{}");
@@ -151,7 +152,7 @@ test("rows and selection of another filter are gone at once, whatever becomes of
   await until("the other list to be asked for", () => list.held.length > 0);
   for (const id of ids) await row(page, id).waitFor({ state: "detached" });
   await page.getByRole("button", { name: "Retry 2", exact: true }).waitFor({ state: "detached" });
-  // The call fails, and still nothing of the old filter comes back.
+  // When the call fails, nothing of the old filter comes back either.
   await Promise.all(list.held.splice(0).map((route) => route.abort()));
   await page.getByText("Nothing to show yet").waitFor();
   assert.equal(await page.locator("tbody tr:not(.skeleton)").count(), 0);
@@ -161,7 +162,7 @@ test("rows and selection of another filter are gone at once, whatever becomes of
   await page.getByRole("button", { name: "Clear filters" }).click();
   await row(page, ids[0]).waitFor();
   await page.getByLabel("Select all on this page").check();
-  // Nor with a filter that no server takes: what is wrong stands at its field.
+  // A filter that the server refuses shows no old rows, and the error stands at its field.
   await page.getByLabel("Task", { exact: true }).fill("x".repeat(101));
   await page.getByLabel("Task", { exact: true }).press("Enter");
   await page.locator("#filter-task-error", { hasText: "100" }).waitFor();

@@ -1,4 +1,4 @@
-// Times and states are those of the server, whatever the browser's clock says; lists carry no payloads.
+// Times and states come from the server, whatever the browser's clock says; lists carry no payloads.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -10,7 +10,7 @@ before(async () => {
 });
 after(() => stack?.stop());
 
-/** A page whose clock is wrong by that much, and runs. */
+/** A page whose clock runs, and is wrong by `ms` milliseconds. */
 async function skewed(ms) {
   const page = await stack.page();
   await page.clock.install({ time: Date.now() + ms });
@@ -49,13 +49,13 @@ test("nobody is told of a clock that is right", async () => {
   assert.equal(await page.getByText("This browser's clock").count(), 0);
 });
 
-/** Sums what the pages of a browser receive from the API. */
+/** Counts the answers that a page receives from the API, and their bytes. */
 function weigh(page) {
   const sum = { bytes: 0, answers: 0 };
   page.on("requestfinished", async (request) => {
     if (!request.url().includes("/jobqueue.v1.")) return;
     const sizes = await request.sizes().catch(() => undefined);
-    // A page that is being closed tells nothing any more.
+    // The sizes cannot be read any more while the page is being closed.
     if (!sizes) return;
     sum.bytes += sizes.responseBodySize;
     sum.answers += 1;
@@ -74,7 +74,7 @@ test("an idle tab with large dead letters is light, on every page that shows the
     const sum = weigh(page);
     await open(page, stack.base + path, heading);
     await page.locator("tbody tr.opens").first().waitFor();
-    // More than twelve, which is what 3 MiB of payloads would cut a page at.
+    // All 13 rows are on one page, although 3 MiB of payloads would cut a page at 12.
     if (path !== "/") assert.equal(await page.locator("tbody tr.opens").count(), 13);
     await until("several refreshes", () => sum.answers >= 8);
     assert.ok((sum.bytes / sum.answers) * 40 < 300 * 1024, `${path}: ${sum.bytes} bytes in ${sum.answers} answers`);
@@ -91,7 +91,7 @@ test("an idle tab with large dead letters is light, on every page that shows the
   await page.locator("section.json", { hasText: /Payload\s*25\d(\.\d)? KiB/ }).waitFor();
   await until("several refreshes", () => counted.timeline >= 4);
   assert.ok(counted.job <= 2, `${counted.job} times`);
-  // And follows what happens to it.
+  // The page shows the deletion of its job.
   await stack.call("DeleteJob", { job_id: ids[0] });
   await page.getByText("This job has been deleted").waitFor();
 });

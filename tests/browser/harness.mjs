@@ -1,4 +1,5 @@
-// Starts the real server, worker and browser, and stops them again. Waits are for conditions, never for a time.
+// Fixture of the browser tests: starts the real server, worker and browser, and stops them again. Waits are for
+// conditions, never for a fixed time.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -26,7 +27,7 @@ const api = grpc.loadPackageDefinition(
   }),
 ).jobqueue.v1;
 
-/** Calls `test` until it gives something true, which is the answer. */
+/** Calls `test` until it returns a truthy value, and returns that. */
 export async function until(what, test) {
   const end = Date.now() + LIMIT_MS;
   for (;;) {
@@ -51,7 +52,7 @@ async function stop(child, signal = "SIGTERM") {
   await gone;
 }
 
-/** One server on a database of its own, its worker, a browser, and a gRPC client beside it. */
+/** A server on a database of its own, its workers, a browser, and a gRPC client. */
 export class Stack {
   static async start({ workers = [["worker-1a", "--simulate"]] } = {}) {
     const stack = new Stack();
@@ -75,7 +76,7 @@ export class Stack {
     return stack;
   }
 
-  /** The first time on free ports, afterwards on the same ones. */
+  /** Starts the server: the first time on free ports, later on the ports that it had. */
   async startServer() {
     const server = start("server", [
       "--database-url", `sqlite://${this.folder}/jobqueue.db`,
@@ -104,12 +105,12 @@ export class Stack {
     return worker;
   }
 
-  /** As a machine that loses power: no goodbye. */
+  /** Kills a worker with SIGKILL, so that it does not end its session, as when a machine loses power. */
   async kill(worker) {
     await stop(worker, "SIGKILL");
   }
 
-  /** A worker by hand: it does with its jobs what the test says, and nothing else. */
+  /** A worker session without a worker: it makes only the calls of the test. */
   async session(worker_id, { slots = 1, lease = 30, tasks = [] } = {}) {
     const { session_id } = await this.call("RegisterSession", {
       worker_id, host: "by-hand", pid: 7, version: "0", tasks, slots, lease_time: { seconds: lease },
@@ -117,7 +118,7 @@ export class Stack {
     let acquire_no = 0;
     return {
       session_id,
-      /** Waits until that many jobs have come. */
+      /** Acquires until it has `count` jobs. */
       acquire: async (count = 1) => {
         const leased = [];
         await until(`${count} jobs for ${worker_id}`, async () => {
@@ -129,7 +130,7 @@ export class Stack {
         });
         return leased;
       },
-      /** The google.rpc.Code of the answer. */
+      /** Settles a lease; returns the google.rpc.Code of the result. */
       settle: async (lease_id, outcome) => {
         const { results } = await this.call("SettleJobs", { session_id, settlements: [{ lease_id, ...outcome }] });
         return results[0].code;
@@ -158,7 +159,7 @@ export class Stack {
     return job_id;
   }
 
-  /** Waits until the job is in that state. */
+  /** Waits until the job has this status. */
   async settled(job_id, status) {
     await until(`${job_id} to be ${status}`, async () => {
       const { job } = await this.call("GetJob", { job_id });
@@ -166,7 +167,7 @@ export class Stack {
     });
   }
 
-  /** A job that has failed for good. */
+  /** Submits a job that fails, and waits until it is a dead letter; returns its id. */
   async deadLetter(request = {}) {
     const job_id = await this.submit({
       worker_id: "worker-1a", task: "email", payload_json: '{"fail":true}', max_retries: 1, ...request,
@@ -175,7 +176,7 @@ export class Stack {
     return job_id;
   }
 
-  /** A page of a fresh browser context. What the browser complains about is kept in `problems`. */
+  /** A page of a fresh browser context. Errors of the page and of its console are collected in `problems`. */
   async page(options = {}) {
     const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     const page = await context.newPage();
@@ -196,13 +197,13 @@ export class Stack {
   }
 }
 
-/** `0192f5a6…3f2a91`, as the tables show ids. */
+/** Short form of an id in the tables: `0192f5a6…3f2a91`. */
 export const short = (id) => `${id.slice(0, 8)}…${id.slice(30)}`;
 
 /** The table row of a job. */
 export const row = (page, id) => page.locator("tbody tr", { has: page.getByRole("link", { name: short(id) }) });
 
-/** Remembers that the page was not loaded anew, which `stayed` then tells. */
+/** Marks the loaded document; `stayed` is false once the page has been loaded again. */
 export const mark = (page) => page.evaluate(() => (window.stayed = true));
 export const stayed = (page) => page.evaluate(() => window.stayed === true);
 

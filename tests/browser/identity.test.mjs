@@ -1,5 +1,5 @@
-// What a person has opened, focused, selected or asked survives the refreshes of the page: rows change in place, and
-// dialogs own what they need.
+// Refreshes of a page keep what the user has opened, focused, selected or asked: rows change in place, and dialogs own
+// the data that they need.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -11,7 +11,7 @@ before(async () => {
 });
 after(() => stack?.stop());
 
-/** Waits until the page has got so many answers of a method from now on. */
+/** Waits until the page has received `times` more answers of a method. */
 async function refreshed(page, method, times = 2) {
   for (let n = 0; n < times; n++) await page.waitForResponse((answer) => answer.url().endsWith(`/${method}`));
 }

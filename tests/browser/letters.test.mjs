@@ -1,4 +1,5 @@
-// Dead letters: seen, retried one by one and many at once; jobs cancelled and deleted, each after one question.
+// Dead letters are listed, and retried one by one and many at once; jobs are cancelled and deleted, each after one
+// confirmation.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -31,7 +32,7 @@ test("a job that fails lands in the dead letters and is retried from there", asy
   await page.locator(".toast", { hasText: "1 retried" }).waitFor();
 
   await open(page, `${stack.base}${href}`, id);
-  // The second budget is used up like the first, and both are told.
+  // The second budget is used up like the first, and the timeline shows both failures.
   await page.locator(".timeline .pill", { hasText: "retried by a person" }).waitFor();
   await until("both failures to be told", async () =>
     (await page.locator(".timeline .pill", { hasText: /^failed$/ }).count()) === 2);
@@ -62,7 +63,7 @@ test("many are retried after one question that names their number", async () => 
 
   await retry.click();
   await dialog.waitFor();
-  // Somebody else is faster with one of them.
+  // One of the three is deleted by another client while the dialog is open.
   await stack.call("DeleteJob", { job_id: ids[0] });
   await dialog.getByRole("button", { name: "Retry 3 dead letters" }).click();
   await page.locator(".toast", { hasText: "2 retried, 1 already gone" }).waitFor();

@@ -1,4 +1,4 @@
-// How pages stay fresh: one request at a time, none while nobody looks. The browser's clock is in the test's hand.
+// Refresh of pages: one request at a time, none while the page is hidden. The test controls the browser's clock.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -12,7 +12,7 @@ before(async () => {
 });
 after(() => stack?.stop());
 
-/** Counts the calls of a method, and those that are over. */
+/** Counts the calls of a method, and those that have ended. */
 function watch(page, method) {
   const seen = { asked: 0, answered: 0 };
   const mine = (request) => request.url().endsWith(`/${method}`);
@@ -21,10 +21,10 @@ function watch(page, method) {
   return seen;
 }
 
-/** What the page has asked for until now has been counted when this comes back. */
+/** Makes a call of its own, so that the page's earlier requests have been counted when it is answered. */
 const flushed = (page) => page.evaluate(() => fetch("/metrics").then((answer) => answer.text()));
 
-/** A page whose clock stands still until it is told to run. */
+/** A page whose clock stands still until the test runs it. */
 async function stoppedPage() {
   const page = await stack.page();
   const now = Date.now();
@@ -51,7 +51,7 @@ test("refreshing never overlaps itself, however long an answer takes", async () 
   await flushed(page);
   assert.equal(held.length, 1, "nothing is asked for while an answer is awaited");
 
-  // What was wanted meanwhile is asked for once, at once.
+  // Refreshes that were due while the answer was awaited become one request, made at once.
   await held[0].continue();
   await until("the next request", () => held.length === 2);
   await row(page, job_id).waitFor();
@@ -92,7 +92,7 @@ test("refreshing stops while the tab is hidden, and goes on at once when it is s
   await flushed(page);
   assert.deepEqual([list.asked, counts.asked], before, "nobody looks");
 
-  // The clock stands still: this is no tick.
+  // The clock stands still, so these requests come from the page becoming visible and not from a timer.
   await show(true);
   await until("both to be asked for again", () => list.asked > before[0] && counts.asked > before[1]);
 });

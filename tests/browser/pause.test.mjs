@@ -1,4 +1,4 @@
-// Pausing a worker_id in the dashboard holds its jobs back, and resuming lets them go.
+// Pausing a worker_id in the dashboard holds its jobs back, and resuming lets them run.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -34,7 +34,7 @@ test("pausing stops the hand-outs, and resuming starts them", async () => {
   await line.getByText(/since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(.*\): <i>mail<\/i> is down/).waitFor();
 
   const job_id = await stack.submit({ worker_id: "worker-1a", payload_json: "{}" });
-  // Long enough for a job that is handed out.
+  // Three jobs of another worker_id take longer than handing this one out would.
   for (let n = 0; n < 3; n++) await done("witness");
   const { job } = await stack.call("GetJob", { job_id });
   assert.deepEqual([job.status, job.run_no], ["pending", 0]);

@@ -1,4 +1,4 @@
-// The server goes away and comes back: the page says so, keeps what it shows, and goes on by itself.
+// The server stops and starts again: the page says so, keeps its content, and continues by itself.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 

@@ -1,4 +1,4 @@
-// Submitting by the form: the job is done in sight, wrong fields are marked, hostile text stays text.
+// The submit form: the page shows the job until it is done, wrong fields are marked, hostile text stays text.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -87,7 +87,7 @@ test("the server's complaints stand at their fields and nothing typed is lost", 
   await until("the draft to be back", async () =>
     (await page.getByLabel("Payload", { exact: true }).inputValue()) === '{"open": ');
 
-  // What cannot be sent at all is marked the same way.
+  // A value that the form cannot send at all is marked the same way.
   await page.getByLabel("Attempt timeout", { exact: true }).fill("soon");
   await page.getByRole("button", { name: "Submit job" }).click();
   await page.locator("#field-attempt_timeout-error", { hasText: "no length of time" }).waitFor();

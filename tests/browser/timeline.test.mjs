@@ -1,4 +1,4 @@
-// A job's history in its page: what failed, was taken back, refused, and put back to work, with who and when.
+// A job's history on its page: failed, lost, refused and retried attempts, each with its session and time.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -28,7 +28,7 @@ test("a job that failed, was rescued, refused, retried and done tells it all, ne
   const [second] = await lost.acquire();
   await lost.progress(second.lease_id, 0.4, "half of the recipients");
   await events(page).filter({ hasText: "40 %" }).filter({ hasText: "half of the recipients" }).waitFor();
-  // It says nothing any more until its lease has run out; that was the last attempt.
+  // The worker is silent from now on until its lease has run out; that was the last attempt.
   await stack.settled(job_id, "failed");
   assert.equal(await lost.settle(second.lease_id, { complete: {} }), 9);
   await events(page).filter({ hasText: "refused" }).waitFor();

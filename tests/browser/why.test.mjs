@@ -1,4 +1,5 @@
-// Why a job is not running: the page says what the server says, follows it live, and offers what helps.
+// The reason why a job is not running: the page shows the server's explanation, follows it live, and offers the action
+// that helps.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -12,10 +13,10 @@ after(() => stack?.stop());
 
 const why = (page) => page.locator(".why");
 
-/** Lengths of time change between two looks. */
+/** The sentence without its durations, which change between two reads. */
 const plain = (sentence) => sentence.replaceAll(/less than 1 s|\d+ (s|min|h|days)\b/g, "…");
 
-/** The page gives that reason, in the server's words. */
+/** Waits until the page shows this reason, in the server's words. */
 async function says(page, job_id, reason) {
   await until(`the page to say ${reason}`, async () => {
     const answer = await stack.call("ExplainJob", { job_id });

@@ -1,4 +1,4 @@
-// A worker's page: how it is, what it holds, and what it held when it was lost.
+// The page of a worker: its state, the jobs that it holds, and the jobs that it held when it was lost.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,4 @@
-//! The API as a program uses it: generated clients on one connection, and what tests ask again and again.
+//! gRPC clients of the API on one connection, and calls that many tests need.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,7 +17,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Connects at the first call, and again whenever the connection was lost.
+    /// Client that connects at the first call, and again whenever the connection was lost.
     pub fn at(addr: SocketAddr) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
         Self { channel: endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy() }
@@ -51,7 +51,7 @@ impl Api {
         self.jobs().get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner()
     }
 
-    /// The job, once it has this status.
+    /// Waits until the job has this status, and returns it.
     pub async fn until(&self, job_id: &str, status: Status) -> GetJobResponse {
         eventually(&format!("job {job_id} is {}", status.as_str_name()), async || {
             let found = self.get(job_id).await;
@@ -60,7 +60,7 @@ impl Api {
         .await
     }
 
-    /// The job, once it is done, failed or cancelled.
+    /// Waits until the job is done, failed or cancelled, and returns it.
     pub async fn finished(&self, job_id: &str) -> GetJobResponse {
         eventually(&format!("job {job_id} is finished"), async || {
             let found = self.get(job_id).await;
@@ -71,7 +71,7 @@ impl Api {
     }
 }
 
-/// A job whose attempts follow each other quickly; to be varied by `SubmitJobRequest { priority: Some(0), ..job(..) }`.
+/// A job whose attempts follow each other quickly; vary it by `SubmitJobRequest { priority: Some(0), ..job(..) }`.
 pub fn job(worker_id: &str, payload_json: &str) -> SubmitJobRequest {
     let quickly = RetryPolicy {
         initial: Some(prost_types::Duration { seconds: 0, nanos: 10_000_000 }),

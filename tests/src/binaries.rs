@@ -1,4 +1,4 @@
-//! The programs under test: those that xtask has built, or ones built now.
+//! Paths of the programs under test: those that xtask has built, or ones built now.
 
 use std::{
     env,
@@ -7,13 +7,13 @@ use std::{
     sync::OnceLock,
 };
 
-/// `jobqueue-server`: what JOBQUEUE_SERVER_BIN names, else built from this workspace.
+/// Path of `jobqueue-server`: the value of JOBQUEUE_SERVER_BIN, else built from this workspace.
 pub fn server() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| find("JOBQUEUE_SERVER_BIN", "jobqueue-server")).clone()
 }
 
-/// `jobqueue-worker`: what JOBQUEUE_WORKER_BIN names, else built from this workspace.
+/// Path of `jobqueue-worker`: the value of JOBQUEUE_WORKER_BIN, else built from this workspace.
 pub fn worker() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| find("JOBQUEUE_WORKER_BIN", "jobqueue-worker")).clone()
@@ -29,7 +29,7 @@ fn find(variable: &str, name: &str) -> PathBuf {
     build_folder().join(name)
 }
 
-/// A built example: in the folder that JOBQUEUE_EXAMPLES names, else built from this workspace.
+/// Path of a built example: in the folder JOBQUEUE_EXAMPLES, else built from this workspace.
 pub fn example(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -42,13 +42,14 @@ pub fn example(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// The folder of this build: target/debug.
+/// Folder of this build: target/debug.
 fn build_folder() -> PathBuf {
     let test = env::current_exe().unwrap();
     test.ancestors().nth(2).map(Path::to_owned).unwrap()
 }
 
-/// Builds what the tests start. Agrees with `cargo test --workspace` on features, so that little is compiled twice.
+/// Builds the programs that the tests start. It uses the features of `cargo test --workspace`, so that little is
+/// compiled twice.
 fn cargo_build(what: &str) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

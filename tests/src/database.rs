@@ -1,4 +1,4 @@
-//! An empty database of either kind, gone when it is dropped.
+//! Empty databases of either driver, removed when they are dropped.
 
 use std::{
     path::PathBuf,
@@ -16,7 +16,7 @@ pub enum Driver {
     Pooled,
 }
 
-/// A database that no other test knows.
+/// A database that no other test uses.
 #[derive(Debug)]
 pub struct Database {
     url: String,
@@ -30,8 +30,8 @@ enum Place {
 }
 
 impl Database {
-    /// Makes one: a file in a new folder, or a database in the cluster that the tests share. A machine without
-    /// `PostgreSQL` fails here, loudly.
+    /// Creates a file in a new folder, or a database in the cluster that the tests share. Panics on a machine without
+    /// `PostgreSQL`.
     pub async fn create(driver: Driver) -> Self {
         match driver {
             Driver::Sqlite => {
@@ -59,7 +59,7 @@ impl Database {
         &self.url
     }
 
-    /// A folder beside the file of a `SQLite` database, for what a test wants to keep until its end.
+    /// Folder of a `SQLite` database's file, in which a test can keep files until its end.
     pub fn folder(&self) -> PathBuf {
         match &self.place {
             Place::Folder(folder) => folder.path().to_owned(),

@@ -1,4 +1,4 @@
-//! A disk that fills up: a file system in memory, mounted for one test and gone with it.
+//! Small disk that can be filled: a file system in memory, mounted for one test and removed with it.
 
 use std::{
     fs,
@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 const MIB: usize = 1024 * 1024;
 
-/// A mounted file system of a few MiB that everybody may enter.
+/// A mounted file system of a few MiB that every user may enter.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one. A machine where that is not allowed fails here, loudly.
+    /// Mounts a file system. Panics where that is not allowed.
     pub fn mount(mib: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("jobqueue-disk-").tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -33,7 +33,7 @@ impl SmallDisk {
         self.folder.path()
     }
 
-    /// Fills it up but for about `mib` MiB.
+    /// Fills it except for about `mib` MiB.
     pub fn fill(&self, mib: usize) {
         let used = rustix::fs::statvfs(self.path()).unwrap();
         let free = usize::try_from(used.f_bavail * used.f_frsize).unwrap();
@@ -42,7 +42,7 @@ impl SmallDisk {
         fs::set_permissions(self.ballast(), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
@@ -54,7 +54,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: what still has a file open there may end later.
+        // Lazily, because a process that still has a file open there may end later.
         let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
         if !unmounted.is_ok_and(|status| status.success()) {
             eprintln!("{} stays mounted", self.path().display());

@@ -1,9 +1,9 @@
-//! The harness of the tests that need real parts.
+//! Harness of the tests that use real servers, workers and databases.
 //!
-//! Read in this order: [`poll`] waits for what must become true; [`database`] makes an empty database that is gone
-//! afterwards; [`binaries`] finds the real programs, [`process`] runs one, [`server`] and [`worker`] say
-//! how; [`api`] calls a server by gRPC, [`web`] by bytes on a socket. What goes wrong is real, too: [`disk`] is one that
-//! fills up, [`strace`] lets its syncs fail, [`proxy`] is a bad network.
+//! Read in this order: [`poll`] waits for conditions; [`database`] makes an empty database and removes it afterwards;
+//! [`binaries`] finds the real programs, [`process`] runs one, [`server`] and [`worker`] give it its arguments; [`api`]
+//! calls a server by gRPC, [`web`] by bytes on a socket. Faults are real, too: [`disk`] is a disk that can be filled,
+//! [`strace`] makes syncs fail, [`proxy`] is a bad network.
 
 #![expect(
     clippy::unwrap_used,

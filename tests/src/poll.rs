@@ -1,16 +1,16 @@
-//! Waiting for what must become true, never longer than it takes.
+//! Waiting for conditions, never longer than they take.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take on a machine that is busy with other tests.
+/// Time limit of a wait on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks `probe` until it has an answer, and gives up with `what` after [`PATIENCE`].
+/// Calls `probe` until it returns an answer, and panics with `what` after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
     within(PATIENCE, what, probe).await
 }
 
-/// Asks `probe` every few milliseconds until it has an answer, and gives up with `what` after `patience`.
+/// Calls `probe` every few milliseconds until it returns an answer, and panics with `what` after `patience`.
 pub async fn within<T>(patience: Duration, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {

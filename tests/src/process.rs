@@ -1,4 +1,4 @@
-//! One program of ours, with what it prints; gone when it is dropped.
+//! A program under test and its output; killed when it is dropped.
 
 use std::{
     env,
@@ -13,24 +13,24 @@ use tempfile::TempDir;
 
 use crate::poll::{PATIENCE, within};
 
-/// Lines of a log that a failed test prints at most.
+/// Maximum number of log lines that a failed test prints.
 const SHOWN: usize = 200;
 
-/// A running program. What it printed is shown when the test fails.
+/// A running program. The end of its log is printed when the test fails.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
-    /// Known once it has ended.
+    /// Exit status, known once it has ended.
     ended: Option<ExitStatus>,
     output: TempDir,
 }
 
 impl Process {
-    /// Starts `command` without the settings that this process got from its environment.
+    /// Starts `command` without the JOBQUEUE_ variables of this process's environment.
     pub fn start(name: &str, command: &mut Command) -> Self {
         for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("JOBQUEUE_")) {
-            // Those that the caller has set on the command stay.
+            // Variables that the caller has set on the command stay.
             if !command.get_envs().any(|(set, _)| set == variable) {
                 command.env_remove(variable);
             }
@@ -47,24 +47,23 @@ impl Process {
         Self { name: name.to_owned(), child, ended: None, output }
     }
 
-    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The most memory that it has had at once, in bytes.
+    /// Maximum memory that it has had at once, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// All of its standard output so far.
+    /// Standard output so far.
     pub fn stdout(&self) -> String {
         self.printed("stdout")
     }
 
-    /// All of its standard error so far.
+    /// Standard error so far.
     pub fn stderr(&self) -> String {
         self.printed("stderr")
     }
@@ -109,7 +108,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            // It may have ended by itself; and there is nobody to tell.
+            // The process may have ended by itself, and an error could not be reported here.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

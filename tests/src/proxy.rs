@@ -1,15 +1,17 @@
-//! A TCP proxy whose network can be made bad while it runs.
+//! TCP proxy whose network can be made bad while it runs.
 
 use std::{
     collections::HashMap,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -23,10 +25,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// Chunks on their way in one direction of a connection; then the sender has to wait, as with TCP.
+/// Maximum number of chunks on their way in one direction of a connection; beyond it the sender has to wait, as with
+/// TCP.
 const ON_THE_WAY: usize = 64;
 
-/// Listens on a port of its own and forwards to a target. Dropping it closes everything.
+/// Proxy that listens on a port of its own and forwards to a target. Dropping it closes everything.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -34,10 +37,10 @@ pub struct Proxy {
     _accepting: AbortOnDropHandle<()>,
 }
 
-/// What the network does to bytes from now on, in both directions unless it says otherwise.
+/// Faults of the network from now on, in both directions unless a field says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weather {
-    /// How late bytes arrive.
+    /// Delay of bytes.
     pub latency: Duration,
     /// No bytes arrive at the target. They are not lost: as with TCP, they arrive when this ends.
     pub block_to_target: bool,
@@ -47,7 +50,7 @@ pub struct Weather {
     pub refuse: bool,
 }
 
-/// What has happened so far.
+/// Counts of the faults so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub accepted: u64,
@@ -81,7 +84,7 @@ struct Counters {
     delayed: AtomicU64,
 }
 
-/// What becomes of one connection.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Forwarded,
@@ -109,7 +112,7 @@ impl Proxy {
         Ok(Self { addr, shared, _accepting: AbortOnDropHandle::new(accepting) })
     }
 
-    /// Where clients connect to.
+    /// Address that clients connect to.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -118,7 +121,7 @@ impl Proxy {
         self.shared.weather.send_replace(weather);
     }
 
-    /// The network is good again. Connections that [`Proxy::half_open`] left dead stay dead.
+    /// Makes the network good again. Connections that [`Proxy::half_open`] left dead stay dead.
     pub fn heal(&self) {
         self.set(Weather::default());
     }
@@ -130,15 +133,15 @@ impl Proxy {
         reset
     }
 
-    /// The peer of every connection of now vanishes without a word: the sockets stay open, nothing passes any more,
-    /// not even an end. New connections work. Returns how many.
+    /// Lets the peer of every present connection vanish silently: the sockets stay open, and nothing passes any more,
+    /// not even an end. New connections work. Returns the number of connections.
     pub fn half_open(&self) -> u64 {
         let silent = self.decide(Fate::Silent);
         self.shared.counters.half_open.fetch_add(silent, Ordering::Relaxed);
         silent
     }
 
-    /// New connections go to `target`; those of now are reset.
+    /// Sends new connections to `target`, and resets the present ones.
     pub fn retarget(&self, target: SocketAddr) {
         *lock(&self.shared.target) = target;
         self.reset_all();
@@ -165,7 +168,7 @@ impl Proxy {
 }
 
 impl Fate {
-    /// Only what is still forwarded has a fate to meet.
+    /// Changes the state of a connection that is still forwarded; others keep theirs.
     fn is_changed_to(&mut self, fate: Self) -> bool {
         let changes = *self == Self::Forwarded;
         if changes {
@@ -176,7 +179,7 @@ impl Fate {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn count(counter: &AtomicU64) {
@@ -188,7 +191,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     for id in 0.. {
         let Ok((client, _)) = listener.accept().await else { continue };
         count(&shared.counters.accepted);
-        // Known before anybody can decide about it.
+        // The connection is registered before any fault can be decided for it.
         let fate = watch::Sender::new(Fate::Forwarded);
         let decided = fate.subscribe();
         lock(&shared.connections).insert(id, fate);
@@ -226,7 +229,7 @@ async fn serve(shared: &Shared, mut client: TcpStream, mut fate: watch::Receiver
     };
     match ended {
         Ok(true) => {}
-        // What broke on one side breaks on the other.
+        // A connection that breaks on one side is reset on the other.
         Ok(false) | Err(Fate::Reset | Fate::Forwarded) => {
             let _ = (client.set_zero_linger(), server.set_zero_linger());
         }
@@ -235,7 +238,7 @@ async fn serve(shared: &Shared, mut client: TcpStream, mut fate: watch::Receiver
     }
 }
 
-/// Until the sender has ended its half of the connection and all of it has arrived.
+/// Forwards one direction until the sender has ended its half of the connection and all bytes have arrived.
 async fn forward(
     shared: &Shared,
     direction: Direction,
@@ -258,7 +261,7 @@ async fn forward(
             shared.passes(direction, due).await;
             to.write_all(&bytes).await?;
         }
-        // The end of a connection travels as bytes do.
+        // The end of a connection is delayed and blocked as bytes are.
         shared.passes(direction, Instant::now()).await;
         to.shutdown().await
     };
@@ -287,7 +290,7 @@ impl Shared {
 mod tests {
     use super::*;
 
-    /// Answers every byte with itself plus `add`.
+    /// Server that answers every byte with itself plus `add`.
     async fn echo(add: u8) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -395,7 +398,7 @@ mod tests {
         let (mut next_target, _) = listener.accept().await.unwrap();
         next.write_u8(3).await.unwrap();
         assert_eq!(next_target.read_u8().await.unwrap(), 3);
-        // The byte of the dead connection was sent before this one's, and neither it nor the end has come.
+        // The byte of the dead connection was sent before this one's, and neither it nor the end has arrived.
         assert_eq!(target.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(proxy.counts().half_open, 1);
     }

@@ -1,4 +1,4 @@
-//! `jobqueue-server` as a process, on free ports and a database of the test's.
+//! `jobqueue-server` as a process, on free ports and the test's own database.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -27,24 +27,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on the database at `url`; returns when it listens.
+    /// Starts a server on the database at `url`; returns when it listens.
     pub async fn start(url: &str) -> Self {
         Self::start_with(url, &[]).await
     }
 
-    /// The same with more arguments.
+    /// Starts a server with more arguments.
     pub async fn start_with(url: &str, args: &[&str]) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::start_at(url, args.iter().map(|&it| it.to_owned()).collect(), &[], any, any).await
     }
 
-    /// The same with variables in its environment; [`Server::start_again`] starts it without them.
+    /// Starts a server with variables in its environment; [`Server::start_again`] starts it without them.
     pub async fn start_in(url: &str, environment: &[(&str, &str)]) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::start_at(url, Vec::new(), environment, any, any).await
     }
 
-    /// The same with faults that the server does to itself; [`Server::start_again`] starts it without them.
+    /// Starts a server with failpoints; [`Server::start_again`] starts it without them.
     pub async fn start_failing(url: &str, args: &[&str], failpoints: &str) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let args = args.iter().map(|&it| it.to_owned()).collect();
@@ -61,7 +61,7 @@ impl Server {
         grpc_addr: SocketAddr,
         http_addr: SocketAddr,
     ) -> Self {
-        // Few connections: the tests share one PostgreSQL.
+        // The number of connections is low, because the tests share one PostgreSQL.
         let mut command = command(url);
         command.env("FAILPOINTS", "").envs(environment.iter().copied());
         if !args.iter().any(|it| it == "--database-max-connections") {
@@ -83,7 +83,7 @@ impl Server {
         Self { process, url: url.to_owned(), args, grpc_addr, http_addr }
     }
 
-    /// Starts it again with the same arguments on the same database and ports. It must have ended.
+    /// Starts the server again with the same arguments on the same database and ports. It must have ended.
     pub async fn start_again(&mut self) {
         assert!(self.has_ended().is_some(), "it still runs");
         *self = Self::start_at(&self.url, self.args.clone(), &[], self.grpc_addr, self.http_addr).await;
@@ -102,26 +102,26 @@ impl Server {
         format!("http://{}", self.grpc_addr)
     }
 
-    /// How often it has looked for jobs that a worker asks for.
+    /// Number of acquires that the server has made in its store.
     pub async fn looks_for_jobs(&self) -> u64 {
         let metrics = web::get(self.http_addr, "/metrics").await.text();
         let line = metrics.lines().find(|it| it.starts_with("jobqueue_store_seconds_count{method=\"acquire\"}"));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
-    /// Clients with a connection of their own.
+    /// gRPC clients with a connection of their own.
     pub fn api(&self) -> Api {
         Api::at(self.grpc_addr)
     }
 
-    /// Stops it in order, and lets `jobqueue-server check` look through everything that it stored.
+    /// Stops the server in order, and runs `jobqueue-server check` on its database.
     pub async fn stop_and_check(mut self) {
         if self.has_ended().is_none() {
             let status = self.terminate().await;
             assert!(status.success(), "the server ended with {status}");
         }
         let mut check = command(&self.url);
-        // With what it was told of the database.
+        // The check gets the server's arguments, which may describe the database.
         let mut check = Process::start("jobqueue-server check", check.args(&self.args).arg("check"));
         let status = check.ended().await;
         assert!(status.success(), "{}{}", check.stdout(), check.stderr());
@@ -142,14 +142,14 @@ impl DerefMut for Server {
     }
 }
 
-/// `jobqueue-server` with the database at `url`, and nothing else said.
+/// `jobqueue-server` with the database at `url` and no other arguments.
 pub fn command(url: &str) -> Command {
     let mut command = Command::new(binaries::server());
     command.args(["--database-url", url]);
     command
 }
 
-/// The addresses that the server has printed, once it has.
+/// Addresses that the server has printed; `None` until it has.
 fn announced(stdout: &str) -> Option<(SocketAddr, SocketAddr)> {
     let (line, _) = stdout.split_once('\n')?;
     let announced: Value = serde_json::from_str(line).unwrap();

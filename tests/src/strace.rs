@@ -1,4 +1,4 @@
-//! Syncs that fail: strace, attached to running processes, lets the kernel answer EIO.
+//! Failing syncs: strace, attached to running processes, makes them fail with EIO.
 
 use std::process::Command;
 
@@ -7,12 +7,12 @@ use crate::{
     process::{Process, Signal},
 };
 
-/// Every fsync and fdatasync of some processes fails until this is stopped.
+/// Makes every fsync and fdatasync of some processes fail until it is stopped.
 #[derive(Debug)]
 pub struct FailingSyncs(Process);
 
 impl FailingSyncs {
-    /// Attaches to processes, all of their threads, and what they start; returns when it has.
+    /// Attaches to the processes, all of their threads, and their later children; returns when it has.
     pub async fn of(pids: &[u32]) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]);
@@ -30,12 +30,12 @@ impl FailingSyncs {
         strace
     }
 
-    /// How many syncs have failed so far.
+    /// Number of syncs that have failed so far.
     pub fn failed(&self) -> usize {
         self.0.stderr().matches("EIO").count()
     }
 
-    /// Lets go of the processes, whose syncs work again.
+    /// Detaches from the processes, whose syncs work again.
     pub async fn stop(mut self) {
         self.0.signal(Signal::INT);
         self.0.ended().await;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 and gRPC-web as bytes on a socket, without a client that could mend what the server gets wrong.
+//! HTTP/1.1 and gRPC-web as bytes on a socket, without a client library that could hide the server's mistakes.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -31,19 +31,19 @@ impl Answer {
     }
 }
 
-/// How gRPC-web is put into a body.
+/// Encoding of gRPC-web in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Binary,
     Text,
 }
 
-/// A GET.
+/// Sends a GET.
 pub async fn get(addr: SocketAddr, path: &str) -> Answer {
     exchange(addr, "GET", path, &[], &[]).await
 }
 
-/// One unary call; `path` is `/package.Service/Method`.
+/// Makes one unary call; `path` is `/package.Service/Method`.
 pub async fn call<M: Message + Default>(
     addr: SocketAddr,
     form: Form,
@@ -73,18 +73,18 @@ pub async fn call<M: Message + Default>(
     Ok(M::decode(&*messages.remove(0)).unwrap())
 }
 
-/// base64 that may be padded at the end of each piece.
+/// Decodes base64 that may be padded at the end of each piece.
 fn decoded(text: &[u8]) -> Vec<u8> {
     text.chunks(4).flat_map(|piece| STANDARD.decode(piece).unwrap()).collect()
 }
 
-/// A message with the five bytes that go before it.
+/// A message with the five bytes of its gRPC header.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap();
     [&[0], &length.to_be_bytes()[..], message].concat()
 }
 
-/// The messages of a body, and its trailers.
+/// Messages of a body, and its trailers.
 pub fn unframe(mut body: &[u8]) -> (Vec<Vec<u8>>, Option<HashMap<String, String>>) {
     let (mut messages, mut trailers) = (Vec::new(), None);
     while let Some((head, rest)) = body.split_first_chunk::<5>() {
@@ -102,7 +102,7 @@ pub fn unframe(mut body: &[u8]) -> (Vec<Vec<u8>>, Option<HashMap<String, String>
     (messages, trailers)
 }
 
-/// One request on a connection of its own; `headers` may name another host.
+/// Sends one request on a connection of its own; `headers` may name another host.
 pub async fn exchange(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     if headers.iter().all(|(name, _)| *name != "host") {

@@ -12,20 +12,20 @@ use crate::{binaries, process::Process, server::Server};
 pub struct Worker(Process);
 
 impl Worker {
-    /// Starts one for the jobs of `worker_id`, with `args` that say what it runs.
+    /// Starts a worker for the jobs of `worker_id`, with `args` that say how it runs them.
     pub fn start(server: &Server, worker_id: &str, args: &[&str]) -> Self {
         Self::start_at(&server.endpoint(), worker_id, args)
     }
 
-    /// The same by a launcher, which is given the program and its arguments: `["sh", "-c", "ulimit -n 64; exec \"$@\"",
-    /// "sh"]`.
+    /// Starts a worker by a launcher, which is given the program and its arguments: `["sh", "-c", "ulimit -n 64; exec
+    /// \"$@\"", "sh"]`.
     pub fn start_by(launcher: &[&str], server: &Server, worker_id: &str, args: &[&str]) -> Self {
         let mut command = Command::new(launcher[0]);
         command.args(&launcher[1..]).arg(binaries::worker());
         Self::run(command, &server.endpoint(), worker_id, args)
     }
 
-    /// The same of a server that is reached by another address than its own.
+    /// Starts a worker for a server that is reached by another address than its own.
     pub fn start_at(endpoint: &str, worker_id: &str, args: &[&str]) -> Self {
         Self::run(Command::new(binaries::worker()), endpoint, worker_id, args)
     }

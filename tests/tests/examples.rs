@@ -1,4 +1,4 @@
-//! Every example does what it says, against a real server.
+//! Every example works as it says, against a real server.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails the test")]
 
@@ -16,13 +16,13 @@ use jobqueue_tests::{
 use serde_json::Value;
 use tokio::process::Command;
 
-/// What a program prints.
+/// Output of a program.
 struct Printed {
     out: String,
     err: String,
 }
 
-/// It must end well.
+/// Runs an example against a new server; panics unless it succeeds within two minutes.
 async fn run(command: &mut Command) -> Printed {
     let database = Database::create(Driver::Sqlite).await;
     let server = Server::start(database.url()).await;
@@ -41,7 +41,7 @@ async fn rust(name: &str) -> Vec<String> {
 #[tokio::test]
 async fn email() {
     let printed = rust("email").await;
-    // The handler runs beside the submits.
+    // The handler runs beside the submits, so the order of these lines is not fixed.
     assert!(printed.contains(&r#"sending "Hello" to ada@example.org, attempt 1"#.to_owned()), "{printed:#?}");
     assert!(printed.contains(&"the second submit gave the same job: true".to_owned()), "{printed:#?}");
     let receipt = r#"done: Some(Receipt { message_id: "<1@ada@example.org>" })"#;
@@ -89,7 +89,7 @@ fn greets(Printed { out: printed, err }: &Printed, worker_id: &str) {
     let job: Value = serde_json::from_str(printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
     let result: Value = serde_json::from_str(job["result_json"].as_str().unwrap()).unwrap();
     assert_eq!(result, serde_json::json!({ "greeting": "Hello, Ada!" }));
-    // The words and the kinds of the API's contract.
+    // The words and types are those of the API's contract.
     assert_eq!((&job["status"], &job["worker_id"]), (&"done".into(), &worker_id.into()), "{printed}");
     assert_eq!((&job["attempt_count"], &job["max_retries"]), (&1.into(), &3.into()), "{printed}");
     assert_eq!(job["payload_json"], r#"{"name": "Ada"}"#);

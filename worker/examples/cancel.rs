@@ -1,6 +1,6 @@
-//! A long job that reports its progress and stops when it is told to.
+//! Example: a long job that reports its progress and stops when it is cancelled.
 //!
-//! `cargo run --example cancel`, with a server on <http://127.0.0.1:50051> or where `JOBQUEUE_SERVER` says.
+//! `cargo run --example cancel`, with a server on <http://127.0.0.1:50051> or at the address in `JOBQUEUE_SERVER`.
 
 use std::{env, time::Duration};
 
@@ -16,7 +16,7 @@ struct Film {
     minutes: u32,
 }
 
-/// Works in steps, and looks between them whether it should stop.
+/// Encodes a film in steps, and stops between them when the job is cancelled.
 async fn encode(context: Context, film: Film) -> Result<String, HandlerError> {
     for minute in 1..=film.minutes {
         context.progress(f64::from(minute) / f64::from(film.minutes), format!("minute {minute} of {}", film.minutes));
@@ -44,7 +44,8 @@ async fn main() -> anyhow::Result<()> {
                 result
             }
         })
-        // A cancel reaches the handler with the next heartbeat, a third of this later at most.
+        // A cancel reaches the handler with the answer to an open acquire call, or else with the next heartbeat, which
+        // is sent after a third of the lease time at most.
         .lease_time(Duration::from_secs(5))
         .build()?;
     let working = tokio::spawn(worker.run(stop.clone().cancelled_owned()));

@@ -1,6 +1,6 @@
-//! A typed handler, and a job seen through from its submission to its result.
+//! Example: a typed handler, and a job followed from its submission to its result.
 //!
-//! `cargo run --example email`, with a server on <http://127.0.0.1:50051> or where `JOBQUEUE_SERVER` says.
+//! `cargo run --example email`, with a server on <http://127.0.0.1:50051> or at the address in `JOBQUEUE_SERVER`.
 
 use std::{env, time::Duration};
 
@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
 
     let client = Client::connect(&server)?;
     let email = Email { to: "ada@example.org".to_owned(), subject: "Hello".to_owned() };
-    // The same key again gives the same job, however often this program is started.
+    // A submit with a key that was used before gives the stored job, also when this program is started again.
     let hello = || NewJob::new("example-email", &email).task("email").idempotency_key("hello-ada").priority(1);
     let first = client.submit(hello()).await?;
     let second = client.submit(hello()).await?;

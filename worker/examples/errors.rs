@@ -1,6 +1,7 @@
-//! The ways to fail: try again, not yet, never, and a panic; and how a dead letter is put back to work.
+//! Example: the ways in which a handler fails (retry, snooze, permanent failure, panic), and the retry of a dead
+//! letter.
 //!
-//! `cargo run --example errors`, with a server on <http://127.0.0.1:50051> or where `JOBQUEUE_SERVER` says.
+//! `cargo run --example errors`, with a server on <http://127.0.0.1:50051> or at the address in `JOBQUEUE_SERVER`.
 
 use std::{
     env,
@@ -16,7 +17,7 @@ const WORKER_ID: &str = "example-errors";
 
 static REPAIRED: AtomicBool = AtomicBool::new(false);
 
-/// Every error of the standard library's kind is tried again, so `?` works.
+/// Fails twice with an I/O error. Any `std::error::Error` converts to a retryable `HandlerError`, so `?` works.
 async fn flaky(context: Context, _payload: Value) -> Result<u32, HandlerError> {
     if context.attempt() < 3 {
         std::fs::read("/no/such/file")?;

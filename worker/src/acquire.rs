@@ -1,4 +1,4 @@
-//! Asks for as many jobs as there is room for, and starts them.
+//! Acquire loops: long polls that ask for as many jobs as the worker has room for, and start them.
 
 use std::{
     sync::{
@@ -19,15 +19,16 @@ use crate::{
     session::{self, Session},
 };
 
-/// How long the server holds a call that finds no job. Each new call is a transaction; proxies usually give up a call
-/// that has been silent for a minute.
+/// Time for which the server parks an acquire call that finds no job. Each new call is a transaction, so longer is
+/// cheaper; but proxies usually close a call that has been silent for a minute.
 const WAIT: Duration = Duration::from_secs(50);
 
-/// Room for fewer jobs is not worth one more call.
+/// Minimum room, in jobs, for which a second acquire call is made beside the first; a third one needs twice as much.
+/// For fewer jobs one more call does not pay off.
 const MANY: usize = 100;
 
-/// Until the session has ended or the worker is stopped. By three calls at once when many jobs can be had: while one
-/// batch is on its way, the next are made ready.
+/// Runs the acquire loops until the session has ended or the worker is stopped. Up to three calls are under way at once
+/// when there is room for many jobs: while one batch is on its way, the server prepares the next.
 pub(crate) async fn run(core: &Core, session: &Session, jobs: &Arc<Jobs>) {
     let numbers = AtomicI32::new(1);
     let fill = |least| fill(core, session, jobs, &numbers, least);
@@ -35,7 +36,7 @@ pub(crate) async fn run(core: &Core, session: &Session, jobs: &Arc<Jobs>) {
 }
 
 async fn fill(core: &Core, session: &Session, jobs: &Arc<Jobs>, numbers: &AtomicI32, least: usize) {
-    // A server that is shutting down answers at once with nothing.
+    // A server that is shutting down answers at once and without jobs: the pauses keep this loop from spinning.
     let mut pauses = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         let room = tokio::select! {
@@ -49,7 +50,7 @@ async fn fill(core: &Core, session: &Session, jobs: &Arc<Jobs>, numbers: &Atomic
         let Some(reply) = ask(core, session, jobs, acquire_no, room.places()).await else { return };
         room.answered(reply.jobs.len());
         session.stop_each(&reply.stop);
-        // What has to stop ends the wait early, and is no reason to slow down.
+        // Leases to stop end the long poll early as well, and are no reason to slow down.
         if !reply.jobs.is_empty() || !reply.stop.is_empty() || asked_at.elapsed() >= WAIT / 2 {
             pauses.reset();
             jobs.start(room, reply.jobs);
@@ -63,8 +64,8 @@ async fn fill(core: &Core, session: &Session, jobs: &Arc<Jobs>, numbers: &Atomic
     }
 }
 
-/// The answer to call number `acquire_no`, which is repeated under that number until it has been received: the server
-/// may have handed out jobs whose leases got lost on the way. `None` when there is nothing more to do.
+/// Sends acquire call number `acquire_no`, and repeats it under that number until an answer has been received: the
+/// server may have leased jobs in an answer that got lost. `None` when the session has ended or the worker is stopped.
 async fn ask(
     core: &Core,
     session: &Session,
@@ -84,8 +85,9 @@ async fn ask(
             biased;
             () = session.ended.cancelled() => return None,
             () = core.stopping.cancelled() => {
-                // The call just dropped may have been answered. Asking again shows what it got, and it goes back now
-                // instead of when the session ends. If it got nothing this finds at most one job.
+                // The call that was just dropped may have been given jobs. Repeating it returns them, and they are
+                // released now instead of when the session ends. If it was given none, the repetition acquires at most
+                // one job.
                 if let Ok(reply) = core.acquire_jobs(request(1, Duration::ZERO), Duration::from_secs(2)).await {
                     for job in reply.jobs {
                         jobs.give_back(job.lease_id);

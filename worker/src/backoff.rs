@@ -1,10 +1,11 @@
-//! How long to wait before asking again, when a server did not answer.
+//! Exponential backoff with jitter between calls to a server that did not answer.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Delays that double from `first` and vary by chance, so that a fleet does not come back in lockstep. They never end.
+/// Endless series of delays that double from `first` up to `longest`, with random jitter so that a fleet does not
+/// reconnect in lockstep.
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
@@ -12,12 +13,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// No delay is longer than `longest`.
+    /// Backoff whose delays are never longer than `longest`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, delays: Self::delays(first, longest) }
     }
 
-    /// For calls of a session: up to a third of its lease, at most 5 s.
+    /// Backoff for the calls of a session: delays of up to a third of its lease time, at most 5 s.
     pub(crate) fn for_lease(lease_time: Duration) -> Self {
         Self::new(Duration::from_millis(100), (lease_time / 3).min(Duration::from_secs(5)))
     }
@@ -31,7 +32,7 @@ impl Backoff {
     }
 
     fn delays(first: Duration, longest: Duration) -> ExponentialBackoff {
-        // backon's jitter adds up to the delay itself.
+        // backon's jitter adds up to the delay itself, so its delays are halved to stay within `longest`.
         ExponentialBuilder::new()
             .with_min_delay(first.min(longest / 2))
             .with_max_delay(longest / 2)

@@ -1,4 +1,4 @@
-//! Puts a worker together, and says what is wrong with it before it runs.
+//! Builder of a worker: its settings and handlers, which are checked before the worker runs.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     runner::Worker,
 };
 
-/// Why a worker cannot be built.
+/// Reason why a worker cannot be built.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BuildError {
     /// The endpoint is not of the form `http://host:port`.
@@ -34,7 +34,7 @@ pub enum BuildError {
     LeaseTime(Duration),
 }
 
-/// See [`Worker::builder`].
+/// Settings and handlers of a worker to build. See [`Worker::builder`].
 pub struct WorkerBuilder {
     config: Config,
     handlers: Handlers,
@@ -64,7 +64,7 @@ impl Handlers {
         self.by_task.get(task).or(self.fallback.as_ref()).cloned()
     }
 
-    /// For people; `*` stands for the fallback.
+    /// Tasks that a session registers; `*` stands for the fallback.
     pub(crate) fn tasks(&self) -> Vec<String> {
         let any = self.fallback.iter().map(|_| "*".to_owned());
         self.by_task.keys().cloned().chain(any).collect()
@@ -89,7 +89,7 @@ impl WorkerBuilder {
 
     /// Runs the jobs of `task` with an async function of a context and a payload. Blocking work belongs into
     /// [`tokio::task::spawn_blocking`]; see [`Handler`] for why. A payload that does not deserialize is a permanent
-    /// failure; see [`Output::of`](crate::Output::of) for what becomes of the value that it returns.
+    /// failure; see [`Output::of`](crate::Output::of) for how the returned value becomes the result.
     pub fn handler<F, Fut, Payload, Value>(self, task: impl Into<String>, run: F) -> Self
     where
         F: Fn(Context, Payload) -> Fut + Send + Sync + 'static,
@@ -109,45 +109,46 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs what no other handler is for. Without it such jobs go back and wait for a worker that knows their task.
+    /// Runs the jobs whose task has no other handler. Without a fallback they are released, and wait for a worker that
+    /// handles their task.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.handlers.fallback = Some(Arc::new(handler));
         self
     }
 
-    /// How many jobs run at once, 1 to 10,000. Default: 10.
+    /// Maximum number of jobs that run at once, 1 to 10,000. Default: 10.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.config.concurrency = jobs;
         self
     }
 
-    /// After how long a silence the server gives this worker's jobs to others: 5 s to 12 h. Default: 30 s.
+    /// Time without a heartbeat after which the server gives this worker's jobs to others: 5 s to 12 h. Default: 30 s.
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.config.lease_time = time;
         self
     }
 
-    /// How long running jobs may take to finish once the worker is stopped. Then they are cancelled, dropped a few
-    /// seconds later, and go back. Default: 30 s.
+    /// Time that running jobs have to finish once the worker is stopped. Then they are cancelled, dropped a few seconds
+    /// later, and released. Default: 30 s.
     pub fn grace(mut self, time: Duration) -> Self {
         self.config.grace = time;
         self
     }
 
-    /// How long one attempt of any job may take on this worker; a job's own `attempt_timeout` counts when it is
-    /// shorter. Then the handler is cancelled with [`StopReason::TimedOut`](crate::StopReason::TimedOut), dropped a few
-    /// seconds later, and the attempt has failed, whatever error the handler returns; finished work still counts.
-    /// Default: no limit but the job's.
+    /// Time limit of one attempt of any job on this worker; a job's own `attempt_timeout` applies when it is shorter.
+    /// At the limit the handler is cancelled with [`StopReason::TimedOut`](crate::StopReason::TimedOut) and dropped a
+    /// few seconds later. Work that it still completes counts, and so does a permanent failure or a snooze that it
+    /// returns; otherwise the attempt has failed as timed out. Default: only the job's own limit.
     pub fn attempt_timeout(mut self, time: Duration) -> Self {
         self.config.attempt_timeout = Some(time);
         self
     }
 
-    /// At its start, this worker declares earlier runs gone: sessions of the same `worker_id` and host whose process
-    /// does not exist any more. What they held starts again at once, not when their lease has run out; a job that they
-    /// had started has used up an attempt, as after any crash. Should such a process live after all, whatever it still
-    /// says of its jobs is refused. What the dead process had started by itself may still run; the
-    /// commands of `jobqueue-worker` end with it.
+    /// Whether this worker declares earlier runs gone when it starts: sessions of the same `worker_id` and host whose
+    /// process no longer exists. Their jobs start again at once, and not when their lease has expired; a job that such
+    /// a run had started has used up an attempt, as after any crash. Should such a process be alive after all, the
+    /// server refuses its outcomes. Processes that the dead one had started may still run; the commands of
+    /// `jobqueue-worker` end with it.
     ///
     /// Only for hosts where all workers of this `worker_id` see each other's processes: not where containers share a
     /// host name and have process ids of their own. Default: off.
@@ -156,14 +157,16 @@ impl WorkerBuilder {
         self
     }
 
-    /// Shown to people in the list of workers; cut to 255 bytes. Default: that of this crate.
+    /// Version shown in the list of workers; cut to 255 bytes. Default: that of this crate.
     pub fn version(mut self, version: impl AsRef<str>) -> Self {
         limits::cut(version.as_ref(), limits::SESSION_TEXT).clone_into(&mut self.config.version);
         self
     }
 
+    /// Checks the settings and builds the worker. Nothing is sent before [`Worker::run`].
+    ///
     /// # Errors
-    /// The first thing that is wrong; nothing is sent before [`Worker::run`].
+    /// The first setting that is invalid.
     pub fn build(self) -> Result<Worker, BuildError> {
         let Self { config, handlers, duplicate } = self;
         channel::check(&config.endpoint).map_err(|error| BuildError::Address(error.to_string()))?;

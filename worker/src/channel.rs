@@ -1,4 +1,4 @@
-//! The connection to the server, and the deadline that every call on it carries.
+//! Connection to the server, and the deadline that every call on it carries.
 
 use std::{error::Error as _, fmt::Write as _, time::Duration};
 
@@ -10,7 +10,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-/// Why an address cannot be one of a server.
+/// Reason why an address cannot be a server's.
 #[derive(Debug, thiserror::Error)]
 #[error("{address:?} is no address of a server: {problem}; it looks like http://127.0.0.1:50051")]
 pub(crate) struct BadAddress {
@@ -18,7 +18,7 @@ pub(crate) struct BadAddress {
     problem: String,
 }
 
-/// `address` is `http://host:port` with nothing behind it.
+/// Parses `address`, which has to be `http://host:port` without a path or a query.
 pub(crate) fn check(address: &str) -> Result<Uri, BadAddress> {
     let wrong = |problem: String| BadAddress { address: address.to_owned(), problem };
     let uri: Uri = address.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
@@ -37,22 +37,23 @@ pub(crate) fn check(address: &str) -> Result<Uri, BadAddress> {
     Ok(uri)
 }
 
-/// How long a connection may be silent before it counts as lost, where no lease runs out meanwhile.
+/// Time without an answer after which a connection counts as lost, where no lease expires earlier.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 
-/// What a server may send before it has to wait for us: a whole reply on each of some calls.
+/// HTTP/2 flow-control windows in bytes, which bound how much a server sends before it has to wait for the worker: a
+/// whole reply on one stream, and the replies of some calls on a connection.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// A channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without a
-/// word is noticed after `silence`.
+/// Channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without
+/// closing the connection is noticed after `silence`.
 pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
     Ok(endpoint(address, silence)?.connect_lazy())
 }
 
-/// The same for many small calls at once, which leave together. Not for a session: a handler that blocks its thread
-/// would hold up what that thread was about to send, heartbeats, too.
+/// Channel like [`lazy`] that coalesces the writes of many small calls. Not for a session: a handler that blocks its
+/// thread would delay what that thread was about to send, including heartbeats.
 pub(crate) fn gathering(address: &str) -> Result<Channel, BadAddress> {
     Ok(endpoint(address, SILENCE)?.connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
 }
@@ -69,17 +70,18 @@ fn endpoint(address: &str, silence: Duration) -> Result<Endpoint, BadAddress> {
         .keep_alive_while_idle(true))
 }
 
-/// Larger than any reply that the server sends: they end at 3 MiB of payload.
+/// Maximum size of a reply in bytes. The server's replies are smaller: they end at 3 MiB of payload.
 pub(crate) const REPLY_BYTES: usize = 16 * 1024 * 1024;
 
-/// `message` with `limit` as its grpc-timeout.
+/// Request with `message`, and `limit` as its grpc-timeout.
 pub(crate) fn request<T>(message: T, limit: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
     request
 }
 
-/// The answer to a call made with [`request`]. The channel does not count the time that connecting takes.
+/// Awaits the answer to a call made with [`request`] for at most `limit`, because the channel's own limit does not
+/// include the time that connecting takes.
 pub(crate) async fn answer<T>(
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
@@ -90,7 +92,7 @@ pub(crate) async fn answer<T>(
     }
 }
 
-/// True when the connection could not be made: nothing of the call was sent.
+/// True when the connection could not be made, so that nothing of the call was sent.
 pub(crate) fn is_unsent(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
@@ -102,19 +104,19 @@ pub(crate) fn is_unsent(status: &Status) -> bool {
     false
 }
 
-/// True when the server was away or went away during the call. Whether it carried the call out is not known.
+/// True when the server was away or went away during the call. It is unknown whether it carried the call out.
 pub(crate) fn is_away(status: &Status) -> bool {
-    // A status with a source was made on this side, of a broken connection.
+    // A status with a source was made on this side, because of a broken connection.
     status.code() == Code::Unavailable
         || (matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled) && status.source().is_some())
 }
 
-/// True when the server refused the call before it did anything, and says when to come back.
+/// True when the server refused the call before it did anything, and says when to come back (RetryInfo).
 pub(crate) fn is_busy(status: &Status) -> bool {
     status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some()
 }
 
-/// What a person needs to see of it: the code, the message and the first cause.
+/// Text of a status for people: the code, the message and the root cause.
 pub(crate) fn describe(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let mut source = status.source();

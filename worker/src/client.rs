@@ -1,4 +1,4 @@
-//! Submits jobs, and reads and changes what became of them.
+//! Client of a server's `JobService`, which submits, reads and changes jobs.
 
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use crate::{
     proto::{self, job_service_client::JobServiceClient},
 };
 
-/// A handle on a server's `JobService`. Cheap to clone; clones share one connection.
+/// Client of a server's `JobService`. Cheap to clone; clones share one connection.
 ///
-/// **Calls are repeated while the server is away or busy**, with growing random pauses for about 30 s in all, so that a restart
-/// of the server is not an error of yours. Reading is always safe to repeat. A submit is made safe: its outcome is
-/// unknown when the connection breaks, so each job without an idempotency key is given a random one (`auto-…`) before
-/// it is first sent, and the server stores it once however often it arrives. Cancel, retry and delete are repeated only
-/// when it is sure that nothing was done. [`Client::without_repeats`] turns all of it off, the made-up keys included.
+/// **Calls are repeated while the server is away or busy**, with growing random pauses for about 30 s in all, so that a
+/// restart of the server is not an error of yours. Reading is always safe to repeat. A submit is made safe: its outcome
+/// is unknown when the connection breaks, so each job without an idempotency key is given a random one (`auto-…`)
+/// before it is first sent, and the server stores it once however often it arrives. Cancel, retry and delete are
+/// repeated only when it is certain that nothing was done. [`Client::without_repeats`] turns all of this off, including
+/// the generated keys.
 #[derive(Clone)]
 pub struct Client {
     api: JobServiceClient<Channel>,
@@ -29,31 +30,31 @@ pub struct Client {
     repeats: bool,
 }
 
-/// What a submit answers.
+/// Answer to a submit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
     pub job_id: String,
-    /// The idempotency key had been used with the same request: this is that job.
+    /// True when the idempotency key had been used with the same request: `job_id` is that earlier job.
     pub deduplicated: bool,
 }
 
-/// One job and what happened to it.
+/// Job with its history.
 #[derive(Clone, Debug)]
 pub struct JobDetails {
     pub job: Job,
-    /// What happened besides success, newest first, at most 100.
+    /// Attempts that did not complete the job, refused outcomes and operator retries, newest first, at most 100.
     pub attempts: Vec<proto::Attempt>,
 }
 
-/// Which jobs to list; everything unless narrowed.
+/// Filter of a job list; every job unless narrowed.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter(proto::ListJobsRequest);
 
-/// A part of a list. It may be short, even empty, and still have a next one.
+/// Page of a job list. It may be short, even empty, and still have a next one.
 #[derive(Clone, Debug)]
 pub struct Page {
     pub jobs: Vec<Job>,
-    /// For [`JobFilter::page_token`] with the same filter; `None` after the last page.
+    /// Token for [`JobFilter::page_token`] with the same filter; `None` after the last page.
     pub next_page_token: Option<String>,
 }
 
@@ -77,7 +78,7 @@ impl JobFilter {
         self
     }
 
-    /// 1 to 500. Default: 50.
+    /// Maximum number of jobs on a page, 1 to 500. Default: 50.
     pub fn page_size(mut self, jobs: u32) -> Self {
         self.0.page_size = i32::try_from(jobs).unwrap_or(i32::MAX);
         self
@@ -89,17 +90,18 @@ impl JobFilter {
     }
 }
 
-/// When a call may be made again.
+/// Condition under which a failed call is repeated.
 #[derive(Clone, Copy)]
 enum Repeat {
-    /// While the server is away or busy.
+    /// Repeated while the server is away or busy.
     Safe,
-    /// Only when nothing was done: it could not be sent, or the server was too busy to begin.
+    /// Repeated only when nothing was done: the call could not be sent, or the server was too busy to begin.
     Unsent,
 }
 
 impl Client {
-    /// `endpoint` is `http://host:port`. Connects at the first call. Must be called within a Tokio runtime.
+    /// Client of the server at `endpoint` (`http://host:port`), which connects at its first call. Must be called within
+    /// a Tokio runtime.
     ///
     /// # Errors
     /// [`Error::Address`].
@@ -109,19 +111,19 @@ impl Client {
         Ok(Self { api, deadline: Duration::from_secs(10), repeats: true })
     }
 
-    /// How long one try of a call may take. Default: 10 s.
+    /// Time limit of one try of a call. Default: 10 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Every call is made once, and jobs get no key of their own.
+    /// Makes every call once, and generates no idempotency keys.
     pub fn without_repeats(mut self) -> Self {
         self.repeats = false;
         self
     }
 
-    /// Stores one job. It is on disk when this returns.
+    /// Stores one job. The job is durable when this returns.
     pub async fn submit(&self, job: NewJob) -> Result<Submitted, Error> {
         let (request, own_key) = job.into_request(self.repeats)?;
         let reply =
@@ -129,7 +131,7 @@ impl Client {
         Ok(submitted(reply, own_key))
     }
 
-    /// Stores up to 500 jobs, all or none. One answer a job, in their order.
+    /// Stores up to 500 jobs, all or none. The answers are in the order of the jobs.
     pub async fn submit_many(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Vec<Submitted>, Error> {
         let mut own_keys = Vec::new();
         let mut requests = Vec::new();
@@ -147,6 +149,8 @@ impl Client {
         Ok(reply.jobs.into_iter().zip(own_keys).map(|(reply, own_key)| submitted(reply, own_key)).collect())
     }
 
+    /// Reads a job and its history.
+    ///
     /// # Errors
     /// [`Error::NotFound`], among others.
     pub async fn get(&self, job_id: &str) -> Result<JobDetails, Error> {
@@ -156,7 +160,7 @@ impl Client {
         Ok(JobDetails { job: present(reply.job)?, attempts: reply.attempts })
     }
 
-    /// What happened to a job, from its submission on, oldest first.
+    /// Timeline of a job: its events from the submission on, oldest first.
     ///
     /// # Errors
     /// [`Error::NotFound`], among others.
@@ -167,7 +171,7 @@ impl Client {
         Ok(reply.events)
     }
 
-    /// Why a job is not running: a reason, one sentence that says it, and the numbers in it.
+    /// Explanation why a job is not running: a reason, a sentence that states it, and the numbers in it.
     ///
     /// # Errors
     /// [`Error::NotFound`], among others.
@@ -176,7 +180,7 @@ impl Client {
         self.call(Repeat::Safe, request, |mut api, request| async move { api.explain_job(request).await }).await
     }
 
-    /// A page of jobs. Without a status newest first; the dead letters are those with [`Status::Failed`].
+    /// Page of jobs. Without a status, newest first; dead letters are the jobs with [`Status::Failed`].
     pub async fn list(&self, filter: JobFilter) -> Result<Page, Error> {
         let reply =
             self.call(Repeat::Safe, filter.0, |mut api, request| async move { api.list_jobs(request).await }).await?;
@@ -184,10 +188,10 @@ impl Client {
         Ok(Page { jobs: reply.jobs, next_page_token })
     }
 
-    /// Ends a pending or running job. The reason (at most 1 KiB) is kept as its note.
+    /// Cancels a pending or running job. The reason (at most 1 KiB) is kept as its note.
     ///
     /// # Errors
-    /// [`Error::WrongState`] when it has finished.
+    /// [`Error::WrongState`] when the job has finished.
     pub async fn cancel(&self, job_id: &str, reason: &str) -> Result<Job, Error> {
         let request = proto::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned() };
         let reply =
@@ -195,10 +199,10 @@ impl Client {
         present(reply.job)
     }
 
-    /// Puts a failed or cancelled job back to work, with a fresh budget of attempts.
+    /// Returns a failed or cancelled job to the queue, with a fresh budget of attempts.
     ///
     /// # Errors
-    /// [`Error::WrongState`] when it is in any other state.
+    /// [`Error::WrongState`] when the job is in any other state.
     pub async fn retry(&self, job_id: &str) -> Result<Job, Error> {
         let request = proto::RetryJobRequest { job_id: job_id.to_owned() };
         let reply =
@@ -206,10 +210,10 @@ impl Client {
         present(reply.job)
     }
 
-    /// Removes a finished job and all that is known of it.
+    /// Deletes a finished job and everything that is stored about it.
     ///
     /// # Errors
-    /// [`Error::WrongState`] when it has not finished.
+    /// [`Error::WrongState`] when the job has not finished.
     pub async fn delete(&self, job_id: &str) -> Result<(), Error> {
         let request = proto::DeleteJobRequest { job_id: job_id.to_owned() };
         self.call(Repeat::Unsent, request, |mut api, request| async move { api.delete_job(request).await })
@@ -217,14 +221,14 @@ impl Client {
             .map(drop)
     }
 
-    /// How many jobs are in which state, overall and per `worker_id`.
+    /// Number of jobs in each state, overall and per `worker_id`, for at most 10,000 of these.
     pub async fn metrics(&self) -> Result<proto::GetMetricsResponse, Error> {
         let request = proto::GetMetricsRequest::default();
         self.call(Repeat::Safe, request, |mut api, request| async move { api.get_metrics(request).await }).await
     }
 
-    /// Reads the job until it is done, failed or cancelled; at first every 50 ms, later every 2 s. Bound it with
-    /// `tokio::time::timeout`.
+    /// Reads the job until it is done, failed or cancelled: at first every 50 ms, later every 2 s. There is no time
+    /// limit; use `tokio::time::timeout` to set one.
     pub async fn wait_until_finished(&self, job_id: &str) -> Result<JobDetails, Error> {
         let mut pauses = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
@@ -276,7 +280,7 @@ impl Client {
 }
 
 fn submitted(reply: proto::SubmitJobResponse, own_key: bool) -> Submitted {
-    // A key made up here can only have met an earlier try of the same call.
+    // A generated key can only match an earlier try of the same call, which is no duplicate.
     Submitted { job_id: reply.job_id, deduplicated: reply.deduplicated && !own_key }
 }
 

@@ -1,11 +1,11 @@
-//! What a [`Client`](crate::Client) can fail with. Each kind keeps the server's own status, and has it in its text.
+//! Errors of a [`Client`](crate::Client). A variant for an answer of the server keeps its gRPC status.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::channel;
 
-/// Why a call of the client failed.
+/// Reason why a call of the client failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is not of the form `http://host:port`.
@@ -14,45 +14,45 @@ pub enum Error {
     /// The payload could not be written as JSON; nothing was sent.
     #[error("the payload cannot be written as JSON")]
     Payload(#[source] serde_json::Error),
-    /// `INVALID_ARGUMENT`: every field that is wrong is in [`Error::field_violations`].
+    /// `INVALID_ARGUMENT`: [`Error::field_violations`] lists every field that is invalid.
     #[error("{}", violations(.0))]
     Invalid(Box<Status>),
-    /// `NOT_FOUND`: there is no such job.
+    /// `NOT_FOUND`: the job does not exist.
     #[error("{}", .0.message())]
     NotFound(Box<Status>),
     /// `ALREADY_EXISTS`: the idempotency key belongs to another request.
     #[error("{}", status.message())]
     KeyTaken {
-        /// The job that the key belongs to; "" when the server did not say.
+        /// Id of the job that the key belongs to; "" when the server did not say.
         existing_job_id: String,
         status: Box<Status>,
     },
-    /// `FAILED_PRECONDITION`: the job is not in a state that allows it.
+    /// `FAILED_PRECONDITION`: the job's state does not allow the call.
     #[error("{}", .0.message())]
     WrongState(Box<Status>),
-    /// The server or its storage is away or busy, or did not answer in time. Whether the call was carried out is not
-    /// known.
+    /// The server or its storage is away or busy, or did not answer in time. It is unknown whether the call was carried
+    /// out.
     #[error("{}", channel::describe(.0))]
     Unavailable(Box<Status>),
     /// Any other status.
     #[error("{}", channel::describe(.0))]
     Other(Box<Status>),
-    /// The server's answer lacks something that it must have.
+    /// The server's answer lacks a required part.
     #[error("the server's answer has no {0}")]
     Incomplete(&'static str),
 }
 
-/// One field that the server found wrong.
+/// Field of a request that the server found invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldViolation {
-    /// `payload_json`, or `jobs[17].payload_json` in a batch.
+    /// Name of the field: `payload_json`, or `jobs[17].payload_json` in a batch.
     pub field: String,
-    /// What is wrong, and the limit.
+    /// Problem with the value, and the limit.
     pub description: String,
 }
 
 impl Error {
-    /// The server's status, if it was asked.
+    /// The server's status; `None` when no answer with a status was received.
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Address(_) | Self::Payload(_) | Self::Incomplete(_) => None,
@@ -65,7 +65,7 @@ impl Error {
         }
     }
 
-    /// The fields that the server found wrong; empty for every other error.
+    /// Fields that the server found invalid; empty for every other error.
     pub fn field_violations(&self) -> Vec<FieldViolation> {
         match self {
             Self::Invalid(status) => fields(status),

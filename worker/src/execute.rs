@@ -1,4 +1,4 @@
-//! Runs one job, and decides what to tell the server about how it went.
+//! Runs jobs with their handlers, and decides which outcome to report to the server.
 
 use std::{
     any::Any,
@@ -26,17 +26,17 @@ use crate::{
     slots::{Due, Place, Queued, Room, Slot},
 };
 
-/// How long a handler that was told to stop may take before it is dropped. Longer than the 5 s between SIGTERM and
-/// SIGKILL that a command gets.
+/// Time that a handler has to return after it was told to stop, before it is dropped. Longer than the 5 s between
+/// SIGTERM and SIGKILL that a command gets.
 pub(crate) const STOPPING: Duration = Duration::from_secs(7);
 
-/// How long a job that is held ready may wait for a slot.
+/// Maximum time that a prefetched job waits for a slot.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often is looked for jobs that have waited too long.
+/// Interval between checks for prefetched jobs that have waited too long.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What the jobs of one session share.
+/// State that the jobs of one session share.
 pub(crate) struct Jobs {
     pub(crate) core: Arc<Core>,
     pub(crate) session: Arc<Session>,
@@ -44,13 +44,13 @@ pub(crate) struct Jobs {
     pub(crate) tracker: TaskTracker,
 }
 
-/// A job that the worker has, and has not finished.
+/// Job that the worker holds and has not finished.
 pub(crate) struct Held {
     context: Context,
     handler: Arc<dyn Handler>,
     place: Place<Held>,
     jobs: Arc<Jobs>,
-    /// Until it is finished its session's jobs are not.
+    /// Keeps the session's tracker open until this job is finished.
     _tracked: TaskTrackerToken,
 }
 
@@ -61,21 +61,23 @@ impl Queued for Held {
     }
 
     fn until(&self) -> Instant {
-        // The server counts an attempt's time from when it handed the job out.
+        // The server counts an attempt's time from when it leased the job, so a job may spend at most a tenth of it
+        // waiting.
         Instant::now() + self.context.remaining().map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 10))
     }
 }
 
-/// How a handler ended.
+/// End of a handler's run.
 enum Ended {
     Returned(HandlerResult),
     Panicked(String),
-    /// Told to stop, it went on, and was dropped.
+    /// The handler went on after it was told to stop, and was dropped.
     Dropped,
 }
 
 impl Jobs {
-    /// Runs each as soon as there is a slot, which it holds until its handler has ended.
+    /// Runs each job as soon as it has a slot, which it keeps until its handler has ended. Releases jobs without a
+    /// handler, and jobs for which there is no room.
     pub(crate) fn start(self: &Arc<Self>, mut room: Room<Held>, leased: Vec<LeasedJob>) {
         let begun: Vec<_> = leased.into_iter().map(|leased| self.job(leased)).collect();
         self.session.begin(begun.iter().map(|(context, _)| context));
@@ -88,7 +90,7 @@ impl Jobs {
                 continue;
             };
             let Some(place) = place else {
-                // More than was asked for.
+                // The server sent more jobs than were asked for.
                 self.end(&context, release(context.stop()), None);
                 continue;
             };
@@ -116,19 +118,19 @@ impl Jobs {
         }
     }
 
-    /// Gives a job back unstarted.
+    /// Releases a job that was not started.
     pub(crate) fn give_back(&self, lease_id: String) {
         self.outcomes.push(lease_id, Outcome::Release(Release { no_handler: false }), None);
     }
 }
 
-/// Runs a job, and after it those that wait for its slot.
+/// Runs a job, and then the jobs that wait for its slot.
 async fn run(mut slot: Slot<Held>, first: Held) {
     let mut next = Some(first);
     while let Some(held) = next {
         held.run().await;
         next = slot.next();
-        // Handlers that wait for nothing must not keep what sends their outcomes from running.
+        // Handlers that never yield must not starve the task that sends their outcomes.
         tokio::task::coop::consume_budget().await;
     }
 }
@@ -148,8 +150,8 @@ impl Held {
     }
 }
 
-/// Gives back jobs that are held ready and had better go: they were stopped, the worker stops, or they have waited too
-/// long while others may be free. Until it is dropped.
+/// Releases prefetched jobs that should wait no longer: they were stopped, the worker stops, or they have waited too
+/// long while other workers may be free. Runs until it is dropped.
 pub(crate) async fn give_back_what_waits(core: &Core) {
     loop {
         core.slots.waits().await;
@@ -163,11 +165,11 @@ pub(crate) async fn give_back_what_waits(core: &Core) {
     }
 }
 
-/// Runs a handler to its end, or until it has been told to stop and has had its time for that. One that blocks its
-/// thread ends nothing before it yields: until then its slot is not free.
+/// Runs a handler to its end, or until it has been told to stop and [`STOPPING`] has passed. A handler that blocks its
+/// thread keeps its slot until it yields.
 async fn supervise(handler: &dyn Handler, context: &Context) -> Ended {
     let mut handling = handler.handle(context.clone());
-    // A panic ends the job and not the worker.
+    // A panic ends the attempt and not the worker.
     let mut ended =
         std::future::poll_fn(|task| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(task))) {
             Ok(polled) => polled.map(Ended::Returned),
@@ -194,7 +196,7 @@ async fn supervise(handler: &dyn Handler, context: &Context) -> Ended {
             tokio::time::timeout(STOPPING, &mut ended).await.unwrap_or(Ended::Dropped)
         }
     };
-    // What is dropped may panic as well.
+    // Dropping the handler's future may panic as well.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(handling)));
     ended
 }
@@ -205,24 +207,25 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or("(no text)"))
 }
 
-/// Gives a job back, unless the server has ended its lease.
+/// Outcome that releases a job; `None` when the server has ended its lease.
 fn release(stop: &Stop) -> Option<Outcome> {
     (!stop.is_void()).then_some(Outcome::Release(Release { no_handler: false }))
 }
 
-/// What to tell the server; `None` = nothing, for it knows already or is about to. `limit` is the worker's own, where
-/// that is what times the attempt out.
+/// Outcome to report to the server; `None` when the server knows it already or is about to. `limit` is the worker's own
+/// time limit, where that is the one that times the attempt out.
 fn outcome(ended: Ended, stop: &Stop, limit: Option<Duration>) -> Option<Outcome> {
     if stop.is_void() {
         return None;
     }
     match (ended, stop.reason()) {
-        // Finished work counts, however late: the server judges whether the lease still does.
+        // Completed work is reported, however late: the server decides whether the lease is still valid.
         (Ended::Returned(Ok(output)), _) => Some(complete(output)),
         (ended, Some(StopReason::TimedOut)) if limit.is_some() => Some(timed_out(ended, limit.unwrap_or_default())),
-        // The server ends the attempt by its own clock, and says "timed out" rather than what came of being stopped.
+        // The server ends the attempt by its own clock, and records "timed out" rather than the error of a stopped
+        // handler.
         (_, Some(StopReason::TimedOut)) => None,
-        // A verdict on the job itself, which being stopped does not explain.
+        // A permanent failure or a snooze is about the job itself, and not a consequence of the stop.
         (Ended::Returned(Err(error)), _) if !matches!(error.kind, Kind::Retry { .. }) => Some(failed(error)),
         (_, Some(_)) | (Ended::Dropped, None) => release(stop),
         (Ended::Returned(Err(error)), None) => Some(failed(error)),
@@ -230,7 +233,8 @@ fn outcome(ended: Ended, stop: &Stop, limit: Option<Duration>) -> Option<Outcome
     }
 }
 
-/// The server does not know of the worker's limit.
+/// Outcome of an attempt that has reached the worker's limit, which the server does not know: a permanent failure or a
+/// snooze that the handler returned, or else a failure that names the limit.
 fn timed_out(ended: Ended, limit: Duration) -> Outcome {
     let said = match ended {
         Ended::Returned(Err(error)) if !matches!(error.kind, Kind::Retry { .. }) => return failed(error),

@@ -1,4 +1,4 @@
-//! What runs a job, and what it can say about how that went.
+//! Handlers of jobs, and the results and errors that they return.
 
 use std::{error::Error as StdError, fmt, marker::PhantomData, time::Duration};
 
@@ -10,28 +10,28 @@ use crate::context::Context;
 
 pub type HandlerResult = Result<Output, HandlerError>;
 
-/// Runs jobs of one task. Most handlers are async functions given to [`WorkerBuilder::handler`]; this is for those that
-/// want the payload as it was submitted, or choose their task at run time.
+/// Handler of the jobs of one task. Most handlers are async functions given to [`WorkerBuilder::handler`]; this trait
+/// is for those that need the payload as it was submitted, or choose their task at run time.
 ///
-/// It may be dropped at any await once the job's [`Context`] was cancelled and a few seconds have passed.
+/// Its future may be dropped at any await once the job's [`Context`] was cancelled and a few seconds have passed.
 ///
-/// It must not block its thread: while all threads of the runtime are blocked no outcome is sent, no job starts, and
-/// no handler hears that it should stop. Give blocking work to [`tokio::task::spawn_blocking`], whose threads are its
-/// own. Heartbeats come from a thread of their own, so jobs are not lost meanwhile, and the worker warns.
+/// It must not block its thread: while all threads of the runtime are blocked, no outcome is sent, no job starts, and
+/// no handler learns that it has to stop. Give blocking work to [`tokio::task::spawn_blocking`], which has threads of
+/// its own. Heartbeats come from a separate thread, so no job is lost meanwhile, and the worker logs a warning.
 ///
 /// [`WorkerBuilder::handler`]: crate::WorkerBuilder::handler
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     async fn handle(&self, context: Context) -> HandlerResult;
 
-    /// How long an attempt may take of a job that sets no `attempt_timeout`. See
-    /// [`WorkerBuilder::attempt_timeout`](crate::WorkerBuilder::attempt_timeout). Default: as long as it likes.
+    /// Time limit of an attempt of a job that sets no `attempt_timeout`; see
+    /// [`WorkerBuilder::attempt_timeout`](crate::WorkerBuilder::attempt_timeout). Default: none.
     fn default_attempt_timeout(&self) -> Option<Duration> {
         None
     }
 }
 
-/// What a finished job leaves behind: a result of at most 64 KiB of JSON, and a note for people of at most 1 KiB.
+/// Output of a completed job: a result of at most 64 KiB of JSON, and a note for people of at most 1 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     pub(crate) result_json: String,
@@ -39,13 +39,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// Done, with nothing to show.
+    /// Output without a result.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// `value` as JSON; `()` and `None` are no result. The work is done either way: a value that cannot be written as
-    /// JSON, or is too large, is left out, and the note says so.
+    /// Output with `value` as JSON; `()` and `None` are no result. The job is completed in any case: a value that
+    /// cannot be written as JSON, or is too large, is dropped, and the note says so.
     pub fn of(value: &impl Serialize) -> Self {
         match serde_json::to_string(value) {
             Ok(json) if json == "null" => Self::none(),
@@ -54,7 +54,7 @@ impl Output {
         }
     }
 
-    /// A result that is JSON already. One that is too large is left out, and the note says so.
+    /// Output with a result that is JSON already. A result that is too large is dropped, and the note says so.
     pub fn json(result_json: impl Into<String>) -> Self {
         let result_json = result_json.into();
         if result_json.len() > limits::RESULT {
@@ -63,22 +63,22 @@ impl Output {
         Self { result_json, note: String::new() }
     }
 
-    /// Done, with a result of so many bytes that it is not kept.
+    /// Output whose result of `bytes` bytes was too large to be kept; the note says so.
     pub fn too_large(bytes: u64) -> Self {
         let (size, limit) = (bytes.div_ceil(1024), limits::RESULT / 1024);
         Self::none().note(format!("result of {size} KiB dropped: the limit is {limit} KiB"))
     }
 
-    /// Something a person should know. Cut to 1 KiB.
+    /// Adds a note for people; cut to 1 KiB.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = clean(note.into(), limits::NOTE);
         self
     }
 }
 
-/// How a handler failed: to be tried again, for good, or not yet.
+/// Failure of a handler: retryable, permanent, or a snooze.
 ///
-/// Every other error becomes one that is tried again, with its causes in the text, so `?` works in a handler.
+/// Every other error converts to a retryable one, with its causes in the text, so `?` works in a handler.
 pub struct HandlerError {
     pub(crate) kind: Kind,
     pub(crate) message: String,
@@ -92,22 +92,23 @@ pub(crate) enum Kind {
 }
 
 impl HandlerError {
-    /// Uses up an attempt. Tried again after the delay of the job's retry policy, as long as attempts are left.
+    /// Retryable failure, which uses up an attempt. The job is tried again after the delay of its retry policy, as long
+    /// as attempts are left.
     pub fn retry(error: impl fmt::Display) -> Self {
         Self::new(Kind::Retry { after: None }, &error)
     }
 
-    /// Like [`HandlerError::retry`], after `delay` (at most a year) instead of the policy's.
+    /// Failure like [`HandlerError::retry`], but with `delay` (at most a year) instead of the policy's.
     pub fn retry_after(delay: Duration, error: impl fmt::Display) -> Self {
         Self::new(Kind::Retry { after: Some(delay) }, &error)
     }
 
-    /// Trying again is useless: the job becomes a dead letter at once.
+    /// Permanent failure, for which trying again is useless: the job becomes a dead letter at once.
     pub fn permanent(error: impl fmt::Display) -> Self {
         Self::new(Kind::Permanent, &error)
     }
 
-    /// Not a failure: the job is to run again after `delay` (at most a year), and no attempt is used up.
+    /// Snooze, which is no failure: the job runs again after `delay` (at most a year), and no attempt is used up.
     pub fn snooze(delay: Duration, reason: impl fmt::Display) -> Self {
         Self::new(Kind::Snooze { delay }, &reason)
     }
@@ -146,7 +147,7 @@ impl fmt::Debug for HandlerError {
     }
 }
 
-/// `text` of at most `max` bytes, without the one character that databases cannot store.
+/// Cuts `text` to `max` bytes and replaces NUL, the one character that databases cannot store.
 pub(crate) fn clean(mut text: String, max: usize) -> String {
     if text.contains('\0') {
         text = text.replace('\0', "\u{fffd}");
@@ -155,7 +156,7 @@ pub(crate) fn clean(mut text: String, max: usize) -> String {
     text
 }
 
-/// An async function of a typed payload.
+/// [`Handler`] made of an async function of a typed payload.
 pub(crate) struct Typed<F, Payload> {
     run: F,
     payload: PhantomData<fn(Payload)>,

@@ -1,5 +1,5 @@
-//! Keeps a session alive, and stops the handlers whose leases are over; on a thread of its own, so that handlers that
-//! block all threads of their runtime do not cost the worker its leases.
+//! Heartbeats of a session, which keep its lease and stop the handlers whose leases are over. They have a thread of
+//! their own, so that handlers that block all threads of their runtime do not cost the worker its leases.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     session::{self, Session},
 };
 
-/// How often is looked whether the runtime of the handlers still gets to its work.
+/// Interval between checks that the handlers' runtime makes progress.
 const LOOK: Duration = Duration::from_secs(1);
-/// A runtime that gets to nothing for so long is blocked.
+/// Time within which a runtime has to run a new task; otherwise it counts as blocked.
 const BLOCKED: Duration = Duration::from_secs(1);
-/// How often the worker warns of that.
+/// Minimum time between two warnings about a blocked runtime.
 const WARNING: Duration = Duration::from_mins(1);
 
 /// Starts the heartbeats of a session on a new thread. They end with the session, or when the guard is dropped.
@@ -34,7 +34,7 @@ pub(crate) fn start(core: &Arc<Core>, session: &Arc<Session>) -> DropGuard {
             return;
         };
         runtime.block_on(ends.run_until_cancelled_owned(async move {
-            // A connection is worked on by the runtime that it was made on.
+            // A connection is driven by the runtime that made it, so heartbeats need a connection of their own.
             let api = core.connect().unwrap_or_else(|_| core.api.clone());
             tokio::join!(run(api, Arc::clone(&core), Arc::clone(&session)), watch_the_handlers(&handlers, &session));
         }));
@@ -47,7 +47,7 @@ pub(crate) fn start(core: &Arc<Core>, session: &Arc<Session>) -> DropGuard {
     over.drop_guard()
 }
 
-/// Until the session has ended.
+/// Sends heartbeats and watches the lease until the session has ended.
 async fn run(api: WorkerApi, core: Arc<Core>, session: Arc<Session>) {
     tokio::select! {
         () = beat(&api, &core, &session) => {}
@@ -55,7 +55,7 @@ async fn run(api: WorkerApi, core: Arc<Core>, session: Arc<Session>) {
     }
 }
 
-/// Warns when the runtime of the handlers gets to nothing, until the session has ended.
+/// Warns when the handlers' runtime is blocked. Runs until the session has ended.
 async fn watch_the_handlers(handlers: &Handle, session: &Session) {
     let mut warned: Option<Instant> = None;
     loop {
@@ -95,7 +95,7 @@ async fn beat(api: &WorkerApi, core: &Core, session: &Session) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // People see at once that it drains.
+            // Draining is reported at once, so that the list of workers shows it.
             _ = draining.changed() => {}
             () = session.beat_now.notified() => {}
         }
@@ -106,7 +106,7 @@ async fn beat(api: &WorkerApi, core: &Core, session: &Session) {
             Ok(reply) => {
                 session.kept_until.send_replace(asked_at + session.lease_time);
                 session.stop_each(&reply.stop);
-                // Of those that it named, the reason stays.
+                // Leases that the reply names keep its reason, because the first reason counts.
                 suspects.drain(..).for_each(|lease_id| session.stop(&lease_id, StopReason::LeaseLost));
                 pauses.reset();
                 pause = session.heartbeat_interval;
@@ -120,7 +120,7 @@ async fn beat(api: &WorkerApi, core: &Core, session: &Session) {
     }
 }
 
-/// When the lease time has passed without an answer, the server gives the jobs to others: handlers should not go on.
+/// Stops the handlers when the lease time has passed without an answer: the server then gives their jobs to others.
 async fn watch_the_lease(session: &Session) {
     let mut kept_until = session.kept_until.subscribe();
     loop {

@@ -1,4 +1,4 @@
-//! A job as the server shows it, with its texts and times in Rust's own types.
+//! Jobs as the server returns them, with conversions to Rust's own types.
 
 use std::time::SystemTime;
 
@@ -6,17 +6,17 @@ use serde::de::DeserializeOwned;
 
 pub use jobqueue_shared::proto::v1::{Job, job::Status};
 
-/// What the generated message lacks.
+/// Conversions that the generated message lacks.
 pub trait JobExt {
-    /// The payload, as a type of your own.
+    /// Payload, deserialized.
     fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error>;
-    /// What the handler returned; `None` when it returned nothing.
+    /// Result of the handler, deserialized; `None` when it returned none.
     fn result<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error>;
-    /// Done, failed or cancelled: only a person moves it from there.
+    /// True when the job is done, failed or cancelled: only an operator action moves it from there.
     fn is_finished(&self) -> bool;
     fn created(&self) -> Option<SystemTime>;
     fn updated(&self) -> Option<SystemTime>;
-    /// When it may run. For a retry: when the next attempt is due.
+    /// Time from which the job may run; for a retry, the time at which the next attempt is due.
     fn runs_at(&self) -> Option<SystemTime>;
 }
 

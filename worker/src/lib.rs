@@ -1,4 +1,4 @@
-//! Runs jobs, and submits them.
+//! Worker and client library of jobqueue: runs jobs, and submits them.
 //!
 //! ```no_run
 //! use jobqueue_worker::{Context, HandlerError, Worker};
@@ -19,24 +19,25 @@
 //! # }
 //! ```
 //!
-//! Read in this order. For people who use it: [`Client`] and [`NewJob`] submit and read jobs; [`Handler`] is what runs
-//! one, with a [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] puts a [`Worker`] together.
-//! Inside: `runner` keeps a `session` alive (`heartbeat`), fills free `slots` with jobs (`acquire`), runs each
-//! (`execute`) and sends what came of them (`settle`, `progress`); `takeover` finds earlier runs that died. `channel`,
-//! `backoff` and `link` are how all of them talk to a server that may be away.
+//! Public items, in reading order: [`Client`] and [`NewJob`] submit and read jobs; a [`Handler`] runs one with a
+//! [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] builds a [`Worker`].
+//!
+//! Internal modules: `runner` keeps a `session` alive (`heartbeat`), fills free `slots` with jobs (`acquire`), runs
+//! each (`execute`) and sends their outcomes (`settle`, `progress`); `takeover` finds earlier runs that died.
+//! `channel`, `backoff` and `connectivity` handle calls to a server that may be away.
 
 mod acquire;
 mod backoff;
 mod builder;
 mod channel;
 mod client;
+mod connectivity;
 mod context;
 mod error;
 mod execute;
 mod handler;
 mod heartbeat;
 mod job;
-mod link;
 mod new_job;
 mod progress;
 mod runner;

@@ -1,4 +1,4 @@
-//! A job that is about to be submitted.
+//! Job to be submitted, and its retry policy.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::{error::Error, proto};
 
-/// What to submit with [`Client::submit`](crate::Client::submit). Only the `worker_id` and the payload are required;
-/// the server checks all of it and names every field that is wrong.
+/// Job to submit with [`Client::submit`](crate::Client::submit). Only the `worker_id` and the payload are required; the
+/// server checks every field and names each one that is invalid.
 #[derive(Debug)]
 pub struct NewJob {
     request: proto::SubmitJobRequest,
@@ -16,7 +16,7 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job for the workers called `worker_id` (1 to 100 bytes). A payload that cannot be written as JSON fails the
+    /// Job for the workers called `worker_id` (1 to 100 bytes). A payload that cannot be written as JSON fails the
     /// submit with [`Error::Payload`].
     pub fn new(worker_id: impl Into<String>, payload: &impl Serialize) -> Self {
         let (payload_json, payload) = match serde_json::to_string(payload) {
@@ -26,7 +26,7 @@ impl NewJob {
         Self { payload, ..Self::from_json(worker_id, payload_json) }
     }
 
-    /// A job whose payload is JSON already; it is stored byte for byte.
+    /// Job whose payload is JSON already; it is stored byte for byte.
     pub fn from_json(worker_id: impl Into<String>, payload_json: impl Into<String>) -> Self {
         let request = proto::SubmitJobRequest {
             worker_id: worker_id.into(),
@@ -36,57 +36,60 @@ impl NewJob {
         Self { request, payload: Ok(()) }
     }
 
-    /// The kind of work, which picks the handler; at most 100 bytes. Without it the payload's top-level string `task`.
+    /// Task: the kind of work, which selects the handler; at most 100 bytes. Default: the payload's top-level string
+    /// `task`.
     pub fn task(mut self, task: impl Into<String>) -> Self {
         self.request.task = task.into();
         self
     }
 
-    /// The same key with the same request gives the same job, until 24 h after it finished. At most 255 bytes.
+    /// Idempotency key, at most 255 bytes. A submit with the same key and the same request returns the same job, until
+    /// 24 h after the job has finished.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.request.idempotency_key = key.into();
         self
     }
 
-    /// The number of attempts, 0 to 100; 0 means one. Without it: 3.
+    /// Number of attempts, 0 to 100; 0 means one. Default: 3.
     pub fn max_retries(mut self, attempts: u32) -> Self {
         self.request.max_retries = Some(i32::try_from(attempts).unwrap_or(i32::MAX));
         self
     }
 
-    /// 0 to 9, lower first. Without it: 5.
+    /// Priority, 0 to 9; lower runs first. Default: 5.
     pub fn priority(mut self, priority: u8) -> Self {
         self.request.priority = Some(priority.into());
         self
     }
 
-    /// Not before this time, at most a year ahead. Takes the place of [`NewJob::delay`].
+    /// Earliest time to run the job, at most a year ahead. Replaces [`NewJob::delay`].
     pub fn run_at(mut self, time: SystemTime) -> Self {
         self.request.run_at = Some(time.into());
         self.request.delay = None;
         self
     }
 
-    /// Not before this long from the moment it is stored, at most a year. Takes the place of [`NewJob::run_at`].
+    /// Delay before the job runs, counted from when it is stored; at most a year. Replaces [`NewJob::run_at`].
     pub fn delay(mut self, delay: Duration) -> Self {
         self.request.delay = Some(duration(delay));
         self.request.run_at = None;
         self
     }
 
-    /// How the delay between attempts grows. Without it: 5 s, doubled each time, at most 1 h, varied by 20 %.
+    /// Growth of the delay between attempts. Default: 5 s, doubled each time, at most 1 h, varied by 20 %.
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.request.retry_policy = Some(policy.0);
         self
     }
 
-    /// How long one attempt may take, 1 ms to a year. Without it there is no limit.
+    /// Time limit of one attempt, 1 ms to a year. Default: none.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.request.attempt_timeout = Some(duration(timeout));
         self
     }
 
-    /// The request, and whether its key was made up here because it had none and `keyed` asks for one.
+    /// Request for this job, and whether its idempotency key was generated here: when it has none and `keyed` asks for
+    /// one.
     pub(crate) fn into_request(self, keyed: bool) -> Result<(proto::SubmitJobRequest, bool), Error> {
         self.payload.map_err(Error::Payload)?;
         let mut request = self.request;
@@ -98,8 +101,8 @@ impl NewJob {
     }
 }
 
-/// The delay before attempt n+1 is `initial × factor^(n−1)`, at most `max`, varied by ± `jitter`. What is not set takes
-/// the server's default.
+/// Retry policy: the delay before attempt n+1 is `initial × factor^(n−1)`, at most `max`, varied by ± `jitter`. Values
+/// that are not set take the server's defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RetryPolicy(proto::RetryPolicy);
 
@@ -108,32 +111,32 @@ impl RetryPolicy {
         Self::default()
     }
 
-    /// 0 to a year. Default: 5 s.
+    /// Delay after the first attempt, 0 to a year. Default: 5 s.
     pub fn initial(mut self, delay: Duration) -> Self {
         self.0.initial = Some(duration(delay));
         self
     }
 
-    /// 1 to 100. Default: 2.
+    /// Factor by which the delay grows, 1 to 100. Default: 2.
     pub fn factor(mut self, factor: f64) -> Self {
         self.0.factor = Some(factor);
         self
     }
 
-    /// Up to a year, and not below `initial`. Default: 1 h.
+    /// Longest delay, up to a year and not below `initial`. Default: 1 h.
     pub fn max(mut self, delay: Duration) -> Self {
         self.0.max = Some(duration(delay));
         self
     }
 
-    /// 0 to 1, the share of the delay by which it varies either way. Default: 0.2.
+    /// Share of the delay by which it varies either way, 0 to 1. Default: 0.2.
     pub fn jitter(mut self, share: f64) -> Self {
         self.0.jitter = Some(share);
         self
     }
 }
 
-/// Saturates: the server refuses what is out of range, and says so better.
+/// Protobuf duration, saturated: the server refuses values that are out of range, with a better message.
 pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 })
 }

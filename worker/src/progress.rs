@@ -1,10 +1,8 @@
-//! Sends what handlers report of their progress, the newest report of each job at most once a second.
+//! Progress reports of handlers: the newest report of each job is sent at most once a second.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use jobqueue_shared::limits;
 use tokio::sync::Notify;
@@ -14,7 +12,7 @@ use crate::{handler::clean, proto::ReportProgressRequest, runner::Core, session:
 
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Where handlers leave their reports.
+/// Newest report of each job that has not been sent, shared with the handlers.
 #[derive(Clone, Default)]
 pub(crate) struct Progress(Arc<Shared>);
 
@@ -28,19 +26,19 @@ impl Progress {
     pub(crate) fn report(&self, lease_id: &str, fraction: f64, message: String) {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         let report = (fraction, clean(message, limits::NOTE));
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner).insert(lease_id.to_owned(), report);
+        self.0.newest.lock().insert(lease_id.to_owned(), report);
         self.0.arrived.notify_one();
     }
 
-    /// The job has ended.
+    /// Drops the report of a job that has ended.
     pub(crate) fn forget(&self, lease_id: &str) {
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(lease_id);
+        self.0.newest.lock().remove(lease_id);
     }
 
     async fn take(&self) -> HashMap<String, (f64, String)> {
         loop {
             let arrived = self.0.arrived.notified();
-            let newest = std::mem::take(&mut *self.0.newest.lock().unwrap_or_else(PoisonError::into_inner));
+            let newest = std::mem::take(&mut *self.0.newest.lock());
             if !newest.is_empty() {
                 return newest;
             }
@@ -49,13 +47,13 @@ impl Progress {
     }
 }
 
-/// Until it is dropped.
+/// Sends the reports of a session until it is dropped.
 pub(crate) async fn run(core: Arc<Core>, session: Arc<Session>) {
     loop {
         for (lease_id, (fraction, message)) in session.progress.take().await {
             let report =
                 ReportProgressRequest { session_id: session.id.clone(), lease_id: lease_id.clone(), fraction, message };
-            // Only news: what cannot be sent is not worth sending later.
+            // A report that cannot be sent is dropped: sending it later would be of no use.
             if let Err(status) = core.report_progress(report).await
                 && status.code() == Code::FailedPrecondition
             {

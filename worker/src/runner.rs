@@ -1,4 +1,4 @@
-//! A worker's life: a session after another until it is told to stop, then an orderly end.
+//! Life cycle of a worker: one session after another until it is told to stop, then an orderly end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,11 +12,10 @@ use crate::{
     acquire,
     builder::{Config, Handlers, WorkerBuilder},
     channel,
+    connectivity::Connectivity,
     context::StopReason,
     execute::{self, Held, Jobs, STOPPING},
-    heartbeat,
-    link::Link,
-    progress,
+    heartbeat, progress,
     proto::{
         AcquireJobsRequest, AcquireJobsResponse, EndSessionRequest, EndSessionResponse, HeartbeatRequest,
         HeartbeatResponse, ListWorkersRequest, ListWorkersResponse, RegisterSessionRequest, RegisterSessionResponse,
@@ -28,23 +27,23 @@ use crate::{
     slots::Slots,
 };
 
-/// How long a call may take that does not wait for anything but the server's disk.
+/// Time limit of a call that waits for nothing but the server's disk.
 const CALL: Duration = Duration::from_secs(10);
-/// How long a stopping worker keeps trying to deliver outcomes, and then to say goodbye.
+/// Time limits of a stopping worker: to deliver outcomes, and then to end its session.
 const FLUSHING: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Why [`Worker::run`] gave up. A server that is away is no reason: it is asked until it is back.
+/// Reason why [`Worker::run`] gave up. A server that is away is no reason: it is asked until it is back.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("{0}")]
     Address(String),
-    /// The server refuses this worker, and would again.
+    /// The server refuses this worker, and would refuse it again.
     #[error("the server refuses this worker: {}", channel::describe(.0))]
     Refused(Box<Status>),
 }
 
-/// Runs jobs. See [`Worker::builder`].
+/// Worker, which runs jobs. See [`Worker::builder`].
 pub struct Worker {
     config: Config,
     handlers: Handlers,
@@ -52,23 +51,24 @@ pub struct Worker {
 
 pub(crate) type WorkerApi = WorkerServiceClient<Channel>;
 
-/// What every part of a running worker shares.
+/// State that all parts of a running worker share.
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) handlers: Handlers,
     pub(crate) slots: Slots<Held>,
-    /// Take no more jobs.
+    /// Cancelled when the worker must take no more jobs.
     pub(crate) stopping: CancellationToken,
-    /// Drop everything now.
+    /// Cancelled when all running jobs must be dropped at once.
     pub(crate) killed: CancellationToken,
     pub(crate) api: WorkerApi,
     /// Silence after which a connection counts as lost.
     silence: Duration,
     admin: AdminServiceClient<Channel>,
-    link: Link,
+    connectivity: Connectivity,
 }
 
-/// What waits for a slot goes with those who could give one: it refers to them.
+/// Guard that drops all jobs together with the worker. Queued jobs hold a reference to the [`Core`] whose queue holds
+/// them, and would leak otherwise.
 struct KilledWhenDropped<'a>(&'a Core);
 
 impl Drop for KilledWhenDropped<'_> {
@@ -78,16 +78,16 @@ impl Drop for KilledWhenDropped<'_> {
     }
 }
 
-/// How serving a session ended.
+/// Reason why serving a session ended.
 enum Served {
     /// The worker was told to stop.
     Stopped,
-    /// The server ended it.
+    /// The server ended the session.
     Ended,
 }
 
 impl Worker {
-    /// A worker that takes the jobs addressed to `worker_id` (1 to 100 bytes) from the server at `endpoint`
+    /// Builder of a worker that takes the jobs addressed to `worker_id` (1 to 100 bytes) from the server at `endpoint`
     /// (`http://host:port`). Give it a handler for each task.
     pub fn builder(endpoint: impl Into<String>, worker_id: impl Into<String>) -> WorkerBuilder {
         WorkerBuilder::new(endpoint.into(), worker_id.into())
@@ -97,11 +97,12 @@ impl Worker {
         Self { config, handlers }
     }
 
-    /// Runs jobs until `shutdown` ends. Then it takes no more, gives those that run their grace, cancels what is left
-    /// and gives it back, delivers all outcomes, and returns: at most the grace and 25 s later. Dropping it stops
-    /// everything at once; the server gives the jobs to others when the lease has run out.
+    /// Runs jobs until `shutdown` completes. Then the worker takes no more jobs, lets running jobs finish within the
+    /// grace period, cancels and releases the rest, delivers all outcomes, and returns, at most 25 s after the grace
+    /// period. Dropping the future stops everything at once; the server gives the jobs to others when the lease has
+    /// expired.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        // In time to keep the lease through another connection.
+        // A lost connection is noticed in time to keep the lease through another one.
         let silence = channel::SILENCE.min(self.config.lease_time / 2);
         let channel =
             channel::lazy(&self.config.endpoint, silence).map_err(|error| RunError::Address(error.to_string()))?;
@@ -114,7 +115,7 @@ impl Worker {
             api: worker_api(channel.clone()),
             silence,
             admin: AdminServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
-            link: Link::default(),
+            connectivity: Connectivity::default(),
         });
         let _killed_when_dropped = KilledWhenDropped(&core);
         let working = work(&core);
@@ -128,7 +129,7 @@ impl Worker {
 }
 
 async fn work(core: &Arc<Core>) -> Result<(), RunError> {
-    // A later session of this run has no predecessor but this run's own.
+    // Later sessions of this run have no predecessors but this run's own sessions.
     let mut takeover = core.config.takeover;
     let it = Arc::clone(core);
     let _giving_back = AbortOnDropHandle::new(tokio::spawn(async move { execute::give_back_what_waits(&it).await }));
@@ -168,7 +169,7 @@ async fn serve(core: &Arc<Core>, session: Arc<Session>) -> Served {
     if session.ended.is_cancelled() {
         let stopped = session.abandon();
         tracing::warn!(session_id = session.id, jobs = stopped, "the server has ended the session, stopping what runs");
-        core.link.forget();
+        core.connectivity.forget();
         if core.stopping.is_cancelled() {
             let _ = tokio::time::timeout(STOPPING, jobs.tracker.wait()).await;
             return Served::Stopped;
@@ -184,7 +185,7 @@ async fn serve(core: &Arc<Core>, session: Arc<Session>) -> Served {
     Served::Stopped
 }
 
-/// Lets running jobs finish, then stops them.
+/// Lets running jobs finish within the grace period, then stops them.
 async fn drain(core: &Core, session: &Session, running: &TaskTracker) {
     session.draining.send_replace(true);
     let grace = core.config.grace;
@@ -199,7 +200,7 @@ async fn drain(core: &Core, session: &Session, running: &TaskTracker) {
     tokio::select! {
         () = session.ended.cancelled() => {}
         () = running.wait() => {}
-        // A moment longer than each handler gets, so that all of them have been given back.
+        // A second longer than each handler gets, so that all jobs have been released.
         () = tokio::time::sleep(STOPPING + Duration::from_secs(1)) => {}
     }
 }
@@ -209,7 +210,7 @@ fn worker_api(channel: Channel) -> WorkerApi {
 }
 
 impl Core {
-    /// Another connection to the server, which the current runtime works on.
+    /// Opens another connection to the server, which the current runtime drives.
     pub(crate) fn connect(&self) -> Result<WorkerApi, channel::BadAddress> {
         channel::lazy(&self.config.endpoint, self.silence).map(worker_api)
     }
@@ -254,7 +255,8 @@ impl Core {
         self.heard("SettleJobs", channel::answer(CALL, api.settle_jobs(channel::request(message, CALL))).await)
     }
 
-    /// Does not count for whether the server is away: it is not tried again.
+    /// Reports the progress of a job. A failure does not make the server count as away, because the call is not
+    /// repeated.
     pub(crate) async fn report_progress(
         &self,
         message: ReportProgressRequest,
@@ -268,14 +270,14 @@ impl Core {
         self.heard("EndSession", channel::answer(GOODBYE, api.end_session(channel::request(message, GOODBYE))).await)
     }
 
-    /// What the server says about a session or a request is an answer, too.
+    /// Records whether the server answered. Its errors about a session or a request are answers, too.
     fn heard<T>(&self, call: &'static str, answer: Result<T, Status>) -> Result<T, Status> {
         use tonic::Code::{FailedPrecondition, InvalidArgument, NotFound, OutOfRange};
         match &answer {
             Err(status) if !matches!(status.code(), FailedPrecondition | InvalidArgument | NotFound | OutOfRange) => {
-                self.link.failed(call, status);
+                self.connectivity.failed(call, status);
             }
-            _ => self.link.answered(call),
+            _ => self.connectivity.answered(call),
         }
         answer
     }

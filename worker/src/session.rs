@@ -1,10 +1,11 @@
-//! One run of this worker as the server knows it, and the jobs that it holds.
+//! Session: one run of this worker as the server knows it, and the jobs that it holds.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use tokio::{
     sync::{Notify, watch},
@@ -27,20 +28,22 @@ pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) lease_time: Duration,
     pub(crate) heartbeat_interval: Duration,
-    /// The server has said that the session is over. What it held belongs to others.
+    /// Cancelled when the server has said that the session is over. Its jobs then belong to others.
     pub(crate) ended: CancellationToken,
-    /// Until when the server keeps the leases, by this machine's monotonic clock and with the trip not counted.
+    /// Time until which the server keeps the leases, by this machine's monotonic clock. Counted from when the call was
+    /// sent, so that the network's delay is on the safe side.
     pub(crate) kept_until: watch::Sender<Instant>,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) progress: Progress,
     running: Mutex<HashMap<String, Context>>,
-    /// Leases that the server refused something for. The next heartbeat, which is due at once, says why.
+    /// Leases for which the server refused a call. The next heartbeat, which is sent at once, tells the reason.
     suspects: Mutex<Vec<String>>,
     pub(crate) beat_now: Notify,
 }
 
 impl Session {
-    /// Asks until the server answers. `None` when the worker is stopped before that.
+    /// Registers a session, and repeats the call until the server answers. `None` when the worker is stopped before
+    /// that.
     pub(crate) async fn register(core: &Core, takeover: bool) -> Result<Option<Self>, RunError> {
         let config = &core.config;
         let request = RegisterSessionRequest {
@@ -87,7 +90,8 @@ impl Session {
         }
     }
 
-    /// Gives back whatever is still held. Not getting through is no harm: the lease runs out.
+    /// Ends the session, which releases the jobs that it still holds. If the server cannot be reached, the lease
+    /// expires.
     pub(crate) async fn end(&self, core: &Core, limit: Duration) {
         let mut pauses = Backoff::for_lease(self.lease_time);
         let ending = async {
@@ -107,8 +111,8 @@ impl Session {
         }
     }
 
-    /// Waits while the leases may be over: what is said of them then would only be refused, and stand in the jobs'
-    /// history. The next heartbeat that is answered tells.
+    /// Waits while the leases may have expired: outcomes that are sent then would only be refused, and the refusals
+    /// would appear in the jobs' history. The next heartbeat that is answered decides.
     pub(crate) async fn is_kept(&self) {
         let mut kept_until = self.kept_until.subscribe();
         while *kept_until.borrow_and_update() <= Instant::now() {
@@ -119,7 +123,7 @@ impl Session {
         }
     }
 
-    /// From now on each job can be stopped by its lease.
+    /// Adds jobs to those that can be stopped by their lease.
     pub(crate) fn begin<'a>(&self, jobs: impl Iterator<Item = &'a Context>) {
         self.lock().extend(jobs.map(|job| (job.lease_id().to_owned(), job.clone())));
     }
@@ -135,19 +139,19 @@ impl Session {
         self.lock().len()
     }
 
-    /// The tasks of the jobs that it holds.
+    /// Tasks of the jobs that the session holds.
     pub(crate) fn tasks(&self) -> BTreeSet<String> {
         self.lock().values().map(|job| job.task().to_owned()).collect()
     }
 
-    /// The server says that this lease is over. One that is no longer running needs no stop.
+    /// Stops the handler of a lease that the server has ended. A lease whose job has finished needs no stop.
     pub(crate) fn stop(&self, lease_id: &str, reason: StopReason) {
         if let Some(job) = self.lock().get(lease_id) {
             job.stop().by_server(reason);
         }
     }
 
-    /// What a heartbeat or an acquire says is over.
+    /// Stops the handlers of the leases that the answer to a heartbeat or an acquire lists.
     pub(crate) fn stop_each(&self, leases: &[StoppedLease]) {
         for lease in leases {
             let reason = match lease.reason() {
@@ -159,39 +163,39 @@ impl Session {
     }
 
     pub(crate) fn suspect(&self, lease_id: String) {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).push(lease_id);
+        self.suspects.lock().push(lease_id);
         self.beat_now.notify_one();
     }
 
     pub(crate) fn take_suspects(&self) -> Vec<String> {
-        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.suspects.lock())
     }
 
-    /// The leases may still count: what handlers return is sent, and the server judges.
+    /// Stops all handlers. Their leases may still be valid, so their outcomes are sent, and the server decides.
     pub(crate) fn stop_all(&self, reason: StopReason) -> usize {
         let running = self.lock();
         running.values().for_each(|job| job.stop().because(reason));
         running.len()
     }
 
-    /// The session is over for the server too: nothing that handlers return is sent.
+    /// Stops all handlers of a session that the server has ended. Their outcomes are not sent.
     pub(crate) fn abandon(&self) -> usize {
         let running = self.lock();
         running.values().for_each(|job| job.stop().by_server(StopReason::LeaseLost));
         running.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Context>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Context>> {
+        self.running.lock()
     }
 }
 
-/// The server does not know the session, or no longer.
+/// True when the server does not know the session, or has ended it.
 pub(crate) fn is_over(status: &Status) -> bool {
     matches!(status.code(), Code::FailedPrecondition | Code::NotFound)
 }
 
-/// Registering again would be answered the same way.
+/// True when registering again would get the same answer.
 fn is_final(status: &Status) -> bool {
     matches!(
         status.code(),

@@ -1,10 +1,8 @@
-//! Tells the server how attempts ended, many in one call, until it has acknowledged each.
+//! Delivery of outcomes to the server, many in one call, until each is acknowledged.
 
-use std::{
-    collections::VecDeque,
-    pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, pin::pin};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use jobqueue_shared::limits;
 use prost::Message as _;
@@ -21,11 +19,11 @@ use crate::{
     session::{self, Session},
 };
 
-/// Fewer outcomes are not worth a second call.
+/// Minimum number of waiting outcomes for a second call beside the first.
 const MANY: usize = 100;
 
-/// Outcomes that wait to be sent. Each keeps `P`, its job's place, until it is: a worker takes no more jobs than it can
-/// get rid of.
+/// Queue of outcomes to send. Each keeps `P`, the permit of its job, until it is sent, so that a worker takes no more
+/// jobs than it can settle.
 pub(crate) struct Outcomes<P> {
     state: Mutex<State<P>>,
     arrived: Notify,
@@ -33,7 +31,7 @@ pub(crate) struct Outcomes<P> {
 
 struct State<P> {
     waiting: VecDeque<(Settlement, Option<P>)>,
-    /// When so many wait somebody wants to know.
+    /// Number of waiting outcomes at which callers of `take` are notified.
     wanted: usize,
     closed: bool,
 }
@@ -47,7 +45,7 @@ impl<P> Default for Outcomes<P> {
 
 impl<P> Outcomes<P> {
     fn state(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(crate) fn push(&self, lease_id: String, outcome: Outcome, place: Option<P>) {
@@ -56,13 +54,13 @@ impl<P> Outcomes<P> {
         self.tell(state);
     }
 
-    /// No more will come.
+    /// Closes the queue: no more outcomes will come.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.arrived.notify_waiters();
     }
 
-    /// None of them counts any more.
+    /// Drops all outcomes, which no longer count.
     fn abandon(&self) {
         let abandoned = std::mem::take(&mut self.state().waiting);
         drop(abandoned);
@@ -72,17 +70,17 @@ impl<P> Outcomes<P> {
         if state.waiting.len() >= state.wanted {
             state.wanted = usize::MAX;
             drop(state);
-            // All who wait: what is too little for one may be enough for another.
+            // Every caller is notified: too few outcomes for one may be enough for another.
             self.arrived.notify_waiters();
         }
     }
 
-    /// Waits for at least so many, or what is left at the end; gives at most `most` that fit into a request. `None` when
-    /// nothing can come any more.
+    /// Waits for `least` outcomes, or for fewer once the queue is closed; returns at most `most` that fit into one
+    /// request. `None` when the queue is closed and empty.
     async fn take(&self, least: usize, most: usize) -> Option<Vec<Settlement>> {
         loop {
             let mut arrived = pin!(self.arrived.notified());
-            // From before the look on.
+            // Registered before the queue is checked, so that no notification is lost.
             arrived.as_mut().enable();
             {
                 let mut state = self.state();
@@ -110,11 +108,11 @@ impl<P> Outcomes<P> {
     }
 }
 
-/// Until nothing can arrive any more and all of it is acknowledged, or the session has ended. By two calls at once when
-/// many wait: while one is on its way, the next is written.
+/// Delivers outcomes until the queue is closed and all of them are acknowledged, or the session has ended. Two calls
+/// are under way when many outcomes wait: while one is on its way, the next is written.
 pub(crate) async fn run<P>(core: &Core, session: &Session, outcomes: &Outcomes<P>) {
     tokio::select! {
-        // The places go back now, and not when the last handler has ended.
+        // The permits are released now, and not when the last handler has ended.
         () = session.ended.cancelled() => outcomes.abandon(),
         _ = async { tokio::join!(deliver(core, session, outcomes, 1), deliver(core, session, outcomes, MANY)) } => {}
     }
@@ -154,7 +152,7 @@ async fn deliver<P>(core: &Core, session: &Session, outcomes: &Outcomes<P>, leas
     }
 }
 
-/// How many from the front fit into one request.
+/// Number of settlements from the front that fit into one request; at least one.
 fn fitting<'a>(waiting: impl Iterator<Item = &'a Settlement>, most: usize) -> usize {
     let mut bytes = 0;
     let fit = waiting.take(most).take_while(|settlement| {
@@ -164,7 +162,7 @@ fn fitting<'a>(waiting: impl Iterator<Item = &'a Settlement>, most: usize) -> us
     fit.count().max(1)
 }
 
-/// What has to be sent again, and whether after a pause.
+/// Settlements that have to be sent again, and whether to pause before that.
 fn unsettled(sent: Vec<Settlement>, results: Vec<SettleResult>) -> (Vec<Settlement>, bool) {
     let mut results = results.into_iter();
     let (mut again, mut pause) = (Vec::new(), false);
@@ -187,8 +185,8 @@ fn unsettled(sent: Vec<Settlement>, results: Vec<SettleResult>) -> (Vec<Settleme
     (again, pause)
 }
 
-/// A settlement that the server calls malformed would leave its job running for as long as the session lives: it fails
-/// the attempt instead. If that is malformed too, nothing can be done.
+/// Replaces a settlement that the server calls malformed by a failure of the attempt; otherwise its job would stay
+/// running for as long as the session lives. `None` when the failure is malformed, too.
 fn instead(settlement: Settlement, message: &str) -> Option<Settlement> {
     const SAYS: &str = "the server refused the outcome: ";
     tracing::warn!(lease_id = settlement.lease_id, "the server refused the form of an outcome");

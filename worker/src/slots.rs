@@ -1,80 +1,78 @@
-//! How many jobs run at once, and how many more are held ready.
+//! Slots of a worker: the number of jobs that run at once, and of those that are prefetched.
 //!
-//! Between two short jobs a worker would wait for the server. It therefore holds, beside those that run, as many as it
-//! is going to finish in the next moment. Of long jobs that is none: they are left to whoever is free; and so are those
-//! that come one by one, for it asks for more than it can run only while the server gives all that it asks for.
-//! Those that are held run in the order in which the server hands jobs out: by priority, then by when they may run.
+//! Between two short jobs a worker would wait for the server. It therefore holds, beside the running jobs, as many as
+//! it finishes in the next 50 ms (`AHEAD`). With long jobs that is none: they are left to workers that are free. Jobs
+//! that come one by one are not prefetched either, because a worker asks for more than it can run only while the server
+//! gives it everything that it asks for. Prefetched jobs run in the order in which the server leases jobs: by priority,
+//! then by the time from which they may run.
 
-use std::{
-    collections::BTreeMap,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use jobqueue_shared::limits;
 use tokio::{sync::Notify, time::Instant};
 
-/// Jobs held ready are those that are finished in this time, at the pace of a worker that is at work.
+/// Prefetched work: as many jobs as a busy worker finishes in this time at its pace.
 const AHEAD: Duration = Duration::from_millis(50);
-/// But no more than this: three calls under way and a batch at hand.
+/// Maximum number of prefetched jobs: three calls under way and a batch at hand.
 const AHEAD_MOST: usize = 4 * limits::JOBS_PER_ACQUIRE as usize;
-/// After so much work what happened before counts half for the pace.
+/// Time of work after which earlier work counts half for the pace.
 const HALF_LIFE: Duration = Duration::from_millis(20);
-/// A worker that has nothing to do forgets half of its pace in this time. Among many it may wait longer for its jobs than
-/// it works on them.
+/// Idle time after which half of the pace is forgotten. It is longer than [`HALF_LIFE`], because one of many workers
+/// may wait longer for its jobs than it works on them.
 const HALF_LIFE_IDLE: Duration = Duration::from_millis(500);
 
-/// The slots of a worker, and the jobs `J` that wait for one.
+/// Slots of a worker, and the queue of jobs `J` that wait for one.
 pub(crate) struct Slots<J>(Arc<Inner<J>>);
 
 struct Inner<J> {
     count: usize,
     state: Mutex<State<J>>,
-    /// There is room for those who want it.
+    /// Notified when there is room for as many jobs as a caller wants.
     room: Notify,
-    /// A job waits where none did.
+    /// Notified when a job waits and none did before.
     waits: Notify,
 }
 
 struct State<J> {
     free: usize,
     waiting: BTreeMap<Turn, (Instant, J)>,
-    /// How many have waited.
+    /// Number of jobs that have been queued so far, which orders equal ones.
     waited: u64,
     held: usize,
-    /// When so few are held somebody wants to know.
+    /// Number of held jobs at which callers of `room` are notified.
     wanted: Option<usize>,
     finished: u64,
     pace: Pace,
-    /// No more than this are held ready: four times what came when all came that was asked for, or half of what came
-    /// instead.
+    /// Maximum number of prefetched jobs: four times the last answer when all jobs came that were asked for, otherwise
+    /// half of that answer.
     hoped: usize,
 }
 
-/// Whose turn it is: priority, when the job may run, and who came first.
+/// Order of queued jobs: priority, time from which the job may run, and arrival.
 type Turn = (i32, Due, u64);
-/// Seconds and nanoseconds.
+/// Time in seconds and nanoseconds.
 pub(crate) type Due = (i64, i32);
 
-/// A job that wants a slot.
+/// Job that needs a slot.
 pub(crate) trait Queued {
-    /// Priority, and since when it may run.
+    /// Priority, and the time from which the job may run.
     fn turn(&self) -> (i32, Due);
-    /// Until when it waits for a slot.
+    /// Time until which the job waits for a slot.
     fn until(&self) -> Instant;
 }
 
-/// Places for jobs that are asked for.
+/// Permits for jobs that are being asked for.
 pub(crate) struct Room<J> {
     places: usize,
     slots: Slots<J>,
 }
 
-/// A job that is held: it runs, or waits, or how it ended has not been sent yet.
+/// Permit of a job that the worker holds: the job runs, waits for a slot, or has an outcome that is not sent yet.
 pub(crate) struct Place<J>(Slots<J>);
 
-/// A slot in use.
+/// Slot of a running job.
 pub(crate) struct Slot<J> {
     slots: Slots<J>,
     free: bool,
@@ -102,14 +100,14 @@ impl<J> Slots<J> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<J>> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
-    /// Waits until there is room for `least` jobs and more are worth a call.
+    /// Waits until there is room for `least` jobs, and for enough to be worth a call.
     pub(crate) async fn room(&self, least: usize) -> Room<J> {
         loop {
             let mut room = pin!(self.0.room.notified());
-            // From before the look on.
+            // Registered before the state is checked, so that no notification is lost.
             room.as_mut().enable();
             if let Some(places) = self.state().room(self.0.count, least) {
                 return Room { places, slots: self.clone() };
@@ -118,7 +116,7 @@ impl<J> Slots<J> {
         }
     }
 
-    /// Gives each job a slot, or lets it wait for one. Those with a slot run in the order in which they come.
+    /// Gives each job a slot, or queues it. Jobs with a slot run in the order in which they come.
     pub(crate) fn take(&self, jobs: Vec<J>) -> Vec<(Slot<J>, J)>
     where
         J: Queued,
@@ -144,26 +142,26 @@ impl<J> Slots<J> {
         run
     }
 
-    /// Waits until a job waits for a slot.
+    /// Waits until a job is queued for a slot.
     pub(crate) async fn waits(&self) {
         while self.state().waiting.is_empty() {
             self.0.waits.notified().await;
         }
     }
 
-    /// Jobs that wait no longer: those of whom `is_over` says so, from when they should have had their slot on.
+    /// Removes the queued jobs for which `is_over` is true. It is called with the time until which the job waits.
     pub(crate) fn give_up(&self, is_over: impl Fn(Instant, &J) -> bool) -> Vec<J> {
         self.state().waiting.extract_if(.., |_, (until, job)| is_over(*until, job)).map(|(_, (_, job))| job).collect()
     }
 }
 
 impl<J> State<J> {
-    /// Whoever changes whether the worker is at work says so before.
+    /// Adds the time until now to the pace. Called before each change of whether the worker is busy.
     fn pass(&mut self, count: usize) {
         self.pace.pass(Instant::now(), (self.free < count).then_some(self.finished));
     }
 
-    /// A slot becomes free.
+    /// Frees a slot.
     fn end(&mut self, count: usize) {
         self.pass(count);
         self.free += 1;
@@ -192,14 +190,14 @@ impl<J> Room<J> {
         self.places
     }
 
-    /// So many came of those that were asked for.
+    /// Records how many of the requested jobs came, which bounds how many are prefetched next.
     pub(crate) fn answered(&self, came: usize) {
         let mut state = self.slots.state();
         state.hoped =
             if came >= self.places { (4 * state.hoped.max(came)).min(AHEAD_MOST) } else { state.hoped.min(came / 2) };
     }
 
-    /// One of them.
+    /// Takes one permit; `None` when all are taken.
     pub(crate) fn one(&mut self) -> Option<Place<J>> {
         self.places = self.places.checked_sub(1)?;
         Some(Place(self.slots.clone()))
@@ -213,7 +211,7 @@ impl<J> Slots<J> {
         if state.wanted.is_some_and(|few| state.held <= few) {
             state.wanted = None;
             drop(state);
-            // All who wait: what is too little for one may be enough for another.
+            // Every caller is notified: too little room for one may be enough for another.
             self.0.room.notify_waiters();
         }
     }
@@ -232,7 +230,7 @@ impl<J> Drop for Place<J> {
 }
 
 impl<J> Slot<J> {
-    /// The job is finished: the slot is for the next one that waits, or else free.
+    /// Ends the job of this slot, and returns the next queued job. If there is none, the slot becomes free.
     pub(crate) fn next(&mut self) -> Option<J> {
         let mut state = self.slots.state();
         state.finished += 1;
@@ -253,7 +251,7 @@ impl<J> Drop for Slot<J> {
     }
 }
 
-/// How many jobs a worker finishes in a second of work: the mean, in which what happened lately counts most.
+/// Pace of a worker: jobs finished per second of work, as a mean in which recent work counts most.
 struct Pace {
     at: Instant,
     finished: u64,
@@ -266,7 +264,7 @@ impl Pace {
         Self { at, finished: 0, sum: 0.0, weight: 0.0 }
     }
 
-    /// Until now the worker was at work and has finished so many in all, or had nothing to do.
+    /// Adds the time until `now`: the worker was busy and has finished `finished` jobs in all, or was idle (`None`).
     fn pass(&mut self, now: Instant, finished: Option<u64>) {
         let time = now.saturating_duration_since(self.at).as_secs_f64();
         if time == 0.0 {
@@ -285,7 +283,7 @@ impl Pace {
         self.at = now;
     }
 
-    /// How many jobs to hold ready.
+    /// Number of jobs to prefetch.
     fn ahead(&self) -> usize {
         let a_second = if self.weight > 0.0 { self.sum / self.weight } else { 0.0 };
         ((a_second * AHEAD.as_secs_f64()).round() as usize).min(AHEAD_MOST)
@@ -403,20 +401,20 @@ mod tests {
         assert_eq!(after(1_000, second).ahead(), 50);
         assert_eq!(after(1, second / 1_000).ahead(), 50, "one is enough to know");
         assert_eq!(after(10_000_000, second).ahead(), AHEAD_MOST);
-        // When jobs get long it is soon forgotten that they were short; less soon while there are none.
+        // The pace of short jobs is soon forgotten when jobs get long, and less soon while the worker is idle.
         let mut busy = after(10_000, second);
         busy.pass(begun + second + 10 * HALF_LIFE, Some(10_000));
         assert_eq!(busy.ahead(), 0);
         let mut idle = after(10_000, second);
         idle.pass(begun + second + HALF_LIFE_IDLE, None);
         assert_eq!(idle.ahead(), 250);
-        // Bit by bit is no different from at once.
+        // Many small steps give the same pace as one large step.
         let mut steps = Pace::new(begun);
         (1..=1_000).for_each(|n| steps.pass(begun + n * second / 1_000, Some(u64::from(n))));
         assert_eq!(steps.ahead(), 50);
     }
 
-    /// The jobs of one slot, no longer than a blink, that come as soon as they are asked for.
+    /// One slot with jobs of 50 µs each, which come as soon as they are asked for.
     #[tokio::test(start_paused = true)]
     async fn one_slot_holds_more_and_more_while_all_comes_that_it_asks_for() {
         let slots = Slots::new(1);
@@ -437,11 +435,11 @@ mod tests {
                 }
             }
             drop(places);
-            // The server is busy with others.
+            // The server is busy with other workers.
             tokio::time::advance(Duration::from_millis(100)).await;
         }
         assert_eq!(asked[..5], [1, 5, 21, 85, 341]);
-        // 20,000 a second at work, half forgotten in half a second.
+        // The pace is 20,000 jobs per second of work, half of which is forgotten in half a second without work.
         assert!((700..1_000).contains(&asked[5]), "{asked:?}");
         assert_eq!(asked[6..], [4, 1]);
     }

@@ -1,10 +1,9 @@
-//! Finding the earlier runs of this worker whose process is gone, so that what they held need not wait until their
-//! leases run out.
+//! Takeover: finds the earlier runs of this worker whose process is gone, so that their jobs need not wait until the
+//! leases expire.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
 
 use rustix::{
     io::Errno,
@@ -20,13 +19,13 @@ use crate::{
     runner::Core,
 };
 
-/// Sessions of this process: it may run several workers of one `worker_id`, and none of them is gone.
+/// Ids of this process's sessions. It may run several workers of one `worker_id`, none of which is gone.
 static OURS: Mutex<Option<HashSet<String>>> = Mutex::new(None);
-/// From looking for predecessors to having a session of one's own, so that two workers of this process do not take
-/// each other for an earlier run.
+/// Lock held from the search for predecessors until the own session is registered, so that two workers of this process
+/// do not take each other for an earlier run.
 static LOOKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Registers a session, which takes over from earlier runs if it is to.
+/// Registers a session. If `takeover` is true, it takes over from earlier runs.
 pub(crate) async fn register(
     core: &Core,
     mut request: RegisterSessionRequest,
@@ -59,7 +58,7 @@ async fn predecessors(core: &Core) -> Result<Vec<String>, Status> {
     Ok(gone)
 }
 
-/// Every session of this worker_id, page by page.
+/// Sessions of this worker_id, from all pages.
 async fn sessions(core: &Core) -> Result<Vec<WorkerSession>, Status> {
     let worker_id = core.config.worker_id.clone();
     let mut request = ListWorkersRequest { worker_id, ..ListWorkersRequest::default() };
@@ -74,7 +73,7 @@ async fn sessions(core: &Core) -> Result<Vec<WorkerSession>, Status> {
     }
 }
 
-/// Those of `sessions` that were of a process of this host that does not exist any more.
+/// Ids of the `sessions` whose process was on this host and no longer exists.
 fn gone(sessions: &[WorkerSession], host: &str, ours: &HashSet<String>, exists: impl Fn(i32) -> bool) -> Vec<String> {
     sessions
         .iter()
@@ -86,18 +85,18 @@ fn gone(sessions: &[WorkerSession], host: &str, ours: &HashSet<String>, exists: 
         .collect()
 }
 
-/// A session with this process's own id is of a process that had the id before: a container that starts again gives
-/// the same one.
+/// True when there is a process with this id. For this process's own id it is false: the session is of an earlier
+/// process with that id, because a container that starts again gives the same one.
 fn exists(pid: i32) -> bool {
     if u32::try_from(pid) == Ok(std::process::id()) {
         return false;
     }
-    // Any other answer, as of a process that is somebody else's, says that there is one.
+    // Any other error means that the process exists, as for a process of another user.
     Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
-fn ours() -> std::sync::MutexGuard<'static, Option<HashSet<String>>> {
-    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+fn ours() -> parking_lot::MutexGuard<'static, Option<HashSet<String>>> {
+    OURS.lock()
 }
 
 #[cfg(test)]

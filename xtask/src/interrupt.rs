@@ -1,8 +1,8 @@
-//! Ends the programs that xtask has started when it is told to end itself, by Ctrl-C, SIGTERM or SIGHUP.
+//! Stop signals: Ctrl-C, SIGTERM and SIGHUP end the programs that xtask has started, and then xtask itself.
 //!
-//! Each program runs in a process group of its own, with all that it starts: cargo with its compilers, a test with its
-//! servers. A terminal's Ctrl-C therefore reaches xtask alone, as a signal to its process id does, and xtask passes it
-//! on to the groups.
+//! Each program runs in a process group of its own, with everything that it starts: cargo with its compilers, a test
+//! with its servers. A terminal's Ctrl-C therefore reaches xtask alone, as a signal to its process id does, and xtask
+//! passes it on to the groups.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,29 +16,30 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-/// After it, or at a second signal, what still runs is killed. Compilers end at once; servers hand back jobs.
+/// Time that programs have to end before they are killed; a second signal kills them at once. Compilers end at once,
+/// servers and workers in order.
 const GRACE: Duration = Duration::from_secs(5);
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a shell reports for a program that Ctrl-C has ended.
+/// Exit status that a shell reports for a program that Ctrl-C has ended.
 const EXIT_STATUS: i32 = 130;
 
-/// How often this process was told to end.
+/// Number of signals that told this process to end.
 static ASKED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Set by a command that ends its programs itself, in an order of its own.
+/// True when a command ends its programs itself, in an order of its own.
 static TAKEN_OVER: AtomicBool = AtomicBool::new(false);
 
-/// The groups of the programs that run.
+/// Process groups of the running programs.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// From here on signals end the programs first and this process after them.
+/// Installs the handler of signals, which ends the programs first and this process after them.
 pub(crate) fn listen() -> Result<()> {
     ctrlc::set_handler(|| {
         let asked = ASKED.fetch_add(1, Ordering::SeqCst);
         if asked == 0 && !TAKEN_OVER.load(Ordering::SeqCst) {
-            // A thread, so that a second signal is heard meanwhile.
+            // Done in a thread, so that a second signal is received meanwhile.
             std::thread::spawn(|| {
                 end_groups(&running(), GRACE, || ASKED.load(Ordering::SeqCst) > 1);
                 std::process::exit(EXIT_STATUS);
@@ -48,13 +49,13 @@ pub(crate) fn listen() -> Result<()> {
     Ok(())
 }
 
-/// Leaves what to do at a signal to the caller: signals are only counted, in the value returned.
+/// Leaves the reaction to signals to the caller: they are only counted, in the value that is returned.
 pub(crate) fn take_over() -> Arc<AtomicUsize> {
     TAKEN_OVER.store(true, Ordering::SeqCst);
     Arc::clone(&ASKED)
 }
 
-/// Waits for the end of this process, if a signal asked for it: what its programs report then is no failure of theirs.
+/// Waits for the end of this process if a signal asked for it: what its programs report then is no failure of theirs.
 pub(crate) fn wait_if_asked() {
     while is_ending() {
         std::thread::sleep(POLL);
@@ -65,15 +66,16 @@ fn is_ending() -> bool {
     ASKED.load(Ordering::SeqCst) > 0 && !TAKEN_OVER.load(Ordering::SeqCst)
 }
 
-/// A program in a process group of its own, which a signal to this process ends.
+/// Program in a process group of its own, which a signal to this process ends.
 pub(crate) struct Running {
     child: Child,
     group: i32,
 }
 
-/// Starts a program in a process group of its own. Starts nothing any more once a signal has come.
+/// Starts a program in a process group of its own. Once a signal has come, it starts none and waits for the end.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Running> {
-    // Under the lock, so that who ends the groups sees this one, or this sees that they are ended.
+    // Under the lock: either the thread that ends the groups sees this program, or this call sees that they are being
+    // ended.
     let mut groups = lock();
     while is_ending() {
         drop(groups);
@@ -114,7 +116,7 @@ fn running() -> Vec<Pid> {
     lock().iter().filter_map(|group| Pid::from_raw(*group)).collect()
 }
 
-/// Asks the groups to end, and kills what is left of them after `grace`, or as soon as `now` says so.
+/// Sends SIGTERM to the groups, and SIGKILL to those that are left after `grace`, or as soon as `now` returns true.
 fn end_groups(groups: &[Pid], grace: Duration, now: impl Fn() -> bool) {
     signal(groups, Signal::TERM);
     let deadline = Instant::now() + grace;
@@ -126,7 +128,7 @@ fn end_groups(groups: &[Pid], grace: Duration, now: impl Fn() -> bool) {
 
 fn signal(groups: &[Pid], signal: Signal) {
     for group in groups {
-        // Gone already is what we want.
+        // An error means that the group has ended already.
         let _ = kill_process_group(*group, signal);
     }
 }

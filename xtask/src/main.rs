@@ -1,10 +1,9 @@
-//! The commands people run on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `setup`
-//! and `build-dashboard`.
+//! Commands for people who work on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `setup` and
+//! `build-dashboard`.
 //!
-//! Reading order: `workspace` (where things are), `progress` and `process` (how long work is shown and logged), `interrupt` (what a signal
-//! ends), `setup`
-//! (what gets installed and how), `dashboard` (trunk and what follows it), then the commands `up`, `test`,
-//! `faults` and `bench`.
+//! Reading order: `workspace` (folders), `progress` and `process` (how long work is shown and logged), `interrupt`
+//! (what a signal ends), `setup` (what is installed, and how), `dashboard` (trunk and the steps after it), then the
+//! commands `up`, `test`, `faults` and `bench`.
 
 mod bench;
 mod dashboard;
@@ -38,7 +37,7 @@ enum Command {
     Up(up::Options),
     /// Runs the tests, all or the named parts, on a PostgreSQL cluster of their own
     Test(test::Options),
-    /// Runs everything under faults for a while and judges what happened: PostgreSQL and SQLite
+    /// Runs everything under faults for a while, on PostgreSQL and on SQLite, and checks the result
     Faults(faults::Options),
     /// Measures jobqueue on this machine, beside its limits and its peers; or profiles it
     Bench(bench::Options),

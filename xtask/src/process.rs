@@ -1,4 +1,4 @@
-//! Running other programs: for their output, or for a long time into a log file.
+//! Other programs: run for their output, or for a long time with a log file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::interrupt;
 use crate::progress::Step;
 
-/// How much of a log is shown when the program fails.
+/// Number of lines of a log that are shown when its program fails.
 const TAIL_LINES: usize = 30;
 
-/// Runs a short program and returns its standard output; failing is an error with what it said.
+/// Runs a short program and returns its standard output. A failure is an error with the program's standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let words = describe(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{words}`"))?;
@@ -24,7 +24,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a program that people watch, to its end.
+/// Runs a program whose output people watch, to its end.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     let words = describe(command);
     let mut program =
@@ -59,7 +59,8 @@ fn run_logged(command: &mut Command, log: &Path, output: Option<File>, step: &St
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        // A file and not a pipe: services that a package starts may hold our output open for ever.
+        // The output goes to a file and not to a pipe, because services that a package starts may hold it open for
+        // ever.
         std::thread::sleep(Duration::from_millis(100));
         let length = file.metadata()?.len();
         if length != shown {
@@ -87,7 +88,7 @@ fn open_log(log: &Path) -> Result<File> {
     file.with_context(|| format!("cannot write {}", log.display()))
 }
 
-/// The last lines that hold text, from byte `start` on.
+/// Last lines that hold text, from byte `start` on.
 fn tail(log: &Path, start: u64, lines: usize) -> Result<Vec<String>> {
     const WINDOW: u64 = 16 * 1024;
     let mut file = File::open(log)?;
@@ -100,7 +101,7 @@ fn tail(log: &Path, start: u64, lines: usize) -> Result<Vec<String>> {
     Ok(all[all.len().saturating_sub(lines)..].iter().map(|&line| line.to_owned()).collect())
 }
 
-/// The command as a person would type it, without its environment.
+/// Command as a person would type it, without its environment.
 fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(command.get_program());
@@ -108,7 +109,7 @@ fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// The first program on PATH that has one of the names.
+/// First program on PATH that has one of the names.
 pub(crate) fn which(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -120,7 +121,7 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// The numbers of the first dotted version in a text: `v20.20.2` is 20, 20, 2; `wasm-bindgen 0.2.126` is 0, 2, 126.
+/// Numbers of the first dotted version in a text: `v20.20.2` is 20, 20, 2; `wasm-bindgen 0.2.126` is 0, 2, 126.
 pub(crate) fn version(text: &str) -> Option<Vec<u32>> {
     text.split(|letter: char| letter.is_whitespace() || letter == ',' || letter == '(').find_map(|word| {
         let word = word.strip_prefix('v').unwrap_or(word);

@@ -1,4 +1,4 @@
-//! Long work as numbered steps: what, why, which of how many, how long.
+//! Progress of long work in numbered steps: what is done, why, which step of how many, and how long it took.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 type Work<'a> = Box<dyn FnOnce(&Step) -> Result<()> + 'a>;
 
-/// One piece of long work.
+/// Step of long work.
 pub(crate) struct Task<'a> {
     what: String,
     why: String,
-    /// Set when the rest works without it: what is lost then.
+    /// Text that says what is lost without this task; set when the plan can go on without it.
     otherwise: Option<&'static str>,
     work: Work<'a>,
 }
@@ -27,7 +27,7 @@ impl<'a> Task<'a> {
     }
 
     /// Calls `start` just before this task begins.
-    pub(crate) fn after(self, start: impl FnOnce() + 'a) -> Self {
+    pub(crate) fn starting_with(self, start: impl FnOnce() + 'a) -> Self {
         let work = self.work;
         Self {
             work: Box::new(move |step| {
@@ -38,7 +38,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// A failure of this task does not stop the plan; `otherwise` says what is lost.
+    /// Makes the task optional: its failure does not stop the plan. `otherwise` says what is lost.
     pub(crate) fn optional(mut self, otherwise: &'static str) -> Self {
         self.otherwise = Some(otherwise);
         self
@@ -62,14 +62,14 @@ impl<'a> Plan<'a> {
         self.0.is_empty()
     }
 
-    /// Prints what the tasks are, without running them.
+    /// Prints the tasks without running them.
     pub(crate) fn list(&self) {
         for task in &self.0 {
             eprintln!("  {}: {}", task.what, task.why);
         }
     }
 
-    /// Runs the tasks one after the other; ends at the first that fails and is not optional.
+    /// Runs the tasks one after the other, up to the first one that fails and is not optional.
     pub(crate) fn run(self) -> Result<()> {
         let terminal = std::io::stderr().is_terminal();
         let total = self.0.len();
@@ -88,7 +88,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The running task on the screen: a spinner in a terminal, one plain line elsewhere.
+/// Running task on the screen: a spinner in a terminal, one plain line elsewhere.
 pub(crate) struct Step {
     bar: Option<ProgressBar>,
 }
@@ -108,12 +108,12 @@ impl Step {
         Self { bar: Some(bar) }
     }
 
-    /// A step that shows nothing.
+    /// Step that shows nothing.
     pub(crate) fn silent() -> Self {
         Self { bar: None }
     }
 
-    /// Shows the newest thing that happened; only in a terminal.
+    /// Shows the newest line of output; only in a terminal.
     pub(crate) fn note(&self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(line.trim().to_owned());
@@ -132,7 +132,7 @@ impl Step {
     }
 }
 
-/// A time as people say it: `0.4 s`, `42 s`, `2 min 40 s`, `1 h 5 min`.
+/// Duration for people: `0.4 s`, `42 s`, `2 min 40 s`, `1 h 5 min`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -1,4 +1,4 @@
-//! Where the repository and its build output are.
+//! Folders of the repository and of its build output.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::process;
 
-/// The repository, as cargo sees it.
+/// Repository, as cargo sees it.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
-    /// Cargo's output folder; everything that xtask makes or installs is below it, too.
+    /// Cargo's output folder; xtask's tools and logs are below it, too.
     pub(crate) target: PathBuf,
 }
 
@@ -29,7 +29,8 @@ impl Workspace {
         Ok(Self { root: path("workspace_root")?, target: path("target_directory")? })
     }
 
-    /// What xtask installs for itself: binaries in `bin`, npm packages in `npm`, Python's in `venv`.
+    /// Folder of the tools that xtask installs for itself: binaries in `bin`, npm packages in `npm`, Python's in
+    /// `venv`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
     }
@@ -42,24 +43,24 @@ impl Workspace {
         self.target.join("log").join(format!("{name}.log"))
     }
 
-    /// The dashboard, built.
+    /// Folder of the built dashboard.
     pub(crate) fn dist(&self) -> PathBuf {
         self.root.join("dist")
     }
 
-    /// A built program: `profile` is cargo's folder name, "debug" or "release".
+    /// Path of a built program. `profile` is cargo's folder name, such as "debug" or "release".
     pub(crate) fn binary(&self, profile: &str, name: &str) -> PathBuf {
         self.target.join(profile).join(name)
     }
 
-    /// The version of a crate in Cargo.lock.
+    /// Version of a crate in Cargo.lock.
     pub(crate) fn locked_version(&self, name: &str) -> Result<String> {
         let lock = std::fs::read_to_string(self.root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
         locked_version(&lock, name).with_context(|| format!("{name} is not in Cargo.lock"))
     }
 }
 
-/// The cargo that runs us, so that `cargo +toolchain xtask` stays with its toolchain.
+/// Command for the cargo that runs xtask, so that `cargo +toolchain xtask` stays with its toolchain.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -1,4 +1,4 @@
-//! What a signal to `cargo xtask` alone leaves behind: nothing.
+//! Test that a signal to `cargo xtask` alone leaves no process behind.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// Stands for cargo: for `metadata` it names `folder`, and instead of a build it starts two processes that go on, as
-/// compilers do, and writes down all three ids.
+/// Path of a script that stands for cargo. For `metadata` it names `folder`; instead of a build it starts two processes
+/// that go on, as compilers do, and writes all three process ids to `pids`.
 fn cargo(folder: &Path, pids: &Path) -> PathBuf {
     let metadata =
         serde_json::json!({ "workspace_root": folder, "target_directory": folder.join("target") }).to_string();

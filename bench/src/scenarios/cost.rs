@@ -1,4 +1,4 @@
-//! What a job costs: bytes of log, commits, rows that die, CPU time of each part, and memory.
+//! Cost scenario: bytes of WAL, commits, rows that die, CPU time of each part, and memory per job.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ const JOBS_QUICK: u64 = 50_000;
 const JOBS: u64 = 200_000;
 /// Callers that submit one job a call.
 const CALLERS: [usize; 2] = [1, 64];
-/// A lone caller needs long.
+/// Divisor of the number of jobs for a lone caller, who needs long.
 const ALONE: u64 = 10;
 
-/// What one step took, in all.
+/// Resources that one step used in total.
 struct Spent {
     jobs: u64,
     counters: Option<Counters>,
     server: Duration,
     database: Option<Duration>,
-    /// Of the program that submits or works.
+    /// CPU time of the program that submits or works.
     client: Duration,
     memory: procs::Memory,
 }
@@ -91,7 +91,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Does `work` on a new server and counts what that takes, to the end of the server.
+/// Does `work` on a new server, and measures what that costs, up to the end of the server.
 async fn step(database: &Database, work: impl AsyncFnOnce(&Server) -> Result<(u64, Duration)>) -> Result<Spent> {
     let cluster = database.cluster();
     let server = Server::start(database, &[]).await?;
@@ -110,7 +110,7 @@ async fn step(database: &Database, work: impl AsyncFnOnce(&Server) -> Result<(u6
         (Some(cluster), Some((_, cpu))) => Some(procs::cpu(cluster.pid()?)?.saturating_sub(cpu)),
         _ => None,
     };
-    // Its connections tell what they did when they close.
+    // The server's connections report their statistics when they close.
     server.stop().await?;
     let counters = match (cluster, before) {
         (Some(cluster), Some((counters, _))) => Some(cluster.counters(&database.url).await?.since(&counters)),

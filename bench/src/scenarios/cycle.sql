@@ -20,7 +20,7 @@ BEGIN
     SELECT id, w, 'bench', 5, now, convert_to(rpad('{"n":1,"pad":"', 62, 'x') || '"}', 'UTF8'), 3 FROM new
     RETURNING id
   )
-  INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler)
+  INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler)
   SELECT w, id, 5, now, 0, 0, 64, now, false FROM stored;
   PERFORM bench_delta(w, 0, n, 0, 0, n);
   RETURN n;
@@ -57,11 +57,11 @@ BEGIN
   SELECT sum(octet_length(payload)) INTO bytes FROM jobs
   WHERE id = ANY(taken) AND id BETWEEN taken[1] AND taken[array_upper(taken, 1)];
   WITH chunks AS (
-    SELECT (place - 1) / 64 AS chunk, string_agg(uuid_send(id), ''::bytea ORDER BY place) AS ids, count(*)::int AS places
+    SELECT (place - 1) / 64 AS chunk, string_agg(uuid_send(id), ''::bytea ORDER BY place) AS ids, count(*)::int AS entries
     FROM unnest(taken) WITH ORDINALITY AS t(id, place) GROUP BY 1
   ), written AS (
-    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, ids, places)
-    SELECT gen_random_uuid(), w, session, 1, chunk, now, ids, decode(repeat('0100000001000000000000', places), 'hex') FROM chunks
+    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, ids, entries)
+    SELECT gen_random_uuid(), w, session, 1, chunk, now, ids, decode(repeat('0100000001000000000000', entries), 'hex') FROM chunks
     RETURNING id
   )
   SELECT array_agg(id) INTO made FROM written;

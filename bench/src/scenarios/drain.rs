@@ -1,4 +1,5 @@
-//! How fast workers get through what is waiting, each job handed to a handler by itself, to the last durable `done`.
+//! Drain scenario: rate at which workers finish waiting jobs, each by a call of a handler, up to the last durable
+//! `done`.
 
 use anyhow::Result;
 
@@ -11,7 +12,7 @@ use crate::{
     work::Plan,
 };
 
-/// Payload in bytes, worker processes, jobs in a quick run and in a full one.
+/// Payload in bytes, worker processes, and jobs in a quick run and in a full one.
 const CASES: [(usize, usize, u64, u64); 4] = [
     (64, 1, 100_000, 200_000),
     (64, 4, 100_000, 200_000),
@@ -51,7 +52,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
                 rates.push(drained.rate());
                 cycles.push(jobs as f64 / (submitted.seconds + drained.seconds));
                 server.stop().await?;
-                // In turns: a machine's speed changes within minutes.
+                // Measured in turns, because a machine's speed changes within minutes.
                 if bytes == 64 {
                     bare.push(limits::bare(bench, store).await?);
                 }
@@ -78,7 +79,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Several worker processes for one worker_id, spread over servers.
+/// Plans of worker processes for one worker_id, spread over servers.
 pub(crate) fn processes(endpoints: &[String], count: usize, slots: usize) -> Vec<Plan> {
     let endpoint = |n: usize| endpoints[n % endpoints.len()].as_str();
     (0..count).map(|n| Plan::new(endpoint(n), WORKER_ID, slots)).collect()

@@ -1,4 +1,4 @@
-//! Whether anything gets slower as finished jobs pile up: draining, latency, and every call that the dashboard makes.
+//! History scenario: whether draining, latency and every call of the dashboard get slower as finished jobs accumulate.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{
     work::{self, Handlers},
 };
 
-/// Finished jobs.
+/// Numbers of finished jobs.
 const LEVELS_QUICK: &[u64] = &[1_000_000];
 const LEVELS: &[u64] = &[0, 1_000_000, 10_000_000];
 /// Jobs of a drain.
@@ -27,13 +27,13 @@ const ROUNDS_QUICK: usize = 1;
 const ROUNDS: usize = 5;
 const SECONDS_QUICK: f64 = 5.0;
 const SECONDS: f64 = 15.0;
-/// Of each call of the dashboard.
+/// Number of times that each call of the dashboard is made.
 const CALLS_QUICK: usize = 50;
 const CALLS: usize = 300;
-/// Jobs of each kind besides done, so that each page has something to show.
+/// Number of dead letters and cancelled jobs, so that each page has something to show.
 const OTHERS: u64 = 1_000;
 const OTHERS_CANCELLED: i32 = 100;
-/// Finished jobs are made in portions, so that what waits stays small.
+/// Maximum number of finished jobs made at a time, so that few jobs wait at once.
 const PORTION: u64 = 500_000;
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
@@ -79,7 +79,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Works until at least so many jobs are done.
+/// Submits and drains until at least `level` jobs are done.
 async fn fill(api: &Api, endpoint: &str, level: u64) -> Result<()> {
     loop {
         let missing = level.saturating_sub(api.done().await?);
@@ -92,7 +92,7 @@ async fn fill(api: &Api, endpoint: &str, level: u64) -> Result<()> {
     }
 }
 
-/// Some dead letters, cancelled, scheduled jobs.
+/// Makes some dead letters and cancelled jobs.
 async fn others(api: &Api, endpoint: &str) -> Result<()> {
     let name = "others-";
     preload(endpoint, OTHERS, |plan| name.clone_into(&mut plan.worker_id)).await?;
@@ -109,7 +109,7 @@ async fn others(api: &Api, endpoint: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every call that a screen makes, one after the other, each many times.
+/// Times every call that a page makes, one after the other, each many times.
 async fn dashboard(bench: &Bench, api: &Api) -> Result<Vec<(&'static str, Percentiles)>> {
     let calls = bench.pick(CALLS_QUICK, CALLS);
     let done = api.list(Status::Done, 1).await?.pop().context("no job is done")?;

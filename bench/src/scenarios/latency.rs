@@ -1,4 +1,5 @@
-//! How soon a handler starts after its job is submitted, by one clock: the submitter is the worker.
+//! Latency scenario: time from the submit of a job to the start of its handler, by one clock, because the submitter is
+//! the worker.
 
 use anyhow::Result;
 
@@ -14,11 +15,11 @@ use crate::{
     work::Handled,
 };
 
-/// Jobs a second.
+/// Rates in jobs per second.
 const RATES: [f64; 3] = [10.0, 100.0, 1_000.0];
 const SECONDS_QUICK: f64 = 6.0;
 const SECONDS: f64 = 30.0;
-/// Submitters of the run that finds the most that one server and one worker do.
+/// Submitters in the run that finds the highest rate of one server and one worker.
 const CALLERS: usize = 64;
 const FIND_SECONDS_QUICK: f64 = 2.0;
 const FIND_SECONDS: f64 = 10.0;
@@ -63,7 +64,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Jobs a second through one server and one worker, submitted one a call by many at once.
+/// Highest rate in jobs per second through one server and one worker, with jobs submitted one a call by many callers at
+/// once.
 async fn most(bench: &Bench, store: Store) -> Result<f64> {
     let (_database, server) = bench.fresh(store).await?;
     let mut workers = Vec::new();

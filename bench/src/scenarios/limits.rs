@@ -1,5 +1,5 @@
-//! What this machine allows: the disk, PostgreSQL's commits, the bare statements of ours, the store without a network,
-//! and calls that do nothing. Everything else is given as a share of these.
+//! Limits scenario: the disk, PostgreSQL's commits, jobqueue's bare statements, the store without a network, and calls
+//! that do nothing. Everything else is given as a share of these.
 
 use std::{
     sync::Arc,
@@ -33,10 +33,10 @@ const PLANS: &str = "DO $$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
 END $$";
 
-/// Of each figure.
+/// Seconds for which each figure is measured.
 const SECONDS_QUICK: u32 = 2;
 const SECONDS: u32 = 8;
-/// Batches a client has to drain.
+/// Number of batches that a client drains.
 const DRAINED_QUICK: u32 = 100;
 const DRAINED: u32 = 400;
 const CLIENTS: [u32; 3] = [1, 16, 64];
@@ -90,7 +90,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// pgbench: single-row commits.
+/// Measures single-row commits with pgbench.
 async fn commits(bench: &Bench, seconds: u32) -> Result<Vec<(String, String, f64)>> {
     let postgres = bench.postgres()?;
     let mut found = Vec::new();
@@ -104,7 +104,7 @@ async fn commits(bench: &Bench, seconds: u32) -> Result<Vec<(String, String, f64
     Ok(found)
 }
 
-/// Our own statements, or the store that makes them, without a network: jobs a second.
+/// Rates in jobs per second of jobqueue's statements, or of the store that makes them, without a network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bare {
     pub insert: f64,
@@ -114,8 +114,8 @@ pub(crate) struct Bare {
     pub drain: Option<f64>,
 }
 
-/// What a store does at this moment when nothing is between it and us: pgbench with the statements of ours in PostgreSQL,
-/// else the store in this process.
+/// Measures what a store can do at this moment with nothing around it: with PostgreSQL, pgbench with jobqueue's
+/// statements; with SQLite, the store in this process.
 pub(crate) async fn bare(bench: &Bench, store: Store) -> Result<Bare> {
     let seconds = bench.pick(SECONDS_QUICK, SECONDS);
     match store {
@@ -127,7 +127,7 @@ pub(crate) async fn bare(bench: &Bench, store: Store) -> Result<Bare> {
 async fn statements(bench: &Bench, seconds: u32) -> Result<Bare> {
     let postgres = bench.postgres()?;
     let database = Database::in_cluster(postgres)?;
-    // The server makes the tables.
+    // Starting the server makes the tables.
     Server::start(&database, &[]).await?.stop().await?;
     for script in [CYCLE, PLANS] {
         postgres.run(&database.url, script).await?;
@@ -144,7 +144,7 @@ async fn statements(bench: &Bench, seconds: u32) -> Result<Bare> {
     Ok(Bare { insert: insert * batch, cycle: cycle * batch, drain: Some(drain * batch) })
 }
 
-/// Jobs a second that the store takes in this process: inserts alone, and whole cycles.
+/// Measures jobs per second of the store in this process: inserts alone, and whole cycles.
 async fn by_itself(bench: &Bench, store: Store, time: Duration) -> Result<Bare> {
     let database = bench.database(store).await?;
     let store = store::connect(&ConnectOptions::new(&database.url)).await?;
@@ -168,7 +168,7 @@ async fn together(store: &Arc<dyn store::Store>, time: Duration, whole: bool) ->
     Ok(jobs as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Batches until the end, and how many jobs they were.
+/// Inserts batches until the end, and also acquires and settles them if `whole`; returns the number of jobs.
 async fn cycles(store: Arc<dyn store::Store>, worker_id: String, until: Instant, whole: bool) -> Result<u64> {
     let session = NewSession {
         worker_id: worker_id.clone(),
@@ -225,8 +225,8 @@ fn new_job(worker_id: &str, number: u64) -> NewJob {
     }
 }
 
-/// How long a submit and a start would take if they were nothing but their commits and calls, in ms: one commit for
-/// the submit (an acquire is not waited for), and the two calls in which a job comes and goes.
+/// Minimum time in ms from a submit to a start, if both were nothing but their commits and calls: one commit for the
+/// submit (an acquire is not waited for), and the two calls in which a job comes and goes.
 pub(crate) fn least_latency(bench: &Bench, store: Store) -> Option<f64> {
     let commit = match store {
         Store::Postgres => bench.limit("commit.1")?,

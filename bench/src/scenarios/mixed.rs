@@ -1,4 +1,5 @@
-//! Submitting and working at once, as in life: a tenth fails once, three priorities, many worker_ids.
+//! Mixed scenario: submitting and working at once, as in production: a tenth of the jobs fails once, and there are
+//! three priorities and many worker_ids.
 
 use anyhow::Result;
 
@@ -15,7 +16,7 @@ use crate::{
 const WORKER_IDS: usize = 100;
 const CALLERS: usize = 64;
 const WORKER_PROCESSES: usize = 2;
-/// Of each worker.
+/// Slots of each worker.
 const SLOTS: usize = 20;
 const WARM_UP: f64 = 2.0;
 const SECONDS_QUICK: f64 = 15.0;
@@ -56,7 +57,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
 
 struct Once {
     submitted: Submitted,
-    /// Jobs done in a second while others were submitted.
+    /// Jobs done per second while others were submitted.
     done: f64,
     left: f64,
     rest: f64,
@@ -90,7 +91,7 @@ async fn once(endpoint: &str, seconds: f64) -> Result<Once> {
     })
 }
 
-/// Worker processes that share the worker_ids among them.
+/// Starts worker processes that share the worker_ids.
 async fn start_workers(endpoint: &str, worker_ids: usize, slots: usize) -> Result<Vec<Child>> {
     let each = worker_ids.div_ceil(WORKER_PROCESSES);
     let mut workers = Vec::new();

@@ -1,4 +1,4 @@
-//! A scenario is a file with one function, `run`; its sizes and times are the constants at its top.
+//! Scenarios. Each is a file with one function, `run`; its sizes and times are the constants at its top.
 
 mod cost;
 mod drain;
@@ -17,18 +17,18 @@ use clap::ValueEnum;
 
 use crate::{bench::Bench, report::Report};
 
-/// In the order in which they run: what the others are compared with comes first.
+/// Scenarios in the order in which they run: the limits, with which the others are compared, come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scenario {
-    /// What this machine allows: disk, commits, bare statements, calls that do nothing
+    /// Limits of this machine: disk, commits, bare statements, calls that do nothing
     Limits,
-    /// Jobs acknowledged a second
+    /// Jobs acknowledged per second
     Submit,
-    /// How fast waiting jobs are worked off
+    /// Rate at which waiting jobs are worked off
     Drain,
     /// Submitting and working at once, with failures, priorities and many worker_ids
     Mixed,
-    /// From submit to the start of the handler
+    /// Time from submit to the start of the handler
     Latency,
     /// Speed and the dashboard's calls with millions of finished jobs
     History,
@@ -36,7 +36,7 @@ pub enum Scenario {
     Pinned,
     /// More servers, workers, worker_ids; idle sessions
     Scale,
-    /// Log, commits, CPU and memory a job
+    /// WAL, commits, CPU and memory per job
     Cost,
     /// Ten times as many callers as can be served
     Storm,
@@ -49,8 +49,8 @@ impl Scenario {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Those named, each once and in order, with the limits that the others are given as a share of; all when none is
-    /// named.
+    /// Scenarios to run: those named, each once and in order, and the limits, as shares of which the others are given;
+    /// every scenario when none is named.
     pub fn chosen(named: &[Self]) -> Vec<Self> {
         let all = Self::value_variants().iter().copied();
         all.filter(|it| named.is_empty() || named.contains(it) || *it == Self::Limits).collect()

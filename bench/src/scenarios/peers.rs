@@ -1,4 +1,4 @@
-//! Other durable queues on the same PostgreSQL in the same run, each driven as its documents recommend.
+//! Peers scenario: other durable queues on the same PostgreSQL in the same run, each driven as its documents recommend.
 
 use std::path::Path;
 
@@ -24,10 +24,10 @@ const RATE: f64 = 100.0;
 const LATENCY_SECONDS_QUICK: f64 = 5.0;
 const LATENCY_SECONDS: f64 = 30.0;
 
-/// A queue to compare with.
+/// Queue to compare with.
 struct Peer {
     name: &'static str,
-    /// What becomes of finished jobs.
+    /// Text that says whether finished jobs are kept or deleted.
     finished: &'static str,
     program: Program,
 }
@@ -44,7 +44,7 @@ const PEERS: [Peer; 4] = [
     Peer { name: "pg-boss (npm)", finished: "kept", program: Program::Node("pg-boss.mjs") },
 ];
 
-/// What a peer's program is told to do.
+/// Step that a peer's program is told to do.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
@@ -65,7 +65,7 @@ struct Latency {
     p99: f64,
 }
 
-/// One row: a value a repetition.
+/// Row of the table, with a value for each repetition.
 #[derive(Debug, Default)]
 struct Row {
     submit: [Vec<f64>; CALLERS.len()],
@@ -89,7 +89,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
 
     let mut rows: [Row; PEERS.len()] = Default::default();
     let mut our_rows: Vec<Row> = bench.stores.iter().map(|_| Row::default()).collect();
-    // In turns: a machine's speed changes within the hour that this takes.
+    // Measured in turns, because a machine's speed changes within the hour that this takes.
     for round in 1..=bench.repeats() {
         for (peer, row) in PEERS.iter().zip(&mut rows) {
             progress(&format!("{}, round {round}", peer.name));
@@ -136,7 +136,7 @@ async fn measure(bench: &Bench, folder: &Path, peer: &Peer, row: &mut Row) -> Re
     Ok(())
 }
 
-/// Runs a peer's program on a fresh database.
+/// Runs one step of a peer's program on a fresh database.
 async fn step<T: DeserializeOwned>(bench: &Bench, folder: &Path, peer: &Peer, step: Step) -> Result<T> {
     let database = bench.database(Store::Postgres).await?;
     let mut command = peer.command(folder);
@@ -151,7 +151,7 @@ async fn step<T: DeserializeOwned>(bench: &Bench, folder: &Path, peer: &Peer, st
     }
 }
 
-/// The same steps by ourselves.
+/// Runs the steps of the peers with jobqueue.
 async fn ours(bench: &Bench, store: Store, row: &mut Row) -> Result<()> {
     let amount = Amount::Seconds { warm_up: WARM_UP, measure: bench.pick(SECONDS_QUICK, SECONDS) };
     let plan = |callers, batch| Plan { batch, ..Plan::new("", WORKER_ID, callers, amount) };
@@ -203,7 +203,7 @@ impl Row {
         [Cell::from(name), finished.into()].into_iter().chain(values).collect()
     }
 
-    /// In each round a multiple of the best of the others, the largest rate or the smallest time; of these the median.
+    /// Median over the rounds of this row's multiple of the best of the others: the largest rate, or the smallest time.
     fn against(&self, others: &[Self]) -> [f64; 6] {
         let times = 4;
         std::array::from_fn(|column| {
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_round_is_compared_by_itself() {
-        // The machine slows down, and the last round is another one's luck.
+        // The machine slows down from round to round, and the last round happens to favour another queue.
         let ours = row([300.0, 30.0, 3.0], [1.0, 10.0, 100.0]);
         let ratios =
             ours.against(&[row([100.0, 10.0, 3.0], [2.0, 20.0, 100.0]), row([90.0, 9.0, 1.0], [3.0, 30.0, 300.0])]);

@@ -1,4 +1,5 @@
-//! Whether a snapshot that somebody holds for long slows the queue down: what dies meanwhile cannot be removed.
+//! Pinned scenario: whether a snapshot that somebody holds for long slows the queue down, because rows that die
+//! meanwhile cannot be removed.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +16,20 @@ use crate::{
     work::{self, Handled},
 };
 
-/// How long a snapshot is held, with the queue at work, before it is measured. In a quick run that takes another minute.
+/// Seconds for which a snapshot is held, with the queue at work, before the measurement. In a quick run that takes
+/// another minute.
 const PIN_QUICK: f64 = 30.0;
 const PIN: f64 = 600.0;
-/// SQLite has no dead rows; what grows is its log.
+/// Seconds for SQLite, which has no dead rows, but a log that grows.
 const PIN_SQLITE_QUICK: f64 = 15.0;
 const PIN_SQLITE: f64 = 120.0;
-/// How long the other queue has been at work; what it leaves behind is cleaned up.
+/// Seconds for which the other queue has been at work; its dead rows are cleaned up.
 const WITHOUT_QUICK: f64 = 10.0;
 const CALLERS: usize = 16;
 const DRAINED_QUICK: u64 = 50_000;
 const DRAINED: u64 = 200_000;
-/// Also in a quick run: autovacuum, which passes over what is dead once a minute, may fall into one of them.
+/// Number of rounds, also in a quick run: autovacuum, which passes over dead rows once a minute, may fall into one of
+/// them.
 const ROUNDS: usize = 3;
 const SECONDS_QUICK: f64 = 3.0;
 const SECONDS: f64 = 30.0;
@@ -37,7 +40,7 @@ enum Pin {
     WithTransactionId,
 }
 
-/// Open for as long as it lives.
+/// Connection with an open snapshot.
 enum Held {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
@@ -89,7 +92,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Submits and works at once for so many seconds, until all is done; returns how many jobs that were.
+/// Submits and works at once for `seconds` seconds, until all jobs are done; returns their number.
 async fn churn(endpoint: &str, seconds: f64) -> Result<u64> {
     let mut worker = Child::start(&Role::Work(work::Plan::new(endpoint, WORKER_ID, 100))).await?;
     worker.go().await?;

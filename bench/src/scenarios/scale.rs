@@ -1,4 +1,4 @@
-//! What more servers, workers and worker_ids change, and what a thousand sessions cost that have nothing to do.
+//! Scale scenario: effect of more servers, workers and worker_ids, and cost of a thousand idle sessions.
 
 use std::time::{Duration, Instant};
 
@@ -29,13 +29,13 @@ const CALLERS: usize = 64;
 const SUBMIT_SECONDS_QUICK: f64 = 2.0;
 const SUBMIT_SECONDS: f64 = 10.0;
 const IDLE_SESSIONS: usize = 1_000;
-/// Until every session has registered, waits, and beats in its turn.
+/// Time until every session has registered, has a parked poll, and sends heartbeats in its turn.
 const IDLE_SETTLES: Duration = Duration::from_secs(12);
-/// At least a whole turn of the calls that wait for jobs.
+/// Seconds for which idle sessions are measured: at least a whole turn of the calls that wait for jobs.
 const IDLE_SECONDS_QUICK: u64 = 50;
 const IDLE_SECONDS: u64 = 150;
 const ALONE_SECONDS: u64 = 20;
-/// Each of the sessions has a connection of its own.
+/// Options of the server for runs in which each session has a connection of its own.
 const MANY_CONNECTIONS: [&str; 2] = ["--max-connections", "4000"];
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
@@ -81,7 +81,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Servers on one database: a drain by four worker processes spread over them, and submits to all of them.
+/// Measures servers on one database: a drain by four worker processes spread over them, and submits to all of them.
 async fn servers(bench: &Bench) -> Result<Table> {
     let mut table = Table::new("Servers on one PostgreSQL", &["servers", "drain, jobs/s", "submits/s, 64 at once"]);
     for count in SERVERS {
@@ -109,7 +109,7 @@ async fn servers(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
-/// Jobs a second with so many worker_ids and workers for each.
+/// Drain rates in jobs per second with `worker_ids` worker_ids, and `workers` workers for each.
 async fn drained(bench: &Bench, store: Store, worker_ids: usize, workers: usize) -> Result<Vec<f64>> {
     let mut rates = Vec::new();
     for _ in 0..bench.repeats() {
@@ -125,7 +125,7 @@ async fn drained(bench: &Bench, store: Store, worker_ids: usize, workers: usize)
     Ok(rates)
 }
 
-/// The same work for several processes, where there is enough of it.
+/// Splits the work of a plan between several processes, where there is enough of it.
 fn shared_out(plan: &work::Plan) -> Vec<work::Plan> {
     let halves = |count: usize| [count.div_ceil(WORKER_PROCESSES), count / WORKER_PROCESSES];
     if plan.worker_ids > 1 {
@@ -138,7 +138,7 @@ fn shared_out(plan: &work::Plan) -> Vec<work::Plan> {
 }
 
 struct Idle {
-    /// Cores.
+    /// CPU use, in cores.
     server: f64,
     database: Option<f64>,
     memory: procs::Memory,

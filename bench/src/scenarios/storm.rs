@@ -1,5 +1,5 @@
-//! Ten times as many callers as can be served: what is beyond the bound is refused, what is acknowledged is there, and
-//! it passes.
+//! Storm scenario: ten times as many callers as can be served. Calls beyond the bound are refused, acknowledged jobs
+//! are stored, and the overload passes.
 
 use anyhow::{Result, bail};
 
@@ -11,7 +11,7 @@ use crate::{
     submit::{Amount, Plan},
 };
 
-/// More calls at once than may wait, which is 8,192 and those of the group under way.
+/// Number of callers: more than the calls that may wait, which are 8,192 and those of the group under way.
 const CALLERS: usize = 12_800;
 const SECONDS_QUICK: f64 = 5.0;
 const SECONDS: f64 = 30.0;

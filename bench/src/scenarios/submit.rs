@@ -1,4 +1,4 @@
-//! How many jobs a second are acknowledged as stored.
+//! Submit scenario: jobs per second that are acknowledged as stored.
 
 use std::time::Duration;
 
@@ -80,7 +80,8 @@ fn figure(store: Store, plan: &Plan) -> String {
     format!("submit.{}.{how}", store.name())
 }
 
-/// A call a job cannot be faster than a call that does nothing; a batch not faster than the rows can be inserted.
+/// Limit of a plan: a call for each job cannot be faster than a call that does nothing, and a batch not faster than
+/// bare inserts of its rows.
 async fn limit(bench: &Bench, store: Store, plan: &Plan) -> Result<f64> {
     if plan.batch > 1 {
         return Ok(limits::bare(bench, store).await?.insert);

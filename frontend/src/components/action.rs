@@ -1,4 +1,4 @@
-//! A button that starts a call: while it is under way the button says so, keeps the focus, and takes no second press.
+//! Button that starts a call. While the call is under way, the button says so, keeps the focus, and ignores presses.
 
 use leptos::prelude::*;
 
@@ -8,12 +8,12 @@ use super::icon::Icon;
 pub fn ActionButton(
     class: &'static str,
     #[prop(into)] icon: Signal<&'static str>,
-    /// "" = the icon alone.
+    /// Word beside the icon; "" = the icon alone.
     #[prop(into)]
     word: Signal<String>,
-    /// Instead of the word while the call is under way.
+    /// Replaces the word while the call is under way.
     busy_word: &'static str,
-    /// For a screen reader, where the word is not enough; "" = the word.
+    /// Label for screen readers, where the word is not enough; "" = the word.
     #[prop(into, optional)]
     label: Signal<String>,
     #[prop(into)] busy: Signal<bool>,

@@ -1,4 +1,5 @@
-//! Throughput of the last hour: lines with their names at their ends, a crosshair, and the same numbers as a table.
+//! Throughput chart of the last hour: lines with their names at their ends, a crosshair, and the same numbers as a
+//! table.
 
 use jobqueue_shared::{proto::v1::get_throughput_response::Minute, time::timestamp_ms};
 use leptos::{ev, html, prelude::*};
@@ -20,7 +21,7 @@ struct Series {
     value: fn(&Minute) -> i32,
 }
 
-/// In drawing order: what matters most lies on top.
+/// Series in drawing order: the most important one is drawn last, on top of the others.
 const SERIES: [Series; 4] = [
     Series { name: "submitted", tone: "pending", value: |minute| minute.submitted },
     Series { name: "done", tone: "done", value: |minute| minute.done },
@@ -78,7 +79,7 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
         ticks(most.unwrap_or(0))
     });
     let top = Memo::new(move |_| scale.with(|ticks| ticks.last().copied().unwrap_or(1)));
-    // The minute pointed at; the last one speaks for the chart when none is.
+    // Index of the minute under the pointer. Without one, the last minute is shown.
     let at = RwSignal::new(None::<usize>);
     let shown = Memo::new(move |_| at.get().unwrap_or(usize::MAX).min(count.get().saturating_sub(1)));
 
@@ -154,7 +155,7 @@ fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<
             }
         })
         .collect_view();
-    // The narrow ones have room for three times, the others for five.
+    // A narrow chart has room for three times, a wide one for five.
     let every = if frame.right - frame.left < 360.0 { 30 } else { 15 };
     let last = minutes.len().saturating_sub(1);
     let times = minutes
@@ -210,7 +211,7 @@ fn crosshair(frame: Frame, top: i32, at: usize, count: usize, minute: &Minute) -
     }
 }
 
-/// The values at the crosshair, at the side where it does not cover them.
+/// Values at the crosshair, on the side where they do not cover it.
 #[component]
 fn Readout(minute: Minute, left: bool) -> impl IntoView {
     let rows = SERIES

@@ -1,25 +1,26 @@
-//! The one dialog: asks once before something is destroyed, or done to many.
+//! Confirmation dialog, of which there is only one: asks before something is destroyed, or done to many jobs.
 //!
-//! A native modal `<dialog>` keeps the focus inside and gives it back when it closes.
+//! A native modal `<dialog>` keeps the focus inside and returns it when it closes.
 
 use std::sync::Arc;
 
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_router::hooks::use_location;
 
-/// Owns all that it needs: the row or page that asked may be gone when the person answers.
+/// Question of the dialog. It owns everything that it needs, because the row or page that asked may be gone when the
+/// person answers.
 #[derive(Clone)]
 pub struct Question {
-    /// "Delete this job?"
+    /// Title, such as "Delete this job?".
     pub title: String,
-    /// What will happen.
+    /// Description of what will happen.
     pub text: String,
-    /// The button: "Delete job".
+    /// Label of the button, such as "Delete job".
     pub action: String,
     pub destroys: bool,
-    /// The label of a text to be given with the answer; "" = none is asked for.
+    /// Label of a text input that goes with the answer; "" = no input.
     pub input: &'static str,
-    /// Gets the text. Must capture no signal and no callback of a component.
+    /// Called with the text of the input. Must capture no signal and no callback of a component.
     pub then: Arc<dyn Fn(String) + Send + Sync>,
 }
 
@@ -52,7 +53,7 @@ pub fn ConfirmDialog() -> impl IntoView {
         }
     });
     let close = move || dialog.get_untracked().into_iter().for_each(|dialog| dialog.close());
-    // Navigation closes the dialog: its question is about the page before.
+    // Navigation closes the dialog, because its question is about the previous page.
     let at = use_location();
     Effect::new(move |before: Option<()>| {
         at.pathname.with(|_| ());
@@ -64,9 +65,9 @@ pub fn ConfirmDialog() -> impl IntoView {
     let act = move |event: SubmitEvent| {
         event.prevent_default();
         let text = input.get_untracked().map(|input| input.value()).unwrap_or_default();
-        // First closed, so that the focus is back before the page changes.
+        // The dialog is closed first, so that the focus is back before the page changes.
         close();
-        // Taken: a second press finds no question.
+        // `take` leaves no question for a second press.
         if let Some(question) = question.try_update(Option::take).flatten() {
             (question.then)(text.trim().to_owned());
         }

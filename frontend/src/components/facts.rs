@@ -4,11 +4,11 @@ use jobqueue_shared::time::timestamp_ms;
 use leptos::prelude::*;
 use prost_types::Timestamp;
 
-use super::small::{Ago, or_dash};
+use super::atoms::{Ago, or_dash};
 
 pub type Fact = (Signal<&'static str>, AnyView);
 
-/// A text; a dash where there is none.
+/// Value that is a text; a dash when it is empty.
 pub fn text(text: impl Fn() -> String + Send + Sync + 'static) -> AnyView {
     let text = Memo::new(move |_| or_dash(&text()));
     (move || text.get()).into_any()
@@ -19,7 +19,7 @@ pub fn time(at: impl Fn() -> Option<Timestamp> + Send + Sync + 'static) -> AnyVi
     view! { <Ago ms /> }.into_any()
 }
 
-/// The card that shows them, in columns of so many `rows` where there is room: six, or five.
+/// Card that shows the facts in columns of `rows` rows (six or five) where there is room.
 pub fn card(rows: Rows, facts: Vec<Fact>) -> impl IntoView {
     let each = |(name, value): Fact| {
         view! {

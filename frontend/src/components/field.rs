@@ -1,11 +1,11 @@
-//! A labelled control: help below it, an error in its place, both tied to it for a screen reader.
+//! Form field: a labelled control with help and error texts below it, both tied to it for screen readers.
 
 use leptos::prelude::*;
 
 use super::icon::Icon;
 use crate::model::draft::Complaint;
 
-/// What is wrong with the form, by the API's field names.
+/// Errors of the form, by the API's field names.
 #[derive(Clone, Copy)]
 pub struct Complaints(pub RwSignal<Vec<Complaint>>);
 
@@ -17,12 +17,12 @@ impl Complaints {
     }
 }
 
-/// The id of a field's control.
+/// Id of a field's control.
 pub fn control_id(name: &str) -> String {
     format!("field-{}", name.replace('.', "-"))
 }
 
-/// Label above, help and error below, around a control.
+/// Field: a label above, and help and error texts below, a control.
 #[component]
 pub fn Field(
     name: &'static str,
@@ -46,7 +46,7 @@ pub fn Field(
     }
 }
 
-/// A field that holds a line of text.
+/// Field with a one-line text input.
 #[component]
 pub fn TextField(
     name: &'static str,
@@ -80,7 +80,7 @@ pub fn TextField(
     }
 }
 
-/// The ids of what explains a control.
+/// Ids of the elements that describe a control.
 pub fn described_by(name: &str, help: bool) -> String {
     let id = control_id(name);
     if help { format!("{id}-error {id}-help") } else { format!("{id}-error") }

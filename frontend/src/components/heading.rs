@@ -1,8 +1,8 @@
-//! The one h1 of a page: names the tab and takes the focus on navigation.
+//! Heading of a page, its only h1: sets the tab's title and takes the focus on navigation.
 
 use leptos::{html, prelude::*};
 
-/// Where one is, for the top bar, and whether a first page was shown already.
+/// Title of the current page for the top bar, and whether a first page has been shown already.
 #[derive(Clone, Copy)]
 pub struct Place {
     pub title: RwSignal<String>,
@@ -20,7 +20,7 @@ impl Place {
 #[component]
 pub fn Heading(
     #[prop(into)] title: String,
-    /// An id rather than words.
+    /// True when the title is an id rather than words.
     #[prop(optional)]
     mono: bool,
 ) -> impl IntoView {
@@ -30,7 +30,7 @@ pub fn Heading(
     place.title.set(title.clone());
     Effect::new(move |_| {
         let Some(h1) = h1.get() else { return };
-        // When the page is first opened, the focus belongs to the browser.
+        // When the app is first opened, the focus belongs to the browser.
         if place.moved.get_value() {
             let _ = h1.focus();
         }

@@ -1,4 +1,4 @@
-//! An icon of the sprite in index.html. It says nothing by itself: a word stands beside it or in a label.
+//! Icon of the sprite in index.html. Screen readers skip it: a word stands beside it or in a label.
 
 use leptos::prelude::*;
 

@@ -1,8 +1,8 @@
-//! A payload or result: pretty or as it is, copied or saved. Always as text, never as markup.
+//! Panel with a payload or result, pretty-printed or raw, to be copied or saved. Always shown as text, never as markup.
 
 use leptos::prelude::*;
 
-use super::{icon::Icon, small::CopyButton};
+use super::{atoms::CopyButton, icon::Icon};
 use crate::{
     dom,
     model::{
@@ -11,17 +11,17 @@ use crate::{
     },
 };
 
-/// Above this, colours cost more than they tell.
+/// Size in bytes above which JSON is not coloured, because that would cost more than the colours tell.
 const COLOURED: usize = 64 * 1024;
 
 #[component]
 pub fn JsonPanel(
     title: &'static str,
     #[prop(into)] text: Signal<String>,
-    /// What the file is called when it is saved.
+    /// Name of the file when it is saved.
     #[prop(into)]
     file: String,
-    /// Said when there is none.
+    /// Text that is shown when there is no JSON.
     empty: &'static str,
 ) -> impl IntoView {
     let raw = RwSignal::new(false);

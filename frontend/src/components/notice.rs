@@ -1,11 +1,11 @@
-//! What a page says when there is nothing to show, or nothing new.
+//! Notices of a page: an empty list, an error, a clock that differs, a server that is away.
 
 use leptos::prelude::*;
 
 use super::icon::Icon;
 use crate::{api::Failure, dom, live::Live, model::span};
 
-/// Nothing here: why, and what to do next.
+/// Notice in place of an empty list: why it is empty, and what to do next.
 #[component]
 pub fn Empty(icon: &'static str, #[prop(into)] title: String, children: Children) -> impl IntoView {
     view! {
@@ -17,12 +17,12 @@ pub fn Empty(icon: &'static str, #[prop(into)] title: String, children: Children
     }
 }
 
-/// The error of one part of the page. The server's absence is told once, by [`AwayBanner`], as long as there is
-/// something to show.
+/// Error of one part of the page. As long as there is something to show, a server that is away is reported only once,
+/// by [`AwayBanner`].
 #[component]
 pub fn Trouble(
     #[prop(into)] failure: Signal<Option<(i64, Failure)>>,
-    /// There are older data on the page.
+    /// Whether the page shows older data.
     #[prop(into)]
     has_data: Signal<bool>,
 ) -> impl IntoView {
@@ -57,7 +57,7 @@ pub fn Trouble(
     }
 }
 
-/// Under the top bar while the browser's clock and the server's differ: a person reads times by the former.
+/// Banner below the top bar while the browser's clock differs from the server's: people read times by the browser's.
 #[component]
 pub fn SkewBanner() -> impl IntoView {
     let live = Live::get();
@@ -91,7 +91,7 @@ pub fn SkewBanner() -> impl IntoView {
     }
 }
 
-/// Under the top bar while the server is away.
+/// Banner below the top bar while the server is away.
 #[component]
 pub fn AwayBanner() -> impl IntoView {
     let live = Live::get();

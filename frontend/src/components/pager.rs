@@ -1,4 +1,4 @@
-//! Newer and older pages of a keyset list. Going back is known for the pages that were come through.
+//! Pager of a keyset list. It can go back only to pages through which the person has come.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use crate::model::filter::Filter;
 pub fn Pager(
     path: &'static str,
     #[prop(into)] filter: Signal<Filter>,
-    /// "" = this is the last page.
+    /// Token of the next page; "" = this is the last page.
     #[prop(into)]
     next: Signal<String>,
-    /// An answer for another page is under way: until it has come there is no other page to turn to.
+    /// True while the answer for another page is under way; until it has come, no page can be turned.
     busy: RwSignal<bool>,
 ) -> impl IntoView {
     let trail = RwSignal::new(HashMap::<String, String>::new());
@@ -23,7 +23,7 @@ pub fn Pager(
     let turning = Turning::get();
     let at = Memo::new(move |_| filter.get().page);
     let go = Callback::new(move |page: String| {
-        // Set here as well as by the list, which hears of the new address only after this press.
+        // Set here as well as by the list, which learns of the new address only after this press.
         if page == at.get_untracked() || busy.get_untracked() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Holding a worker_id back and letting it go on: the button, and the line that says that it is paused.
+//! Pausing and resuming a worker_id: the button, and the line that says that it is paused.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use leptos::prelude::*;
 
 use super::{
     action::ActionButton,
+    atoms::Ago,
     confirm::{Confirm, Question},
-    frame::Metrics,
     icon::Icon,
-    small::Ago,
+    shell::Metrics,
 };
 use crate::{
     api::{self, Failure},
@@ -23,11 +23,11 @@ use crate::{
     toast::Toasts,
 };
 
-/// Since when a worker_id is paused, and why.
+/// Pause of a worker_id: its beginning and reason.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pause {
     pub since: i64,
-    /// "" = none was given.
+    /// Reason; "" = none was given.
     pub reason: String,
 }
 
@@ -38,7 +38,7 @@ impl Pause {
     }
 }
 
-/// The pause of one worker_id, as the page's counts tell it.
+/// Pause of one worker_id, according to the page's counts.
 pub fn pause_of(worker_id: String) -> Memo<Option<Pause>> {
     let Metrics(metrics) = Metrics::get();
     Memo::new(move |_| {
@@ -46,7 +46,7 @@ pub fn pause_of(worker_id: String) -> Memo<Option<Pause>> {
     })
 }
 
-/// Says what came of it.
+/// Pauses and resumes worker_ids, and reports the outcome in a toast.
 #[derive(Clone, Copy)]
 struct Teller(Toasts, Live, Calls);
 
@@ -79,12 +79,13 @@ impl Teller {
     }
 }
 
-/// Pauses, or resumes what is paused: one button, which keeps the focus as it changes.
+/// Button that pauses a worker_id, or resumes a paused one. It is a single button, so that it keeps the focus as it
+/// changes.
 #[component]
 pub fn PauseSwitch(
     worker_id: String,
     #[prop(into)] paused: Signal<bool>,
-    /// Without a word, where there is no room.
+    /// Shows no word, where there is no room.
     #[prop(optional)]
     small: bool,
 ) -> impl IntoView {
@@ -121,13 +122,13 @@ pub fn PauseSwitch(
     }
 }
 
-/// Lets a paused worker_id go on.
+/// Button that resumes a paused worker_id.
 #[component]
 pub fn ResumeButton(worker_id: String) -> impl IntoView {
     view! { <PauseSwitch worker_id paused=true /> }
 }
 
-/// "paused since 14:02 (3 min ago): the mail server is down". The reason is somebody's text.
+/// Line such as "paused since 14:02 (3 min ago): the mail server is down". The reason is a person's text.
 #[component]
 pub fn PausedLine(#[prop(into)] pause: Signal<Option<Pause>>) -> impl IntoView {
     let since = Memo::new(move |_| pause.with(|pause| pause.as_ref().map(|it| it.since)));

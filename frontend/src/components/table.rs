@@ -1,4 +1,4 @@
-//! What all tables share: the outline while they load, and rows that open what they are about.
+//! Common parts of all tables: the skeleton while they load, and rows that open a page.
 
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev::MouseEvent, prelude::*, task::spawn_local};
@@ -6,11 +6,11 @@ use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use crate::dom;
 
-/// A press within this time after a page was turned was meant for what lay under the pointer before, in milliseconds:
+/// Time in milliseconds after a page was turned in which a press was meant for a row that lay under the pointer before:
 /// about as long as people need to see that something has moved.
 const SETTLES_MS: u32 = 600;
 
-/// The rows of a table that is not there yet, in grey blocks of the same height.
+/// Skeleton of a table that is loading: grey blocks of the same height as its rows.
 #[component]
 pub fn Skeleton(columns: usize, #[prop(into, default = 8.into())] rows: Signal<usize>) -> impl IntoView {
     let row = move |_| {
@@ -20,7 +20,7 @@ pub fn Skeleton(columns: usize, #[prop(into, default = 8.into())] rows: Signal<u
     (0..rows.get_untracked()).map(row).collect_view()
 }
 
-/// Whether the rows have just been replaced because a page was turned: they take no press yet.
+/// State of turning a page. Rows that have just been replaced take no press yet.
 #[derive(Clone, Copy)]
 pub struct Turning {
     turns: RwSignal<u32>,
@@ -44,7 +44,7 @@ impl Turning {
         self.turns.update(|turns| *turns = turns.wrapping_add(1));
     }
 
-    /// The other page's rows are there, or will not come.
+    /// Called when the other page's rows are there, or will not come. The turn is over [`SETTLES_MS`] later.
     pub fn end(self) {
         let turn = self.turns.get_untracked();
         if turn != self.settled.get_untracked() {
@@ -56,11 +56,11 @@ impl Turning {
     }
 }
 
-/// A click anywhere in a row opens `href`, as its link does; with Ctrl or ⌘ in a new tab.
+/// Click handler of a row, which opens `href` as the row's link does; with Ctrl or ⌘ in a new tab.
 pub fn opens(href: String) -> impl Fn(MouseEvent) + Clone {
     let navigate = use_navigate();
     move |event| {
-        // The second of a double click may have begun on something else.
+        // The first click of a double click may have hit something else.
         if event.detail() > 1 || dom::acts_by_itself(event.target()) {
             return;
         }

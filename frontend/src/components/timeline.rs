@@ -1,4 +1,4 @@
-//! What happened to a job, newest first: hand-overs, how each ended, refused outcomes, what people did.
+//! Timeline of a job, newest first: the runs and how each ended, refused outcomes, operator actions.
 
 use jobqueue_shared::{
     proto::v1::{TimelineEvent, timeline_event::Kind},
@@ -6,7 +6,7 @@ use jobqueue_shared::{
 };
 use leptos::prelude::*;
 
-use super::small::{Ago, Pill, SessionLink};
+use super::atoms::{Ago, Pill, SessionLink};
 use crate::{
     model::{
         number::count,
@@ -16,12 +16,12 @@ use crate::{
     rows::rows,
 };
 
-/// So many lines are shown until all are asked for.
+/// Number of lines that are shown until the person asks for all.
 const SHOWN: usize = 40;
 
 #[component]
 pub fn Timeline(
-    /// Oldest first.
+    /// Events of the job, oldest first.
     #[prop(into)]
     events: Signal<Vec<TimelineEvent>>,
 ) -> impl IntoView {
@@ -66,7 +66,7 @@ type Key = (Vec<u8>, u32);
 
 #[component]
 fn Event(line: Memo<Line>) -> impl IntoView {
-    // Of a line only progress changes: how far, when, and what it says.
+    // Only a progress line changes: its fraction, time and message.
     let Line { event, took, .. } = line.get_untracked();
     let kind = event.kind();
     let look = status::event(kind);

@@ -1,6 +1,6 @@
-//! The geometry of a line chart: scales, ticks, paths, and labels that do not collide.
+//! Geometry of a line chart: scales, ticks, paths, and labels that do not collide.
 
-/// Where the plot lies, in pixels from the top left.
+/// Rectangle of the plot, in pixels from the top left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
     pub left: f64,
@@ -10,25 +10,25 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The x of point `at` of `points`.
+    /// X coordinate of point `at` of `points`.
     pub fn x(&self, at: usize, points: usize) -> f64 {
         let steps = points.saturating_sub(1).max(1) as f64;
         self.left + (self.right - self.left) * at as f64 / steps
     }
 
-    /// The y of `value` where `max` is the top.
+    /// Y coordinate of `value`, where `max` is at the top.
     pub fn y(&self, value: i32, max: i32) -> f64 {
         self.bottom - (self.bottom - self.top) * f64::from(value.max(0)) / f64::from(max.max(1))
     }
 
-    /// The point nearest to `x`.
+    /// Index of the point nearest to `x`.
     pub fn nearest(&self, x: f64, points: usize) -> usize {
         let last = points.saturating_sub(1);
         let share = (x - self.left) / (self.right - self.left).max(1.0);
         ((share * last as f64).round().max(0.0) as usize).min(last)
     }
 
-    /// An SVG path through `values`.
+    /// SVG path through `values`.
     pub fn line(&self, values: &[i32], max: i32) -> String {
         let point = |(at, &value): (usize, &i32)| {
             let command = if at == 0 { 'M' } else { 'L' };
@@ -37,7 +37,7 @@ impl Frame {
         values.iter().enumerate().map(point).collect()
     }
 
-    /// The area between `values` and the axis.
+    /// SVG path around the area between `values` and the axis.
     pub fn area(&self, values: &[i32], max: i32) -> String {
         if values.is_empty() {
             return String::new();
@@ -47,7 +47,7 @@ impl Frame {
     }
 }
 
-/// Whole, round values from 0 to at least `max`, about four steps.
+/// Ticks of an axis: whole, round values from 0 to at least `max`, in about four steps.
 pub fn ticks(max: i32) -> Vec<i32> {
     let max = i64::from(max.clamp(1, 1_000_000_000));
     let mut size = 1;
@@ -63,7 +63,7 @@ pub fn ticks(max: i32) -> Vec<i32> {
     (0..=steps).map(|at| (at * step) as i32).collect()
 }
 
-/// Moves labels apart to `gap`, within `top` and `bottom`, keeping their order by height.
+/// Moves labels apart to a distance of `gap`, within `top` and `bottom`, and keeps their order by height.
 pub fn spread(ys: &[f64], gap: f64, top: f64, bottom: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..ys.len()).collect();
     order.sort_by(|&a, &b| ys[a].total_cmp(&ys[b]));

@@ -1,23 +1,23 @@
-//! The server's clock, kept on this side: what an answer says of the time, and how sure that is.
+//! Estimate of the server's clock on this side, from the times in its answers.
 
-/// A difference between two clocks that a person is told of.
+/// Difference between the browser's and the server's clock above which a person is told, in milliseconds.
 const SKEW_MS: i64 = 30_000;
-/// Clocks drift, and the way of an answer is not measured exactly.
+/// Tolerance of the estimate in milliseconds: clocks drift, and the network's delay is not measured exactly.
 const TOLERANCE_MS: i64 = 50;
 
-/// How far the server's clock is ahead of one of this side that only goes forwards.
+/// Offset of the server's clock from a local clock that only goes forwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
     ahead_ms: Option<i64>,
 }
 
 impl Clock {
-    /// Before the first answer.
+    /// Clock before the first answer.
     pub const NEW: Self = Self { ahead_ms: None };
 
-    /// An answer said `server_ms`; it was asked for at `asked` and came at `came`, by this side's clock. True when
-    /// that is news. The server wrote its time somewhere between the two, so an estimate within them stays: times on
-    /// the page do not tremble with the network.
+    /// Updates the estimate from an answer that says `server_ms`. It was requested at `asked` and came at `came`, by
+    /// the local clock. The server wrote its time somewhere between the two, so an estimate within them is kept, and
+    /// times on the page do not change with the network's delay. True when the estimate has changed.
     pub fn hear(&mut self, server_ms: i64, asked: i64, came: i64) -> bool {
         let half = came.saturating_sub(asked).max(0) / 2;
         let ahead = server_ms.saturating_sub(asked.saturating_add(half));
@@ -29,13 +29,14 @@ impl Clock {
         true
     }
 
-    /// The server's time when this side's clock says `local`; `None` before the first answer.
+    /// Server time at the local time `local`; `None` before the first answer.
     pub fn at(&self, local: i64) -> Option<i64> {
         self.ahead_ms.map(|ahead| local.saturating_add(ahead))
     }
 }
 
-/// How far `browser_ms` is from `server_ms`, positive when it is ahead; `None` where nobody needs to know.
+/// Milliseconds by which `browser_ms` is ahead of `server_ms`; negative when it is behind, `None` when the difference
+/// is too small to matter.
 pub fn skew(browser_ms: i64, server_ms: i64) -> Option<i64> {
     let skew = browser_ms.saturating_sub(server_ms);
     (skew.saturating_abs() > SKEW_MS).then_some(skew)

@@ -1,4 +1,4 @@
-//! The submit form: what was typed, and the request that it makes.
+//! Submit form: the typed values, and the request that they make.
 
 use jobqueue_shared::{
     json, limits,
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{number, span};
 
-/// When the job may run.
+/// Choice of when the job may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum When {
     #[default]
@@ -18,7 +18,7 @@ pub enum When {
     At,
 }
 
-/// As typed, so that nothing is lost. The field names are those of the API, which the server's complaints use.
+/// Values as typed, so that nothing is lost. The field names are those of the API, which the server's errors use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Draft {
@@ -38,12 +38,12 @@ pub struct Draft {
     pub attempt_timeout: String,
 }
 
-/// A field by its name in the API, and what is wrong with it.
+/// Name of a field in the API, and the problem with its value.
 pub type Complaint = (String, String);
 
 impl Draft {
-    /// The request, or what cannot be sent at all. What can be sent is the server's to judge.
-    /// `at_ms` reads the text of a local date and time.
+    /// Builds the request, or returns the fields that cannot be sent at all; everything else is checked by the server.
+    /// `at_ms` parses a local date and time.
     pub fn request(&self, at_ms: impl Fn(&str) -> Option<i64>) -> Result<SubmitJobRequest, Vec<Complaint>> {
         let mut wrong = vec![];
         let mut time = |field: &str, text: &str| {
@@ -110,16 +110,16 @@ fn number_in<T: std::str::FromStr>(field: &str, text: &str, problem: &str, wrong
     number
 }
 
-/// What the payload's check says while it is typed.
+/// Result of checking the payload while it is typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     Empty,
-    /// With its size, and the task that it names.
+    /// Valid JSON; the text gives its size, and the task that it names.
     Valid(String),
     Wrong(String),
 }
 
-/// Judges `payload` by the limits that a server has unless it is told otherwise.
+/// Checks `payload` against the default limits of a server.
 pub fn check(payload: &str) -> Check {
     if payload.trim().is_empty() {
         return Check::Empty;

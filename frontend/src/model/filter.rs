@@ -1,8 +1,8 @@
-//! What a list shows, as the query of its URL.
+//! Filter of a list, which is kept in the query of its URL.
 
 use jobqueue_shared::{proto::v1::job::Status, state::State};
 
-/// "" = all, or the first page.
+/// Filter and page of a list; "" = all, or the first page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub worker_id: String,
@@ -12,7 +12,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// `get` looks a parameter up. Words that are no status count as none.
+    /// Reads the filter from query parameters, which `get` looks up. An unknown status counts as none.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Self {
         let text = |name| get(name).unwrap_or_default();
         let status = text("status");
@@ -24,7 +24,7 @@ impl Filter {
         }
     }
 
-    /// `path` with what is set: `/jobs?status=failed`.
+    /// URL of `path` with the values that are set, such as `/jobs?status=failed`.
     pub fn url(&self, path: &str) -> String {
         let mut url = path.to_owned();
         let mut mark = '?';
@@ -46,13 +46,13 @@ impl Filter {
         State::ALL.into_iter().find(|state| state.word() == self.status).map_or(Status::Unspecified, Status::from)
     }
 
-    /// True when it leaves something out.
+    /// True when the filter excludes anything.
     pub fn is_set(&self) -> bool {
         !(self.worker_id.is_empty() && self.status.is_empty() && self.task.is_empty())
     }
 }
 
-/// RFC 3986: everything but unreserved characters as %XX.
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
 pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

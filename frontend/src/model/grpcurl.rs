@@ -1,4 +1,4 @@
-//! A request as a command line for grpcurl, ready to paste into a POSIX shell.
+//! Requests as command lines for grpcurl, ready to be pasted into a POSIX shell.
 
 use jobqueue_shared::{
     proto::v1::SubmitJobRequest,
@@ -6,9 +6,9 @@ use jobqueue_shared::{
 };
 use prost_types::Duration;
 
-use super::{shell::quote, time};
+use super::{shell_quote::quote, time};
 
-/// `authority` is host:port of the server; `secure` when it speaks TLS.
+/// Command that submits `request`. `authority` is the server's host:port; `secure` is true when it speaks TLS.
 pub fn submit(request: &SubmitJobRequest, authority: &str, secure: bool) -> String {
     let flags = if secure { "" } else { " -plaintext" };
     let body = object(&fields(request));
@@ -49,7 +49,7 @@ fn string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// As protobuf's JSON writes them: "1.5s".
+/// Duration as protobuf's JSON writes it: "1.500s".
 fn duration(duration: &Duration) -> String {
     let ms = duration_ms(duration);
     let sign = if ms < 0 { "-" } else { "" };

@@ -1,13 +1,13 @@
-//! Job ids: short for tables, and found in whatever was pasted.
+//! Job ids: shortened for tables, and found in pasted text.
 
 use uuid::Uuid;
 
-/// `0192f5a6…3f2a91`. Both ends, since ids of one minute begin alike.
+/// Short form of an id: `0192f5a6…3f2a91`. It shows both ends, because ids of one minute begin alike.
 pub fn short(id: &str) -> String {
     if id.len() == 36 && id.is_ascii() { format!("{}…{}", &id[..8], &id[30..]) } else { id.to_owned() }
 }
 
-/// The first id in `text`: alone, in a link, or in a line of a log.
+/// First id in `text`, which may be an id alone, a link, or a line of a log.
 pub fn find(text: &str) -> Option<String> {
     text.split(|c: char| !c.is_ascii_hexdigit() && c != '-')
         .filter(|word| word.len() == 36 || word.len() == 32)

@@ -1,6 +1,6 @@
-//! JSON laid out for reading without touching a value: numbers keep their digits, strings their escapes.
+//! Pretty-printer for JSON that changes no value: numbers keep their digits, strings their escapes.
 
-/// What a piece of the laid-out text is.
+/// Kind of a piece of the formatted text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Brackets, colons, commas and white space.
@@ -8,11 +8,12 @@ pub enum Kind {
     Key,
     Text,
     Number,
-    /// true, false, null.
+    /// `true`, `false` or `null`.
     Word,
 }
 
-/// The pieces of `text`, indented by two, neighbours of one kind joined. What is no JSON comes out unharmed.
+/// Formats `text` with an indent of two, in pieces; neighbours of one kind are joined. A text that is not JSON loses
+/// nothing but white space.
 pub fn pretty(text: &str) -> Vec<(Kind, String)> {
     let mut out = Layout::default();
     let mut rest = text.trim_start();
@@ -23,7 +24,7 @@ pub fn pretty(text: &str) -> Vec<(Kind, String)> {
         match first {
             '{' | '[' => {
                 out.push(Kind::Mark, token);
-                // An empty one stays on its line.
+                // An empty object or array stays on its line.
                 if let Some(close @ ('}' | ']')) = rest.chars().next() {
                     out.push(Kind::Mark, close.encode_utf8(&mut [0; 4]));
                     rest = rest[1..].trim_start();

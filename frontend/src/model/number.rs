@@ -1,6 +1,6 @@
-//! Counts and sizes as people read them.
+//! Counts and sizes, formatted for people.
 
-/// `1204` → "1,204".
+/// Count with separated thousands: `1204` → "1,204".
 pub fn count(n: impl Into<i64>) -> String {
     let n: i64 = n.into();
     let digits = n.unsigned_abs().to_string();
@@ -17,13 +17,13 @@ pub fn count(n: impl Into<i64>) -> String {
     text
 }
 
-/// "1 job", "2 jobs".
+/// Count with its noun: "1 job", "2 jobs".
 pub fn plural(n: impl Into<i64>, one: &str, many: &str) -> String {
     let n: i64 = n.into();
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
-/// "310 bytes", "1.5 KiB", "2 MiB".
+/// Size in its unit: "310 bytes", "1.5 KiB", "2 MiB".
 pub fn bytes(n: usize) -> String {
     match n {
         1 => "1 byte".into(),

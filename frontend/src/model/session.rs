@@ -1,4 +1,4 @@
-//! What a worker's session and the jobs in its hands mean, in words.
+//! Texts about a worker's session and the jobs that it holds.
 
 use jobqueue_shared::{
     proto::v1::{HeldJob, WorkerSession, job::Status, worker_session::State},
@@ -11,7 +11,7 @@ use super::{
     status::{self, Look},
 };
 
-/// What the state means, in a sentence or two.
+/// Explanation of the session's state, in a sentence or two.
 pub fn explain(session: &WorkerSession) -> String {
     let lease = span::exact(session.lease_time.as_ref().map_or(0, duration_ms));
     match session.state() {
@@ -23,7 +23,7 @@ pub fn explain(session: &WorkerSession) -> String {
         }
         State::Ended => "It said goodbye. What it still held went back to the queue, uncharged.".into(),
         State::Lost => {
-            // Somebody saw that its process was gone.
+            // A session that ends before its lease was taken over by a worker that saw its process gone.
             let how = if ended_early(session) {
                 "Its process was gone, and a new worker took over from it.".to_owned()
             } else {
@@ -42,7 +42,7 @@ fn ended_early(session: &WorkerSession) -> bool {
     time(&session.ended_at).zip(time(&session.expires_at)).is_some_and(|(ended, expires)| ended < expires)
 }
 
-/// What the time means at which its lease ends.
+/// Label for the time at which the session's lease ends.
 pub fn lease_end(session: &WorkerSession) -> &'static str {
     match is_over(session.state()) {
         false => "Lease runs out",
@@ -51,12 +51,12 @@ pub fn lease_end(session: &WorkerSession) -> &'static str {
     }
 }
 
-/// True when it holds nothing any more, and what is listed is what it held last.
+/// True when the session holds nothing any more; the listed jobs are those that it held last.
 pub fn is_over(state: State) -> bool {
     matches!(state, State::Ended | State::Lost)
 }
 
-/// Above its list of jobs.
+/// Title of the session's list of jobs.
 pub fn jobs_title(state: State) -> &'static str {
     match state {
         State::Lost => "Jobs it held when it was lost",
@@ -65,7 +65,7 @@ pub fn jobs_title(state: State) -> &'static str {
     }
 }
 
-/// "3 jobs, 2 of them started".
+/// Summary of a session's jobs, such as "3 jobs, 2 of them started".
 pub fn tally(jobs: &[HeldJob]) -> String {
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let started = jobs.iter().filter(|job| job.started).count();
@@ -77,7 +77,7 @@ pub fn tally(jobs: &[HeldJob]) -> String {
     }
 }
 
-/// Whether the session ran the job or merely held it.
+/// Look and explanation of a job's part in the session: started, or merely held.
 pub fn part(job: &HeldJob, state: State) -> (Look, &'static str) {
     let look = |icon, word, tone| Look { icon, word, tone };
     match (job.started, state) {
@@ -89,7 +89,7 @@ pub fn part(job: &HeldJob, state: State) -> (Look, &'static str) {
     }
 }
 
-/// Where the job stands now.
+/// Look of the job's present status.
 pub fn present(job: &HeldJob) -> Look {
     match job.status() {
         Status::Unspecified => Look { icon: "trash", word: "deleted", tone: "cancelled" },

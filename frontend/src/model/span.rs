@@ -1,8 +1,8 @@
-//! Lengths of time: as people read them, and as they type them. All are milliseconds.
+//! Durations in milliseconds: formatted for people, and parsed from what they type.
 
 const UNITS: [(&str, i64); 4] = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
 
-/// One unit: "820 ms", "12 s", "3 min", "2 h", "5 d".
+/// Duration in one unit: "820 ms", "12 s", "3 min", "2 h", "5 d".
 pub fn coarse(ms: i64) -> String {
     let ms = ms.max(0);
     UNITS
@@ -11,7 +11,7 @@ pub fn coarse(ms: i64) -> String {
         .map_or_else(|| format!("{ms} ms"), |(word, unit)| format!("{} {word}", ms / unit))
 }
 
-/// Two units where the second is not zero: "3 min 4 s"; tenths below ten seconds: "1.2 s".
+/// Duration in two units where the second is not zero: "3 min 4 s"; with tenths between one and ten seconds: "1.2 s".
 pub fn exact(ms: i64) -> String {
     let ms = ms.max(0);
     if (1_000..10_000).contains(&ms) {
@@ -29,7 +29,8 @@ pub fn exact(ms: i64) -> String {
     }
 }
 
-/// Reads "30s", "1h 30m", "2.5 min", "500ms"; a number without a unit counts seconds. `None`: not a length of time.
+/// Parses "30s", "1h 30m", "2.5 min", "500ms"; a number without a unit counts seconds. `None` when the text is not a
+/// duration.
 pub fn parse(text: &str) -> Option<i64> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -52,7 +53,7 @@ pub fn parse(text: &str) -> Option<i64> {
         total += number * unit;
         rest = rest[letters..].trim_start();
     }
-    // Above this the number is nonsense, and the server's limit of a year is far below.
+    // Larger values are refused; the server's limit of a year is far below.
     (total.is_finite() && total < 1e15).then_some(total.round() as i64)
 }
 

@@ -1,11 +1,11 @@
-//! How statuses, events and reasons look: always a shape, a word and a colour.
+//! Looks of statuses, events and reasons: always an icon, a word and a colour.
 
 use jobqueue_shared::{
     proto::v1::{Job, dead_letter::Reason, job::Status, timeline_event::Kind, worker_session},
     time::timestamp_ms,
 };
 
-/// One look: the icon's name, the word, and the class that colours both.
+/// Name of an icon, a word, and the class that colours both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     pub icon: &'static str,
@@ -17,7 +17,7 @@ const fn look(icon: &'static str, word: &'static str, tone: &'static str) -> Loo
     Look { icon, word, tone }
 }
 
-/// A pending job whose time has not come is scheduled, or retrying once an attempt was used.
+/// Look of a job. A pending job whose time has not come is scheduled, or retrying once an attempt was used.
 pub fn job(job: &Job, now: i64) -> Look {
     let due = job.run_at.as_ref().map_or(0, timestamp_ms);
     match job.status() {
@@ -27,7 +27,7 @@ pub fn job(job: &Job, now: i64) -> Look {
     }
 }
 
-/// A status by itself.
+/// Look of a status alone.
 pub fn plain(status: Status) -> Look {
     match status {
         Status::Unspecified => look("circle", "unknown", "cancelled"),
@@ -39,7 +39,7 @@ pub fn plain(status: Status) -> Look {
     }
 }
 
-/// What happened to a job.
+/// Look of a timeline event.
 pub fn event(kind: Kind) -> Look {
     match kind {
         Kind::Unspecified => look("circle", "unknown", "cancelled"),
@@ -72,7 +72,7 @@ pub fn session(state: worker_session::State) -> Look {
     }
 }
 
-/// Why a job is a dead letter, in words.
+/// Reason why a job is a dead letter, in words.
 pub fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Unspecified => "",
@@ -83,13 +83,13 @@ pub fn reason(reason: Reason) -> &'static str {
     }
 }
 
-/// "45 %". What is not between 0 and 1 is taken for the nearer of them.
+/// Percentage, such as "45 %". `fraction` is clamped to the range from 0 to 1.
 pub fn percent(fraction: f64) -> String {
-    // NaN is no progress.
+    // `max` turns NaN into 0.
     format!("{} %", (fraction.clamp(0.0, 1.0) * 100.0).max(0.0).round())
 }
 
-/// "1 of 3". A budget of 0 allows one attempt.
+/// Attempts used and allowed, such as "1 of 3". A `max_retries` of 0 allows one attempt.
 pub fn attempts(job: &Job) -> String {
     format!("{} of {}", job.attempt_count, job.max_retries.max(1))
 }

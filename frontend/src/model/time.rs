@@ -1,30 +1,30 @@
-//! Points in time as people read them. All are milliseconds since 1970.
+//! Points in time, in milliseconds since 1970, formatted for people and machines.
 
 use super::span;
 
-/// "12 s ago", "in 3 min", "just now".
+/// Time relative to `now`: "12 s ago", "in 3 min", "just now".
 pub fn relative(ms: i64, now: i64) -> String {
     match now.saturating_sub(ms) {
-        // Clocks of two machines are never quite the same.
+        // Small differences are ignored, because the clocks of two machines are never quite the same.
         -1_999..2_000 => "just now".into(),
         ago @ 2_000.. => format!("{} ago", span::coarse(ago)),
         ahead => format!("in {}", span::coarse(ahead.saturating_neg())),
     }
 }
 
-/// RFC 3339 in UTC, for machines: `2026-11-24T14:02:03.120Z`.
+/// Time as RFC 3339 in UTC, for machines: `2026-11-24T14:02:03.120Z`.
 pub fn iso(ms: i64) -> String {
     let c = civil(ms);
     format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli)
 }
 
-/// `2026-11-24 14:02:03`, where the clock is `offset_minutes` ahead of UTC.
+/// Date and time, such as `2026-11-24 14:02:03`, where the clock is `offset_minutes` ahead of UTC.
 pub fn full(ms: i64, offset_minutes: i64) -> String {
     let c = civil(ms.saturating_add(offset_minutes * 60_000));
     format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second)
 }
 
-/// `14:02`, where the clock is `offset_minutes` ahead of UTC.
+/// Time of day, such as `14:02`, where the clock is `offset_minutes` ahead of UTC.
 pub fn clock(ms: i64, offset_minutes: i64) -> String {
     let c = civil(ms.saturating_add(offset_minutes * 60_000));
     format!("{:02}:{:02}", c.hour, c.minute)
@@ -40,7 +40,7 @@ struct Civil {
     milli: i64,
 }
 
-/// The proleptic Gregorian date: years counted from 1 March in eras of 400, so that leap days come last.
+/// Proleptic Gregorian date. Years are counted from 1 March in eras of 400 years, so that leap days come last.
 fn civil(ms: i64) -> Civil {
     let (days, in_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let since_era = days + 719_468;

@@ -1,4 +1,4 @@
-//! What happened to a job, as lines: newest first, each with how long its run took and a key of its own.
+//! Lines of a job's timeline, newest first, each with the duration of its run and a unique key.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,21 @@ use jobqueue_shared::{
 };
 use prost::Message as _;
 
-/// A longer text is folded.
+/// Maximum length of an event's text on one line, in characters; a longer text is folded.
 const LINE: usize = 160;
 
-/// One line.
+/// Line of the timeline.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
-    /// The event itself, and how many just like it came before. Of progress, which is told once a run and changes, only
-    /// the run.
+    /// Unique key: the encoded event, and the number of equal events before it. Progress, of which a run has one event
+    /// that changes, is keyed by its run alone.
     pub key: (Vec<u8>, u32),
     pub event: TimelineEvent,
-    /// Of what ended a run: milliseconds since its job was handed over.
+    /// Milliseconds since the job was acquired, for an event that ends a run.
     pub took: Option<i64>,
 }
 
-/// The lines of `events`, which come oldest first.
+/// Lines of `events`, which are ordered oldest first.
 pub fn lines(events: &[TimelineEvent]) -> Vec<Line> {
     let mut seen = HashMap::<Vec<u8>, u32>::new();
     let mut acquired = HashMap::new();
@@ -67,20 +67,20 @@ fn ends_a_run(kind: Kind) -> bool {
     }
 }
 
-/// How many of `lines`, newest first, are shown at first, so that none that was shown goes: `oldest` is the key of the
-/// last one shown so far.
+/// Number of `lines`, newest first, that are shown at first: `at_first`, or more, so that no line disappears that has
+/// been shown. `oldest` is the key of the last line shown so far.
 pub fn shown(lines: &[Line], oldest: Option<&(Vec<u8>, u32)>, at_first: usize) -> usize {
     let before = oldest.and_then(|key| lines.iter().position(|line| line.key == *key));
     before.map_or_else(|| at_first.min(lines.len()), |at| at + 1)
 }
 
-/// How a text is shown.
+/// Presentation of an event's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     None,
-    /// On a line of its own.
+    /// The whole text on one line.
     Short(String),
-    /// Its beginning, until it is opened.
+    /// The beginning of the text, until it is opened.
     Folded {
         first: String,
         all: String,
@@ -100,7 +100,7 @@ pub fn text(text: &str) -> Text {
     }
 }
 
-/// True for what a program said: it is shown as it came, in the type of code.
+/// True for an event whose text comes from a program; it is shown unchanged, in the type of code.
 pub fn is_error(kind: Kind) -> bool {
     matches!(kind, Kind::AttemptFailed | Kind::AttemptTimedOut | Kind::Rescued)
 }

@@ -1,4 +1,4 @@
-//! The jobs that have failed for good: read why, and put them back to work, one or many.
+//! Dead letters page: shows why jobs have failed for good, and retries one or many of them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -15,11 +15,11 @@ use crate::{
     calls::{Calls, of_job},
     components::{
         action::ActionButton,
+        atoms::{Ago, JobLink, or_dash},
         confirm::{Confirm, Question},
         heading::Heading,
         notice::{Empty, Trouble},
         pager::Pager,
-        small::{Ago, JobLink, or_dash},
         table::{Skeleton, Turning, opens},
     },
     live::{Live, feed},
@@ -34,9 +34,9 @@ use crate::{
 };
 
 const PATH: &str = "/dead-letters";
-/// Retries under way at once.
+/// Maximum number of retries under way at once.
 const TOGETHER: usize = 6;
-/// The key of a retry of what is selected.
+/// Key of the call that retries the selection.
 const TOGETHER_KEY: &str = "retry of the selection";
 
 #[component]
@@ -65,7 +65,7 @@ pub fn DeadLetters() -> impl IntoView {
         page.data.with(|data| data.as_ref().map(|data| data.next_page_token.clone())).unwrap_or_default()
     });
     let has_data = Memo::new(move |_| page.data.with(Option::is_some));
-    // While another page is under way its outline is as long as the last one was: nothing moves under the pointer.
+    // While another page loads, the skeleton has as many rows as the last page: nothing moves under the pointer.
     let outline = Memo::new(
         move |before: Option<&usize>| {
             if page.is_loading() { before.copied().unwrap_or(10) } else { jobs.len().max(1) }
@@ -73,7 +73,7 @@ pub fn DeadLetters() -> impl IntoView {
     );
     let turning = Turning::get();
     let selected = RwSignal::new(BTreeSet::<String>::new());
-    // Only what is on the page can be selected: nobody retries what they do not see.
+    // Only jobs on the page can be selected, so that nobody retries jobs that they do not see.
     Effect::new(move |_| {
         let keys = jobs.keys();
         let gone = |id: &String| !keys.contains(id);
@@ -153,7 +153,7 @@ pub fn DeadLetters() -> impl IntoView {
     }
 }
 
-/// How many are selected, and what can be done with them.
+/// Number of selected dead letters, and the buttons for them.
 #[component]
 fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let chosen = Memo::new(move |_| selected.with(|all| i32::try_from(all.len()).unwrap_or(i32::MAX)));
@@ -192,7 +192,7 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     }
 }
 
-/// Retries dead letters, and says what came of it: wherever the person is by then.
+/// Retries dead letters, and reports the outcome in a toast, on whatever page the person is by then.
 #[derive(Clone, Copy)]
 struct Retrier(Toasts, Live, Calls);
 
@@ -201,8 +201,8 @@ impl Retrier {
         Self(Toasts::get(), Live::get(), Calls::get())
     }
 
-    /// A job that something is being done to already is left out. The next refresh takes those that were retried
-    /// off the page, and with them out of the selection.
+    /// Retries the jobs, without those for which a call is under way already. The next refresh removes retried jobs
+    /// from the page, and with it from the selection.
     fn retry(self, mut ids: Vec<String>, key: Option<&str>) {
         let Self(toasts, live, calls) = self;
         ids.retain(|id| !calls.is_under_way(&of_job(id)));
@@ -217,7 +217,7 @@ impl Retrier {
     }
 }
 
-/// An id, and what went wrong with it.
+/// Id of a job, and the failure of its retry.
 type Answer = (String, Option<Failure>);
 
 async fn retry_all(ids: Vec<String>) -> Vec<Answer> {
@@ -228,7 +228,7 @@ async fn retry_all(ids: Vec<String>) -> Vec<Answer> {
     stream::iter(ids).map(one).buffer_unordered(TOGETHER).collect().await
 }
 
-/// True for a dead letter that is still one.
+/// True when the retry failed and the job is still a dead letter.
 fn is_left(failure: Option<&Failure>) -> bool {
     failure.is_some_and(|failure| !failure.is_gone())
 }

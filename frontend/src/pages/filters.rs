@@ -1,4 +1,4 @@
-//! The filter bar of the lists. What it says is in the URL, so that a reload or a shared link shows the same.
+//! Filter bar of the lists. Its state is in the URL, so that a reload or a shared link shows the same list.
 
 use jobqueue_shared::state::State;
 use leptos::{ev::SubmitEvent, prelude::*};
@@ -9,7 +9,7 @@ use leptos_router::{
 
 use crate::{api::Failure, components::icon::Icon, model::filter::Filter};
 
-/// The filter that the URL holds.
+/// Filter in the URL of the page.
 pub fn from_url() -> Memo<Filter> {
     let query = use_query_map();
     Memo::new(move |_| query.with(|query| Filter::read(|name| query.get(name))))
@@ -19,7 +19,7 @@ pub fn from_url() -> Memo<Filter> {
 pub fn FilterBar(
     path: &'static str,
     filter: Memo<Filter>,
-    /// The error of the list's last call; its field violations are shown at the fields.
+    /// Failure of the list's last call; its field violations are shown at the fields.
     #[prop(into)]
     failure: Signal<Option<(i64, Failure)>>,
     #[prop(optional)] with_status: bool,

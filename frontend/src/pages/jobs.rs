@@ -1,4 +1,4 @@
-//! All jobs, newest first or by status, a page at a time.
+//! Jobs page: a list of jobs, newest first or by status, a page at a time.
 
 use jobqueue_shared::{
     proto::v1::{Job, JobView, ListJobsRequest},
@@ -11,10 +11,10 @@ use super::filters::{FilterBar, from_url};
 use crate::{
     api,
     components::{
+        atoms::{Ago, JobLink, Pill, or_dash},
         heading::Heading,
         notice::{Empty, Trouble},
         pager::Pager,
-        small::{Ago, JobLink, Pill, or_dash},
         table::{Skeleton, Turning, opens},
     },
     live::{Live, feed},
@@ -52,7 +52,7 @@ pub fn Jobs() -> impl IntoView {
     });
     let turning = Turning::get();
     let has_data = Memo::new(move |_| page.data.with(Option::is_some));
-    // While another page is under way its outline is as long as the last one was: nothing moves under the pointer.
+    // While another page loads, the skeleton has as many rows as the last page: nothing moves under the pointer.
     let outline = Memo::new(
         move |before: Option<&usize>| {
             if page.is_loading() { before.copied().unwrap_or(12) } else { jobs.len().max(1) }

@@ -1,4 +1,4 @@
-//! One file for each page; they arrange components and hold no looks of their own.
+//! Pages, each in a file of its own. They arrange components and have no styles of their own.
 
 pub mod dead_letters;
 pub mod filters;

@@ -1,4 +1,4 @@
-//! An address that is no page.
+//! Page for an address that does not exist.
 
 use leptos::prelude::*;
 use leptos_router::components::A;

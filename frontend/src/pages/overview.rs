@@ -1,4 +1,4 @@
-//! How the queue is doing: counts, throughput, the newest dead letters, the worker_ids.
+//! Overview page: counts, throughput, the newest dead letters, the worker_ids.
 
 use jobqueue_shared::{
     proto::v1::{
@@ -13,13 +13,13 @@ use leptos_router::components::A;
 use crate::{
     api,
     components::{
+        atoms::{Ago, JobLink},
         chart::Throughput,
-        frame::Metrics,
         heading::Heading,
         icon::Icon,
         notice::{Empty, Trouble},
         pause::{Pause, PauseSwitch, PausedLine},
-        small::{Ago, JobLink},
+        shell::Metrics,
         table::{Skeleton, opens},
     },
     live::feed,
@@ -100,7 +100,7 @@ fn Tiles(data: RwSignal<Option<GetMetricsResponse>>, minutes: Memo<Vec<Minute>>)
     }
 }
 
-/// What the pending jobs wait for.
+/// Note on the pending jobs: the age of the oldest runnable one, and how many are scheduled or retrying.
 fn waiting(metrics: &GetMetricsResponse) -> String {
     let mut parts = vec![];
     if let Some(age) = &metrics.oldest_runnable_age {

@@ -1,4 +1,4 @@
-//! One session of a worker: who it is, how it is, and the jobs in its hands, or in its hands when it was lost.
+//! Page of one session of a worker: its state, its data, and the jobs that it holds, or held when it ended.
 
 use jobqueue_shared::{
     proto::v1::{GetWorkerRequest, GetWorkerResponse, HeldJob, WorkerSession, worker_session::State},
@@ -10,12 +10,12 @@ use leptos_router::{components::A, hooks::use_params_map};
 use crate::{
     api,
     components::{
+        atoms::{CopyButton, JobLink, Pill, or_dash},
         facts::{self, Rows, text, time},
         heading::Heading,
         icon::Icon,
         notice::{Empty, Trouble},
         pause::{PauseSwitch, PausedLine, pause_of},
-        small::{CopyButton, JobLink, Pill, or_dash},
         table::opens,
     },
     live::{Feed, feed},
@@ -23,7 +23,7 @@ use crate::{
     rows::rows,
 };
 
-/// The server tells of so many jobs.
+/// Maximum number of jobs that the server lists for a session.
 const MOST: usize = 500;
 
 #[component]
@@ -71,7 +71,7 @@ fn OneWorker(id: String) -> impl IntoView {
     }
 }
 
-/// State and worker_id, what the state means, and whether its worker_id is paused.
+/// State and worker_id, an explanation of the state, and whether the worker_id is paused.
 #[component]
 fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
     let state = Memo::new(move |_| session.with(WorkerSession::state));

@@ -1,4 +1,4 @@
-//! The sessions of the workers: the live ones, and those that ended within the last day.
+//! Workers page: the live sessions, and those that ended within the last day.
 
 use jobqueue_shared::{
     proto::v1::{WorkerSession, worker_session::State},
@@ -11,14 +11,14 @@ use super::filters::{FilterBar, from_url};
 use crate::{
     api,
     components::{
+        atoms::{Ago, CopyButton, Pill, SessionLink, or_dash},
         heading::Heading,
         notice::{Empty, Trouble},
-        small::{Ago, CopyButton, Pill, SessionLink, or_dash},
         table::{Skeleton, opens},
     },
     dom,
     live::feed,
-    model::{filter::Filter, number::plural, shell, span, status},
+    model::{filter::Filter, number::plural, shell_quote, span, status},
     rows::rows,
 };
 
@@ -132,13 +132,13 @@ fn Row(it: Memo<WorkerSession>, id: String) -> impl IntoView {
     }
 }
 
-/// The command is for one worker_id, so it follows the filter.
+/// Notice for an empty list, with a command that starts a worker of the worker_id in the filter.
 #[component]
 fn Nothing(filter: Memo<Filter>) -> impl IntoView {
     move || {
         let worker_id = filter.get().worker_id;
         let name = if worker_id.is_empty() { "worker-1a" } else { &worker_id };
-        let command = shell::start_worker(name, &dom::origin());
+        let command = shell_quote::start_worker(name, &dom::origin());
         let shown = command.clone();
         let title = if worker_id.is_empty() { "No workers".to_owned() } else { format!("No worker named {worker_id}") };
         view! {

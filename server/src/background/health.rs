@@ -1,13 +1,13 @@
-//! Asks the storage every second whether it answers, and hears which background work fails; health and readiness say so.
+//! Health: checks every second that the storage answers, and collects which background work fails, for /readyz and gRPC
+//! health.
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use metrics::gauge;
 use tokio::{sync::watch, time::timeout};
@@ -20,25 +20,25 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Milliseconds by which the clocks may differ without a warning.
+/// Difference in milliseconds between the database's and this machine's clock from which on a warning is logged.
 const SKEW_MS: i64 = 60_000;
-/// An answer later than this is none.
+/// Time after which a missing answer of the storage counts as a failure.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
     StorageAway,
-    /// This background work has failed for a while, although the storage answers.
+    /// The named background work has failed for a while, although the storage answers.
     WorkFails(&'static str),
     Draining,
 }
 
-/// Findings that readiness follows from.
+/// Findings that decide readiness.
 #[derive(Debug, Default)]
 struct Findings {
     storage_away: bool,
-    /// Background work that fails.
+    /// Names of background work that fails.
     failing: BTreeSet<&'static str>,
 }
 
@@ -52,17 +52,17 @@ impl Findings {
     }
 }
 
-/// What the checks found last, for /readyz and for gRPC health.
+/// Result of the last checks, for /readyz and gRPC health.
 pub struct Health {
     reporter: HealthReporter,
     readiness: watch::Sender<Readiness>,
     findings: Mutex<Findings>,
-    /// Whether the log says at present that the clocks differ.
+    /// Whether the last log line about the clocks said that they differ.
     skewed: AtomicBool,
 }
 
 impl Health {
-    /// Ready: the storage has just been opened.
+    /// Starts as ready, because the storage has just been opened.
     pub async fn new() -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
@@ -82,7 +82,7 @@ impl Health {
         self.readiness.subscribe()
     }
 
-    /// For good: no check changes it back.
+    /// Makes the server not ready for good: no later check changes it.
     pub async fn drain(&self) {
         self.readiness.send_replace(Readiness::Draining);
         set(&self.reporter, false).await;
@@ -104,7 +104,7 @@ impl Health {
         }
     }
 
-    /// Says once that the clocks differ, and once that they do no more.
+    /// Records the clock skew, and logs once that the clocks differ and once that they agree again.
     fn tell_skew(&self, ahead_ms: i64) {
         gauge!("jobqueue_clock_skew_seconds").set(ahead_ms as f64 / 1_000.0);
         let skewed = ahead_ms.abs() >= SKEW_MS;
@@ -122,7 +122,7 @@ impl Health {
         }
     }
 
-    /// Background work has failed for a while.
+    /// Records that background work has failed for a while.
     pub async fn fails(&self, work: &'static str) {
         if self
             .find(|findings| {
@@ -134,7 +134,7 @@ impl Health {
         }
     }
 
-    /// Background work that failed has succeeded.
+    /// Records that background work succeeded again.
     pub async fn works(&self, work: &'static str) {
         self.find(|findings| {
             let _ = findings.failing.remove(work);
@@ -142,10 +142,10 @@ impl Health {
         .await;
     }
 
-    /// Notes a finding, and returns whether readiness changed by it.
+    /// Records a finding, and returns whether it changed readiness.
     async fn find(&self, note: impl FnOnce(&mut Findings)) -> bool {
         let found = {
-            let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut findings = self.findings.lock();
             note(&mut findings);
             findings.readiness()
         };
@@ -158,7 +158,7 @@ impl Health {
         });
         if changed {
             set(&self.reporter, found == Readiness::Ready).await;
-            // Draining may have begun while the line above waited.
+            // Draining may have begun while the line above was waiting.
             if *self.readiness.borrow() == Readiness::Draining {
                 set(&self.reporter, false).await;
             }

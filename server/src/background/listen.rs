@@ -1,4 +1,4 @@
-//! Notes that this server hears sessions, and says so when for a while no server did.
+//! Records that this server receives heartbeats, and logs an outage of all servers when one ends.
 
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
-//! What goes on without being asked for. Safe on any number of servers of one database at once.
+//! Background work. Any number of servers may run it on one database at once.
 //!
-//! One file a kind of work: `run_once` does it, [`every`] repeats it.
+//! Each kind of work has a file: `run_once` does one turn, [`every`] repeats it.
 
-pub mod fold;
+pub mod compact_counters;
 pub mod health;
+pub mod housekeeping;
 pub mod listen;
 pub mod poll;
 pub mod prune;
 pub mod rescue;
-pub mod upkeep;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -20,15 +20,15 @@ use tracing::{debug, info, warn};
 use self::health::Health;
 use crate::store::{StoreError, StoreResult};
 
-/// Pause after a turn that failed, where the interval is longer: the end of an outage is noticed soon.
+/// Maximum pause after a turn that failed, so that the end of an outage is noticed soon.
 const RETRY: Duration = Duration::from_secs(5);
-/// Background work that has failed for so long counts against readiness. A lock that somebody holds for a moment, or
-/// one slow transaction, does not take a server out of service.
+/// Time for which background work has to fail before the server is not ready. A lock that is held for a moment, or one
+/// slow transaction, does not take a server out of service.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `work` again and again until `stop`, about `interval` apart: varied by a quarter, so that servers do not
-/// walk in step. An outage is logged when it begins and when it ends, not at every turn, and `health` is told of one
-/// that lasts.
+/// Repeats `work` until `stop` is cancelled, about `interval` apart: varied by a quarter, so that several servers do
+/// not run it at the same time. A failure is logged when it begins and when it ends, not at every turn, and `health` is
+/// told if it lasts.
 pub async fn every<F, Fut>(name: &'static str, interval: Duration, stop: CancellationToken, health: &Health, work: F)
 where
     F: Fn() -> Fut,
@@ -42,7 +42,7 @@ where
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        // A turn that has begun ends: its last write would be rolled back otherwise.
+        // A turn that has begun is not cut off: its last write would be rolled back.
         let result = AssertUnwindSafe(work())
             .catch_unwind()
             .await

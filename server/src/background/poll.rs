@@ -1,5 +1,5 @@
-//! Looks for jobs of the worker_ids that somebody waits for here, all in one statement: what nobody told this server of,
-//! and what has become due.
+//! Polls for runnable jobs of all worker_ids with a parked poll here, in one statement: it finds jobs that no
+//! notification told of, and jobs that have become due.
 
 use crate::{queue::Queue, store::StoreResult};
 
@@ -8,9 +8,9 @@ pub async fn run_once(queue: &Queue) -> StoreResult<()> {
     if worker_ids.is_empty() {
         return Ok(());
     }
-    for worker_id in queue.store.runnable(&worker_ids).await? {
-        // Who finds more than it may take wakes the next.
-        queue.wakes.wake_here(&worker_id, 1);
+    for worker_id in queue.context.store.runnable(&worker_ids).await? {
+        // One poll is enough: if it gets as many jobs as it asked for, it wakes the next.
+        queue.context.notifier.wake_here(&worker_id, 1);
     }
     Ok(())
 }

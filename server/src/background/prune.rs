@@ -1,13 +1,12 @@
-//! Removes what is older than its retention: days as a whole, the rest in small batches.
+//! Deletes rows that are older than their retention: days of jobs as whole partitions, the rest in small batches.
 //!
-//! Age is what clocks say, and removed is removed: a clock that has jumped, while the server ran or while it was stopped,
-//! is waited out first, so that a person can set it right. The database remembers until when the clock was found right,
-//! so that a restart does not shorten the wait.
+//! Ages are computed from clocks, and a deletion cannot be undone. After a jump of the clock, while the server ran or
+//! was stopped, nothing is deleted for a while, so that an operator can correct the clock. The database stores the last
+//! plausible time, so that a restart does not shorten the wait.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use metrics::counter;
 use tokio::time::Instant;
@@ -15,24 +14,25 @@ use tracing::{info, warn};
 
 use crate::store::{PruningTime, Retention, Store, StoreResult};
 
-/// Rows of each kind in one transaction.
+/// Maximum number of rows of each kind in one transaction.
 const LIMIT: u32 = 1_000;
-/// Between batches, for those who wait to write.
+/// Pause between batches, so that other writes get their turn.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Turns are a minute apart; a night's outage is no jump of the clock that could prune what is kept for days.
+/// Difference between two turns, in milliseconds, up to which the clock counts as right. Turns are a minute apart; a
+/// server that was stopped for a night is no jump of the clock that could delete jobs that are kept for days.
 const PLAUSIBLE_MS: i64 = 12 * 3_600_000;
-/// How long nothing is pruned after a jump.
+/// Time after a jump of the clock in which nothing is pruned.
 pub const HOLD: Duration = Duration::from_hours(1);
 
-/// The pruner of one server.
+/// Pruner of one server.
 pub struct Pruner {
     hold: Duration,
-    /// Since when the clock is waited for.
+    /// Time at which the jump of the clock was noticed.
     doubted: Mutex<Option<Instant>>,
 }
 
 impl Pruner {
-    /// Prunes nothing for `hold` after a jump of the clock; see [`HOLD`].
+    /// Makes a pruner that waits for `hold` after a jump of the clock; see [`HOLD`].
     pub fn new(hold: Duration) -> Self {
         Self { hold, doubted: Mutex::default() }
     }
@@ -46,9 +46,9 @@ impl Pruner {
         prune(store, retention).await
     }
 
-    /// A clock that went back makes everything younger, which is safe.
+    /// Whether the clock may be trusted. A clock that was set back is: rows only seem younger.
     fn is_right(&self, time: PruningTime) -> bool {
-        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doubted = self.doubted.lock();
         let ahead_ms = time.now_ms - time.confirmed_ms;
         if ahead_ms <= PLAUSIBLE_MS {
             *doubted = None;
@@ -74,7 +74,7 @@ impl Pruner {
 }
 
 async fn prune(store: &dyn Store, retention: &Retention) -> StoreResult<()> {
-    // What goes as a whole need not go row by row; what cannot does all the same.
+    // Days that are dropped as a whole need not be deleted row by row; if that fails, they are.
     let maintained = store.maintain(retention).await;
     let mut total = 0;
     loop {

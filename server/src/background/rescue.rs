@@ -1,19 +1,20 @@
-//! Takes back what lost sessions held, and attempts past their timeout.
+//! Rescue: takes back the jobs of lost sessions, and ends attempts past their timeout.
 
 use metrics::counter;
 use tracing::info;
 
 use super::listen;
 use crate::{
-    queue::Wakes,
+    queue::Notifier,
     store::{Store, StoreResult},
 };
 
-/// Jobs in one transaction, about.
+/// Approximate number of jobs in one transaction.
 const LIMIT: u32 = 1_000;
 
-pub async fn run_once(store: &dyn Store, wakes: &Wakes) -> StoreResult<()> {
-    // After a pause of this process nobody is judged by the time in which nobody was heard.
+pub async fn run_once(store: &dyn Store, notifier: &Notifier) -> StoreResult<()> {
+    // If this process was suspended, the time in which no server received heartbeats must be known before sessions are
+    // judged.
     listen::run_once(store).await?;
     loop {
         let rescued = store.rescue(LIMIT).await?;
@@ -28,10 +29,10 @@ pub async fn run_once(store: &dyn Store, wakes: &Wakes) -> StoreResult<()> {
             counter!("jobqueue_rescued_total", "why" => "timed_out").increment(rescued.timed_out);
         }
         for worker_id in &rescued.worker_ids {
-            wakes.wake(worker_id, LIMIT as usize);
+            notifier.wake(worker_id, LIMIT as usize);
         }
         for session_id in rescued.stopped {
-            wakes.stop(session_id);
+            notifier.stop(session_id);
         }
         if !rescued.more {
             return Ok(());

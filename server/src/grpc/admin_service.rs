@@ -1,4 +1,4 @@
-//! AdminService: what only operators do.
+//! AdminService: operations for operators.
 
 use std::sync::Arc;
 

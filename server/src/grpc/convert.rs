@@ -1,4 +1,4 @@
-//! From what the store knows to what the API says.
+//! Conversion of the store's records to the API's messages.
 
 use jobqueue_shared::{
     proto::v1,
@@ -6,19 +6,19 @@ use jobqueue_shared::{
 };
 
 use crate::{
-    queue::{Counts, Event, Explanation, Handed, Outcome, Verdict},
+    queue::{AcquireResult, Counts, Event, Explanation, Outcome, Verdict},
     store::{
         Alive, AttemptOutcome, AttemptRecord, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails, SessionRecord,
         SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
     },
 };
 
-/// Code of a settlement that was accepted, is malformed, or came for a lease that is no longer valid (google.rpc.Code).
+/// google.rpc.Code of a settlement that was accepted, is malformed, or has a lease that is no longer valid.
 const OK: i32 = 0;
 const INVALID_ARGUMENT: i32 = 3;
 const FAILED_PRECONDITION: i32 = 9;
 
-/// The API counts in int32, which JSON prints as a number.
+/// Converts to int32, the API's type for counts, because JSON prints it as a number.
 fn count(n: u64) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
@@ -118,7 +118,7 @@ pub(super) fn explanation(it: Explanation) -> v1::ExplainJobResponse {
     }
 }
 
-pub(super) fn handed(handed: Handed) -> v1::AcquireJobsResponse {
+pub(super) fn handed(handed: AcquireResult) -> v1::AcquireJobsResponse {
     v1::AcquireJobsResponse {
         jobs: handed.jobs.into_iter().map(leased).collect(),
         stop: handed.stop.into_iter().map(stopped).collect(),

@@ -1,4 +1,4 @@
-//! `grpc-timeout`: a call ends with DEADLINE_EXCEEDED, and a long poll in time before it.
+//! `grpc-timeout`: a call ends with DEADLINE_EXCEEDED, and a long poll ends before it.
 
 use std::time::Duration;
 
@@ -6,14 +6,15 @@ use axum::extract::Request;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
-/// When the caller stops waiting; in the extensions of requests that have a `grpc-timeout`.
+/// Time at which the caller stops waiting; an extension of requests that have a `grpc-timeout`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(pub Instant);
 
 /// Margin before the caller's own deadline, so that the answer still reaches it.
 const EARLY: Duration = Duration::from_millis(2);
 
-/// When the call ends: at the request's deadline, which is also put into its extensions, and after `longest` at most.
+/// Time at which a call ends: the request's deadline, which is also added to its extensions, but at most `longest` from
+/// now.
 pub(super) fn observe(request: &mut Request, longest: Duration) -> Instant {
     let now = Instant::now();
     let Some(timeout) = grpc_timeout(request.headers()) else { return now + longest };
@@ -22,12 +23,12 @@ pub(super) fn observe(request: &mut Request, longest: Duration) -> Instant {
     deadline.min(now + longest)
 }
 
-/// `None`: the deadline came first.
+/// Runs a call until `deadline`; `None` if that comes first.
 pub(super) async fn within<T>(deadline: Instant, call: impl Future<Output = T>) -> Option<T> {
     timeout_at(deadline, call).await.ok()
 }
 
-/// At most eight digits and a unit (the gRPC protocol over HTTP/2). What is malformed is no deadline.
+/// Parses `grpc-timeout`: at most eight digits and a unit (gRPC protocol over HTTP/2). A malformed one is ignored.
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

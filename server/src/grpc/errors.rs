@@ -1,15 +1,15 @@
-//! The one place where errors become `tonic::Status`, with google.rpc details.
+//! The only conversion of the queue's errors to `tonic::Status`, with google.rpc details.
 //!
 //! | error | status | details |
 //! | --- | --- | --- |
 //! | wrong fields | INVALID_ARGUMENT | BadRequest: every field |
-//! | no such job, no such session to look at | NOT_FOUND | ErrorInfo: job_id, session_id |
+//! | no such job, no such session | NOT_FOUND | ErrorInfo: job_id, session_id |
 //! | key used with another request | ALREADY_EXISTS | ErrorInfo: job_id of the existing job |
-//! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: what it is |
-//! | too much waits or is under way, no room, session full | RESOURCE_EXHAUSTED | RetryInfo |
-//! | storage away, shutting down | UNAVAILABLE | RetryInfo |
+//! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: which of them |
+//! | too many calls or bytes under way, storage full, session full | RESOURCE_EXHAUSTED | RetryInfo |
+//! | storage unavailable, shutting down | UNAVAILABLE | RetryInfo |
 //! | damaged storage | DATA_LOSS | ErrorInfo |
-//! | a defect | INTERNAL | none: the log has it |
+//! | defect | INTERNAL | none: the log has it |
 
 use std::{collections::HashMap, time::Duration};
 
@@ -24,9 +24,9 @@ use crate::{
 };
 
 const DOMAIN: &str = "jobqueue";
-/// After a full queue, which empties at every commit.
+/// Delay before a retry after a full queue, which empties at every commit.
 const SOON: Duration = Duration::from_millis(250);
-/// After what takes a person or another process to mend.
+/// Delay before a retry after a failure that an operator or another process has to end.
 const LATER: Duration = Duration::from_secs(1);
 
 impl From<Error> for Status {
@@ -60,7 +60,7 @@ impl From<Error> for Status {
 
 fn store(error: &StoreError) -> Status {
     match error {
-        // Logged once an outage, by the health check.
+        // The health check logs this, once an outage.
         StoreError::Unavailable(_) | StoreError::Conflict(_) => {
             debug!(%error, "a call found the storage unavailable");
             let text = "the storage is unavailable; it is not known whether a write that was under way took effect";
@@ -88,7 +88,7 @@ fn invalid(violations: &[Violation]) -> Status {
     for it in violations {
         details.add_bad_request_violation(&it.field, &it.description);
     }
-    // The message is for people who see nothing else.
+    // The message is for callers that do not show the details.
     let text = match violations {
         [] => "the request is not valid".to_owned(),
         [only] => format!("{} {}", only.field, only.description),
@@ -115,9 +115,10 @@ fn with_retry(code: Code, text: impl Into<String>, reason: &str, delay: Duration
     Status::with_error_details(code, text, details)
 }
 
-/// For a request to `path` whose message is larger than `limits::REQUEST_BYTES`, and was not read for that.
+/// Status for a request to `path` whose message is larger than `limits::REQUEST_BYTES`, and was not read for that
+/// reason.
 pub(super) fn too_large(path: &str) -> Status {
-    // The one field of these that can be so large.
+    // The only field of each method that can be so large.
     let field = match path.rsplit('/').next() {
         Some("SubmitJob") => "payload_json",
         Some("SubmitJobs") => "jobs",
@@ -128,7 +129,7 @@ pub(super) fn too_large(path: &str) -> Status {
     invalid(&[Violation { field: field.into(), description }])
 }
 
-/// For a request that is no message of its method, as the decoder says: `failed to decode Protobuf message:
+/// Status for a request that cannot be decoded. `text` is the decoder's error: `failed to decode Protobuf message:
 /// SubmitJobRequest.worker_id: invalid string value: data is not UTF-8 encoded`.
 pub(super) fn malformed(text: &str) -> Status {
     let mut words = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(text).split(": ").peekable();
@@ -148,28 +149,28 @@ pub(super) fn malformed(text: &str) -> Status {
     invalid(&[Violation { field: fields.join("."), description }])
 }
 
-/// For a method or service that does not exist.
+/// Status for a method or service that does not exist.
 pub(super) fn no_such_method(path: &str) -> Status {
     Status::unimplemented(format!("there is no method {}", limits::cut(path, 200)))
 }
 
-/// For a call that ran into the deadline that it came with.
+/// Status for a call that exceeded its deadline.
 pub(super) fn deadline() -> Status {
     Status::deadline_exceeded("the call's deadline passed; it is not known whether a write took effect")
 }
 
-/// For a call whose request or answer is more than the memory that is left for those of all connections.
+/// Status for a call whose request or answer exceeds the budget of all connections.
 pub(crate) fn no_memory() -> Status {
     let text = "too many bytes of requests and answers are under way on all connections (--transfer-memory)";
     with_retry(Code::ResourceExhausted, text, "TRANSFER_MEMORY", LATER)
 }
 
-/// For a call whose request stopped coming, or comes too slowly.
+/// Status for a call whose request stops arriving, or arrives too slowly.
 pub(crate) fn slow_request() -> Status {
     Status::deadline_exceeded("the request did not arrive in time; nothing was done")
 }
 
-/// For a call whose handler panicked; the log has where.
+/// Status for a call whose handler panicked; the log has the location.
 pub(super) fn panicked() -> Status {
     Status::internal("internal error; the server's log has the details")
 }

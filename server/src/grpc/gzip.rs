@@ -1,4 +1,4 @@
-//! Answers compressed with gzip, for callers that accept it. tonic would compress small ones, too.
+//! Compression of answers with gzip, for callers that accept it. tonic would compress small answers, too.
 
 use std::io::{self, Write as _};
 
@@ -9,20 +9,21 @@ use hyper::body::Frame;
 
 use crate::transport::{budget::Permit, response_body::Encoded};
 
-/// Smallest answer in bytes that is compressed: less hardly saves a packet.
+/// Minimum size in bytes of an answer that is compressed: below it, compression hardly saves a packet.
 const FROM: usize = 4 * 1024;
-/// Largest answer in bytes that is compressed where calls run; others would wait for longer ones.
+/// Maximum size in bytes of an answer that is compressed on the runtime's threads. Larger ones, which would hold up
+/// other calls, are compressed on a blocking thread.
 const INLINE: usize = 64 * 1024;
-/// Length of what gRPC writes before each message: a flag, and the message's length.
+/// Length in bytes of gRPC's prefix of a message: a flag, and the message's length.
 const PREFIX: usize = 5;
 
-/// Whether the caller takes answers in gzip.
+/// Whether the caller accepts answers in gzip.
 pub(super) fn accepted(headers: &HeaderMap) -> bool {
     let encodings = headers.get("grpc-accept-encoding").and_then(|it| it.to_str().ok());
     encodings.is_some_and(|it| it.split(',').any(|it| it.trim().eq_ignore_ascii_case("gzip")))
 }
 
-/// Compresses the first frame of an answer if it is a whole message that is worth it.
+/// Compresses the first frame of an answer if it is a whole message of at least [`FROM`] bytes.
 pub(super) async fn answer(headers: &mut HeaderMap, frame: Frame<Bytes>, permit: Option<Permit>) -> Encoded {
     let message = match frame.data_ref() {
         Some(data) if data.len() >= FROM && is_one_message(data) => data.clone(),

@@ -1,4 +1,4 @@
-//! grpc.health.v1: tonic's own service, whose watch streams end when the server shuts down.
+//! grpc.health.v1: tonic's health service, with watch streams that end when the server shuts down.
 
 use std::pin::Pin;
 
@@ -12,11 +12,11 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-/// What health is kept for; "" is the server as a whole.
+/// Names of the services whose health is reported; "" is the server as a whole.
 const SERVICES: [&str; 4] =
     ["", job_service_server::SERVICE_NAME, worker_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
 
-/// Sets all services at once: they share the storage.
+/// Sets the status of all services, which depend on the same storage.
 pub async fn set(reporter: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in SERVICES {
@@ -43,8 +43,8 @@ impl Health for Endpoint {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// Ends once it has told that the server is NOT_SERVING because it drains; else it would keep its connection
-    /// open for ever.
+    /// Watches a service. The stream ends after the NOT_SERVING of a draining server; otherwise it would keep its
+    /// connection open for ever.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let changes = self.inner.watch(request).await?.into_inner();
         let draining = self.draining.clone();

@@ -1,4 +1,4 @@
-//! JobService: what programs and people do with jobs.
+//! JobService: submitting, reading and changing jobs.
 
 use std::sync::Arc;
 

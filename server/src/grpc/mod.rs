@@ -1,7 +1,7 @@
-//! gRPC: parses, calls the queue and converts; nothing more.
+//! gRPC services: they parse requests, call the queue and convert results, nothing more.
 //!
-//! One file a service; `convert` makes the API's messages, `errors` its errors. `deadline`, `gzip`,
-//! `health` and `routes` are what every method shares.
+//! Each service has a file. `convert` makes the API's messages, and `errors` its status. `deadline`, `gzip`, `health`
+//! and `routes` serve all methods.
 
 mod admin_service;
 mod convert;

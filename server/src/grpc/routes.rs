@@ -1,4 +1,4 @@
-//! The gRPC half of the router: the services, and what is done around each call.
+//! gRPC half of the router: the services, and the handling around each call.
 
 use std::{
     convert::Infallible,
@@ -49,15 +49,15 @@ use crate::{
     },
 };
 
-/// Largest request in bytes of a service that takes only names.
+/// Maximum size in bytes of a request to a service that takes only names.
 const NAMES: usize = 64 * 1024;
-/// Longest time for a call, a long poll included; it also ends requests whose body never comes.
+/// Maximum time for a call, a long poll included. It also ends requests whose body never arrives.
 const CALL: Duration = Duration::from_millis(2 * limits::ACQUIRE_WAIT_MS as u64);
 
-/// Milliseconds since 1970 by the server's clock, in answers of gRPC-web.
+/// Header of gRPC-web answers with the server's time, in milliseconds since 1970.
 pub const TIME_HEADER: HeaderName = HeaderName::from_static("jobqueue-time-ms");
 
-/// Every service.
+/// Builds all services.
 pub fn routes(
     queue: &Arc<Queue>,
     reporter: HealthReporter,
@@ -76,7 +76,7 @@ pub fn routes(
     add!(HealthServer::new(Endpoint::new(reporter, draining.clone())), NAMES);
     add!(reflection().build_v1()?, NAMES);
     add!(reflection().build_v1alpha()?, NAMES);
-    Ok(Calls::new(services.routes().into_axum_router(), draining.clone(), reading, Arc::clone(&queue.clock)))
+    Ok(Calls::new(services.routes().into_axum_router(), draining.clone(), reading, Arc::clone(&queue.context.clock)))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -85,8 +85,8 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// The services, with what is done around every call: one function instead of a layer for each, because a layer of
-/// axum's copies all that is below it at every call (docs/performance.md).
+/// Services with the handling around every call. That is one function instead of layers, because each layer of axum's
+/// copies everything below it at every call (docs/performance.md).
 #[derive(Clone)]
 pub struct Calls {
     services: Router,
@@ -101,8 +101,8 @@ impl Calls {
         Self { services: services.fallback(none), draining, reading, clock }
     }
 
-    /// Router of the services for gRPC-web. Each answer carries the server's time: ages and due times on a page must not
-    /// depend on the browser's clock.
+    /// Router of the services for gRPC-web. Each answer carries the server's time, so that ages and due times on a page
+    /// do not depend on the browser's clock.
     pub fn for_web(&self) -> Router {
         let clock = Arc::clone(&self.clock);
         let timed = move |mut response: Response| {
@@ -114,7 +114,7 @@ impl Calls {
             .layer(middleware::map_response(timed))
     }
 
-    /// A call of gRPC, whatever becomes of it.
+    /// Answers a gRPC call, also if it panics, times out or exceeds the budget.
     pub(crate) async fn answer<B>(self, request: http::Request<B>, activity: Option<Arc<Activity>>) -> Response
     where
         B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
@@ -168,8 +168,9 @@ where
     }
 }
 
-/// tonic's decoder answers OUT_OF_RANGE to a message above the limit, RESOURCE_EXHAUSTED to one that is above it when
-/// it is unpacked, and INTERNAL to one that cannot be unpacked or read. To callers these are wrong requests like any other.
+/// Replaces errors of tonic's decoder by INVALID_ARGUMENT: OUT_OF_RANGE for a message above the limit,
+/// RESOURCE_EXHAUSTED for one that exceeds it when it is decompressed, and INTERNAL for one that cannot be decompressed
+/// or decoded.
 fn sized(response: Response, path: &str) -> Response {
     let Some(status) = response.headers().get(Status::GRPC_STATUS) else { return response };
     let is = |code: Code| *status == HeaderValue::from(code as u16);
@@ -181,7 +182,7 @@ fn sized(response: Response, path: &str) -> Response {
     if unpacking && is(Code::Internal) {
         return Status::invalid_argument("the request is not in the encoding that grpc-encoding names").into_http();
     }
-    // Of the server's own errors the one has its text, and the others are about answers.
+    // These begin INTERNAL errors that are not the request's: the server's own text, and errors about answers.
     let own = ["internal%20error", "Error%20encoding", "Error%20compressing"];
     if is(Code::Internal) && !own.iter().any(|own| message.starts_with(own.as_bytes())) {
         let text = percent_encoding::percent_decode(message).decode_utf8_lossy();

@@ -1,4 +1,4 @@
-//! WorkerService: what worker processes do, in any language.
+//! WorkerService: the protocol between workers and the server.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::queue::Queue;
 
 pub(super) struct WorkerService(pub Arc<Queue>);
 
-/// Heartbeats in one lease time: two may be lost.
+/// Number of heartbeats in one lease time, so that two may be lost.
 const BEATS_PER_LEASE: i64 = 3;
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -1,8 +1,8 @@
-//! AcquireJobs: a long poll that looks, waits for a wake-up call or the next due time, and looks again. One that waits
-//! also hears at once of leases that others ended; all else that a worker has to stop its heartbeat says.
+//! AcquireJobs: a long poll. It tries to acquire, parks until a notification or the next due time, and tries again. A
+//! parked poll also ends at once when a lease of its session is ended by a cancel or a timeout.
 //!
-//! A call that is dropped leaves nothing stranded: what it leased stays claimed for (session, acquire_no) and comes
-//! again when the worker repeats the call with the same number.
+//! A call may be dropped at any time: jobs that it leased stay claimed for (session, acquire_no), and the worker gets
+//! them by repeating the call with the same number.
 
 use std::{pin::pin, time::Duration};
 
@@ -13,32 +13,32 @@ use uuid::Uuid;
 use super::{
     Queue,
     error::{Error, Result},
+    notify::Listener,
     tasks::Tasks,
     validate::Violations,
-    wake::Listener,
 };
 use crate::store::{Acquire, Acquired, Leased, Stopped};
 
-/// How long a waiting call goes without looking, should nobody wake it: what comes unheard the server finds for all
-/// that wait, every second. Varied by a quarter, so that callers spread.
-const UNTOLD: Duration = Duration::from_mins(1);
-/// The answer leaves this long before the caller's own deadline.
+/// Maximum time that a poll is parked without trying again. Once a second `background/poll.rs` finds jobs that no
+/// notification announced. Varied by a quarter, so that polls do not try at the same time.
+const MAX_PARKED: Duration = Duration::from_mins(1);
+/// Time before the caller's own deadline at which the answer is sent.
 const MARGIN: Duration = Duration::from_millis(100);
-/// When a job is due already but somebody else has its row locked.
+/// Time to the next try when a job is due but another transaction has its row locked.
 const CONTENDED: Duration = Duration::from_millis(50);
 
-/// What an acquire brings.
+/// Answer of an acquire.
 #[derive(Debug, Default)]
-pub struct Handed {
+pub struct AcquireResult {
     pub jobs: Vec<Leased>,
-    /// Leases of the session that somebody else ended; looked for only when one was, while the call waited.
+    /// Leases of the session that others ended. Read only if the session was notified while the call was parked.
     pub stop: Vec<Stopped>,
 }
 
 impl Queue {
-    /// Jobs for the session, or none when `wait`, or the caller's `deadline`, has run out, or when it has to stop
-    /// something.
-    pub async fn acquire(&self, request: AcquireJobsRequest, deadline: Option<Instant>) -> Result<Handed> {
+    /// Leases jobs to the session. Without jobs it answers when `wait` or the caller's `deadline` has run out, or when
+    /// the session has to stop a lease.
+    pub async fn acquire(&self, request: AcquireJobsRequest, deadline: Option<Instant>) -> Result<AcquireResult> {
         let begun = Instant::now();
         let mut violations = Violations::default();
         let session_id = violations.uuid("session_id", &request.session_id);
@@ -62,106 +62,107 @@ impl Queue {
         }
         let until = wait_until(begun, Duration::from_millis(wait_ms.unsigned_abs()), deadline);
 
-        let mut listener = acquire.worker_id.as_ref().map(|worker_id| self.wakes.listen(worker_id));
-        let mut stops = self.wakes.listen_for_stops(acquire.session_id);
+        let mut listener = acquire.worker_id.as_ref().map(|worker_id| self.context.notifier.listen(worker_id));
+        let mut stops = self.context.notifier.listen_for_stops(acquire.session_id);
         loop {
             let worker_id = {
                 let mut called = pin!(listener.as_ref().map(Listener::notified));
-                // From before the look on, so that no call between the look and the wait is missed.
+                // Enabled before the try, so that no notification between the try and the wait is missed.
                 if let Some(called) = called.as_mut().as_pin_mut() {
                     called.enable();
                 }
-                let (worker_id, next_run_at_ms) = match self.look(&acquire).await? {
-                    Look::Found(jobs) => {
+                let (worker_id, next_run_at_ms) = match self.try_acquire(&acquire).await? {
+                    Attempt::Found(jobs) => {
                         let stop = if stops.is_told() { self.stops(session_id).await } else { Vec::new() };
-                        return Ok(Handed { jobs, stop });
+                        return Ok(AcquireResult { jobs, stop });
                     }
-                    Look::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
+                    Attempt::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
                 };
                 let now = Instant::now();
                 if now >= until {
-                    return Ok(Handed::default());
+                    return Ok(AcquireResult::default());
                 }
                 if let Some(called) = called.as_pin_mut() {
-                    let mut place = self.waiting.wait(&worker_id, &acquire, &tasks);
+                    let mut parked = self.context.parked_polls.park(&worker_id, &acquire, &tasks);
                     let (mut jobs, mut told) = (Vec::new(), false);
                     tokio::select! {
                         biased;
-                        handed = place.handed() => jobs = handed,
+                        handed = parked.handed() => jobs = handed,
                         () = stops.told() => told = true,
                         () = called => {}
                         () = self.draining.cancelled() => {}
                         () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
                     }
-                    jobs.extend(place.leave().await);
-                    self.meters.acquired(&jobs);
+                    jobs.extend(parked.leave().await);
+                    self.context.meters.acquired(&jobs);
                     let stop = if told || stops.is_told() { self.stops(session_id).await } else { Vec::new() };
                     if !jobs.is_empty() || !stop.is_empty() || self.draining.is_cancelled() {
-                        return Ok(Handed { jobs, stop });
+                        return Ok(AcquireResult { jobs, stop });
                     }
                     continue;
                 }
                 worker_id
             };
-            // Looks once more, now that it would hear of what comes.
+            // The worker_id was not known, so nothing was listened to: tries once more with a listener.
             tasks = self.tasks_of(acquire.session_id).await;
             self.sessions.put(acquire.session_id, &worker_id, tasks.clone());
-            listener = Some(self.wakes.listen(&worker_id));
+            listener = Some(self.context.notifier.listen(&worker_id));
             acquire.worker_id = Some(worker_id);
         }
     }
 
-    /// The worker_ids of calls that wait for jobs. Those that look just now are not among them.
+    /// worker_ids that have a parked poll. A poll whose acquire is under way is not parked.
     pub fn waited_for(&self) -> Vec<String> {
-        self.waiting.worker_ids()
+        self.context.parked_polls.worker_ids()
     }
 
-    /// Nothing when that fails: the heartbeat says it again, and jobs that were found must reach their worker.
+    /// Reads the leases that the session has to stop. An error counts as none: the next heartbeat repeats them, and
+    /// jobs that were leased must reach their worker.
     async fn stops(&self, session_id: Uuid) -> Vec<Stopped> {
-        self.store.stops(session_id).await.unwrap_or_default()
+        self.context.store.stops(session_id).await.unwrap_or_default()
     }
 
-    /// Those of a session that registered with another server, or before this one started.
+    /// Reads the tasks of a session that registered with another server, or before this one started.
     async fn tasks_of(&self, session_id: Uuid) -> Tasks {
-        let found = self.store.session(session_id).await.ok().flatten();
+        let found = self.context.store.session(session_id).await.ok().flatten();
         found.map(|found| Tasks::of(&found.session.tasks)).unwrap_or_default()
     }
 
-    async fn look(&self, acquire: &Acquire) -> Result<Look> {
-        match self.looks.call(acquire.clone()).await? {
+    async fn try_acquire(&self, acquire: &Acquire) -> Result<Attempt> {
+        match self.acquires.call(acquire.clone()).await? {
             Acquired::NoSession => {
                 self.sessions.forget(acquire.session_id);
                 Err(Error::NoSession(acquire.session_id))
             }
             Acquired::SessionFull => Err(Error::SessionFull),
             Acquired::Jobs { worker_id, jobs, next_run_at_ms } if jobs.is_empty() => {
-                Ok(Look::Nothing { worker_id, next_run_at_ms })
+                Ok(Attempt::Nothing { worker_id, next_run_at_ms })
             }
             Acquired::Jobs { worker_id, jobs, .. } => {
                 if jobs.len() >= acquire.max_jobs as usize {
-                    self.wakes.wake_here(&worker_id, 1);
+                    self.context.notifier.wake_here(&worker_id, 1);
                 }
-                self.meters.acquired(&jobs);
-                Ok(Look::Found(jobs))
+                self.context.meters.acquired(&jobs);
+                Ok(Attempt::Found(jobs))
             }
         }
     }
 
     fn poll_after(&self, next_run_at_ms: Option<i64>) -> Duration {
-        let untold = UNTOLD.mul_f64(rand::random_range(0.75..1.25));
-        let Some(next) = next_run_at_ms else { return untold };
-        let due = next.saturating_sub(self.clock.now_ms());
+        let longest = MAX_PARKED.mul_f64(rand::random_range(0.75..1.25));
+        let Some(next) = next_run_at_ms else { return longest };
+        let due = next.saturating_sub(self.context.clock.now_ms());
         let due = if due <= 0 { CONTENDED } else { Duration::from_millis(due.unsigned_abs()) };
-        due.min(untold)
+        due.min(longest)
     }
 }
 
-enum Look {
+enum Attempt {
     Found(Vec<Leased>),
     Nothing { worker_id: String, next_run_at_ms: Option<i64> },
 }
 
-/// When to stop waiting: after `wait`, or in time for the answer to reach a caller who has a deadline.
+/// Time at which a poll ends: after `wait`, or early enough for the answer to reach a caller with a deadline.
 fn wait_until(begun: Instant, wait: Duration, deadline: Option<Instant>) -> Instant {
     let until = begun + wait;
     deadline.map_or(until, |deadline| {

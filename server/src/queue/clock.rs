@@ -1,23 +1,24 @@
-//! The database's time without asking for it: this machine's, moved by the difference last measured.
+//! Estimate of the database's time: this machine's time plus the difference measured last.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Good for estimates (how long until a job is due, how old it is). What must be exact the store decides.
+/// Clock for estimates, such as how old a job is or how long until it is due. The store decides what must be exact.
 #[derive(Debug, Default)]
 pub struct Clock {
     ahead_ms: AtomicI64,
 }
 
 impl Clock {
-    /// Milliseconds since 1970.
+    /// Estimate of the database's time, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         local_ms() + self.ahead_ms.load(Ordering::Relaxed)
     }
 
-    /// The database said that it is `database_ms` now. Answers by how much it is ahead of this machine.
+    /// Sets the clock: the database's time is now `database_ms`. Returns by how many milliseconds it is ahead of this
+    /// machine's.
     pub fn set(&self, database_ms: i64) -> i64 {
         let ahead_ms = database_ms - local_ms();
         self.ahead_ms.store(ahead_ms, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the rules can answer besides success. `grpc::errors` says how each is told to a caller.
+//! Errors of the queue's calls. `grpc::errors` maps each to a gRPC status.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::store::StoreError;
 
-/// One wrong field: where it is in the request (`jobs[17].payload_json`), and what is wrong with it.
+/// A wrong field: its path in the request (`jobs[17].payload_json`), and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub field: String,
@@ -16,33 +16,33 @@ pub struct Violation {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The request breaks a limit or contradicts itself; every wrong field is named.
+    /// The request breaks a limit or contradicts itself; the violations name every wrong field.
     #[error("the request is not valid")]
     Invalid(Vec<Violation>),
     #[error("there is no job {0}")]
     NoJob(Uuid),
-    /// The idempotency key in `field` belongs to the job `existing`, which another request made.
+    /// The idempotency key in `field` belongs to the job `existing`, which was submitted with another request.
     #[error("{field}: this key was used with another request, for job {existing}")]
     KeyReused { field: String, existing: Uuid },
-    /// The job is in a state that `verb` does not start from.
+    /// The job's state does not allow the action `verb`.
     #[error("job {id} is {}; it cannot be {verb}", state.word())]
     WrongState { id: Uuid, state: State, verb: &'static str },
     #[error("session {0} is unknown or has ended: register a new one")]
     NoSession(Uuid),
-    /// Somebody wants to see a session that never was, or was so long ago that it is forgotten.
+    /// The session to show is unknown, or ended so long ago that it was pruned.
     #[error("there is no session {0}")]
     NoWorker(Uuid),
     #[error("the session holds as many jobs as it may; settle some first")]
     SessionFull,
     #[error("the lease is no longer valid: its attempt has ended")]
     StaleLease,
-    /// More waits to be written than the server is willing to hold in memory.
+    /// The calls that wait to be written are at the limit of what the server holds in memory.
     #[error("the server is busy")]
     Busy,
-    /// The server is shutting down and takes nothing new.
+    /// The server is shutting down and accepts no new work.
     #[error("the server is shutting down")]
     Draining,
-    /// Shared, because one failed write answers everyone whose work was in it.
+    /// The store failed. Shared, because one failed write answers every call of its group.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
 }

@@ -1,4 +1,4 @@
-//! ExplainJob: why a job is not running, decided from a few facts and said in one sentence.
+//! ExplainJob: decides from a few counts why a job is not running, and says it in one sentence.
 
 use jobqueue_shared::{
     limits,
@@ -8,37 +8,37 @@ use jobqueue_shared::{
 };
 
 use super::{Queue, error::Result, submit::job_id};
-use crate::store::{JobRecord, Surroundings};
+use crate::store::{ExplainInputs, JobRecord};
 
-/// The answer, and the facts that it came from.
+/// An explanation, and the inputs that it was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     pub reason: Reason,
     pub sentence: String,
-    /// Of a job that waits for its time.
+    /// Due time of a scheduled or retrying job.
     pub run_at_ms: Option<i64>,
-    pub around: Surroundings,
+    pub around: ExplainInputs,
 }
 
 impl Queue {
     pub async fn explain(&self, request: &ExplainJobRequest) -> Result<Explanation> {
         let job = self.job(job_id(&request.job_id)?).await?;
         let around = match job.state {
-            State::Pending => self.store.surroundings(&job).await?,
-            _ => Surroundings { now_ms: self.clock.now_ms(), ..Surroundings::default() },
+            State::Pending => self.context.store.explain_inputs(&job).await?,
+            _ => ExplainInputs { now_ms: self.context.clock.now_ms(), ..ExplainInputs::default() },
         };
         Ok(explain(&job, around))
     }
 }
 
-fn explain(job: &JobRecord, around: Surroundings) -> Explanation {
+fn explain(job: &JobRecord, around: ExplainInputs) -> Explanation {
     let reason = reason(job, &around);
     let run_at_ms = matches!(reason, Reason::Scheduled | Reason::Retrying).then_some(job.run_at_ms);
     Explanation { reason, sentence: sentence(job, &around, reason), run_at_ms, around }
 }
 
-/// The first that applies.
-fn reason(job: &JobRecord, around: &Surroundings) -> Reason {
+/// The first reason that applies.
+fn reason(job: &JobRecord, around: &ExplainInputs) -> Reason {
     if job.state.is_finished() {
         return Reason::Finished;
     }
@@ -49,7 +49,7 @@ fn reason(job: &JobRecord, around: &Surroundings) -> Reason {
         return Reason::Paused;
     }
     let none_handles = around.sessions > 0 && around.handling == 0;
-    // One that waits for a handler goes to a session that has it before its time.
+    // A job that waits for a handler is leased before its time to a session that has one.
     if job.run_at_ms > around.now_ms && !(job.waits_for_handler && around.sessions > 0) {
         return if job.attempts_used == 0 { Reason::Scheduled } else { Reason::Retrying };
     }
@@ -64,7 +64,7 @@ fn reason(job: &JobRecord, around: &Surroundings) -> Reason {
     }
 }
 
-fn sentence(job: &JobRecord, around: &Surroundings, reason: Reason) -> String {
+fn sentence(job: &JobRecord, around: &ExplainInputs, reason: Reason) -> String {
     let now = around.now_ms;
     let worker_id = &job.worker_id;
     match reason {
@@ -119,7 +119,7 @@ fn finished(job: &JobRecord, now: i64) -> String {
     }
 }
 
-fn no_session(worker_id: &str, around: &Surroundings) -> String {
+fn no_session(worker_id: &str, around: &ExplainInputs) -> String {
     if around.draining > 0 {
         let (workers, are) = (counted(around.draining, "worker"), is(around.draining));
         return format!("No worker for \"{worker_id}\" takes jobs: {workers} {are} stopping.");
@@ -133,7 +133,7 @@ fn no_session(worker_id: &str, around: &Surroundings) -> String {
     }
 }
 
-fn all_slots(job: &JobRecord, around: &Surroundings) -> String {
+fn all_slots(job: &JobRecord, around: &ExplainInputs) -> String {
     let slots = match around.slots {
         1 => "The only slot".to_owned(),
         2 => "Both slots".to_owned(),
@@ -179,7 +179,7 @@ fn is(n: u64) -> &'static str {
     if n == 1 { "is" } else { "are" }
 }
 
-/// A reason that somebody wrote may end as a sentence does.
+/// Adds a full stop, unless the text, which may end with an operator's reason, has one.
 fn ended(mut sentence: String) -> String {
     if !sentence.ends_with(['.', '!', '?']) {
         sentence.push('.');
@@ -187,7 +187,7 @@ fn ended(mut sentence: String) -> String {
     sentence
 }
 
-/// A length of time in its largest unit, cut; none is shorter than a moment.
+/// A length of time in its largest unit, rounded down; less than a second is not shown as 0.
 fn span(ms: i64) -> String {
     match ms / 1_000 {
         ..=0 => "less than 1 s".to_owned(),
@@ -217,17 +217,25 @@ mod tests {
         }
     }
 
-    fn around() -> Surroundings {
-        Surroundings { now_ms: NOW, sessions: 2, handling: 2, slots: 4, held: 4, ahead: 17, ..Surroundings::default() }
+    fn around() -> ExplainInputs {
+        ExplainInputs {
+            now_ms: NOW,
+            sessions: 2,
+            handling: 2,
+            slots: 4,
+            held: 4,
+            ahead: 17,
+            ..ExplainInputs::default()
+        }
     }
 
-    fn says(job: &JobRecord, around: Surroundings) -> (Reason, String) {
+    fn says(job: &JobRecord, around: ExplainInputs) -> (Reason, String) {
         let Explanation { reason, sentence, .. } = explain(job, around);
         (reason, sentence)
     }
 
     #[track_caller]
-    fn expect(job: &JobRecord, around: Surroundings, reason: Reason, sentence: &str) {
+    fn expect(job: &JobRecord, around: ExplainInputs, reason: Reason, sentence: &str) {
         assert_eq!(says(job, around), (reason, sentence.to_owned()));
     }
 
@@ -243,7 +251,7 @@ mod tests {
         let cancelled = JobRecord { finished_at_ms: Some(NOW - 3 * 86_400_000), ..job(State::Cancelled) };
         expect(&cancelled, around(), Reason::Finished, "It was cancelled 3 days ago.");
 
-        let paused = |reason: &str| Surroundings {
+        let paused = |reason: &str| ExplainInputs {
             paused: Some(Pause { at_ms: NOW - 180_000, reason: reason.into() }),
             ..around()
         };
@@ -257,7 +265,7 @@ mod tests {
         expect(&again, around(), Reason::Retrying, sentence);
 
         let nobody =
-            |last_seen_ms, draining| Surroundings { now_ms: NOW, last_seen_ms, draining, ..Default::default() };
+            |last_seen_ms, draining| ExplainInputs { now_ms: NOW, last_seen_ms, draining, ..Default::default() };
         let sentence = "No worker for \"mailer\" is connected; the last one was seen 3 min ago.";
         expect(&pending(), nobody(Some(NOW - 180_000), 0), Reason::NoSession, sentence);
         let sentence = "No worker for \"mailer\" is connected, and none was seen lately.";
@@ -265,7 +273,7 @@ mod tests {
         let sentence = "No worker for \"mailer\" takes jobs: 1 worker is stopping.";
         expect(&pending(), nobody(Some(NOW), 1), Reason::NoSession, sentence);
 
-        let none = |sessions| Surroundings { sessions, handling: 0, slots: 0, held: 0, ..around() };
+        let none = |sessions| ExplainInputs { sessions, handling: 0, slots: 0, held: 0, ..around() };
         let sentence = "The live worker for \"mailer\" does not handle the task \"email\".";
         expect(&pending(), none(1), Reason::NoHandler, sentence);
         let untold = JobRecord { task: String::new(), ..pending() };
@@ -274,15 +282,15 @@ mod tests {
 
         let sentence = "All 4 slots of the 2 live workers for \"mailer\" are busy; 17 jobs are ahead of it.";
         expect(&pending(), around(), Reason::SlotsBusy, sentence);
-        let one = Surroundings { sessions: 2, handling: 1, slots: 1, held: 1, ahead: 1, ..around() };
+        let one = ExplainInputs { sessions: 2, handling: 1, slots: 1, held: 1, ahead: 1, ..around() };
         let sentence =
             "The only slot of the live worker for \"mailer\" that handles \"email\" is busy; 1 job is ahead of it.";
         expect(&pending(), one, Reason::SlotsBusy, sentence);
-        let many = Surroundings { ahead: 1_000, held: 9, ..around() };
+        let many = ExplainInputs { ahead: 1_000, held: 9, ..around() };
         let sentence = "All 4 slots of the 2 live workers for \"mailer\" are busy; 1000 jobs or more are ahead of it.";
         expect(&pending(), many, Reason::SlotsBusy, sentence);
 
-        let free = Surroundings { held: 3, ahead: 0, ..around() };
+        let free = ExplainInputs { held: 3, ahead: 0, ..around() };
         let sentence = "Nothing is in its way: 1 of 4 slots is free, and no job is ahead of it.";
         expect(&pending(), free, Reason::Next, sentence);
     }
@@ -290,12 +298,12 @@ mod tests {
     #[test]
     fn what_nobody_handles_is_not_called_scheduled() {
         let given_back = JobRecord { run_at_ms: NOW + 1_000, waits_for_handler: true, ..job(State::Pending) };
-        let none = Surroundings { handling: 0, slots: 0, held: 0, ..around() };
+        let none = ExplainInputs { handling: 0, slots: 0, held: 0, ..around() };
         assert_eq!(says(&given_back, none).0, Reason::NoHandler);
-        // Now there is one, which takes it before its delay is over.
+        // Now a session handles the task, and acquires the job before its delay is over.
         assert_eq!(says(&given_back, around()).0, Reason::SlotsBusy);
-        assert_eq!(says(&given_back, Surroundings { held: 3, ..around() }).0, Reason::Next);
-        let nobody = Surroundings { now_ms: NOW, ..Surroundings::default() };
+        assert_eq!(says(&given_back, ExplainInputs { held: 3, ..around() }).0, Reason::Next);
+        let nobody = ExplainInputs { now_ms: NOW, ..ExplainInputs::default() };
         assert_eq!(says(&given_back, nobody).0, Reason::Scheduled);
     }
 
@@ -313,11 +321,11 @@ mod tests {
         )
     }
 
-    fn surroundings() -> impl Strategy<Value = Surroundings> {
+    fn explain_inputs() -> impl Strategy<Value = ExplainInputs> {
         (proptest::option::of(0_i64..=NOW), 0_u64..4, 0_u64..4, 0_u64..4, 0_u64..9, 0_u64..9, 0_u64..=1_000).prop_map(
             |(paused, sessions, draining, handling, slots, held, ahead)| {
                 let handling = handling.min(sessions);
-                Surroundings {
+                ExplainInputs {
                     now_ms: NOW,
                     paused: paused.map(|at_ms| Pause { at_ms, reason: "x".into() }),
                     sessions,
@@ -334,7 +342,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_job_gets_one_reason_that_is_true(job in jobs(), around in surroundings()) {
+        fn every_job_gets_one_reason_that_is_true(job in jobs(), around in explain_inputs()) {
             let Explanation { reason, sentence, run_at_ms, around } = explain(&job, around);
             let due = job.run_at_ms <= NOW || (job.waits_for_handler && around.sessions > 0);
             let pending = job.state == State::Pending;
@@ -356,7 +364,7 @@ mod tests {
         }
 
         #[test]
-        fn every_sentence_is_one(job in jobs(), around in surroundings()) {
+        fn every_sentence_is_one(job in jobs(), around in explain_inputs()) {
             let sentence = explain(&job, around).sentence;
             prop_assert!(sentence.ends_with('.') && !sentence.contains(". "), "{sentence}");
             prop_assert!(!sentence.contains(" 1 jobs") && !sentence.contains(" 1 slots are"), "{sentence}");

@@ -1,4 +1,4 @@
-//! Reading jobs and moving them by hand: get, lists, cancel, retry, delete.
+//! GetJob, the lists, and operator actions: cancel, retry, delete.
 
 use jobqueue_shared::{limits, proto::v1, state::State, status};
 use uuid::Uuid;
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::store::{AttemptRecord, JobRecord, Moved, View};
 
-/// What a page may be with everything in it. The store has cut it by payloads and results, but errors and notes
-/// count too: clients refuse messages of more than 4 MiB.
+/// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
+/// clients refuse messages of more than 4 MiB.
 const MESSAGE_BYTES: usize = limits::REPLY_BYTES + 512 * 1024;
-/// What a job takes in a reply beside its texts.
+/// Bytes of a job in a reply besides its texts.
 const JOB_BYTES: usize = 512;
 
-/// A page, and the token of the next.
+/// A page of jobs, and the token of the next page.
 #[derive(Debug, Default)]
 pub struct JobPage {
     pub jobs: Vec<JobRecord>,
-    /// "" = this was the last.
+    /// "" = this was the last page.
     pub next_page_token: String,
 }
 
@@ -30,11 +30,11 @@ impl Queue {
     pub async fn get(&self, request: &v1::GetJobRequest) -> Result<(JobRecord, Vec<AttemptRecord>)> {
         let id = job_id(&request.job_id)?;
         let job = self.job(id).await?;
-        Ok((job, self.store.attempts(id).await?))
+        Ok((job, self.context.store.attempts(id).await?))
     }
 
     pub(super) async fn job(&self, id: Uuid) -> Result<JobRecord> {
-        self.store.get(&[id]).await?.into_iter().next().flatten().ok_or(Error::NoJob(id))
+        self.context.store.get(&[id]).await?.into_iter().next().flatten().ok_or(Error::NoJob(id))
     }
 
     pub async fn list(&self, request: v1::ListJobsRequest) -> Result<JobPage> {
@@ -80,12 +80,13 @@ impl Queue {
         };
         violations.finish()?;
 
-        let page = self.store.list(&filter.query(wanted, after.clone())).await?;
-        // One job is always answered, or the list could never go on.
+        let page = self.context.store.list(&filter.query(wanted, after.clone())).await?;
+        // A page has at least one job, or the list could never go on.
         let fits = fitting(&page.jobs, MESSAGE_BYTES).max(1);
         let page = if fits < page.jobs.len() {
-            // Only the store knows how its lists are ordered: it is asked where the shorter page ends.
-            self.store.list(&filter.query(fits as u32, after)).await?
+            // Only the store knows the order of its lists, so it is asked again for the shorter page, which has the
+            // cursor of its end.
+            self.context.store.list(&filter.query(fits as u32, after)).await?
         } else {
             page
         };
@@ -99,27 +100,27 @@ impl Queue {
         violations.length("reason", &request.reason, limits::NOTE);
         violations.finish()?;
         let reason = storable(request.reason, limits::NOTE);
-        let (_, stopped) = moved(id, "cancelled", self.store.cancel(&[id], &reason).await?)?;
+        let (_, stopped) = moved(id, "cancelled", self.context.store.cancel(&[id], &reason).await?)?;
         if let Some(session_id) = stopped {
-            self.wakes.stop(session_id);
+            self.context.notifier.stop(session_id);
         }
         self.job(id).await
     }
 
     pub async fn retry(&self, request: &v1::RetryJobRequest) -> Result<JobRecord> {
         let id = job_id(&request.job_id)?;
-        let (worker_id, _) = moved(id, "retried", self.store.retry(&[id]).await?)?;
-        self.wakes.wake(&worker_id, 1);
+        let (worker_id, _) = moved(id, "retried", self.context.store.retry(&[id]).await?)?;
+        self.context.notifier.wake(&worker_id, 1);
         self.job(id).await
     }
 
     pub async fn delete(&self, request: &v1::DeleteJobRequest) -> Result<()> {
         let id = job_id(&request.job_id)?;
-        moved(id, "deleted", self.store.delete(&[id]).await?).map(|_| ())
+        moved(id, "deleted", self.context.store.delete(&[id]).await?).map(|_| ())
     }
 }
 
-/// How much of each job a list is to hold.
+/// View of jobs that a list request asks for.
 fn view(given: i32, violations: &mut Violations) -> View {
     match v1::JobView::try_from(given) {
         Ok(v1::JobView::Full) => View::Full,
@@ -131,7 +132,7 @@ fn view(given: i32, violations: &mut Violations) -> View {
     }
 }
 
-/// The worker_id of the one job that was moved, and the session that it was taken from.
+/// Result of an action on one job: its worker_id, and the session that it was taken from.
 fn moved(id: Uuid, verb: &'static str, answers: Vec<Moved>) -> Result<(String, Option<Uuid>)> {
     match answers.into_iter().next() {
         Some(Moved::Yes { worker_id, stopped }) => Ok((worker_id, stopped)),
@@ -149,7 +150,7 @@ fn job_bytes(job: &JobRecord) -> usize {
         + job.progress.as_ref().map_or(0, |it| it.message.len())
 }
 
-/// How many jobs from the first on have room in `bytes`.
+/// Number of jobs, from the first on, that fit into `bytes`.
 fn fitting(jobs: &[JobRecord], bytes: usize) -> usize {
     let mut left = bytes;
     jobs.iter()

@@ -1,19 +1,19 @@
-//! GetMetrics and GetThroughput: how many jobs are where, and how they moved minute by minute.
+//! GetMetrics and GetThroughput: the number of jobs by state, and events by minute.
 
 use jobqueue_shared::{limits, proto::v1};
 
 use super::{Queue, error::Result, page, validate::Violations};
 use crate::store::{MinuteCounts, WorkerIdCounts};
 
-/// What `GetThroughput` looks back without being told.
+/// Default number of minutes of `GetThroughput`.
 const MINUTES_DEFAULT: i64 = 60;
 
-/// The list of worker_ids, as its page tokens name it.
+/// Name of the list of worker_ids in its page tokens.
 const WORKER_IDS: &str = "worker_ids";
-/// Most bytes that the counts of one worker_id take in an answer, without its name and pause reason.
+/// Maximum size in bytes of the counts of one worker_id in an answer, without its name and pause reason.
 const COUNTS_BYTES: usize = 160;
 
-/// Counts by worker_id and in all, as of `now_ms`.
+/// Counts by worker_id and their sum, as of `now_ms`.
 #[derive(Debug)]
 pub struct Counts {
     pub now_ms: i64,
@@ -23,11 +23,11 @@ pub struct Counts {
 
 impl Queue {
     pub async fn counts(&self) -> Result<Counts> {
-        let worker_ids = self.store.counts().await?;
-        Ok(Counts { now_ms: self.clock.now_ms(), all: sum(&worker_ids), worker_ids })
+        let worker_ids = self.context.store.counts().await?;
+        Ok(Counts { now_ms: self.context.clock.now_ms(), all: sum(&worker_ids), worker_ids })
     }
 
-    /// Counts of so many worker_ids, and of all together; and the token of the next page.
+    /// A page of worker_ids with their counts, the sum over all worker_ids, and the token of the next page.
     pub async fn counts_page(&self, request: &v1::GetMetricsRequest) -> Result<(Counts, String)> {
         let mut violations = Violations::default();
         let page_size = match violations.integer("page_size", request.page_size, 0..=limits::WORKER_IDS_PAGE) {
@@ -44,7 +44,7 @@ impl Queue {
         Ok((counts, next.map(|last| page::token(WORKER_IDS, &last)).unwrap_or_default()))
     }
 
-    /// Each minute up to the present one, oldest first, those without events included.
+    /// Counts of each minute up to the current one, oldest first, minutes without events included.
     pub async fn throughput(&self, request: &v1::GetThroughputRequest) -> Result<Vec<MinuteCounts>> {
         let mut violations = Violations::default();
         violations.name("worker_id", &request.worker_id, limits::WORKER_ID);
@@ -53,15 +53,15 @@ impl Queue {
             minutes => i64::from(minutes),
         };
         violations.finish()?;
-        let last = self.clock.now_ms().div_euclid(60_000);
+        let last = self.context.clock.now_ms().div_euclid(60_000);
         let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id.as_str());
-        let found = self.store.throughput(worker_id, last - minutes + 1).await?;
+        let found = self.context.store.throughput(worker_id, last - minutes + 1).await?;
         Ok(filled(last - minutes + 1, last, &found))
     }
 }
 
-/// Leaves one page, of at most `page_size` worker_ids after `after` and of about `limits::REPLY_BYTES`; and returns its
-/// last worker_id where there are more. They are in order.
+/// Cuts worker_ids, which are sorted, to the page after `after`: at most `page_size` of them, and about
+/// `limits::REPLY_BYTES`. Returns the page's last worker_id if more follow.
 fn cut_page(worker_ids: &mut Vec<WorkerIdCounts>, after: Option<&str>, page_size: usize) -> Option<String> {
     if let Some(after) = after {
         let seen = worker_ids.partition_point(|it| it.worker_id.as_str() <= after);

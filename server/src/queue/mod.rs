@@ -1,20 +1,22 @@
-//! The rules of the queue, between the API and the store.
+//! Rules of the queue: the layer between the API and the store.
 //!
-//! `submit`, `acquire`, `settle`, `sessions`, `jobs`, `timeline`, `explain`, `pause` and `metrics` are the calls;
-//! `validate` checks their fields; `grouper` turns concurrent writes into few commits, `looks` concurrent looks for jobs;
-//! `wake` tells who waits that
-//! there is work or something to stop; `page` names the places where pages end.
+//! `submit`, `acquire`, `settle`, `sessions`, `jobs`, `timeline`, `explain`, `pause` and `metrics` implement the calls;
+//! `validate` checks their fields. `group_commit` writes concurrent calls in few commits, and `acquire_batcher` batches
+//! concurrent acquires; `parked_polls` hands new jobs to waiting acquires; `notify` tells waiting acquires of runnable
+//! jobs and of leases to stop; `page` encodes page tokens.
 
 mod acquire;
+mod acquire_batcher;
 mod clock;
 pub mod error;
 mod explain;
-mod grouper;
+mod group_commit;
 mod jobs;
-mod looks;
 mod metrics;
 mod new_job;
+mod notify;
 mod page;
+mod parked_polls;
 mod pause;
 mod sessions;
 mod settle;
@@ -22,31 +24,29 @@ mod submit;
 mod tasks;
 mod timeline;
 mod validate;
-mod waiting;
-mod wake;
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use jobqueue_shared::limits;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    acquire::Handed,
+    acquire::AcquireResult,
     clock::Clock,
     error::{Error, Result},
     explain::Explanation,
     jobs::JobPage,
     metrics::{Counts, sum},
+    notify::Notifier,
     sessions::Registered,
     settle::{Outcome, Verdict},
     timeline::Event,
-    wake::Wakes,
 };
 use self::{
-    grouper::{Caps, Grouper, Weight},
-    looks::Looks,
+    acquire_batcher::AcquireBatcher,
+    group_commit::{BatchLimits, Batcher, Weight},
+    parked_polls::ParkedPolls,
     sessions::Sessions,
-    waiting::Waiting,
 };
 use crate::{
     meters::Meters,
@@ -55,116 +55,109 @@ use crate::{
 
 const MIB: usize = 1024 * 1024;
 
-/// Jobs a commit takes at most, and what may wait for one.
-const SUBMITS: Caps = Caps {
+/// Limits of a group of submits, and of the submits that wait for one.
+const SUBMITS: BatchLimits = BatchLimits {
     group: Weight { count: 2_000, bytes: 8 * MIB },
     waiting: Weight { count: 8_192, bytes: 64 * MIB },
     second: limits::BATCH_JOBS,
 };
-/// Bytes of payload in a call.
+/// Payload bytes of a call above which it goes to `large_submits`.
 const LARGE: usize = 64 * 1024;
-const SETTLES: Caps = Caps {
+const SETTLES: BatchLimits = BatchLimits {
     group: Weight { count: 4_000, bytes: 8 * MIB },
     waiting: Weight { count: 4_096, bytes: 128 * MIB },
     second: usize::MAX,
 };
-const BEATS: Caps = Caps {
+const BEATS: BatchLimits = BatchLimits {
     group: Weight { count: 2_000, bytes: MIB },
     waiting: Weight { count: 8_192, bytes: MIB },
     second: usize::MAX,
 };
 
-/// What the calls and the groups both work with.
-pub struct Shared {
+/// State that calls and group commits share.
+pub struct Context {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) wakes: Arc<Wakes>,
-    waiting: Arc<Waiting>,
+    pub(crate) notifier: Arc<Notifier>,
+    parked_polls: Arc<ParkedPolls>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) meters: Meters,
 }
 
-/// The queue. Cheap to call from any number of tasks.
+/// The queue. Calls may come from any number of tasks.
 pub struct Queue {
-    shared: Arc<Shared>,
-    submits: Grouper<Unit, UnitAnswer>,
-    /// Those with more than [`LARGE`] bytes: however many they are, the others do not wait for them.
-    large_submits: Grouper<Unit, UnitAnswer>,
-    settles: Grouper<Settlement, SettleAnswer>,
-    beats: Grouper<Beat, Option<Alive>>,
+    pub(crate) context: Arc<Context>,
+    submits: Batcher<Unit, UnitAnswer>,
+    /// Submits with more than [`LARGE`] bytes of payload, apart from the others so that those do not wait for large
+    /// groups.
+    large_submits: Batcher<Unit, UnitAnswer>,
+    settles: Batcher<Settlement, SettleAnswer>,
+    beats: Batcher<Beat, Option<Alive>>,
     sessions: Sessions,
-    looks: Looks,
+    acquires: AcquireBatcher,
     payload_bytes: usize,
     draining: CancellationToken,
 }
 
-/// How a queue is set up.
+/// Options of a queue.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The largest payload accepted, in bytes.
+    /// Maximum size of a payload, in bytes.
     pub payload_bytes: usize,
-    /// Transactions at once that look for jobs.
+    /// Maximum number of concurrent transactions that acquire jobs.
     pub acquires: usize,
-    /// Cancelled when the server takes nothing new: long polls end empty.
+    /// Cancelled when the server stops accepting work: long polls end without jobs.
     pub draining: CancellationToken,
-    /// Cancelled when nothing more can come: the groups write what waits and end.
+    /// Cancelled when no further calls can come: group commits write what waits, and end.
     pub closing: CancellationToken,
 }
 
 impl Queue {
-    /// Its tasks run on `tracker`.
+    /// Makes a queue whose tasks run on `tracker`.
     pub fn new(store: Arc<dyn Store>, options: Options, tracker: &TaskTracker) -> Self {
-        let shared = Arc::new(Shared {
-            wakes: Wakes::new(store.wakes().is_some()),
-            waiting: Arc::default(),
+        let context = Arc::new(Context {
+            notifier: Notifier::new(store.notifications().is_some()),
+            parked_polls: Arc::default(),
             store,
             clock: Arc::default(),
             meters: Meters::new(),
         });
         let Options { payload_bytes, acquires, draining, closing } = options;
-        if let Some(wakes) = shared.store.wakes() {
-            tracker.spawn(Arc::clone(&shared.wakes).hear(wakes, closing.clone()));
-            tracker.spawn(Arc::clone(&shared.wakes).announce(Arc::clone(&shared.store), closing.clone()));
+        if let Some(notifier) = context.store.notifications() {
+            tracker.spawn(Arc::clone(&context.notifier).hear(notifier, closing.clone()));
+            tracker.spawn(Arc::clone(&context.notifier).announce(Arc::clone(&context.store), closing.clone()));
         }
         let [submits, large_submits] = [(); 2].map(|()| {
-            let for_submits = Arc::clone(&shared);
-            Grouper::spawn(SUBMITS, tracker, closing.clone(), move |units| {
-                let shared = Arc::clone(&for_submits);
-                async move { submit::flush(&shared, units).await }
+            let for_submits = Arc::clone(&context);
+            Batcher::spawn(SUBMITS, tracker, closing.clone(), move |units| {
+                let context = Arc::clone(&for_submits);
+                async move { submit::flush(&context, units).await }
             })
         });
-        let for_settles = Arc::clone(&shared);
-        let settles = Grouper::spawn(SETTLES, tracker, closing.clone(), move |items| {
-            let shared = Arc::clone(&for_settles);
-            async move { settle::flush(&shared, items).await }
+        let for_settles = Arc::clone(&context);
+        let settles = Batcher::spawn(SETTLES, tracker, closing.clone(), move |items| {
+            let context = Arc::clone(&for_settles);
+            async move { settle::flush(&context, items).await }
         });
-        let for_looks = Arc::clone(&shared);
-        let looks = Looks::new(acquires, tracker, move |requests| {
-            let shared = Arc::clone(&for_looks);
-            async move { shared.store.acquire_all(&requests).await }
+        let for_acquires = Arc::clone(&context);
+        let acquires = AcquireBatcher::new(acquires, tracker, move |requests| {
+            let context = Arc::clone(&for_acquires);
+            async move { context.store.acquire_all(&requests).await }
         });
-        let for_beats = Arc::clone(&shared);
-        let beats = Grouper::spawn(BEATS, tracker, closing, move |beats| {
-            let shared = Arc::clone(&for_beats);
-            async move { sessions::flush(&shared, beats).await }
+        let for_beats = Arc::clone(&context);
+        let beats = Batcher::spawn(BEATS, tracker, closing, move |beats| {
+            let context = Arc::clone(&for_beats);
+            async move { sessions::flush(&context, beats).await }
         });
         Self {
-            shared,
+            context,
             submits,
             large_submits,
             settles,
             beats,
             sessions: Sessions::default(),
-            looks,
+            acquires,
             payload_bytes,
             draining,
         }
-    }
-}
-
-impl Deref for Queue {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.shared
     }
 }

@@ -1,4 +1,4 @@
-//! What a job must be, and its defaults.
+//! Validation of a submitted job, and the defaults of its fields.
 
 use jobqueue_shared::{
     json, limits,
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::validate::Violations;
 use crate::store::{IdempotencyKey, NewJob, Start};
 
-/// What a job is checked against.
+/// Limits that a job is checked against.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
     pub payload_bytes: usize,
@@ -19,7 +19,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// The job that the request asks for. Meaningless when this added violations.
+    /// Builds the job that the request describes. The job is meaningless if violations were added.
     pub(super) fn job(self, request: SubmitJobRequest, violations: &mut Violations) -> NewJob {
         let request_hash = (!request.idempotency_key.is_empty()).then(|| request_hash(&request));
         let SubmitJobRequest {
@@ -79,7 +79,7 @@ impl Rules {
             violations.timestamp_ms("run_at", time, latest, "at most 1 year ahead")
         });
         match (run_at_ms, delay_ms) {
-            // A time that has passed must not put a job before those that waited longer.
+            // A run_at in the past counts as now: the job must not be ordered before those that have waited longer.
             (Some(run_at_ms), _) if run_at_ms > self.now_ms => Start::At { run_at_ms },
             (None, Some(delay_ms)) if delay_ms > 0 => Start::After { delay_ms },
             _ => Start::Now,
@@ -87,8 +87,8 @@ impl Rules {
     }
 }
 
-/// The same for the same fields, whatever this server's defaults: SHA-256 of the request's protobuf encoding, whose
-/// fields prost writes in the order of their numbers.
+/// Hash by which a repeated idempotency key is recognised as the same request: SHA-256 of the request's protobuf
+/// encoding, whose fields prost writes in the order of their numbers. It does not depend on this server's defaults.
 fn request_hash(request: &SubmitJobRequest) -> [u8; 32] {
     Sha256::digest(request.encode_to_vec()).into()
 }
@@ -108,7 +108,8 @@ fn task_of(task: String, payload: &str, violations: &mut Violations) -> String {
     task
 }
 
-/// Fields that are not given take the default; of the two bounds the one that is not given gives way.
+/// Builds a retry policy. Missing fields take their default; if only one of `initial` and `max` is given, the default
+/// of the other is adjusted to it.
 fn retry(policy: v1::RetryPolicy, violations: &mut Violations) -> RetryPolicy {
     let default = RetryPolicy::default();
     let initial = policy.initial.map(|it| violations.delay_ms("retry_policy.initial", it));

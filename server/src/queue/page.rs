@@ -1,4 +1,5 @@
-//! Page tokens: where a page ended, bound to the filter that it belongs to. Opaque to callers, and not trusted.
+//! Page tokens: the end of a page, with a fingerprint of the list's filter. Opaque to callers, and validated when they
+//! come back.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jobqueue_shared::{limits, state::State};
@@ -7,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::store::{Cursor, ListQuery, View};
 
-/// What a list shows, whatever the page.
+/// Filter of a list of jobs, the same for all of its pages.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     pub worker_id: Option<String>,
@@ -27,7 +28,7 @@ struct Token {
 const UNKNOWN: &str = "is no token of this server; leave it empty to start at the first page";
 const OTHER_FILTER: &str = "belongs to a list with another filter; leave it empty to start at the first page";
 
-/// A cursor holds a worker_id and four numbers.
+/// Maximum length of a token: a cursor holds a worker_id of at most `limits::WORKER_ID` bytes and four numbers.
 const TOKEN_BYTES: usize = 1_024;
 
 impl Filter {
@@ -41,7 +42,7 @@ impl Filter {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
     }
 
-    /// Where the page before ended; or what is wrong with the token.
+    /// Decodes a token into the end of the page before; the error says what is wrong with the token.
     pub(super) fn cursor(&self, token: &str) -> Result<Cursor, &'static str> {
         if token.len() > TOKEN_BYTES {
             return Err(UNKNOWN);
@@ -52,7 +53,7 @@ impl Filter {
             return Err(OTHER_FILTER);
         }
         let name = cursor.worker_id.len() <= limits::WORKER_ID && !cursor.worker_id.chars().any(char::is_control);
-        // Up to the year 9999, so that no driver has to fear an overflow.
+        // Times up to the year 9999 only, so that no driver has to handle an overflow.
         if name && cursor.priority <= limits::PRIORITY_LOWEST && (0..253_402_300_800_000).contains(&cursor.at_ms) {
             Ok(cursor)
         } else {
@@ -67,12 +68,12 @@ impl Filter {
     }
 }
 
-/// A token for a list that is not one of jobs: `at` is where its page ended. `list` names it, with its filter.
+/// Token for a list of something else than jobs. `list` names the list with its filter, `at` is the end of the page.
 pub(super) fn token<T: Serialize>(list: &str, at: &T) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&(list, at)).unwrap_or_default())
 }
 
-/// Where the page before ended; or what is wrong with the token.
+/// Decodes a token that [`token`] made for `list`; the error says what is wrong with it.
 pub(super) fn place<T: DeserializeOwned>(list: &str, token: &str) -> Result<T, &'static str> {
     if token.len() > TOKEN_BYTES {
         return Err(UNKNOWN);

@@ -1,4 +1,4 @@
-//! PauseWorkerId and ResumeWorkerId: an operator holds jobs of a worker_id back, and lets them go.
+//! PauseWorkerId and ResumeWorkerId: stop and resume leasing the jobs of a worker_id.
 
 use jobqueue_shared::{limits, proto::v1};
 
@@ -14,17 +14,17 @@ impl Queue {
         violations.worker_id("worker_id", &request.worker_id);
         violations.length("reason", &request.reason, limits::NOTE);
         violations.finish()?;
-        Ok(self.store.pause(&request.worker_id, &storable(request.reason, limits::NOTE)).await?)
+        Ok(self.context.store.pause(&request.worker_id, &storable(request.reason, limits::NOTE)).await?)
     }
 
-    /// Resuming what is not paused is fine.
+    /// Resumes a worker_id; one that is not paused is no error.
     pub async fn resume(&self, request: &v1::ResumeWorkerIdRequest) -> Result<()> {
         let mut violations = Violations::default();
         violations.worker_id("worker_id", &request.worker_id);
         violations.finish()?;
-        self.store.resume(&request.worker_id).await?;
-        // Nobody has counted what came together meanwhile.
-        self.wakes.wake(&request.worker_id, limits::JOBS_PER_SESSION as usize);
+        self.context.store.resume(&request.worker_id).await?;
+        // The number of jobs that became runnable during the pause is not known.
+        self.context.notifier.wake(&request.worker_id, limits::JOBS_PER_SESSION as usize);
         Ok(())
     }
 }

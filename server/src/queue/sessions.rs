@@ -1,9 +1,8 @@
-//! RegisterSession, Heartbeat, EndSession: one run of one worker process.
+//! RegisterSession, Heartbeat, EndSession, GetWorker and ListWorkers. A session is one run of one worker process.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 
 use jobqueue_shared::{limits, proto::v1};
 use uuid::Uuid;
@@ -11,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Queue,
     error::{Error, Result},
-    grouper::Weight,
+    group_commit::Weight,
     page,
     tasks::Tasks,
     validate::Violations,
@@ -21,7 +20,7 @@ use crate::store::{
     StoreResult,
 };
 
-/// A session as it was made.
+/// A new session.
 #[derive(Clone, Copy, Debug)]
 pub struct Registered {
     pub session_id: Uuid,
@@ -60,14 +59,14 @@ impl Queue {
             lease_ms,
             predecessors,
         };
-        match self.store.register(&session).await? {
+        match self.context.store.register(&session).await? {
             Registration::New { session_id, taken_back } => {
                 for predecessor in session.predecessors {
                     self.sessions.forget(predecessor);
                 }
                 self.sessions.put(session_id, &session.worker_id, Tasks::of(&session.tasks));
                 if taken_back > 0 {
-                    self.wakes.wake(&session.worker_id, taken_back as usize);
+                    self.context.notifier.wake(&session.worker_id, taken_back as usize);
                 }
                 Ok(Registered { session_id, lease_ms })
             }
@@ -89,10 +88,10 @@ impl Queue {
 
     pub async fn worker(&self, request: &v1::GetWorkerRequest) -> Result<SessionDetails> {
         let session_id = session_id(&request.session_id)?;
-        self.store.session(session_id).await?.ok_or(Error::NoWorker(session_id))
+        self.context.store.session(session_id).await?.ok_or(Error::NoWorker(session_id))
     }
 
-    /// A page of sessions, and the token of the next page.
+    /// Lists a page of sessions, and returns the token of the next page.
     pub async fn sessions(&self, request: v1::ListWorkersRequest) -> Result<(Vec<SessionRecord>, String)> {
         let mut violations = Violations::default();
         violations.name("worker_id", &request.worker_id, limits::WORKER_ID);
@@ -107,9 +106,9 @@ impl Queue {
         };
         violations.finish()?;
         let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id);
-        let found = self.store.sessions(&SessionQuery { worker_id, after, page_size }).await?;
+        let found = self.context.store.sessions(&SessionQuery { worker_id, after, page_size }).await?;
         let bytes: usize = found.iter().flat_map(|it| &it.tasks).map(|task| task.len() + SESSION_BYTES_A_TASK).sum();
-        // The page may have ended for want of room. Then the next one may be empty.
+        // The page may have ended because of its size. If it did not, the next page may be empty.
         let full = found.len() >= page_size as usize || bytes + LARGEST_SESSION >= limits::REPLY_BYTES;
         let next = found.last().filter(|_| full).map(|last| {
             let at = SessionCursor {
@@ -122,24 +121,25 @@ impl Queue {
         Ok((found, next.unwrap_or_default()))
     }
 
-    /// Ending what has ended already is fine.
+    /// Ends a session; one that has ended already is no error.
     pub async fn end_session(&self, request: &v1::EndSessionRequest) -> Result<()> {
         let session_id = session_id(&request.session_id)?;
-        let freed = self.store.end_session(session_id).await?;
+        let freed = self.context.store.end_session(session_id).await?;
         self.sessions.forget(session_id);
         if let Some(worker_id) = freed {
-            self.wakes.wake(&worker_id, limits::JOBS_PER_SESSION as usize);
+            self.context.notifier.wake(&worker_id, limits::JOBS_PER_SESSION as usize);
         }
         Ok(())
     }
 }
 
-/// Most bytes that a stored task takes besides its name: quotes, comma, and characters that JSON escapes.
+/// Maximum bytes of a stored task besides its name: quotes, comma, and escapes of JSON.
 const SESSION_BYTES_A_TASK: usize = 3 + limits::TASK;
-/// Most bytes that the tasks of one session take in the database.
+/// Maximum bytes of the stored tasks of one session.
 const LARGEST_SESSION: usize = limits::TASKS_PER_SESSION * (SESSION_BYTES_A_TASK + limits::TASK);
 
-/// Whose process is gone, as the caller has seen. Where that was it must say, for it can have seen it only there.
+/// Ids of the sessions that the new one takes over from. The request must name the host: the caller can have seen only
+/// there that their process is gone.
 fn predecessors(violations: &mut Violations, request: &v1::RegisterSessionRequest) -> Vec<Uuid> {
     let count = request.predecessors.len();
     if count > limits::PREDECESSORS {
@@ -159,9 +159,9 @@ fn session_id(text: &str) -> Result<Uuid> {
     violations.finish().map(|()| id)
 }
 
-/// Extends a group of sessions. The store sees each session once: a worker that repeats a heartbeat whose answer
-/// was slow may have two in one group.
-pub(super) async fn flush(queue: &super::Shared, beats: Vec<Beat>) -> StoreResult<Vec<Option<Alive>>> {
+/// Extends the sessions of a group. Each session is passed to the store once: a worker that repeats a heartbeat whose
+/// answer was slow may have two in one group.
+pub(super) async fn flush(queue: &super::Context, beats: Vec<Beat>) -> StoreResult<Vec<Option<Alive>>> {
     let mut places = HashMap::with_capacity(beats.len());
     let mut unique: Vec<Beat> = Vec::with_capacity(beats.len());
     for beat in &beats {
@@ -178,26 +178,26 @@ pub(super) async fn flush(queue: &super::Shared, beats: Vec<Beat>) -> StoreResul
         .collect())
 }
 
-/// Which jobs sessions take, remembered so that a long poll listens before it looks, and is offered what it handles. A
-/// hint: what is forgotten is asked for again.
+/// Cache of the worker_id and tasks of sessions. A poll listens for notifications of that worker_id before it acquires,
+/// and is handed jobs of those tasks. A session that is not in the cache is looked up in the store.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<Remembered>);
 
 #[derive(Default)]
 struct Remembered {
     sessions: HashMap<Uuid, Known>,
-    /// Of all of them together.
+    /// Total number of tasks of these sessions.
     tasks: usize,
 }
 
-/// What is known of a session.
+/// Properties of a session.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub worker_id: String,
     pub tasks: Tasks,
 }
 
-/// Sessions remembered at most, and their tasks; then all are forgotten.
+/// Maximum number of sessions in the cache, and of their tasks. Beyond either the cache is cleared.
 const REMEMBERED: usize = 10_000;
 const TASKS_REMEMBERED: usize = 1_000_000;
 
@@ -223,8 +223,8 @@ impl Sessions {
         remembered.tasks -= before.map_or(0, |known| known.tasks.len());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Remembered> {
+        self.0.lock()
     }
 }
 

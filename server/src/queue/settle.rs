@@ -1,4 +1,4 @@
-//! SettleJobs and ReportProgress: what a worker may say of an attempt. The store decides what becomes of it.
+//! SettleJobs and ReportProgress: a worker's reports on its attempts. The store decides what becomes of them.
 
 use std::collections::HashSet;
 
@@ -15,12 +15,12 @@ use uuid::Uuid;
 use super::{
     Queue,
     error::{Error, Result},
-    grouper::Weight,
+    group_commit::Weight,
     validate::{Violations, storable},
 };
 use crate::store::{ProgressReport, SettleAnswer, Settlement, StoreResult, settle_group};
 
-/// What became of one settlement.
+/// Result of one settlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub lease_id: String,
@@ -31,12 +31,12 @@ pub struct Outcome {
 pub enum Verdict {
     Accepted(State),
     Stale,
-    /// It is not, and cannot be, stored; the text says why.
+    /// The settlement is not stored, and cannot be; the text says why.
     Malformed(String),
 }
 
 impl Queue {
-    /// One outcome a settlement, in order.
+    /// Settles leases of a session; one outcome for each settlement, in order.
     pub async fn settle(&self, request: v1::SettleJobsRequest) -> Result<Vec<Outcome>> {
         let mut violations = Violations::default();
         let session_id = violations.uuid("session_id", &request.session_id);
@@ -55,7 +55,7 @@ impl Queue {
                 Ok(item) if seen.insert(item.lease) => {
                     items.push(item);
                     places.push(place);
-                    // Replaced by the store's.
+                    // A placeholder until the store has answered.
                     Verdict::Stale
                 }
                 Ok(_) => Verdict::Malformed("lease_id appears twice in this call".into()),
@@ -84,16 +84,17 @@ impl Queue {
             items.iter().map(|it| it.text.len() + it.note.len() + it.result.as_ref().map_or(0, String::len)).sum();
         let (weight, started) = (Weight { count: items.len(), bytes }, std::time::Instant::now());
         let answers = self.settles.call(items, weight).await?;
-        self.meters.settle_seconds.record(started.elapsed());
-        // Who waits for jobs of this worker_id looks again: they may be runnable now, or it learns when they are.
+        self.context.meters.settle_seconds.record(started.elapsed());
+        // Jobs that became pending may be runnable now, so parked polls of their worker_id acquire again, or learn the
+        // next due time.
         let again = answers.iter().filter(|it| matches!(it, SettleAnswer::Accepted(State::Pending))).count();
         if again > 0
             && let Some(known) = self.sessions.get(session_id)
         {
             if without_handler {
-                self.wakes.wake_for_handler(&known.worker_id);
+                self.context.notifier.wake_for_handler(&known.worker_id);
             } else {
-                self.wakes.wake(&known.worker_id, again);
+                self.context.notifier.wake(&known.worker_id, again);
             }
         }
         Ok(answers)
@@ -111,16 +112,16 @@ impl Queue {
         violations.finish()?;
         let message = storable(request.message, limits::NOTE);
         let report = ProgressReport { session_id, lease, fraction, message };
-        if self.store.report_progress(&report).await? {
+        if self.context.store.report_progress(&report).await? {
             return Ok(());
         }
-        self.meters.refused_progress();
+        self.context.meters.refused_progress();
         warn!(%session_id, job_id = %lease.job_id, "progress for a lease that is no longer valid was refused");
         Err(Error::StaleLease)
     }
 }
 
-/// The settlement as the store takes it, or what is wrong with it.
+/// Converts a settlement for the store; the error says what is wrong with it.
 fn parse(session_id: Uuid, settlement: v1::Settlement) -> std::result::Result<Settlement, String> {
     let lease = settlement.lease_id.parse().map_err(|error| format!("lease_id: {error}"))?;
     let mut violations = Violations::default();
@@ -159,7 +160,7 @@ fn parse(session_id: Uuid, settlement: v1::Settlement) -> std::result::Result<Se
     }
 }
 
-/// A result that cannot be kept does not undo the work that it came from: it is dropped, and a note says so.
+/// Validates a result. One that cannot be stored does not undo the work: the result is dropped, and a note says so.
 fn result(result_json: String) -> (Option<String>, String) {
     if result_json.is_empty() {
         return (None, String::new());
@@ -173,9 +174,9 @@ fn result(result_json: String) -> (Option<String>, String) {
     }
 }
 
-/// Settles a group. The store sees each lease once a call: of two that came at the same time the second is put to
-/// it when the first has been decided.
-pub(super) async fn flush(queue: &super::Shared, items: Vec<Settlement>) -> StoreResult<Vec<SettleAnswer>> {
+/// Settles a group. Each lease is passed to the store once a call: of two settlements of one lease, the second is
+/// passed when the first has been decided.
+pub(super) async fn flush(queue: &super::Context, items: Vec<Settlement>) -> StoreResult<Vec<SettleAnswer>> {
     let mut seen = HashSet::with_capacity(items.len());
     let answers = if items.iter().all(|it| seen.insert(it.lease)) {
         settle_group(&*queue.store, &items).await?

@@ -1,4 +1,4 @@
-//! SubmitJob and SubmitJobs: batches without what they repeat, and the group that stores them.
+//! SubmitJob and SubmitJobs: deduplication within a batch, and storing groups of units.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,15 +8,15 @@ use uuid::Uuid;
 use super::{
     LARGE, Queue,
     error::{Error, Result},
-    grouper::Weight,
+    group_commit::Weight,
     new_job::Rules,
+    notify::Notifier,
     validate::Violations,
-    wake::Wakes,
 };
 use crate::store::{Inserted, NewJob, Start, StoreError, StoreResult, Stored, Unit, UnitAnswer};
 
-/// Jobs that become runnable within this time wake listeners at once, who then learn when exactly; later ones are
-/// found by polling.
+/// Time, in milliseconds, within which a job has to be due for its submit to notify parked polls. They then learn its
+/// due time; later jobs are found by polling.
 const SOON_MS: i64 = 2_000;
 
 impl Queue {
@@ -28,7 +28,7 @@ impl Queue {
         stored.first().copied().ok_or(Error::Draining)
     }
 
-    /// All or none; one answer a job, in order.
+    /// Stores all jobs or none; one answer for each job, in order.
     pub async fn submit_batch(&self, requests: Vec<SubmitJobRequest>) -> Result<Vec<Stored>> {
         let mut violations = Violations::default();
         if requests.is_empty() || requests.len() > limits::BATCH_JOBS {
@@ -56,13 +56,13 @@ impl Queue {
             .collect())
     }
 
-    /// `prefix` says where the job of an index is in the request.
+    /// Stores jobs as one unit. `prefix` gives the path of a job in the request, by its index.
     async fn store_unit(&self, jobs: Vec<NewJob>, prefix: impl Fn(usize) -> String) -> Result<Vec<Stored>> {
         let (jobs_sent, started) = (jobs.len(), std::time::Instant::now());
         let weight = Weight { count: jobs_sent, bytes: jobs.iter().map(|job| job.payload.len()).sum() };
         let submits = if weight.bytes > LARGE { &self.large_submits } else { &self.submits };
         let answers = submits.call(vec![Unit { jobs }], weight).await?;
-        self.meters.submit_seconds.record(started.elapsed());
+        self.context.meters.submit_seconds.record(started.elapsed());
         match answers.into_iter().next() {
             Some(UnitAnswer::Stored(stored)) if stored.len() == jobs_sent => Ok(stored),
             Some(UnitAnswer::KeyConflict { index, existing }) => {
@@ -74,22 +74,22 @@ impl Queue {
     }
 
     fn rules(&self) -> Rules {
-        Rules { payload_bytes: self.payload_bytes, now_ms: self.clock.now_ms() }
+        Rules { payload_bytes: self.payload_bytes, now_ms: self.context.clock.now_ms() }
     }
 }
 
-/// Where the answer of a job of a batch is found among those that were stored.
+/// Position of a job's answer among those of the stored jobs.
 enum Place {
     Own(usize),
-    /// It repeats a job of the same batch: same key, same request.
+    /// The job repeats an earlier one of the batch: same key, same request.
     SameAs(usize),
 }
 
-/// A batch without the jobs that it repeats itself.
+/// Jobs of a batch, without those that repeat an earlier one.
 #[derive(Default)]
 struct Batch {
     jobs: Vec<NewJob>,
-    /// Each job's index in the request.
+    /// Index in the request of each job.
     requested: Vec<usize>,
     places: Vec<Place>,
     keys: HashMap<(String, String), usize>,
@@ -116,8 +116,14 @@ impl Batch {
     }
 }
 
-/// Wakes those who wait for what a group stored, but for the jobs that were handed over.
-pub(super) fn wake_for(wakes: &Wakes, now_ms: i64, units: &[Unit], answers: &[UnitAnswer], handed: &HashSet<Uuid>) {
+/// Notifies parked polls of the jobs that a group stored, except for those that were handed off directly.
+pub(super) fn wake_for(
+    notifier: &Notifier,
+    now_ms: i64,
+    units: &[Unit],
+    answers: &[UnitAnswer],
+    handed: &HashSet<Uuid>,
+) {
     let mut soon: HashMap<&str, usize> = HashMap::new();
     for (unit, answer) in units.iter().zip(answers) {
         let UnitAnswer::Stored(stored) = answer else { continue };
@@ -133,11 +139,11 @@ pub(super) fn wake_for(wakes: &Wakes, now_ms: i64, units: &[Unit], answers: &[Un
         }
     }
     for (worker_id, jobs) in soon {
-        wakes.wake(worker_id, jobs);
+        notifier.wake(worker_id, jobs);
     }
 }
 
-/// New and deduplicated jobs of a group.
+/// Counts the new and the deduplicated jobs of a group.
 pub(super) fn tally(answers: &[UnitAnswer]) -> (u64, u64) {
     let mut tally = (0, 0);
     for answer in answers {
@@ -150,26 +156,27 @@ pub(super) fn tally(answers: &[UnitAnswer]) -> (u64, u64) {
     tally
 }
 
-/// Inserts a group, and hands jobs to those who wait for them, or tells them.
-pub(super) async fn flush(queue: &super::Shared, units: Vec<Unit>) -> StoreResult<Vec<UnitAnswer>> {
-    let engaged = queue.waiting.engage(&units);
-    let (offers, calls): (Vec<_>, Vec<_>) = engaged.into_iter().map(|it| (it.offer, it.handed)).unzip();
+/// Inserts a group of units, hands jobs to parked polls, and notifies polls of the other jobs.
+pub(super) async fn flush(queue: &super::Context, units: Vec<Unit>) -> StoreResult<Vec<UnitAnswer>> {
+    let pending = queue.parked_polls.hand_off(&units);
+    let (offers, calls): (Vec<_>, Vec<_>) = pending.into_iter().map(|it| (it.hand_off, it.handed)).unzip();
     let Inserted { answers, handed } = queue.store.insert(&units, &offers).await?;
     let ids: HashSet<_> = handed.iter().flatten().map(|leased| leased.lease.job_id).collect();
     for ((call, offer), jobs) in calls.into_iter().zip(&offers).zip(handed) {
         if !jobs.is_empty() && call.send(jobs).is_err() {
-            // The call is gone. Perhaps it waits again, under the same number, and finds its jobs when it looks.
-            queue.wakes.wake_here(&offer.worker_id, usize::MAX);
+            // The poll has ended. If its worker has repeated it with the same acquire_no, that one finds the jobs when
+            // it acquires.
+            queue.notifier.wake_here(&offer.worker_id, usize::MAX);
         }
     }
-    wake_for(&queue.wakes, queue.clock.now_ms(), &units, &answers, &ids);
+    wake_for(&queue.notifier, queue.clock.now_ms(), &units, &answers, &ids);
     let (new, deduplicated) = tally(&answers);
     queue.meters.submitted.increment(new);
     queue.meters.deduplicated.increment(deduplicated);
     Ok(answers)
 }
 
-/// The id of a job that a caller names.
+/// Parses a caller's job id.
 pub(super) fn job_id(text: &str) -> Result<Uuid> {
     let mut violations = Violations::default();
     let id = violations.uuid("job_id", text);

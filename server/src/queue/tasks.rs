@@ -1,4 +1,4 @@
-//! Which tasks a session handles, as far as this server knows.
+//! The tasks that a session handles, for direct hand-offs.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -7,8 +7,8 @@ use std::{
 
 use crate::store::handles_all;
 
-/// The tasks that a session handles; by default all. Kept as hashes, for a session can list a thousand long names: where
-/// two collide, a job is handed out in vain, and comes back.
+/// Set of tasks that a session handles; by default all. Stored as hashes, because a session can list 1,000 long names.
+/// If two collide, a job is leased in vain, and the worker releases it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tasks(Option<Arc<[TaskHash]>>);
 
@@ -24,7 +24,7 @@ impl TaskHash {
 }
 
 impl Tasks {
-    /// Those of a session that lists these tasks.
+    /// The set for a session that lists these tasks.
     pub(super) fn of(listed: &[String]) -> Self {
         if handles_all(listed) {
             return Self(None);
@@ -38,7 +38,7 @@ impl Tasks {
         self.0.as_ref().is_none_or(|hashes| hashes.binary_search(&task).is_ok())
     }
 
-    /// How many are kept.
+    /// Number of hashes; 0 if the session handles all tasks.
     pub(super) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |hashes| hashes.len())
     }

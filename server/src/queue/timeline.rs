@@ -1,5 +1,5 @@
-//! GetTimeline: what happened to a job, told from what is kept of it. A plain success leaves no row of its own: its
-//! submission is in its id, its hand-over and end are where it stands.
+//! GetTimeline: the events of a job, reconstructed from the rows that are kept of it. A plain success has no rows in
+//! `attempts`: the submission time is in the job's id, and its start and end are in its `done` row.
 
 use jobqueue_shared::{
     proto::v1::{GetTimelineRequest, timeline_event::Kind},
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::store::{AttemptOutcome, AttemptRecord, History, JobRecord};
 
-/// One thing that happened.
+/// An event of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub kind: Kind,
     pub at_ms: i64,
-    /// The hand-over that it is about; 0 = none.
+    /// The job's run_no at that time; 0 = none.
     pub run_no: u32,
     pub session_id: Option<Uuid>,
     pub host: String,
@@ -30,11 +30,11 @@ pub struct Event {
 impl Queue {
     pub async fn timeline(&self, request: &GetTimelineRequest) -> Result<Vec<Event>> {
         let id = job_id(&request.job_id)?;
-        self.store.history(id).await?.map(timeline).ok_or(Error::NoJob(id))
+        self.context.store.history(id).await?.map(timeline).ok_or(Error::NoJob(id))
     }
 }
 
-/// Oldest first; what happened in one millisecond by hand-over, and then as one thing follows from another.
+/// Builds the events, oldest first. Events of one millisecond are ordered by run_no, and then by [`rank`].
 fn timeline(history: History) -> Vec<Event> {
     let History { job, attempts, progress, host } = history;
     let mut events = vec![event(Kind::Submitted, job.created_at_ms, 0)];
@@ -85,8 +85,8 @@ fn kind(outcome: AttemptOutcome) -> Kind {
     }
 }
 
-/// What was retried had failed for good or was cancelled. Where nothing tells of a cancellation before, the attempt
-/// had made it a dead letter, of which nothing else is left.
+/// The dead-letter event before a retry. A retried job was a dead letter or cancelled, and the row of its dead letter
+/// is gone: without an earlier cancellation, its last failed attempt had made it a dead letter.
 fn death_before(retried: &AttemptRecord, attempts: &[AttemptRecord]) -> Option<Event> {
     use AttemptOutcome as O;
     let mut before = attempts.iter().filter(|it| it.run_no == retried.run_no && it.ended_at_ms <= retried.ended_at_ms);
@@ -97,18 +97,18 @@ fn death_before(retried: &AttemptRecord, attempts: &[AttemptRecord]) -> Option<E
     let text = match last.outcome {
         O::TimedOut => reason_words(FailureReason::TimedOut),
         O::Lost => reason_words(FailureReason::WorkerLost),
-        // It may have been permanent.
+        // The failure may have been permanent.
         _ => "",
     };
     Some(Event { text: text.to_owned(), ..event(Kind::DeadLetter, last.ended_at_ms, last.run_no) })
 }
 
-/// What only the place tells where the job stands.
+/// Events that follow from the job's present state and have no row in `attempts`.
 fn present(job: &JobRecord, host: &str, attempts: &[AttemptRecord]) -> Vec<Event> {
     let mut events = Vec::new();
     let of_session =
         |kind, at_ms| Event { session_id: job.session_id, host: host.to_owned(), ..event(kind, at_ms, job.run_no) };
-    // An attempt that is told of has told its hand-over.
+    // The acquire of an attempt in `attempts` is among the events already.
     let told = |outcomes: &[AttemptOutcome]| {
         attempts
             .iter()
@@ -149,8 +149,9 @@ fn reason_words(reason: FailureReason) -> &'static str {
     }
 }
 
-/// Servers know the database's clock a few milliseconds late, so an end can carry an earlier time than the beginning
-/// that the database wrote itself: it is told at the beginning's. The first event is the submission.
+/// Sorts events and corrects their times. Servers know the database's clock a few milliseconds late, so that an end can
+/// have an earlier time than the start that the database wrote; it then gets the time of the start. The first event is
+/// the submission.
 fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     let submitted_at_ms = events.first().map_or(0, |it| it.at_ms);
     let begun = |events: &[Event], run_no: u32| {
@@ -170,7 +171,7 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     events
 }
 
-/// What follows from what within one hand-over.
+/// Order of events of one run_no at the same time.
 fn rank(kind: Kind) -> u8 {
     match kind {
         Kind::Unspecified | Kind::Submitted => 0,
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(events[2].at_ms, BEGIN + 3);
     }
 
-    /// What a job may go through, and what a store keeps of it.
+    /// A step in the life of a job, as a store records it.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Acquire,
@@ -309,7 +310,7 @@ mod tests {
         proptest::collection::vec(step, 0..40)
     }
 
-    /// A store in small, and what it was told in order.
+    /// A model of a store, and the events that its timeline should have.
     struct Told {
         history: History,
         expected: Vec<(Kind, u32)>,
@@ -323,7 +324,7 @@ mod tests {
 
         fn keep(&mut self, outcome: AttemptOutcome, started_at_ms: Option<i64>) {
             let run_no = self.history.job.run_no;
-            // As the tables do: one of a kind for a hand-over, the first stays.
+            // As in the tables: one row for each outcome of a run_no, and the first stays.
             if !self.history.attempts.iter().any(|it| (it.run_no, it.outcome) == (run_no, outcome)) {
                 self.history.attempts.insert(0, attempt(run_no, outcome, started_at_ms, self.now));
                 self.expected.push((kind(outcome), run_no));
@@ -378,7 +379,7 @@ mod tests {
                     }
                 }
                 Step::Refuse if job.run_no > 0 => self.keep(O::Refused, None),
-                // A second cancellation of what has not run since is kept no longer than the job stays cancelled.
+                // A second cancellation, without a run in between, is lost when the job is retried.
                 Step::Cancel if state == State::Pending && !was_cancelled => {
                     let run_no = self.history.job.run_no;
                     self.finish(State::Cancelled);

@@ -1,4 +1,4 @@
-//! Checks fields and collects everything that is wrong with a request, so that a caller hears it all at once.
+//! Field checks. All violations of a request are collected, so that the caller gets them in one answer.
 
 use std::ops::RangeInclusive;
 
@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use super::error::{Error, Result, Violation};
 
-/// Violations that one answer names at most: it travels in HTTP headers, for which clients allow as little as 8 KiB.
+/// Maximum number of violations in an answer: they travel in HTTP headers, for which some clients allow only 8 KiB.
 const NAMED: usize = 20;
+/// Maximum length of a violation's description, in bytes.
 const DESCRIPTION: usize = 200;
 const YEAR: &str = "0 to 1 year";
 
-/// The field errors of one request.
+/// Violations of one request.
 #[derive(Debug, Default)]
 pub(super) struct Violations {
     found: Vec<Violation>,
@@ -22,7 +23,7 @@ pub(super) struct Violations {
 }
 
 impl Violations {
-    /// Fields named from here on are those of `prefix`, for example `jobs[3].`.
+    /// Sets the prefix of the fields that are added from here on, for example `jobs[3].`.
     pub(super) fn within(&mut self, prefix: String) {
         self.prefix = prefix;
     }
@@ -42,7 +43,7 @@ impl Violations {
         self.found.is_empty()
     }
 
-    /// The error, if anything was wrong.
+    /// Returns the error, if there were violations.
     pub(super) fn finish(mut self) -> Result<()> {
         if self.found.is_empty() {
             return Ok(());
@@ -61,7 +62,7 @@ impl Violations {
         })
     }
 
-    /// A name: 1 to `limits::WORKER_ID` bytes without control characters.
+    /// Checks a worker_id: 1 to `limits::WORKER_ID` bytes without control characters.
     pub(super) fn worker_id(&mut self, field: &str, text: &str) {
         if text.is_empty() {
             self.add(field, format!("must not be empty; it is 1 to {} bytes", limits::WORKER_ID));
@@ -69,7 +70,7 @@ impl Violations {
         self.name(field, text, limits::WORKER_ID);
     }
 
-    /// At most `max` bytes without control characters; may be empty.
+    /// Checks a name: at most `max` bytes without control characters; may be empty.
     pub(super) fn name(&mut self, field: &str, text: &str, max: usize) {
         self.length(field, text, max);
         if text.chars().any(char::is_control) {
@@ -83,7 +84,7 @@ impl Violations {
         }
     }
 
-    /// `value`, or the range's start when it lies outside of `range`.
+    /// Checks a number. Returns the range's start if `value` is outside of `range`.
     pub(super) fn integer(&mut self, field: &str, value: i32, range: RangeInclusive<u32>) -> u32 {
         match u32::try_from(value) {
             Ok(value) if range.contains(&value) => value,
@@ -102,12 +103,12 @@ impl Violations {
         *range.start()
     }
 
-    /// A length of time in milliseconds, from nothing to a year.
+    /// Checks a delay of 0 to 1 year; in milliseconds.
     pub(super) fn delay_ms(&mut self, field: &str, value: Duration) -> i64 {
         self.duration_ms(field, value, 0..=limits::DELAY_MS, YEAR)
     }
 
-    /// A length of time in milliseconds within `range`, which `allowed` says in words.
+    /// Checks a length of time; in milliseconds. `allowed` describes `range` in the error.
     pub(super) fn duration_ms(
         &mut self,
         field: &str,
@@ -116,14 +117,15 @@ impl Violations {
         allowed: &str,
     ) -> i64 {
         let Duration { seconds, nanos } = value;
-        // The rules of google.protobuf.Duration: nanoseconds are less than a second, of the same sign.
+        // Rules of google.protobuf.Duration: nanoseconds are less than a second, and of the same sign as the seconds.
         let well_formed =
             nanos.unsigned_abs() < 1_000_000_000 && (seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0));
         if !well_formed {
             self.add(field, format!("is no duration: {seconds} s and {nanos} ns"));
             return *range.start();
         }
-        // In nanoseconds, so that cutting to milliseconds cannot hide what is just outside.
+        // Compared in nanoseconds: truncated to milliseconds, a value just outside of the range would seem to be
+        // inside.
         let exact = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let within = i128::from(*range.start()) * 1_000_000..=i128::from(*range.end()) * 1_000_000;
         if within.contains(&exact) {
@@ -133,10 +135,11 @@ impl Violations {
         *range.start()
     }
 
-    /// A moment in milliseconds since 1970, not after `latest_ms`; those before 1970 count as 1970.
+    /// Checks a time; in milliseconds since 1970. A time after `latest_ms` is a violation, one before 1970 counts as
+    /// 1970.
     pub(super) fn timestamp_ms(&mut self, field: &str, value: Timestamp, latest_ms: i64, allowed: &str) -> i64 {
         let Timestamp { seconds, nanos } = value;
-        // google.protobuf.Timestamp reaches from year 1 to 9999 and counts nanoseconds forwards.
+        // A google.protobuf.Timestamp is of the years 1 to 9999, and its nanoseconds count forwards.
         if !(0..1_000_000_000).contains(&nanos) || !(-62_135_596_800..=253_402_300_799).contains(&seconds) {
             self.add(field, format!("is no time: {seconds} s and {nanos} ns since 1970"));
             return 0;
@@ -158,8 +161,8 @@ fn seconds_text(nanos: i128) -> String {
     format!("{sign}{seconds}.{} s", format!("{rest:09}").trim_end_matches('0'))
 }
 
-/// `text` as every database can keep it: U+0000, which PostgreSQL's text cannot hold, becomes U+FFFD;
-/// then cut to `max` bytes.
+/// Makes a text storable in every database: U+0000, which PostgreSQL's text cannot hold, becomes U+FFFD; then truncates
+/// it to `max` bytes.
 pub(super) fn storable(text: String, max: usize) -> String {
     let mut text = if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text };
     text.truncate(limits::cut(&text, max).len());

@@ -1,6 +1,6 @@
-//! Doors for the benchmark to what the store decides in pure Rust. Only with the feature `bench`; for nothing else.
+//! Access for the benchmark to what the store decides in pure Rust. Only with the feature `bench`.
 //!
-//! Each makes its input once and returns what does the work on it, as often as it is called.
+//! Each function makes its input once and returns a closure that works on it, as often as it is called.
 
 use std::collections::HashMap;
 
@@ -9,22 +9,21 @@ use uuid::Uuid;
 
 use super::{
     clock::Clock,
-    hand_over::{self, Taker},
-    places,
-    plan::{self, Claim, Item},
-    prepare,
-    rows::TakenRow,
+    leases::{self, Taker},
+    packed_claim, prepare,
+    rows::job::TakenRow,
+    rows::write::Deltas,
+    settle_decision::{self, Claim, Item},
     types::{NewJob, Start, Unit},
-    writes::Deltas,
 };
 
 const WORKER_ID: &str = "worker-1a";
 const NOW_MS: i64 = 1_790_000_000_000;
 
-/// What one call of them did; counted, so that nothing is optimised away.
+/// Benchmarked function. It returns a count of its results, so that nothing is optimised away.
 pub type Work = Box<dyn FnMut() -> usize>;
 
-/// Ids, keys and counts of a batch of jobs that is to be stored.
+/// Prepares a batch of jobs to be stored: ids, idempotency keys and counter changes.
 pub fn prepare(jobs: usize) -> Work {
     let job = NewJob {
         worker_id: WORKER_ID.to_owned(),
@@ -48,25 +47,25 @@ pub fn prepare(jobs: usize) -> Work {
     })
 }
 
-/// Claims of jobs that a session takes, with the bytes that are stored, and the counts.
+/// Builds the claims of an acquire, with the bytes that are stored, and the counter changes.
 pub fn hand_over(jobs: usize) -> Work {
     let taken = taken(jobs);
     Box::new(move || {
         let claims = claims(&taken);
         let bytes: usize = claims.iter().map(|claim| encoded(claim).1.len()).sum();
         let mut deltas = Deltas::default();
-        hand_over::count(&mut deltas, WORKER_ID, &taken);
+        leases::count(&mut deltas, WORKER_ID, &taken);
         bytes + deltas.rows().count()
     })
 }
 
-/// Ends the attempts of a batch with success: reads the stored bytes, decides, and makes the rows.
+/// Settles a batch with success: decodes the stored bytes, decides, and makes the rows.
 pub fn settle(jobs: usize) -> Work {
     let stored: Vec<(Claim, Vec<u8>, Vec<u8>)> = claims(&taken(jobs))
         .into_iter()
         .map(|claim| {
-            let (ids, places) = encoded(&claim);
-            (claim, ids, places)
+            let (ids, entries) = encoded(&claim);
+            (claim, ids, entries)
         })
         .collect();
     let item = |claim: &Claim, job_id| Item {
@@ -77,18 +76,21 @@ pub fn settle(jobs: usize) -> Work {
         result: None,
         note: String::new(),
     };
-    let items: Vec<Item> =
-        stored.iter().flat_map(|(claim, ..)| claim.places.iter().map(move |place| item(claim, place.job_id))).collect();
+    let items: Vec<Item> = stored
+        .iter()
+        .flat_map(|(claim, ..)| claim.entries.iter().map(move |entry| item(claim, entry.job_id)))
+        .collect();
     Box::new(move || {
-        let read = |(claim, ids, places): &(Claim, Vec<u8>, Vec<u8>)| {
-            let places = places::decode_places(ids, places).unwrap_or_default();
-            let claim = Claim { places, worker_id: claim.worker_id.clone(), host: claim.host.clone(), ..*claim };
+        let read = |(claim, ids, entries): &(Claim, Vec<u8>, Vec<u8>)| {
+            let entries = packed_claim::decode_entries(ids, entries).unwrap_or_default();
+            let claim = Claim { entries, worker_id: claim.worker_id.clone(), host: claim.host.clone(), ..*claim };
             (claim.id, claim)
         };
         let claims: HashMap<Uuid, Claim> = stored.iter().map(read).collect();
-        let missing = plan::not_open(&items, &claims).len() + plan::needs_facts(&items).len();
-        let plan = plan::plan(&items, claims, &HashMap::new(), &HashMap::new(), NOW_MS, || 0.5);
-        missing + plan.answers.len() + plan.done.len()
+        let missing =
+            settle_decision::not_open(&items, &claims).len() + settle_decision::needs_retry_facts(&items).len();
+        let decision = settle_decision::decide(&items, claims, &HashMap::new(), &HashMap::new(), NOW_MS, || 0.5);
+        missing + decision.answers.len() + decision.done.len()
     })
 }
 
@@ -98,20 +100,23 @@ fn taken(jobs: usize) -> Vec<TakenRow> {
         priority: 5,
         run_at: NOW_MS,
         run_no: 0,
-        used: 0,
+        attempts_used: 0,
         payload_bytes: 64,
-        since: NOW_MS,
-        facts: None,
+        enqueued_at: NOW_MS,
+        inline_job: None,
     };
     Clock::new(NOW_MS).ids(jobs).into_iter().map(row).collect()
 }
 
 fn claims(taken: &[TakenRow]) -> Vec<Claim> {
     let taker = Taker { worker_id: WORKER_ID, session_id: Uuid::from_u128(7), host: "host", now: NOW_MS };
-    hand_over::new_claims(&taker, taken, &HashMap::new())
+    leases::new_claims(&taker, taken, &HashMap::new())
 }
 
-/// The ids and the places of a claim, as they are stored.
+/// Ids and entries of a claim, as they are stored.
 fn encoded(claim: &Claim) -> (Vec<u8>, Vec<u8>) {
-    (places::encode_ids(claim.places.iter().map(|place| place.job_id)), places::encode_places(&claim.places))
+    (
+        packed_claim::encode_ids(claim.entries.iter().map(|entry| entry.job_id)),
+        packed_claim::encode_entries(&claim.entries),
+    )
 }

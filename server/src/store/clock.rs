@@ -1,27 +1,27 @@
-//! The database's time, known without asking: a base that was read from it, and the monotonic clock since.
+//! Estimate of the database's time without a query: a base that was read from it, plus the monotonic time since.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
+
 use uuid::{ContextV7, Timestamp, Uuid};
 
-/// Clocks that differ by less are as good as equal.
+/// Difference between two clocks, in milliseconds, up to which they count as equal.
 const SKEW_MS: i64 = 60_000;
 
+/// Clock that follows the database's, and the generator of job ids.
 pub(super) struct Clock {
     start: Instant,
-    /// The database's milliseconds at `start`.
+    /// The database's time at `start`, in milliseconds.
     base_ms: AtomicI64,
     context: Mutex<ContextV7>,
 }
 
 impl Clock {
-    /// `now_ms` is the database's time now.
+    /// Makes a clock; `now_ms` is the database's time now.
     pub(super) fn new(now_ms: i64) -> Self {
         Self { start: Instant::now(), base_ms: AtomicI64::new(now_ms), context: Mutex::new(ContextV7::new()) }
     }
@@ -30,32 +30,33 @@ impl Clock {
         self.base_ms.load(Ordering::Relaxed) + self.elapsed_ms()
     }
 
-    /// The database has just said `now_ms`. The answer took a while to get here, so what is known is never ahead of
-    /// the database, or a job would have to wait for its own submission; of several answers the quickest counts.
+    /// Adjusts the clock to an answer of the database. The answer took a while to arrive, so the clock is never ahead
+    /// of the database; otherwise a job would have to wait for its own submission time. Of several answers the quickest
+    /// counts.
     pub(super) fn set(&self, now_ms: i64) {
         let known = self.base_ms.load(Ordering::Relaxed);
         let heard = now_ms - self.elapsed_ms();
-        // Drift is followed by a millisecond an answer, a clock that was set back at once.
+        // Drift is followed by a millisecond an answer; a database's clock that was set back is followed at once.
         let base = if heard < known - 1_000 { heard } else { heard.max(known - 1) };
         self.base_ms.store(base, Ordering::Relaxed);
     }
 
-    /// For a database whose time is this machine's.
+    /// Moves the clock ahead; for SQLite, whose time is this machine's.
     pub(super) fn advance(&self, ms: i64) {
         self.base_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
-    /// The time for what cannot be undone, such as pruning: that of this machine's wall clock where the database's is
-    /// well ahead of it, because one of them is wrong.
+    /// Time for decisions that cannot be undone, such as pruning: this machine's wall clock if the database's time is
+    /// more than [`SKEW_MS`] ahead of it, because one of them is wrong.
     pub(super) fn no_later_than(&self, wall_ms: i64) -> i64 {
         let now = self.now_ms();
         if now - wall_ms > SKEW_MS { wall_ms } else { now }
     }
 
-    /// `count` new ids of this moment, ascending, also after those made before.
+    /// Makes `count` new ids with the current time. They ascend, also over earlier calls.
     pub(super) fn ids(&self, count: usize) -> Vec<Uuid> {
         let ms = self.now_ms().max(0) as u64;
-        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = self.context.lock();
         (0..count)
             .map(|_| Uuid::new_v7(Timestamp::from_unix(&*context, ms / 1_000, (ms % 1_000 * 1_000_000) as u32)))
             .collect()
@@ -66,7 +67,7 @@ impl Clock {
     }
 }
 
-/// This machine's wall clock.
+/// This machine's wall clock, in milliseconds since 1970.
 pub(super) fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
@@ -90,7 +91,7 @@ mod tests {
         let clock = Clock::new(5_000_000);
         assert_eq!(clock.no_later_than(1_000_000), 1_000_000);
         assert!((5_000_000..5_010_000).contains(&clock.no_later_than(9_000_000)));
-        // A few milliseconds are no difference.
+        // A difference of ten seconds is tolerated.
         assert!((5_000_000..5_010_000).contains(&clock.no_later_than(4_990_000)));
         clock.advance(3_600_000);
         assert!((8_600_000..8_610_000).contains(&clock.now_ms()));

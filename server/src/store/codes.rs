@@ -1,4 +1,4 @@
-//! How outcomes, reasons and errors are written down: as numbers, words and fingerprints.
+//! Stored forms of outcomes, reasons and errors: numbers, words and fingerprints.
 
 use jobqueue_shared::state::FailureReason;
 use sha2::{Digest as _, Sha256};
@@ -55,7 +55,8 @@ pub(super) fn stop_reason_from(number: i16) -> StopReason {
     if number == 2 { StopReason::TimedOut } else { StopReason::Cancelled }
 }
 
-/// The same for errors that differ only in their numbers, so that dead letters can be grouped by cause.
+/// Fingerprint of an error's first line. Errors that differ only in their numbers have the same one, so that dead
+/// letters can be grouped by cause.
 pub(super) fn fingerprint(error: &str) -> i64 {
     let mut hash = Sha256::new();
     let mut in_number = false;

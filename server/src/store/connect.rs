@@ -1,27 +1,28 @@
-//! The one place that names the drivers.
+//! Opening of databases: the only module that chooses between the drivers.
 
 use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Store, StoreError, StoreResult, postgres::PostgresStore, sqlite::SqliteStore};
 
-/// How to open a database.
+/// Options for opening a database.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// `sqlite://path/to/file.db` (made where it is missing, folder and all) or `postgres://user@host/database`.
+    /// `sqlite://path/to/file.db`, which is created with its folder if it is missing, or
+    /// `postgres://user@host/database`.
     pub url: String,
-    /// Connections to PostgreSQL at most.
+    /// Maximum number of connections to PostgreSQL.
     pub max_connections: u32,
-    /// How long a call waits for a connection before it is told that the storage is unavailable.
+    /// Time that a call waits for a free connection before it fails with `Unavailable`.
     pub acquire_timeout: Duration,
-    /// What stands between this server and PostgreSQL.
+    /// Pooler between this server and PostgreSQL.
     pub pooler: Pooler,
-    /// The schema in PostgreSQL that holds everything of ours.
+    /// PostgreSQL schema that holds all tables and functions.
     pub schema: SchemaName,
-    /// PostgreSQL's own address where `url` is a pooler's: for LISTEN and migrations.
+    /// PostgreSQL's own address if `url` is a pooler's; used for LISTEN and migrations.
     pub direct_url: Option<String>,
 }
 
-/// A schema's name that needs no quotes, and leaves room for the names of channels: a lower-case letter or _, then
+/// Name of a schema that needs no quotes and leaves room for the names of channels: a lower-case letter or _, then
 /// lower-case letters, digits and _, at most 50 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaName(String);
@@ -58,10 +59,10 @@ impl FromStr for SchemaName {
     }
 }
 
-/// What stands between this server and PostgreSQL.
+/// Pooler between this server and PostgreSQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pooler {
-    /// Nothing, or something that lends a session for as long as a connection lasts
+    /// No pooler, or one that lends a session for as long as a connection lasts
     #[default]
     None,
     /// A pooler, such as PgBouncer, that lends a session for one transaction at a time
@@ -81,7 +82,7 @@ impl ConnectOptions {
     }
 }
 
-/// Opens the database, brings its schema up to date and checks that it is safe to promise durability on it.
+/// Opens the database, migrates its schema and checks that the database's settings allow durable commits.
 pub async fn connect(options: &ConnectOptions) -> StoreResult<Arc<dyn Store>> {
     match options.url.split_once(':') {
         Some(("sqlite", _)) if options.pooler != Pooler::None || options.direct_url.is_some() => {
@@ -100,7 +101,7 @@ pub async fn connect(options: &ConnectOptions) -> StoreResult<Arc<dyn Store>> {
     }
 }
 
-/// What this server understands of schemas. A migration that older servers could not live with raises
+/// Schema level of this server. A migration that older servers could not work with raises
 /// `schema_compat.min_server_level` to the level of the first server that can.
 pub(super) const SCHEMA_LEVEL: i32 = 1;
 
@@ -110,8 +111,8 @@ pub(super) fn too_new(needed: i32) -> StoreError {
     ))
 }
 
-/// Moves times in a SQLite database back that a clock that was ahead has left there; answers by how many milliseconds,
-/// 0 where there are none. No server may run on it.
+/// Sets back times in a SQLite database that lie in the future because a clock was ahead. Returns by how many
+/// milliseconds, or 0 if there are none. No server may run on the database meanwhile.
 pub async fn set_clock_back(options: &ConnectOptions) -> StoreResult<i64> {
     if !options.url.starts_with("sqlite:") {
         return Err(StoreError::Unsupported("set-clock-back is for SQLite; PostgreSQL's time is its own clock's"));
@@ -122,7 +123,7 @@ pub async fn set_clock_back(options: &ConnectOptions) -> StoreResult<i64> {
     set_back
 }
 
-/// A consistent copy of a SQLite database into a new file, also while a server owns it.
+/// Copies a SQLite database consistently into a new file, also while a server uses it.
 pub async fn backup(url: &str, file: &Path) -> StoreResult<()> {
     if url.starts_with("sqlite:") {
         super::sqlite::backup(url, file).await

@@ -1,38 +1,39 @@
-//! What can go wrong in a store, by what the caller should do about it.
+//! Errors of a store, grouped by what the caller should do about them.
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached or cannot write now. The caller gets UNAVAILABLE and tries again; whether a
-    /// write that was under way took effect is not known.
+    /// The database cannot be reached, or cannot write now. The caller gets UNAVAILABLE and tries again; it is not
+    /// known whether a write that was under way took effect.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),
-    /// Another transaction was in the way, and this one was rolled back: it has done nothing. It is tried again at
+    /// A conflict with another transaction rolled this one back, so that it has had no effect. It is tried again at
     /// once; if that does not help, the caller gets UNAVAILABLE.
     #[error("the storage is busy: {0}")]
     Conflict(String),
-    /// There is no room. The caller gets RESOURCE_EXHAUSTED and tries again later.
+    /// The storage is full. The caller gets RESOURCE_EXHAUSTED and tries again later.
     #[error("the storage is full: {0}")]
     Full(String),
-    /// One row's data was refused. A group of units or looks is tried one by one for it; the caller gets INTERNAL.
+    /// The database refused the data of a row. The items of a group are then tried one by one; the caller gets
+    /// INTERNAL.
     #[error("the database refused the data: {0}")]
     Data(String),
-    /// The file is damaged or no database. The caller gets DATA_LOSS, and the server is not ready any more: a person
-    /// has to restore it.
+    /// The file is damaged or is not a database. The caller gets DATA_LOSS, and the server is not ready any more: an
+    /// operator has to restore the database.
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    /// The stored data or the statement is wrong: a defect. The caller gets INTERNAL, the log the text.
+    /// The stored data or the statement is wrong: a defect. The caller gets INTERNAL, and the log has the text.
     #[error("storage defect: {0}")]
     Defect(String),
-    /// The server cannot start on this database, and this says why.
+    /// The server cannot start on this database; the text says why.
     #[error("{0}")]
     Startup(String),
-    /// This driver has no such operation.
+    /// The driver does not have this operation.
     #[error("{0}")]
     Unsupported(&'static str),
 }
 
 impl StoreError {
-    /// Its kind, as metrics name it.
+    /// Kind of the error, as a label of metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
@@ -66,7 +67,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// PostgreSQL's codes have five characters (its Appendix A); SQLite's are numbers.
+/// Classifies an error code. PostgreSQL's codes have five characters (its Appendix A); SQLite's are numbers.
 fn classify(code: &str, text: String) -> StoreError {
     if code.len() == 5 { classify_postgres(code, text) } else { classify_sqlite(code, text) }
 }
@@ -75,14 +76,14 @@ fn classify_postgres(code: &str, text: String) -> StoreError {
     let (class, _) = code.split_at_checked(2).unwrap_or_default();
     match (class, code) {
         (_, "53100") => StoreError::Full(text),
-        // Serialization and deadlock. The rest of class 40 leaves the outcome open.
+        // Serialization failure and deadlock. With other codes of class 40 the outcome is not known.
         (_, "40001" | "40P01") => StoreError::Conflict(text),
-        // A prepared statement that is gone, or that somebody else has made.
+        // A prepared statement that is gone, or that another client has made.
         (_, "26000" | "42P05") => StoreError::Unavailable(format!(
             "{text} (is a pooler in transaction mode in between? then start with --database-pooler transaction)"
         )),
-        // Connections, resources, operator intervention (shutdown, timeouts), I/O, locks; logins and databases that
-        // are refused or gone for now; read-only after a failover; transactions that took too long.
+        // Connections, resources, operator intervention (shutdown, timeouts), I/O, locks; logins and databases that are
+        // refused or gone for now; a read-only server after a failover; transactions that took too long.
         ("08" | "28" | "3D" | "40" | "53" | "55" | "57" | "58", _) | (_, "25006" | "25P03" | "25P04") => {
             StoreError::Unavailable(text)
         }
@@ -92,7 +93,7 @@ fn classify_postgres(code: &str, text: String) -> StoreError {
 }
 
 fn classify_sqlite(code: &str, text: String) -> StoreError {
-    // The low byte is the primary code.
+    // The low byte is the primary result code.
     match code.parse::<u32>().map(|code| code & 0xff) {
         // FULL
         Ok(13) => StoreError::Full(text),

@@ -1,21 +1,21 @@
-//! Time in which no server could hear a session.
+//! Outages: times in which no server could receive heartbeats.
 //!
-//! A session that is silent for its lease time is lost. While every server is down, stopped by a signal or cut off from
-//! the database, nobody hears what sessions say, so that this time is not their silence: whichever server hears them
-//! first again extends the leases by it. Servers that share a database note together until when one of them could
-//! hear, so that the end of one of many delays nothing.
+//! A session that sends no heartbeat for its lease time is lost. While all servers are down, stopped by a signal or cut
+//! off from the database, heartbeats cannot arrive, so that this time does not count as the sessions' silence: the
+//! first server that receives heartbeats again extends the leases by it. Servers that share a database keep one common
+//! record of the time until which one of them could receive heartbeats, so that the end of one of many servers extends
+//! no lease.
 
 use std::time::Duration;
 
-/// How often a server notes that it hears sessions.
+/// Interval at which a server records that it receives heartbeats.
 pub const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
-/// A longer time without a note is an outage; a shorter one is a server that is busy. In milliseconds, and with
-/// `LISTEN_EVERY` and a heartbeat that is due each third of the shortest lease well below that lease.
+/// Time without a record, in milliseconds, beyond which there was an outage; within it, a server was only busy.
+/// Together with `LISTEN_EVERY`, and with heartbeats every third of a lease, it is well below the shortest lease.
 const OUTAGE_MS: i64 = 2_500;
 
-/// How long no server has heard sessions, in milliseconds, if that was an outage: `until` is the last note, 0 in a new
-/// database.
+/// Length of an outage in milliseconds, if there was one. `until` is the last record, 0 in a new database.
 pub(super) fn outage_ms(until: i64, now: i64) -> Option<i64> {
     let unheard = now.saturating_sub(until);
     (until > 0 && unheard > OUTAGE_MS).then_some(unheard)

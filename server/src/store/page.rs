@@ -1,12 +1,12 @@
-//! Where a page of a list ends, and where the next one begins.
+//! Pages of lists: where a page ends, and where the next one begins.
 
 use jobqueue_shared::{limits, state::State};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{places::decode_ids, types::Cursor};
+use super::{packed_claim::decode_ids, types::Cursor};
 
-/// A row of a list before its jobs are read: what it is ordered by, and how large it is.
+/// A row of a list before its job is read: the values that the list is ordered by, and its size.
 #[derive(FromRow)]
 pub(super) struct ListRow {
     pub id: Uuid,
@@ -17,14 +17,14 @@ pub(super) struct ListRow {
     pub bytes: i64,
 }
 
-/// Jobs that share a row, of claims or done.
+/// Jobs of one row of `claims` or `done`.
 #[derive(FromRow)]
 pub(super) struct GroupRow {
     pub at: i64,
     pub ids: Vec<u8>,
 }
 
-/// The jobs of rows that share a time each, newest first and then by descending id, after `after`, at most `limit`.
+/// Jobs of packed rows after `after`: newest row first, then by descending id; at most `limit`.
 pub(super) fn newest(groups: &[GroupRow], after: Option<&Cursor>, limit: usize) -> Vec<(i64, Uuid)> {
     let mut jobs: Vec<_> = groups
         .iter()
@@ -36,11 +36,12 @@ pub(super) fn newest(groups: &[GroupRow], after: Option<&Cursor>, limit: usize) 
     jobs
 }
 
-/// Pages that are read at first to fill one whose jobs a filter chooses.
+/// Number of pages of candidates that are read at first to fill a page of a filtered list.
 pub(super) const PAGES_FILTERED: usize = 5;
 
-/// What cuts a page of candidates to `page_size` jobs of `task`, within the bytes of a reply, reading no further
-/// than they were read. True: the list goes on after the last of `seen`.
+/// Cuts candidates to a page: jobs of `task`, at most `page_size`, within the bytes of a reply, but at least one.
+/// Returns the page and, unless the list ends, the row after which the next page begins. The list ends with `rows` if
+/// these are fewer than `limit_read`.
 pub(super) fn cut(
     rows: Vec<ListRow>,
     limit_read: usize,
@@ -69,7 +70,7 @@ pub(super) fn cut(
 }
 
 impl ListRow {
-    /// Where a page of the list of `state` ends with this row.
+    /// Position of a page of the list of `state` that ends with this row.
     pub(super) fn cursor(self, state: Option<State>) -> Cursor {
         let (worker_id, priority) =
             if state == Some(State::Pending) { (self.worker_id, self.priority as u8) } else { Default::default() };

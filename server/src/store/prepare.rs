@@ -1,54 +1,56 @@
-//! What a group of units becomes before it is written: rows with ids, and the keys that must be won first.
+//! Preparation of a group of units before it is written: rows with ids, and the idempotency keys to win first.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{
     clock::Clock,
     error::StoreResult,
-    facts,
-    plan::Claim,
-    rows::retry_json,
-    types::{Inserted, NewJob, Offer, Start, Stored, Unit, UnitAnswer},
-    writes::{Deltas, ReadyRow},
+    inline_job,
+    rows::job::retry_json,
+    rows::write::{Deltas, ReadyRow},
+    settle_decision::Claim,
+    types::{HandOff, Inserted, NewJob, Start, Stored, Unit, UnitAnswer},
 };
 use uuid::Uuid;
 
-/// A job of a unit, as it will be stored.
+/// A job with its id, as it will be stored.
 #[derive(Clone, Debug)]
 pub(super) struct JobToStore {
     pub unit: usize,
     pub index: usize,
     pub id: Uuid,
     pub run_at: i64,
-    pub since: i64,
+    pub enqueued_at: i64,
     pub retry: Option<String>,
 }
 
-/// Ids are made once: after a commit whose outcome is not known the same ids are inserted again.
+/// Assigns ids. This is done once: after a commit whose outcome is not known, the jobs are inserted again under the
+/// same ids.
 pub(super) fn jobs_to_store(units: &[Unit], clock: &Clock) -> StoreResult<Vec<JobToStore>> {
     let ids = clock.ids(units.iter().map(|unit| unit.jobs.len()).sum());
     let all =
         units.iter().enumerate().flat_map(|(unit, it)| it.jobs.iter().enumerate().map(move |(n, job)| (unit, n, job)));
     all.zip(ids)
         .map(|((unit, index, job), id)| {
-            let since = jobqueue_shared::lease::created_at_ms(id);
+            let enqueued_at = jobqueue_shared::lease::created_at_ms(id);
             let run_at = match job.start {
-                Start::Now => since,
-                Start::After { delay_ms } => since + delay_ms,
+                Start::Now => enqueued_at,
+                Start::After { delay_ms } => enqueued_at + delay_ms,
                 Start::At { run_at_ms } => run_at_ms,
             };
-            Ok(JobToStore { unit, index, id, run_at, since, retry: retry_json(job.retry)? })
+            Ok(JobToStore { unit, index, id, run_at, enqueued_at, retry: retry_json(job.retry)? })
         })
         .collect()
 }
 
+/// worker_id and idempotency key.
 pub(super) type KeyRef<'a> = (&'a str, &'a str);
 
 fn key_of(job: &NewJob) -> Option<(KeyRef<'_>, &[u8; 32])> {
     job.key.as_ref().map(|key| ((job.worker_id.as_str(), key.key.as_str()), &key.request_hash))
 }
 
-/// For every key of the group, the first job that brings it, sorted by key.
+/// First job of each idempotency key of the group, sorted by key.
 pub(super) fn first_keys<'a>(units: &'a [Unit], jobs: &[JobToStore]) -> Vec<(KeyRef<'a>, Uuid, &'a [u8; 32])> {
     let mut firsts: HashMap<KeyRef<'a>, (Uuid, &'a [u8; 32])> = HashMap::new();
     for job in jobs {
@@ -61,22 +63,22 @@ pub(super) fn first_keys<'a>(units: &'a [Unit], jobs: &[JobToStore]) -> Vec<(Key
     firsts
 }
 
-/// Who holds a key: this group's own job, if it won, or an earlier one.
+/// Job that holds an idempotency key: this group's own, if it won the key, or an earlier one.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     pub job_id: Uuid,
     pub request_hash: Vec<u8>,
 }
 
-/// The answers, the jobs to insert, and the jobs whose keys must be given back because their unit is refused.
+/// Answers to the units, jobs to insert, and jobs whose keys have to be released because their unit is refused.
 pub(super) struct Verdict {
     pub answers: Vec<UnitAnswer>,
     pub insert: Vec<JobToStore>,
-    /// Ids of this group that hold a key and will not exist.
+    /// Ids of this group that hold a key but will not be inserted.
     pub give_back: Vec<Uuid>,
 }
 
-/// Judges units in order. A unit that meets a key of another request is refused whole.
+/// Decides each unit in order. A unit with a key that belongs to another request is refused as a whole.
 pub(super) fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(String, String), Holder>) -> Verdict {
     let mut verdict = Verdict { answers: Vec::with_capacity(units.len()), insert: Vec::new(), give_back: Vec::new() };
     let mut jobs = jobs.into_iter().peekable();
@@ -115,8 +117,8 @@ pub(super) fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(St
     verdict
 }
 
-/// True when a unit was judged by a key that another, refused unit of the group had won: such a group is stored
-/// unit by unit instead, so that a refused unit costs its neighbours nothing.
+/// Whether a unit was decided by a key that another, refused unit of the group had won. The group is then stored unit
+/// by unit, so that a refused unit does not affect the others.
 pub(super) fn hangs_on_refused(verdict: &Verdict) -> bool {
     verdict.answers.iter().any(|answer| match answer {
         UnitAnswer::Stored(stored) => {
@@ -135,23 +137,23 @@ pub(super) fn ready_row(job: &JobToStore, units: &[Unit]) -> ReadyRow {
         priority: i16::from(new_job.priority),
         run_at: job.run_at,
         run_no: 0,
-        used: 0,
+        attempts_used: 0,
         payload_bytes: new_job.payload.len() as i32,
-        since: job.since,
+        enqueued_at: job.enqueued_at,
         waits_for_handler: false,
         for_task: None,
-        facts: facts::encode(new_job, job.retry.as_deref()),
+        inline_job: inline_job::encode(new_job, job.retry.as_deref()),
     }
 }
 
-/// Without the jobs of these claims.
+/// Removes the jobs of claims from rows for `ready`.
 pub(super) fn leave_out<'a>(rows: &mut Vec<ReadyRow>, claims: impl IntoIterator<Item = &'a Claim>) {
-    let claimed: HashSet<_> = claims.into_iter().flat_map(|claim| &claim.places).map(|place| place.job_id).collect();
+    let claimed: HashSet<_> = claims.into_iter().flat_map(|claim| &claim.entries).map(|entry| entry.job_id).collect();
     rows.retain(|row| !claimed.contains(&row.id));
 }
 
-/// Units whose jobs are pending, whatever was offered.
-pub(super) fn not_taken(answers: Vec<UnitAnswer>, offers: &[Offer]) -> Inserted {
+/// Answers of a group in which no direct hand-off took place.
+pub(super) fn not_taken(answers: Vec<UnitAnswer>, offers: &[HandOff]) -> Inserted {
     Inserted { answers, handed: vec![Vec::new(); offers.len()] }
 }
 

@@ -1,4 +1,4 @@
-//! What pruning decides: what becomes of the keys of jobs that go, and which keys have had their time.
+//! Decisions of pruning about idempotency keys: which are deleted with their jobs, and which have expired.
 
 use std::collections::HashMap;
 
@@ -6,24 +6,25 @@ use uuid::Uuid;
 
 use super::types::{JobRecord, Retention};
 
-/// What becomes of the idempotency keys of jobs that go.
+/// Treatment of the idempotency keys of jobs that are pruned.
 #[derive(Clone, Copy)]
 pub(super) enum Keys {
     Delete,
-    /// They are to outlive their jobs, which went at this time.
+    /// The keys outlive their jobs, which were pruned at this time.
     Keep {
         gone_at: i64,
     },
 }
 
 impl Keys {
-    /// Of jobs that were kept for `kept_ms`.
+    /// Treatment of the keys of jobs with a retention of `kept_ms`.
     pub(super) fn of(retention: &Retention, kept_ms: i64, now: i64) -> Self {
         if kept_ms >= retention.keys_ms { Self::Delete } else { Self::Keep { gone_at: now } }
     }
 }
 
-/// Of keys, given as job and when that was pruned, those whose job finished or went before `before`.
+/// Selects expired keys, those whose job finished or was pruned before `before`. `keys` are (job, time at which it was
+/// pruned).
 pub(super) fn expired_keys(keys: &[(Uuid, Option<i64>)], records: &HashMap<Uuid, JobRecord>, before: i64) -> Vec<Uuid> {
     let ended_at = |(id, gone_at): &(Uuid, Option<i64>)| match records.get(id) {
         Some(job) => job.finished_at_ms,
@@ -32,7 +33,7 @@ pub(super) fn expired_keys(keys: &[(Uuid, Option<i64>)], records: &HashMap<Uuid,
     keys.iter().filter(|key| ended_at(key).is_some_and(|at| at < before)).map(|(id, _)| *id).collect()
 }
 
-/// Where the next turn over the keys goes on: behind the last one, or from the start when these were the last.
+/// Id after which the next turn over the keys goes on: the last one, or none if these were the last.
 pub(super) fn next_cursor(keys: &[(Uuid, Option<i64>)], limit: i64) -> Uuid {
     if (keys.len() as i64) < limit { Uuid::nil() } else { keys.last().map(|key| key.0).unwrap_or_default() }
 }

@@ -1,15 +1,16 @@
-//! Settlements of many callers in one transaction, none at its neighbours' cost.
+//! Settlements of many callers in one transaction, independent of each other.
 
-use super::{SettleAnswer, Settlement, Store, StoreError, StoreResult, leaving::is_of_some_rows};
+use super::{SettleAnswer, Settlement, Store, StoreError, StoreResult, session_end::is_of_some_rows};
 
-/// Settles a group; one answer an item, in order. When the database refuses the data of some, each item is settled by
-/// itself, and only the refused ones are answered [`SettleAnswer::Refused`]. Each lease at most once.
+/// Settles a group; one answer for each item, in order, each lease at most once. If the database refuses the data of
+/// some items, each is settled alone, and only the refused ones are answered [`SettleAnswer::Refused`].
 pub async fn settle_group(store: &dyn Store, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
     let error = match store.settle(items).await {
         Err(error) if is_of_some_rows(&error) => error,
         result => return result,
     };
-    // Not the data of a lone item: a defect of the server or the schema, and its outcome is not to be given up.
+    // A lone item fails because of a defect of the server or the schema, not because of its data: its outcome must not
+    // be given up.
     if items.len() == 1 && matches!(error, StoreError::Defect(_)) {
         return Err(error);
     }
@@ -22,7 +23,7 @@ pub async fn settle_group(store: &dyn Store, items: &[Settlement]) -> StoreResul
                 defects += usize::from(matches!(error, StoreError::Defect(_)));
                 answers.push(SettleAnswer::Refused);
             }
-            // What has been settled is answered the same when it is sent again.
+            // The items settled so far are answered in the same way when they are sent again.
             Err(error) => return Err(error),
         }
     }

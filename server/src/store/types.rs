@@ -1,5 +1,5 @@
-//! What goes into a store and comes out of it. Times are milliseconds since 1970 by the database's clock,
-//! lengths of time milliseconds; texts have been checked against the limits before.
+//! Arguments and results of the store's methods. Times are milliseconds since 1970 by the database's clock, lengths of
+//! time milliseconds; texts have been checked against the limits before.
 
 use jobqueue_shared::{
     lease::LeaseId,
@@ -8,7 +8,7 @@ use jobqueue_shared::{
 };
 use uuid::Uuid;
 
-/// One submit, or one batch: all of it is stored or nothing.
+/// A SubmitJob or SubmitJobs call: all of its jobs are stored, or none.
 #[derive(Clone, Debug)]
 pub struct Unit {
     pub jobs: Vec<NewJob>,
@@ -29,7 +29,7 @@ pub struct NewJob {
     pub key: Option<IdempotencyKey>,
 }
 
-/// When a new job may run.
+/// Time at which a new job may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Now,
@@ -48,42 +48,43 @@ pub struct IdempotencyKey {
 pub enum UnitAnswer {
     /// One for each job, in order.
     Stored(Vec<Stored>),
-    /// Nothing of the unit was stored: the key of job `index` belongs to another request.
+    /// The unit was not stored: the key of job `index` belongs to another request, that of job `existing`.
     KeyConflict { index: usize, existing: Uuid },
-    /// Nothing of the unit was stored: the database refused its data. A defect of the checks before it.
+    /// The unit was not stored: the database refused its data, which validation should have refused.
     Refused(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub id: Uuid,
-    /// The key had been used with the same request; `id` is that job.
+    /// The idempotency key had been used before with the same request; `id` is the job of that request.
     pub deduplicated: bool,
 }
 
-/// New jobs for a call that waits for them: of its worker_id, all of them runnable at once.
+/// A direct hand-off: new jobs that can run at once, for a parked poll of their worker_id.
 #[derive(Clone, Debug)]
-pub struct Offer {
+pub struct HandOff {
     pub session_id: Uuid,
     pub worker_id: String,
     pub acquire_no: u32,
-    /// (unit, job of it), in the order in which they are handed out; at most `PLACES_PER_CLAIM`.
+    /// Jobs as (index of the unit, index in the unit), in the order in which they are leased; at most
+    /// `ENTRIES_PER_CLAIM`.
     pub jobs: Vec<(usize, usize)>,
 }
 
-/// What became of units, and of the offers that came with them.
+/// Results of units, and of the direct hand-offs that came with them.
 #[derive(Clone, Debug, Default)]
 pub struct Inserted {
-    /// One a unit, in order.
+    /// One for each unit, in order.
     pub answers: Vec<UnitAnswer>,
-    /// One an offer, in order: empty if it was not taken.
+    /// Leased jobs, one list for each hand-off, in order; empty if it did not take place.
     pub handed: Vec<Vec<Leased>>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Acquire {
     pub session_id: Uuid,
-    /// Whose jobs it takes, when that is known: it saves a look, and is always the session's own.
+    /// The session's worker_id, if the caller knows it, which saves reading it.
     pub worker_id: Option<String>,
     pub acquire_no: u32,
     pub max_jobs: u32,
@@ -93,12 +94,12 @@ pub struct Acquire {
 pub enum Acquired {
     /// The session is unknown or has ended.
     NoSession,
-    /// It holds `limits::JOBS_PER_SESSION` already.
+    /// The session holds `limits::JOBS_PER_SESSION` jobs already.
     SessionFull,
     Jobs {
         worker_id: String,
         jobs: Vec<Leased>,
-        /// Where `jobs` is empty: when the next job that waits for its time becomes runnable.
+        /// If `jobs` is empty: time at which the next scheduled or retrying job becomes runnable.
         next_run_at_ms: Option<i64>,
     },
 }
@@ -114,9 +115,9 @@ pub struct Leased {
 pub struct Settlement {
     pub session_id: Uuid,
     pub lease: LeaseId,
-    /// One of those that a worker may say: Complete, Fail, Snooze, Release.
+    /// One of the endings that a worker can report: Complete, Fail, Snooze, Release.
     pub ending: Ending,
-    /// The error of a failure, the reason of a snooze; "" = none.
+    /// Error of a failure, or reason of a snooze; "" = none.
     pub text: String,
     pub result: Option<String>,
     pub note: String,
@@ -124,11 +125,11 @@ pub struct Settlement {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettleAnswer {
-    /// Moved now, or by the same outcome of the same lease before.
+    /// The job has moved to this state, now or by an earlier settlement with the same outcome.
     Accepted(State),
-    /// The lease is not valid (any more).
+    /// The lease is not valid, or no longer valid.
     Stale,
-    /// The database cannot store what the outcome says; the attempt goes on.
+    /// The database cannot store the data of the outcome; the attempt goes on.
     Refused,
 }
 
@@ -149,7 +150,7 @@ pub struct NewSession {
     pub tasks: Vec<String>,
     pub slots: u32,
     pub lease_ms: i64,
-    /// Sessions that it takes over from: it knows that their process is gone.
+    /// Sessions that the new one takes over from: their process is gone.
     pub predecessors: Vec<Uuid>,
 }
 
@@ -162,10 +163,10 @@ pub fn handles_all(tasks: &[String]) -> bool {
 pub enum Registration {
     New {
         session_id: Uuid,
-        /// Jobs of its predecessors that may run again.
+        /// Number of jobs of its predecessors that are pending again.
         taken_back: u64,
     },
-    /// `predecessors[index]` lives, and is no earlier run of the same worker on the same host.
+    /// `predecessors[index]` is live, and is no earlier run of the same worker on the same host.
     NoPredecessor { index: usize, why: &'static str },
 }
 
@@ -178,7 +179,7 @@ pub struct Beat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alive {
     pub expires_at_ms: i64,
-    /// Leases of this session that were ended by somebody else.
+    /// Leases of this session that others ended.
     pub stop: Vec<Stopped>,
 }
 
@@ -194,64 +195,64 @@ pub enum StopReason {
     TimedOut,
 }
 
-/// What servers that share a database tell each other. Only hints: each can be lost.
+/// Notification between servers that share a database. Notifications are hints: each can be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Hint {
+pub enum Notification {
     /// Jobs of this worker_id may be runnable.
     Runnable(String),
     /// Jobs of this worker_id wait for a session that handles their task.
     ForHandler(String),
-    /// A lease of this session was ended by somebody else.
+    /// A lease of this session was ended by others.
     Stopped(Uuid),
 }
 
-/// What became of one id that a person wanted to move.
+/// Result of an operator action (cancel, retry, delete) on one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
     Yes {
         worker_id: String,
-        /// The session that held it and has to stop it.
+        /// The session that held the job and has to stop it.
         stopped: Option<Uuid>,
     },
     NotFound,
-    /// It is in a state that the move does not start from.
+    /// The job's state does not allow the action.
     Refused(State),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rescued {
     pub sessions: u64,
-    /// Jobs taken back from lost sessions.
+    /// Number of jobs taken back from lost sessions.
     pub lost: u64,
     pub timed_out: u64,
-    /// Whose jobs became pending.
+    /// worker_ids whose jobs became pending.
     pub worker_ids: Vec<String>,
-    /// Sessions that live and have to stop what timed out.
+    /// Live sessions that have to stop jobs that timed out.
     pub stopped: Vec<Uuid>,
-    /// There was more than the limit: call again at once.
+    /// There is more than the limit allowed: call again at once.
     pub more: bool,
 }
 
-/// What pruning may rely on.
+/// Times from which pruning decides whether the database's clock is plausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PruningTime {
     /// The database's time.
     pub now_ms: i64,
-    /// The time at which pruning found it right last; the database keeps it.
+    /// Last time that pruning found plausible; stored in the database.
     pub confirmed_ms: i64,
 }
 
-/// How long finished work is kept, counted from its end.
+/// Retention of finished jobs, counted from the time at which they finished.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     pub done_ms: i64,
     pub cancelled_ms: i64,
     pub dead_letters_ms: i64,
-    /// Keys are kept this long after their job finished.
+    /// Retention of idempotency keys, counted from the time at which their job finished.
     pub keys_ms: i64,
 }
 
-/// A job and where it stands.
+/// A job and its state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRecord {
     pub id: Uuid,
@@ -287,7 +288,7 @@ pub struct Progress {
     pub at_ms: i64,
 }
 
-/// How an attempt ended that is worth telling of. The numbers are what is stored.
+/// Outcome of an attempt that is recorded in the history. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub enum AttemptOutcome {
@@ -313,35 +314,36 @@ pub struct AttemptRecord {
     pub ended_at_ms: i64,
 }
 
-/// All that is kept of what happened to a job, read at one moment.
+/// A job and its history, read on one snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
     /// Without its payload.
     pub job: JobRecord,
     /// Newest first.
     pub attempts: Vec<AttemptRecord>,
-    /// The last report, and the hand-over that it is of.
+    /// Last progress report, and the run_no that it belongs to.
     pub progress: Option<(u32, Progress)>,
-    /// Of the job's session; "" = not known (any more).
+    /// Host of the job's session; "" = not known, or no longer known.
     pub host: String,
 }
 
-/// What a pending job's start depends on.
+/// Inputs that explain why a pending job does not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct ExplainInputs {
     pub now_ms: i64,
     pub paused: Option<Pause>,
-    /// Live sessions of its worker_id that take jobs.
+    /// Number of live sessions of its worker_id that acquire jobs.
     pub sessions: u64,
-    /// Those that take none any more.
+    /// Number of live sessions of its worker_id that are draining.
     pub draining: u64,
-    /// Of `sessions`, those that handle its task; and how many jobs these run at once, and hold.
+    /// Number of `sessions` that handle its task; `slots` and `held` are the slots of these, and the jobs that they
+    /// hold.
     pub handling: u64,
     pub slots: u64,
     pub held: u64,
-    /// When any session of the worker_id that is still known was heard of last.
+    /// Last heartbeat of any session of the worker_id that is still stored.
     pub last_seen_ms: Option<i64>,
-    /// Runnable jobs before it; counted up to `limits::AHEAD`.
+    /// Number of runnable jobs before it; counted up to `limits::AHEAD`.
     pub ahead: u64,
 }
 
@@ -355,25 +357,25 @@ pub struct ListQuery {
     pub view: View,
 }
 
-/// How much of each job a list reads.
+/// Parts of each job that a list reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     #[default]
     Full,
-    /// Neither payload nor result: both are empty, and their sizes cut no page.
+    /// Without payload and result: both are empty, and their sizes do not end a page.
     Basic,
 }
 
-/// Where a page ended, in its list's order. Only the list that made it reads it.
+/// Position of the end of a page in its list's order. Only the list that made it can read it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cursor {
-    /// "" where the list is not ordered by it.
+    /// "" if the list is not ordered by it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub worker_id: String,
-    /// The priority, where the list is ordered by it.
+    /// 0 if the list is not ordered by it.
     #[serde(default)]
     pub priority: u8,
-    /// The time that the list is ordered by.
+    /// The time that the list is ordered by, in milliseconds.
     #[serde(default)]
     pub at_ms: i64,
     pub id: Uuid,
@@ -388,7 +390,7 @@ pub struct Page {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerIdCounts {
     pub worker_id: String,
-    /// scheduled and retrying included.
+    /// Includes scheduled and retrying.
     pub pending: u64,
     pub scheduled: u64,
     pub retrying: u64,
@@ -397,12 +399,12 @@ pub struct WorkerIdCounts {
     pub failed: u64,
     pub cancelled: u64,
     pub oldest_runnable_ms: Option<i64>,
-    /// Live sessions.
+    /// Number of live sessions.
     pub sessions: u64,
     pub paused: Option<Pause>,
 }
 
-/// Since when no jobs of a worker_id are handed out, and why.
+/// A pause of a worker_id: its start and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
     pub at_ms: i64,
@@ -411,7 +413,7 @@ pub struct Pause {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MinuteCounts {
-    /// Since 1970.
+    /// Minutes since 1970.
     pub minute: i64,
     pub submitted: u64,
     pub done: u64,
@@ -428,7 +430,8 @@ pub enum SessionState {
     Lost,
 }
 
-/// Where a page of sessions ended: they come live ones first, then by start, newest first, then by id.
+/// Position of the end of a page of sessions. They are ordered live ones first, then by start, newest first, then by
+/// id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SessionCursor {
     pub ended: bool,
@@ -436,10 +439,10 @@ pub struct SessionCursor {
     pub session_id: Uuid,
 }
 
-/// Which sessions to list.
+/// Filter and position of a list of sessions.
 #[derive(Clone, Debug, Default)]
 pub struct SessionQuery {
-    /// `None` = of all.
+    /// `None` = sessions of all worker_ids.
     pub worker_id: Option<String>,
     pub after: Option<SessionCursor>,
     pub page_size: u32,
@@ -463,27 +466,27 @@ pub struct SessionRecord {
     pub state: SessionState,
 }
 
-/// A session and what it holds, or held when it ended.
+/// A session with the jobs that it holds or, if it has ended, held when it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionDetails {
     pub session: SessionRecord,
-    /// In the order in which it took them.
+    /// In the order in which the session acquired them.
     pub held: Vec<HeldJob>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldJob {
     pub job_id: Uuid,
-    /// It is one of the first `slots`.
+    /// Whether the job is one of the first `slots`.
     pub started: bool,
-    /// Where it stands now. `None`: it has been deleted.
+    /// Current state of the job; `None`: it has been deleted.
     pub state: Option<State>,
     pub task: String,
 }
 
 #[cfg(test)]
 impl JobRecord {
-    /// A pending job that nobody has taken yet, to be varied.
+    /// A pending job that was never acquired, as a base for variations.
     pub(crate) fn sample(created_at_ms: i64) -> Self {
         Self {
             id: Uuid::nil(),

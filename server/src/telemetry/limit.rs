@@ -1,10 +1,11 @@
-//! Limits how often the log repeats lines of one kind. Clients make some of them at will.
+//! Rate limit for log lines by kind: clients can cause some kinds at will.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use tracing::{
     Event, Level, Subscriber,
@@ -14,15 +15,15 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-/// Lines of a kind in a second that a client's request causes.
+/// Maximum number of lines a second of one kind that clients' requests cause.
 const REQUESTED: u32 = 1;
-/// Lines of any other kind in a second.
+/// Maximum number of lines a second of any other kind.
 const OTHERS: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
-/// Parts whose lines clients cause.
+/// Modules whose lines clients' requests cause.
 const BY_REQUEST: [&str; 2] = ["jobqueue_server::queue", "jobqueue_server::grpc"];
 
-/// Lines by kind; a kind is a place in the code.
+/// Number of lines by kind; a kind is a call site in the code.
 #[derive(Debug, Default)]
 pub(super) struct Limit {
     kinds: Mutex<HashMap<Identifier, Kind>>,
@@ -44,7 +45,7 @@ impl Limit {
         }
         let by_request = BY_REQUEST.iter().any(|it| metadata.target().starts_with(it));
         let most = if by_request { REQUESTED } else { OTHERS };
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.kinds.lock();
         let kind = kinds.entry(metadata.callsite()).or_insert_with(|| Kind {
             since: now,
             lines: 0,
@@ -65,14 +66,14 @@ impl Limit {
         false
     }
 
-    /// Kinds of which lines were left out since the last time, and how many.
+    /// Suppressed lines since the last call: their number, and the message of one, for each kind.
     fn left_out(&self) -> Vec<(u64, String)> {
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.kinds.lock();
         let some = kinds.values_mut().filter(|kind| kind.left_out > 0);
         some.map(|kind| (std::mem::take(&mut kind.left_out), std::mem::take(&mut kind.message))).collect()
     }
 
-    /// Logs how many lines were left out.
+    /// Logs how many lines were suppressed.
     pub(super) fn report(&self) {
         for (lines, like) in self.left_out() {
             warn!(lines, like, "lines of one kind were left out");
@@ -86,7 +87,7 @@ impl<S: Subscriber> Layer<S> for &'static Limit {
     }
 }
 
-/// Keeps an event's message.
+/// Visitor that stores an event's message.
 struct Message<'a>(&'a mut String);
 
 impl Visit for Message<'_> {
@@ -104,12 +105,12 @@ mod tests {
 
     use super::*;
 
-    /// Counts what is let through.
+    /// Layer that records the level of each event that passes the limit.
     struct Count(&'static Mutex<Vec<Level>>);
 
     impl<S: Subscriber> Layer<S> for Count {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            self.0.lock().unwrap().push(*event.metadata().level());
+            self.0.lock().push(*event.metadata().level());
         }
     }
 
@@ -124,9 +125,9 @@ mod tests {
                 debug!(target: "elsewhere", "is wanted");
             }
         });
-        let seen = seen.lock().unwrap();
+        let seen = seen.lock();
         let count = |level| u32::try_from(seen.iter().filter(|it| **it == level).count()).unwrap();
-        // The second may end meanwhile.
+        // A new second may begin meanwhile.
         assert!((REQUESTED..=3 * REQUESTED).contains(&count(Level::WARN)), "{}", count(Level::WARN));
         assert!((OTHERS..=3 * OTHERS).contains(&count(Level::INFO)), "{}", count(Level::INFO));
         assert_eq!(count(Level::DEBUG), 100);

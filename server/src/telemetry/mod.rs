@@ -1,7 +1,7 @@
-//! Logs: to stderr, as text for people or as one JSON object a line. stdout stays for what programs read.
+//! The log: to stderr, as text or as one JSON object a line. stdout is for output that programs read.
 //!
-//! A thread of its own writes them, from a queue with a bound: whoever does not read stderr, or has closed it, loses
-//! lines and holds up nothing.
+//! A thread of its own writes the lines, from a bounded queue: if stderr is not read, or is closed, lines are lost, and
+//! nothing waits.
 
 mod limit;
 
@@ -10,13 +10,15 @@ use std::{
     io::{self, IsTerminal as _, Write},
     panic,
     sync::{
-        LazyLock, Mutex, OnceLock, PoisonError,
+        LazyLock, OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
     thread,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use clap::ValueEnum;
 use metrics::counter;
@@ -26,23 +28,23 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberI
 
 use self::limit::Limit;
 
-/// Lines that wait to be written; more are dropped. A line is 200 bytes or so.
+/// Maximum number of lines that wait to be written; more are dropped. A line has about 200 bytes.
 const LINES: usize = 8_192;
-/// Time at the end for what waits to be written.
+/// Time that the process waits at its end for lines to be written.
 const AT_THE_END: Duration = Duration::from_millis(1_500);
 
 static LIMIT: LazyLock<Limit> = LazyLock::new(Limit::default);
-/// Lines that did not fit into the queue.
+/// Counter of lines that did not fit into the queue.
 static QUEUE: OnceLock<ErrorCounter> = OnceLock::new();
-/// Writes that failed.
+/// Number of writes that failed.
 static FAILED: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object a line.
     Json,
 }
 
@@ -87,7 +89,7 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<Log> {
             )
             .try_init()?,
     }
-    // A panic is one line of the log like any other failure.
+    // Panics are logged as one line, like other failures.
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         let payload = info.payload();
@@ -101,7 +103,7 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<Log> {
     Ok(log)
 }
 
-/// The process's logger. When it is dropped, lines that wait are written, as far as somebody reads them.
+/// The process's logger. When it is dropped, waiting lines are written, as long as stderr is read.
 #[derive(Debug)]
 pub struct Log(Option<WorkerGuard>);
 
@@ -109,25 +111,25 @@ impl Drop for Log {
     fn drop(&mut self) {
         LIMIT.report();
         let writer = self.0.take();
-        // It prints to stdout where stderr is stuck, and may find that stuck or closed, too.
+        // Dropping the guard prints to stdout if stderr is stuck, and can get stuck there, too.
         at_the_end(move || drop(writer));
     }
 }
 
-/// Prints a line on stdout; nobody needs to read it.
+/// Prints a line on stdout; failures are ignored.
 pub fn print(line: &impl Display) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Prints why the program ends on stderr, as far as somebody reads it.
+/// Prints the error that ends the program on stderr, unless stderr is stuck.
 pub fn last_words(line: String) {
     at_the_end(move || {
         let _ = writeln!(io::stderr(), "{line}");
     });
 }
 
-/// Runs `work`, and leaves it behind where it takes too long.
+/// Runs `work` on a thread, and stops waiting for it after [`AT_THE_END`].
 fn at_the_end(work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     let started = thread::Builder::new().spawn(move || {
@@ -139,14 +141,14 @@ fn at_the_end(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Tells of lines that the log lacks: in the metrics, and in the log when it takes lines again.
+/// Reports lines that the log lacks: in the metrics, and in the log as soon as it takes lines again.
 pub(crate) fn report() {
-    /// Lines at the last look, and those that the log has told of.
+    /// Number of dropped lines at the last call, and number of those that the log has reported.
     static SEEN: Mutex<(usize, usize)> = Mutex::new((0, 0));
     LIMIT.report();
     let dropped = dropped();
     counter!("jobqueue_log_lines_dropped_total").absolute(dropped as u64);
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = SEEN.lock();
     let (before, told) = *seen;
     if dropped > told && dropped == before {
         warn!(lines = dropped - told, "lines of the log were dropped: nobody read stderr");
@@ -161,7 +163,7 @@ fn dropped() -> usize {
     QUEUE.get().map_or(0, ErrorCounter::dropped_lines) + FAILED.load(Ordering::Relaxed)
 }
 
-/// A writer whose failures are counted.
+/// Writer that counts failed writes.
 struct Counted<W>(W);
 
 impl<W: Write> Write for Counted<W> {

@@ -1,42 +1,42 @@
-//! Activity of one connection: its calls, and what its peer has not read yet.
+//! Activity of one connection: its calls, and the data that its peer has not read yet.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Counters that a connection's calls and answers keep, and that its driver looks at.
+/// Counters that a connection's calls and answers update, and that its driver checks.
 #[derive(Debug, Default)]
 pub struct Activity {
     started: AtomicUsize,
     ended: AtomicUsize,
-    /// Number of the present period; periods are as long as a peer may take to read something.
+    /// Number of the current period. A period is as long as a peer may take to read something.
     period: AtomicUsize,
-    /// Pieces that wait to be read by the peer: those of even periods, and those of odd ones.
+    /// Number of pieces that wait to be read by the peer, from even periods and from odd ones.
     unread: [AtomicUsize; 2],
 }
 
 impl Activity {
-    /// A call is under way while the guard lives.
+    /// Counts a call as under way while the guard lives.
     pub(crate) fn call(self: &Arc<Self>) -> UnderWay {
         self.started.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
-    /// Something waits to be read by the peer while the guard lives.
+    /// Counts a piece as unread while the guard lives.
     pub(crate) fn unread(self: &Arc<Self>) -> Unread {
         let parity = self.period.load(Ordering::Relaxed) % 2;
         self.unread[parity].fetch_add(1, Ordering::Relaxed);
         Unread { activity: Arc::clone(self), parity }
     }
 
-    /// Calls so far, and whether one is under way.
+    /// Number of calls so far, and whether one is under way.
     pub(crate) fn calls(&self) -> (usize, bool) {
         let (ended, started) = (self.ended.load(Ordering::Relaxed), self.started.load(Ordering::Relaxed));
         (started, started != ended)
     }
 
-    /// Begins the next period. `true` when something has waited for the whole of the last one.
+    /// Begins the next period. True if a piece has waited for the whole of the last one.
     pub(crate) fn next_period(&self) -> bool {
         let next = self.period.load(Ordering::Relaxed) + 1;
         let stalled = self.unread[next % 2].load(Ordering::Relaxed) > 0;

@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Size in bytes up to which a message may also use the budget's reserve, so that small calls go on while large ones
-/// have used the budget up.
+/// Size in bytes up to which a message may also use the budget's reserve, so that small calls go on when large ones
+/// have used up the budget.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// Bytes that all connections together may hold.
+/// Limit on the bytes that all connections together hold.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
@@ -21,7 +21,7 @@ impl Budget {
         Arc::new(Self { used: AtomicUsize::new(0), limit })
     }
 
-    /// `None` when `bytes` more are too much.
+    /// Takes a permit for `bytes`; `None` if the budget does not have them.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         let mut permit = Permit { budget: Arc::clone(self), bytes: 0 };
         permit.grow(bytes).then_some(permit)
@@ -37,7 +37,7 @@ impl Budget {
     }
 }
 
-/// Part of a budget; given back when it is dropped.
+/// Part of a budget, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Arc<Budget>,
@@ -45,7 +45,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Makes it `bytes` larger, unless that is too much.
+    /// Enlarges the permit by `bytes`; false if the budget does not have them.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         if used.saturating_add(bytes) > self.budget.limit(self.bytes + bytes) {
@@ -56,7 +56,7 @@ impl Permit {
         true
     }
 
-    /// Cuts a permit for `bytes` off this one.
+    /// Splits a permit for `bytes` off this one.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;

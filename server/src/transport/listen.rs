@@ -1,4 +1,4 @@
-//! Listeners: bound before anything else starts, and bounded in how many connections they accept.
+//! Listeners, bound before anything else starts, and the connections that they accept, up to a limit.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures::{Stream, stream};
-use jobqueue_shared::gather::Gathered;
+use jobqueue_shared::write_coalescing::CoalescedWrites;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -24,13 +24,14 @@ use tracing::warn;
 use super::activity::{Activity, Unread};
 use crate::config::Serve;
 
-/// Time for the first bytes of HTTP/1, or for all that opens HTTP/2. A connection without them would hold its place.
+/// Time for the first bytes of HTTP/1, or for the preface and settings of HTTP/2. A connection without them would
+/// occupy its place.
 const OPENING: Duration = Duration::from_secs(10);
-/// First bytes of an HTTP/2 connection.
+/// Preface of an HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Length of the head of an HTTP/2 frame; the length of what follows is in the first three bytes.
+/// Length of the header of an HTTP/2 frame, in bytes. The first three bytes are the length of the payload.
 const FRAME_HEAD: usize = 9;
-/// After an error that is not the connection's own, such as too many open files.
+/// Pause after an error of accept that is not the connection's own, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Listeners {
@@ -61,19 +62,19 @@ async fn bind(addr: SocketAddr, flag: &str, variable: &str) -> anyhow::Result<Tc
     })
 }
 
-/// The address, or an explanation of why there is none.
+/// Returns the listener's address.
 pub fn local_addr(listener: &TcpListener) -> anyhow::Result<SocketAddr> {
     listener.local_addr().context("a listener has no address")
 }
 
-/// Connections, as long as there is a place for one; more wait in the kernel's queue.
+/// Stream of accepted connections, as long as there is a place for one; more wait in the kernel's queue.
 pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<Item = Connection> {
     stream::unfold((listener, places), |(listener, places)| async {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    // Answers are small and waited for.
+                    // Answers are small, and clients wait for them.
                     let _ = stream.set_nodelay(true);
                     return Some((Connection::new(stream, place), (listener, places)));
                 }
@@ -94,7 +95,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-/// What has come of a connection that has not opened yet.
+/// Bytes received from a connection that has not opened yet.
 struct Opening {
     timer: Pin<Box<Sleep>>,
     head: [u8; PREFACE.len() + FRAME_HEAD],
@@ -106,8 +107,8 @@ impl Opening {
         Self { timer: Box::pin(sleep(OPENING)), head: [0; PREFACE.len() + FRAME_HEAD], received: 0 }
     }
 
-    /// Whether the connection is open with `bytes`: what is not HTTP/2 is, since hyper limits the time for a head of
-    /// HTTP/1; HTTP/2 is after its preface and its first frame, which are the settings.
+    /// Adds received bytes; returns whether the connection is open. HTTP/2 is open after its preface and its first
+    /// frame, the settings; anything else is open at once, since hyper limits the time for a request head of HTTP/1.
     fn opens(&mut self, bytes: &[u8]) -> bool {
         if let Some(missing) = self.head.get_mut(self.received..) {
             let some = missing.len().min(bytes.len());
@@ -124,12 +125,12 @@ impl Opening {
     }
 }
 
-/// A connection that holds its place until it is dropped.
+/// Connection that occupies its place until it is dropped.
 pub struct Connection {
-    stream: Gathered<TcpStream>,
+    stream: CoalescedWrites<TcpStream>,
     opening: Option<Box<Opening>>,
     activity: Arc<Activity>,
-    /// While something is written that the peer makes no room for.
+    /// Set while a write waits for the peer to make room.
     blocked: Option<Unread>,
     _place: OwnedSemaphorePermit,
 }
@@ -137,7 +138,7 @@ pub struct Connection {
 impl Connection {
     fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
         Self {
-            stream: Gathered::new(stream),
+            stream: CoalescedWrites::new(stream),
             opening: Some(Box::new(Opening::new())),
             activity: Arc::default(),
             blocked: None,
@@ -159,7 +160,7 @@ impl Connection {
     }
 }
 
-/// For tonic's own server, which the benchmark measures with these connections.
+/// For tonic's own server, which the benchmark compares with these connections.
 impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
@@ -251,7 +252,7 @@ mod tests {
         let (mut silent, mut spoken) = (incoming.next().await.unwrap(), incoming.next().await.unwrap());
         speaking.write_all(b"x").await.unwrap();
         assert_eq!(spoken.read_u8().await.unwrap(), b'x');
-        // Now the clock runs as soon as everybody waits.
+        // From here on, time advances as soon as all tasks wait.
         tokio::time::pause();
         assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(poll!(pin!(spoken.read_u8())).is_pending());

@@ -1,8 +1,8 @@
-//! Connections, and what they may hold.
+//! Connections, and limits on what they hold.
 //!
-//! [`listen`] accepts them, [`serve`] drives each until it is idle or old or its peer does not read; [`budget`]
-//! bounds the bytes of requests that are read (`request_body`) and answers that are sent (`response_body`) over all
-//! of them.
+//! [`listen`] accepts connections; [`serve`] drives each until it is idle or old or its peer does not read; [`budget`]
+//! limits the bytes of requests that are being read (`request_body`) and answers that are being sent (`response_body`)
+//! over all connections.
 
 mod activity;
 pub mod budget;

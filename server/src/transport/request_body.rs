@@ -1,4 +1,4 @@
-//! Body of a gRPC request: its bytes are counted while they are read, and they have to come at a fair pace.
+//! Body of a gRPC request: its bytes are taken from the budget while they are read, and must arrive at a minimum pace.
 
 use std::{
     pin::Pin,
@@ -18,9 +18,9 @@ use tonic::Status;
 use super::budget::{Budget, Permit, SMALL};
 use crate::grpc::errors;
 
-/// Bytes a second that a body has to bring after the first [`Reading::patience`]. One that trickles holds memory.
+/// Minimum bytes a second of a body after the first [`Reading::patience`]. A slower body would hold memory for long.
 const PACE: usize = 64 * 1024;
-/// Length of what gRPC writes before each message: a flag, and the message's length.
+/// Length in bytes of gRPC's prefix of a message: a flag, and the message's length.
 const PREFIX: usize = 5;
 
 /// Limits for bodies that are being read.
@@ -28,21 +28,22 @@ const PREFIX: usize = 5;
 pub struct Reading {
     pub budget: Arc<Budget>,
     pub patience: Duration,
-    /// Largest message in bytes; no more is reserved for one that claims to be larger, which is refused.
+    /// Maximum size of a message in bytes. A message that declares more is refused by the decoder, and no more than
+    /// this is reserved.
     pub message: usize,
 }
 
-/// A body that takes what it reads from the budget until it is dropped, which is once the message is decoded.
+/// Body that takes its messages from the budget until it is dropped, which is once the message is decoded.
 pub(crate) struct RequestBody<B> {
     inner: B,
     reading: Reading,
-    /// More than one message may come, and in their own time.
+    /// Whether the body is a stream of messages, with any time between them.
     streams: bool,
     permit: Option<Permit>,
     prefix: [u8; PREFIX],
-    /// Bytes of the prefix that have come.
+    /// Number of bytes of the prefix that have arrived.
     known: usize,
-    /// Bytes of the message that are still to come.
+    /// Number of bytes of the message that are still to arrive.
     missing: usize,
     received: usize,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -63,7 +64,7 @@ impl<B> RequestBody<B> {
         }
     }
 
-    /// Reserves a message as soon as its length is known: the decoder makes room for all of it.
+    /// Takes a message from the budget as soon as its length is known, because the decoder allocates all of it then.
     fn count(&mut self, mut data: &[u8]) -> Result<(), Status> {
         self.received += data.len();
         while !data.is_empty() {
@@ -102,7 +103,7 @@ impl<B> RequestBody<B> {
         self.missing == 0 && (self.known == PREFIX || self.known == 0)
     }
 
-    /// Ready when too little has come for too long.
+    /// Ready when the body has been slower than [`PACE`] for too long.
     fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if self.streams && self.between_messages() {
             self.timer = None;
@@ -135,13 +136,13 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if this.streams && this.between_messages() {
-            // The decoder asks for more when it is done with what it had.
+            // The decoder asks for more when it has decoded the last message.
             this.permit = None;
         }
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    // Most requests come whole, and are decoded before anything else is read.
+                    // Most requests arrive whole, and are decoded before anything else is read.
                     let whole = this.received == 0 && data.len() <= SMALL && this.inner.is_end_stream();
                     if !whole && let Err(status) = this.count(data) {
                         return Poll::Ready(Some(Err(status.into())));
@@ -187,7 +188,7 @@ mod tests {
         [&[0], &u32::try_from(length).unwrap().to_be_bytes()[..]].concat()
     }
 
-    /// A body of these pieces, which then says nothing more.
+    /// A body of these pieces that never ends.
     fn endless(pieces: Vec<Vec<u8>>) -> impl HttpBody<Data = Bytes, Error = Infallible> + Unpin {
         let pieces = stream::iter(pieces.into_iter().map(|it| Ok(Frame::data(Bytes::from(it)))));
         StreamBody::new(Box::pin(futures::StreamExt::chain(pieces, stream::pending())))

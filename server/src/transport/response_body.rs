@@ -1,4 +1,4 @@
-//! Body of a gRPC answer: its bytes are counted until they have been sent.
+//! Body of a gRPC answer: its bytes are taken from the budget until they have been sent.
 
 use std::{
     pin::Pin,
@@ -14,23 +14,24 @@ use super::{
     budget::{Budget, Permit},
 };
 
-/// Largest piece in bytes that is given to a connection at once: a peer shows by each that it still reads.
+/// Maximum size in bytes of a piece that is given to a connection at once: each piece that is sent shows that the peer
+/// still reads.
 const PIECE: usize = 64 * 1024;
-/// Answers up to this size in bytes are not counted: a connection's calls hold 128 KiB of them at most.
+/// Size in bytes up to which answers are not counted: the calls of a connection hold at most 128 KiB of them.
 const TINY: usize = 1024;
 
-/// What has been encoded of an answer before it is sent.
+/// The part of an answer that is encoded before it is sent.
 pub(crate) enum Encoded {
-    /// One frame is here, with its part of the budget.
+    /// A frame, with its part of the budget.
     Frame(Frame<Bytes>, Option<Permit>),
-    /// The first message of a stream is not there yet, or there is none.
+    /// The first message of a stream is not available yet, or there is none.
     Nothing,
-    /// The answer is more than the budget allows.
+    /// The answer exceeds the budget.
     TooMuch,
 }
 
-/// Encodes the first message now. Until it is encoded an answer takes memory that nobody counts, and a connection
-/// asks for it only when the peer reads.
+/// Encodes the first message ahead of time. An answer that is not encoded takes memory that is not counted, and the
+/// connection would encode it only when the peer reads.
 pub(crate) fn encode(body: &mut Body, budget: &Arc<Budget>, cx: &mut Context<'_>) -> Result<Encoded, axum::Error> {
     match Pin::new(body).poll_frame(cx) {
         Poll::Ready(Some(frame)) => Ok(counted(frame?, budget)),
@@ -48,10 +49,10 @@ fn counted(frame: Frame<Bytes>, budget: &Arc<Budget>) -> Encoded {
     }
 }
 
-/// An answer's body, given out in pieces.
+/// Body of an answer, sent in pieces.
 pub(crate) struct ResponseBody {
     first: Option<Frame<Bytes>>,
-    /// The rest of a message, and what it takes of the budget.
+    /// Rest of a message, and its part of the budget.
     rest: Option<(Bytes, Permit)>,
     inner: Body,
     activity: Option<Arc<Activity>>,
@@ -74,7 +75,7 @@ impl ResponseBody {
         body
     }
 
-    /// Keeps what is counted, to give it out in pieces; gives back what is not.
+    /// Keeps a frame that has a permit, to send it in pieces; returns any other frame.
     fn keep(&mut self, frame: Frame<Bytes>, permit: Option<Permit>) -> Option<Frame<Bytes>> {
         let Some(permit) = permit else { return Some(frame) };
         match frame.into_data() {
@@ -98,7 +99,7 @@ impl ResponseBody {
     }
 }
 
-/// Part of an answer. The connection drops it when it has been written.
+/// Piece of an answer. The connection drops it when it has been written.
 struct Piece {
     data: Bytes,
     _permit: Permit,
@@ -134,7 +135,7 @@ impl HttpBody for ResponseBody {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
-                // A later message of a stream; those are small.
+                // This is a later message of a stream; those are small.
                 Encoded::TooMuch | Encoded::Nothing => {
                     return Poll::Ready(Some(Err(axum::Error::new("too much waits to be sent"))));
                 }

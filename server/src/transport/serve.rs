@@ -1,4 +1,4 @@
-//! Drives each connection: HTTP/1 and HTTP/2 by hyper, with a maximum age, an idle time, and an end for peers that do
+//! Drives connections: HTTP/1 and HTTP/2 by hyper, with a maximum age, an idle time, and a time limit for peers that do
 //! not read.
 
 use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
@@ -25,38 +25,38 @@ use super::{
     listen::{self, Connection},
 };
 
-/// HTTP/2 on a connection: calls at once, resets before it is closed as abusive, and bytes in flight.
+/// Limits of an HTTP/2 connection: concurrent calls, resets before it is closed as abusive, and bytes in flight.
 const STREAMS: u32 = 128;
 const RESETS: usize = 1_024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-/// A peer that does not answer a ping within the second is gone.
+/// Interval of HTTP/2 pings; a peer that does not answer one within [`PING_PATIENCE`] is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(15);
-/// Time for an HTTP/1 request's head, and between requests of a connection.
+/// Time for the head of an HTTP/1 request, and between requests of a connection.
 const HEAD: Duration = Duration::from_secs(30);
-/// Time for the calls of a connection that has reached its age; a long poll takes half of it.
+/// Time for the calls of a connection that has reached its age; a long poll takes at most half of it.
 const LAST_CALLS: Duration = Duration::from_millis(2 * limits::ACQUIRE_WAIT_MS as u64);
-/// Ages differ by up to this part, so that connections made together do not end together.
+/// Part of the age by which connections' ages differ, so that connections made together do not end together.
 const JITTER: f64 = 0.25;
 
 /// Times after which connections are closed.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// Without a call.
+    /// Time without a call.
     pub idle: Duration,
-    /// Whatever it does; calls under way may finish.
+    /// Age of the connection; calls under way may finish.
     pub age: Duration,
-    /// With something to read that the peer does not read; it takes up to twice as long.
+    /// Time in which the peer reads nothing although something was sent; takes effect after up to twice as long.
     pub unread: Duration,
 }
 
-/// Answers the requests of connections.
+/// Service that answers the requests of connections.
 pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>, activity: &Arc<Activity>) -> impl Future<Output = Response> + Send;
 }
 
-/// Serves `listener` until `draining`, then lets its connections finish what is under way.
+/// Serves `listener` until `draining` is cancelled, then lets its connections finish calls under way.
 pub async fn serve(
     listener: TcpListener,
     places: Arc<Semaphore>,
@@ -136,18 +136,18 @@ async fn drive(
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Keep,
-    /// No new calls.
+    /// Accept no new calls, and close when the current ones have ended.
     Finish,
     Cut(&'static str),
 }
 
-/// Times of one connection.
+/// Time limits of one connection.
 #[derive(Debug)]
 struct Clock {
     lifetimes: Lifetimes,
     period: Instant,
     idle: Instant,
-    /// Calls at the last look.
+    /// Number of calls when `idle` was last checked.
     calls: usize,
     old: Instant,
     finishing: Option<Instant>,
@@ -224,7 +224,7 @@ mod tests {
             }
         }
         assert!(call.is_none());
-        // A look that finds no call under way and none since the last look.
+        // Finishes at a check that finds no call under way and none since the check before.
         assert!((Duration::from_hours(1)..Duration::from_mins(80)).contains(&finished.unwrap()), "{finished:?}");
     }
 

@@ -1,4 +1,4 @@
-//! `jobqueue-faults`: runs the fault suite, and is the programs of a run.
+//! `jobqueue-faults`: runs the fault suite; its other subcommands are the programs that a run starts.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,23 +18,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Kills, stalls and cuts off the parts of a queue, and judges what they did
+    /// Kills, stalls and cuts off the parts of a queue, and checks the recorded histories
     Run(Run),
-    /// Submits jobs until SIGTERM, and writes down what it saw
+    /// Submits jobs until SIGTERM, and records its calls and their answers
     Submitter(submitter::Args),
-    /// Runs jobs until SIGTERM, and writes down what it saw
+    /// Runs jobs until SIGTERM, and records its calls and their answers
     Worker(worker::Args),
 }
 
 #[derive(clap::Args)]
 struct Run {
-    /// How long there are faults, on each store
+    /// Minutes of faults on each store
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = minutes)]
     minutes: f64,
-    /// What happens, and when, follows from it; a new one each time when it is not given
+    /// Seed that determines the faults and their times; a new one each time when it is not given
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// What the jobs are kept in
+    /// Database of the jobs
     #[arg(long, value_enum, default_value_t = Stores::Both)]
     store: Stores,
     /// jobqueue-server, built with its feature `failpoints`

@@ -1,5 +1,5 @@
-//! The programs of a run without any fault: everything that they do is seen, and no promise is broken. What the bare
-//! worker should not say is refused.
+//! Programs of a run without any fault: all of their actions are recorded, and no promise is broken. The wrong outcomes
+//! of the bare worker are refused.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,7 +30,7 @@ enum Program {
     Worker(worker::Args),
 }
 
-/// A program in this process, until it is told to stop.
+/// A program that runs in this process until it is told to stop.
 struct Running {
     stop: CancellationToken,
     ended: JoinHandle<anyhow::Result<()>>,
@@ -75,7 +75,7 @@ async fn final_state(api: &Api) -> FinalState {
     }
 }
 
-/// It has said that jobs failed which it had completed, and spoken for leases that are another session's.
+/// True if a worker reported as failed a job that it had completed, and settled leases in the name of another session.
 fn misbehaved(history: &History) -> bool {
     let (mut sessions, mut completed) = (HashMap::new(), HashSet::new());
     let (mut contradicted, mut foreign) = (false, false);

@@ -1,4 +1,4 @@
-//! One short run on each store: every promise holds while everything that can go wrong goes wrong.
+//! Short run on each store: every promise holds while all kinds of faults happen.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,10 +8,10 @@ use jobqueue_faults::run::{Options, Programs, Store, run};
 use jobqueue_tests::binaries;
 use tokio::sync::Mutex;
 
-/// A run can be had again: `cargo xtask faults --seed` takes the same number.
+/// Seed of the runs; `cargo xtask faults --seed` repeats one of them.
 const SEED: u64 = 20;
 
-/// One at a time: each needs the machine for itself.
+/// Lock that lets one run go at a time: each needs the whole machine.
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
 async fn survives(store: Store, seconds: u64) {

@@ -1,22 +1,22 @@
-//! Where PostgreSQL's programs are, and whether they are new enough.
+//! Location of PostgreSQL's programs, and a check of their version.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Error, MINIMUM_VERSION, process};
 
-/// The programs a cluster needs, all in one folder.
+/// Programs that a cluster needs, all in one folder.
 const NEEDED: [&str; 4] = ["initdb", "pg_basebackup", "postgres", "psql"];
 
-/// The folder with these programs of one version.
+/// Folder with the server programs of one PostgreSQL version.
 #[derive(Debug, Clone)]
 pub(crate) struct Binaries {
     folder: PathBuf,
 }
 
 impl Binaries {
-    /// Asks `pg_config --bindir` first, then takes the newest of Debian's folders. `pg_config` may belong to the client
-    /// library alone, so a folder counts only when the server's programs are in it.
+    /// Finds the folder: asks `pg_config --bindir` first, then takes the newest of Debian's folders. `pg_config` may
+    /// belong to the client library alone, so a folder counts only when the server's programs are in it.
     pub(crate) fn find() -> Result<Self, Error> {
         let mut searched = Vec::new();
         let mut folders: Vec<PathBuf> = Vec::new();
@@ -45,7 +45,7 @@ impl Binaries {
     }
 }
 
-/// `<root>/<version>/bin`, newest version first.
+/// Folders `<root>/<version>/bin`, newest version first.
 fn debian_folders(root: &Path) -> Vec<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir(root)
         .into_iter()
@@ -57,7 +57,7 @@ fn debian_folders(root: &Path) -> Vec<PathBuf> {
     versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// The major version in `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, also of betas like `19beta1`.
+/// Major version in `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, also of betas like `19beta1`.
 fn major_version(output: &str) -> Option<u32> {
     let after = output.split_once("(PostgreSQL)")?.1.trim_start();
     let digits = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();

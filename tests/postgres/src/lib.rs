@@ -1,8 +1,8 @@
-//! A real PostgreSQL cluster for tests: its own folder, its own port, gone afterwards.
+//! Real PostgreSQL clusters for tests, each with its own folder and port, removed afterwards.
 //!
 //! Durability tests need the real thing, so `fsync` and `synchronous_commit` are on and the server can be killed and
-//! started again on the same port and data. Reading order: [`Cluster`], then `binaries` (where PostgreSQL is), `own`
-//! (one running server), [`Pooler`] (what may stand before it) and `watchdog` (who cleans up when nobody else can).
+//! started again on the same port and data. Reading order: [`Cluster`], then `binaries` (location of PostgreSQL), `own`
+//! (one running server), [`Pooler`] (PgBouncer before it) and `watchdog` (clean-up after any end of the process).
 
 mod binaries;
 mod own;
@@ -20,23 +20,24 @@ use crate::binaries::Binaries;
 use crate::own::{Own, Stop};
 pub use crate::pooler::Pooler;
 
-/// Names the environment variable with the URL of a running server, database included, whose user may create
+/// Name of the environment variable with the URL of a running server, database included, whose user may create
 /// databases. When it is set, [`Cluster::shared`] uses that server and starts none.
 pub const URL_VARIABLE: &str = "JOBQUEUE_TEST_POSTGRES_URL";
 
-/// The oldest PostgreSQL that jobqueue runs on.
+/// The oldest PostgreSQL version that jobqueue runs on.
 pub const MINIMUM_VERSION: u32 = 15;
 
-/// What a cluster of its own is made with.
+/// Configuration of a test's own cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Lines of postgresql.conf: name and value, which is quoted. They come last, so they win.
     pub settings: Vec<(String, String)>,
-    /// Where its folder is made, which everybody must be able to enter; the system's temporary folder if not given.
+    /// Parent of the cluster's folder, which every user must be able to enter; by default the system's temporary
+    /// folder.
     pub parent: Option<PathBuf>,
 }
 
-/// What can go wrong with a test cluster. None of it is a reason to skip a test.
+/// Error of a test cluster. No variant is a reason to skip a test.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -71,7 +72,7 @@ impl Error {
     }
 }
 
-/// Whether the programs that [`Cluster::start`] needs are there.
+/// Checks that the programs that [`Cluster::start`] needs are installed.
 ///
 /// # Errors
 /// [`Error::NotInstalled`], which names what to install.
@@ -80,7 +81,7 @@ pub fn check_installed() -> Result<(), Error> {
 }
 
 /// A PostgreSQL server for tests. Dropping it stops the server and removes its folder; when the process dies without
-/// dropping it (`kill -9`, a static), a watchdog does the same.
+/// dropping it (`kill -9`, a static), a watchdog does both.
 #[derive(Debug)]
 pub struct Cluster {
     admin_url: String,
@@ -95,16 +96,16 @@ impl Cluster {
         Self::start_with(&Setup::default())
     }
 
-    /// The same with settings, or in a folder, of the caller's.
+    /// Starts a cluster with the caller's settings or folder.
     pub fn start_with(setup: &Setup) -> Result<Self, Error> {
         Own::start(Binaries::find()?, setup).map(Self::from)
     }
 
-    /// A standby of this cluster, as `pg_basebackup` makes it, that reads can be sent to and that streams. From now on
+    /// Makes a standby of this cluster by `pg_basebackup`, which serves reads and follows by streaming. From now on
     /// this cluster's synchronous commits wait until they are on the standby's disk too.
     pub fn start_standby(&self, setup: &Setup) -> Result<Self, Error> {
         let standby = Self::from(Own::start_standby(self.own()?, setup)?);
-        // Set after the copy was made: the standby shall wait for nobody when it is promoted.
+        // The setting follows the copy, because the standby must not wait for another standby when it is promoted.
         self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")?;
         self.execute("SELECT pg_reload_conf()")?;
         let in_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
@@ -130,7 +131,7 @@ impl Cluster {
             .as_ref()
     }
 
-    /// The URL of `database` on this server; it need not exist yet.
+    /// URL of `database` on this server; it need not exist yet.
     pub fn url(&self, database: &str) -> String {
         with_database(&self.admin_url, database)
     }
@@ -141,29 +142,29 @@ impl Cluster {
     /// [`Error::Name`] when the name would need quoting, [`Error::Program`] when it exists already.
     pub fn create_database(&self, name: &str) -> Result<String, Error> {
         self.execute(&format!("CREATE DATABASE {}", plain(name)?))?;
-        // So that tests can name the tables of a server with the default schema without it.
+        // Tests can then name the tables of a server with the default schema without the schema's name.
         self.execute(&format!("ALTER DATABASE {name} SET search_path = jobqueue, public"))?;
         Ok(self.url(name))
     }
 
-    /// Creates an empty database whose name begins with `prefix` and that nobody else uses; returns its URL.
+    /// Creates an empty database with a unique name that begins with `prefix`; returns its URL.
     pub fn fresh_database(&self, prefix: &str) -> Result<String, Error> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.create_database(&format!("{prefix}_{}_{number}", std::process::id()))
     }
 
-    /// Removes a database, ending the connections to it. One that does not exist is fine.
+    /// Removes a database, ending the connections to it. A missing database is no error.
     pub fn drop_database(&self, name: &str) -> Result<(), Error> {
         self.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", plain(name)?))
     }
 
-    /// The TCP port of a cluster of its own.
+    /// TCP port of a cluster that this process has started.
     pub fn port(&self) -> Result<u16, Error> {
         Ok(self.own()?.port())
     }
 
-    /// The temporary folder of a cluster of its own: data, sockets and `server.log`.
+    /// Temporary folder of a cluster that this process has started: data, sockets and `server.log`.
     pub fn folder(&self) -> Result<&Path, Error> {
         Ok(self.own()?.folder())
     }
@@ -189,12 +190,12 @@ impl Cluster {
         self.own()?.restart()
     }
 
-    /// Whether its server runs; a crash may have ended it for good.
+    /// True while the server runs; a crash may have ended it for good.
     pub fn is_running(&self) -> Result<bool, Error> {
         Ok(self.own()?.pid().is_some())
     }
 
-    /// The ids of the server's processes: the postmaster first, then its children.
+    /// Ids of the server's processes: the postmaster first, then its children.
     pub fn processes(&self) -> Result<Vec<i32>, Error> {
         let postmaster = self.own()?.pid().ok_or(Error::NotRunning)?;
         Ok(std::iter::once(postmaster).chain(process::children(postmaster)).collect())
@@ -205,7 +206,7 @@ impl Cluster {
         self.query_at(&self.admin_url, sql)
     }
 
-    /// The same in another database.
+    /// Runs statements in another database, as [`Cluster::query`].
     pub fn query_in(&self, database: &str, sql: &str) -> Result<String, Error> {
         self.query_at(&self.url(database), sql)
     }
@@ -227,7 +228,7 @@ impl Cluster {
     fn psql(&self, url: &str) -> Command {
         let psql = match &self.own {
             Some(own) => own.binaries().path("psql"),
-            // A server given by URL may live elsewhere; then the client on PATH will do.
+            // A server given by URL may be on another machine; the client on PATH serves then.
             None => Binaries::find().map_or_else(|_| PathBuf::from("psql"), |binaries| binaries.path("psql")),
         };
         let mut command = Command::new(&psql);

@@ -1,4 +1,4 @@
-//! A throw-away PostgreSQL for trying things: prints its URL and lives until this program ends, however it ends.
+//! Temporary PostgreSQL for experiments: prints its URL and runs until this program ends, however it ends.
 
 use jobqueue_test_postgres::{Cluster, Error};
 

@@ -1,13 +1,14 @@
-//! One PostgreSQL server of our own in a temporary folder.
+//! A PostgreSQL server that this process starts in a temporary folder.
 
 use std::fmt::Write as _;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -17,16 +18,17 @@ use crate::binaries::Binaries;
 use crate::watchdog::Watchdog;
 use crate::{Error, Setup, process};
 
-/// The longest path a Unix socket may have on every system is 103 bytes; PostgreSQL appends `/.s.PGSQL.<port>.lock`.
+/// Maximum length of the folder's path in bytes. A Unix socket's path may have 103 bytes on every system; PostgreSQL
+/// appends `/.s.PGSQL.<port>.lock`.
 const SOCKET_FOLDER_MAX: usize = 80;
 
-/// The port is free when it is chosen and may be taken when PostgreSQL binds it; then another is chosen.
+/// Number of ports that are tried: a port that is free when it is chosen may be taken when PostgreSQL binds it.
 const PORT_TRIES: usize = 5;
 
-/// Recovery after a crash takes a moment; so does a busy machine.
+/// Time limit of a start: recovery after a crash takes a while, and a busy machine is slow.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
-/// A server with its folder. Both end with it, by the watchdog's hand.
+/// A server with its folder. The watchdog ends the server and removes the folder when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Own {
     watchdog: Watchdog,
@@ -34,11 +36,11 @@ pub(crate) struct Own {
     account: Option<Account>,
     binaries: Binaries,
     port: u16,
-    /// None while it is stopped.
+    /// `None` while the server is stopped.
     postmaster: Mutex<Option<Child>>,
 }
 
-/// The ways to end the server in order or not.
+/// Mode of stopping the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stop {
     /// Open transactions are rolled back, connections ended, a checkpoint written.
@@ -47,7 +49,7 @@ pub(crate) enum Stop {
     Immediate,
 }
 
-/// The user that PostgreSQL runs as when we are root, for it refuses to be root.
+/// Account that PostgreSQL runs under when this process is root, because PostgreSQL refuses to run as root.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Account {
     pub(crate) uid: u32,
@@ -63,7 +65,7 @@ impl Own {
         Ok(own)
     }
 
-    /// A copy of a running server that follows it.
+    /// Starts a server on a copy of a running server, which it follows.
     pub(crate) fn start_standby(primary: &Self, setup: &Setup) -> Result<Self, Error> {
         let mut own = Self::in_a_folder(primary.binaries.clone(), setup)?;
         let mut copy = own.command("pg_basebackup");
@@ -109,7 +111,7 @@ impl Own {
     pub(crate) fn kill9(&self) -> Result<(), Error> {
         let mut postmaster = self.running()?;
         let pid = id(&postmaster);
-        // Stopped first, so that it forks nobody between our look and the kill.
+        // The postmaster is stopped first, so that it forks no child between the listing and the kill.
         process::signal(pid, Signal::STOP);
         let others = process::children(pid);
         for pid in others.iter().copied().chain([pid]) {
@@ -136,7 +138,7 @@ impl Own {
         }
     }
 
-    /// Takes the running server out of our hands; whoever asks for it ends it.
+    /// Takes the running postmaster out of its field; the caller ends it.
     fn running(&self) -> Result<Child, Error> {
         let mut postmaster = self.postmaster().take().ok_or(Error::NotRunning)?;
         match postmaster.try_wait() {
@@ -145,7 +147,7 @@ impl Own {
         }
     }
 
-    /// The postmaster's id while it runs.
+    /// Process id of the postmaster while it runs.
     pub(crate) fn pid(&self) -> Option<i32> {
         let mut postmaster = self.postmaster();
         let child = postmaster.as_mut()?;
@@ -153,7 +155,7 @@ impl Own {
     }
 
     fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
-        self.postmaster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.postmaster.lock()
     }
 
     fn data(&self) -> PathBuf {
@@ -164,7 +166,7 @@ impl Own {
         let mut initdb = self.command("initdb");
         initdb.arg("--pgdata").arg(self.data());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"]);
-        // Only the making of the empty cluster goes unsynced; the server's own fsync stays on.
+        // Only the creation of the empty cluster goes unsynced; the server's own fsync stays on.
         process::run(initdb.arg("--no-sync")).map(drop)
     }
 
@@ -200,8 +202,8 @@ impl Own {
         self.launch()
     }
 
-    /// Starts the server and waits until it accepts connections. It is our own child, not `pg_ctl`'s: only a parent
-    /// can collect what it killed, and an uncollected process looks to PostgreSQL like one that still runs.
+    /// Starts the server and waits until it accepts connections. It is a child of this process, not of `pg_ctl`: only a
+    /// parent can reap what it killed, and PostgreSQL takes an unreaped process for one that still runs.
     fn launch(&self) -> Result<(), Error> {
         let log = self.folder.join("server.log");
         let open = || File::options().create(true).append(true).open(&log);
@@ -210,7 +212,7 @@ impl Own {
         let start = err.metadata().map_or(0, |metadata| metadata.len());
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
-        // Out of the terminal's foreground group, where Ctrl-C would end it before the tests.
+        // A process group of its own, because Ctrl-C would end the terminal's foreground group before the tests.
         command.process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         let mut child = command.spawn().map_err(Error::io("cannot run postgres"))?;
         let deadline = Instant::now() + READY_WITHIN;
@@ -236,7 +238,7 @@ impl Own {
         Ok(())
     }
 
-    /// Whether this very process has written that it accepts connections.
+    /// True if this very process has written that it accepts connections.
     fn is_ready(&self, postmaster: &Child) -> bool {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -262,7 +264,7 @@ impl Drop for Own {
     }
 }
 
-/// The account to run under: none unless we are root.
+/// The account to run under; `None` unless this process is root.
 pub(crate) fn account() -> Result<Option<Account>, Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -277,7 +279,7 @@ pub(crate) fn account() -> Result<Option<Account>, Error> {
 }
 
 fn id(child: &Child) -> i32 {
-    // The kernel's ids end at 2^22.
+    // Process ids of Linux end at 2^22.
     i32::try_from(child.id()).unwrap_or(i32::MAX)
 }
 

@@ -1,7 +1,7 @@
 //! PgBouncer in transaction mode in front of a cluster.
 //!
-//! It takes what it is given and knows nothing of jobqueue: no startup parameter is ignored, nothing is reset between
-//! the transactions that share a session.
+//! Its configuration has nothing for jobqueue: no startup parameter is ignored, nothing is reset between the
+//! transactions that share a session.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use crate::own::{account, free_port};
 use crate::{Cluster, Error, with_database};
 
-/// Runs PgBouncer until the end of a pipe that only this process holds: also after a `kill -9`, and for statics.
-/// `$1` is its program, `$2` its folder.
+/// Runs PgBouncer until the end of a pipe that only this process holds: also after a `kill -9`, and for statics. `$1`
+/// is its program, `$2` its folder.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 "$1" -q "$2/pgbouncer.ini" </dev/null &
@@ -39,8 +39,8 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one on 127.0.0.1 and a free port that lends out up to `sessions` sessions a database, and returns when
-    /// it accepts connections.
+    /// Starts a pooler on 127.0.0.1 and a free port with up to `sessions` server sessions for each database, and
+    /// returns when it accepts connections.
     ///
     /// # Errors
     /// [`Error::NoPooler`] when PgBouncer is not installed.
@@ -64,7 +64,7 @@ impl Pooler {
         fs::write(&file, config).map_err(Error::io("cannot write pgbouncer.ini"))?;
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "jobqueue-pgbouncer"]).arg(program).arg(folder.path());
-        // It refuses to be root.
+        // PgBouncer refuses to run as root.
         if let Some(account) = account()? {
             for path in [folder.path(), &file] {
                 std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid))
@@ -87,7 +87,7 @@ impl Pooler {
         Ok(pooler)
     }
 
-    /// The one before [`Cluster::shared`] that all tests of this process share.
+    /// The pooler before [`Cluster::shared`] that all tests of this process share.
     ///
     /// # Errors
     /// As [`Pooler::start`] and [`Cluster::shared`].
@@ -100,7 +100,7 @@ impl Pooler {
         SHARED.get_or_init(start).as_ref().map_err(Clone::clone)
     }
 
-    /// The URL of `database` behind it.
+    /// URL of `database` through the pooler.
     pub fn url(&self, database: &str) -> String {
         with_database(&self.url, database)
     }
@@ -130,7 +130,7 @@ impl Drop for Pooler {
     }
 }
 
-/// Debian keeps it where only root looks.
+/// Finds PgBouncer's program, which Debian installs outside the PATH of ordinary users.
 fn program() -> Result<&'static str, Error> {
     let runs = |program: &&str| {
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
@@ -138,7 +138,7 @@ fn program() -> Result<&'static str, Error> {
     ["pgbouncer", "/usr/sbin/pgbouncer"].into_iter().find(runs).ok_or(Error::NoPooler)
 }
 
-/// Where a URL leads.
+/// Parts of a server's URL.
 struct Server<'a> {
     user: &'a str,
     password: &'a str,
@@ -156,7 +156,7 @@ impl<'a> Server<'a> {
         Self { user, password, host, port }
     }
 
-    /// As pgbouncer.ini has them.
+    /// The server's parameters in the syntax of pgbouncer.ini.
     fn parameters(&self) -> String {
         let Self { user, password, host, port } = self;
         let password = if password.is_empty() { String::new() } else { format!(" password={password}") };

@@ -1,4 +1,4 @@
-//! Running programs, and looking at and killing processes by id.
+//! Running programs, and inspecting and killing processes by id.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::Error;
 
-/// Runs a program to its end and returns what it printed on standard output.
+/// Runs a program to its end and returns its standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("cannot run {program}")))?;
@@ -20,14 +20,14 @@ pub(crate) fn run(command: &mut Command) -> Result<String, Error> {
     Err(Error::Program { program, status: output.status.to_string(), output: text })
 }
 
-/// Sends a signal; a process that is gone already is fine.
+/// Sends a signal; a process that is gone already is no error.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
     }
 }
 
-/// The ids of the processes whose parent is `parent`. Empty where there is no /proc.
+/// Ids of the processes whose parent is `parent`. Empty where there is no /proc.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -37,7 +37,7 @@ pub(crate) fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
-/// Waits until a process is gone; one that ended and was not collected by its parent counts as gone.
+/// Waits until a process is gone; one that ended and was not reaped by its parent counts as gone.
 pub(crate) fn wait_gone(pid: i32) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while alive(pid) {
@@ -49,7 +49,7 @@ pub(crate) fn wait_gone(pid: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks until it is so.
+/// Polls until the condition holds, for a minute at most.
 pub(crate) fn wait_until(what: &'static str, mut is_so: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_mins(1);
     while !is_so()? {
@@ -73,7 +73,7 @@ fn status(pid: i32) -> Option<(char, i32)> {
     parse_status(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads `/proc/<pid>/stat`. The program's name stands in parentheses and may hold any byte, parentheses too.
+/// Parses `/proc/<pid>/stat`. The program's name stands in parentheses and may hold any byte, parentheses too.
 fn parse_status(line: &str) -> Option<(char, i32)> {
     let mut fields = line.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))

@@ -1,7 +1,7 @@
-//! A small shell process that stops the server and removes its folder as soon as we are gone.
+//! Watchdog: a small shell process that stops the server and removes its folder as soon as this process is gone.
 //!
-//! It waits for the end of a pipe that only this process holds, so it works after a return from main, a panic, a
-//! `kill -9` and for statics, which Rust never drops.
+//! It waits for the end of a pipe that only this process holds, so it works after a return from main, a panic, a `kill
+//! -9` and for statics, which Rust never drops.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Error;
 
-/// `$1` is the folder. A process counts as this cluster's server only when it works in the data folder: its id may have
-/// been given to somebody else since. Repeats, because an initdb or a start may have been under way when we died.
+/// Script of the watchdog; `$1` is the folder. A process counts as this cluster's server only when it works in the data
+/// folder, because its id may have been reused since. It repeats, because an initdb or a start may have been under way
+/// when this process died.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 read -r _
@@ -36,7 +37,7 @@ done
 exit 0
 "#;
 
-/// The watching process.
+/// The watchdog's process.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     shell: Child,
@@ -48,7 +49,8 @@ impl Watchdog {
             .args(["-c", SCRIPT, "jobqueue-postgres-watchdog"])
             .arg(folder)
             .current_dir("/")
-            // Out of the terminal's foreground group, where Ctrl-C would end it together with the tests.
+            // A process group of its own, because Ctrl-C would end the terminal's foreground group together with the
+            // tests.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -58,7 +60,7 @@ impl Watchdog {
         Ok(Self { shell })
     }
 
-    /// Lets it do its work now and waits until it has.
+    /// Lets the watchdog clean up now, and waits until it has.
     pub(crate) fn finish(&mut self) {
         drop(self.shell.stdin.take());
         let _ = self.shell.wait();

@@ -1,4 +1,4 @@
-//! A cluster starts, keeps what was committed through a crash, and leaves nothing behind, whoever ends it.
+//! A cluster starts, keeps committed data through a crash, and leaves nothing behind, however it is ended.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
@@ -122,7 +122,7 @@ fn what_was_committed_is_on_the_standby_when_the_primary_is_lost() {
     let standby = primary.start_standby(&Setup::default()).unwrap();
     let url = primary.create_database("pair").unwrap();
     query(&url, "CREATE TABLE kept AS SELECT 1 AS n").unwrap();
-    // It has it on disk, and shows it when it has been applied.
+    // The standby has the commit on disk, and shows it once it is applied.
     wait_until("the standby shows it", || query(&standby.url("pair"), "SELECT 1 FROM kept").is_ok());
     let read_only = query(&standby.url("pair"), "INSERT INTO kept VALUES (2)").unwrap_err();
     assert!(read_only.contains("read-only"), "{read_only}");
@@ -134,7 +134,7 @@ fn what_was_committed_is_on_the_standby_when_the_primary_is_lost() {
     query(&url, "INSERT INTO kept VALUES (2)").unwrap();
     assert_eq!(query(&url, "SELECT sum(n) FROM kept").unwrap(), "3");
 
-    // And the other way round, with a new copy in the old one's place.
+    // The roles are swapped once more, with a new copy in the old primary's place.
     let back = standby.start_standby(&Setup::default()).unwrap();
     query(&url, "INSERT INTO kept VALUES (3)").unwrap();
     standby.kill9().unwrap();

@@ -50,7 +50,7 @@ async fn handlers_that_block_every_thread_for_longer_than_the_lease_run_once() {
         starts
     });
     let starts = starts.await.unwrap();
-    // Until the session has lived for longer than its lease since then.
+    // The session lives for longer than its lease after that.
     let kept_until = |session: &WorkerSession| session.expires_at.unwrap().seconds;
     let before = kept_until(&sessions(&world).await[0]);
     eventually("the lease is kept", async || (kept_until(&sessions(&world).await[0]) > before + 6).then_some(())).await;

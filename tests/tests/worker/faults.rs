@@ -1,4 +1,4 @@
-//! Lost calls, lost answers, lost sessions, and an orderly end among them.
+//! Lost calls, lost answers and lost sessions, and orderly stops among them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,7 +107,7 @@ async fn a_session_that_was_ended_is_followed_by_another_and_its_handlers_stop()
             if context.job().run_no == 1 {
                 context.cancelled().await;
                 stopped.send(context.stop_reason()).unwrap();
-                // Too late: the job is somebody else's.
+                // The result comes too late: another session has the job.
                 return Ok("first");
             }
             Ok("second")
@@ -132,7 +132,8 @@ async fn a_session_that_was_ended_is_followed_by_another_and_its_handlers_stop()
 async fn stopping_finishes_what_it_can_and_gives_back_the_rest() {
     let world = World::new().await;
     let (stopped, mut reasons) = mpsc::unbounded_channel();
-    // Not the server's word: a job that is leased may still be on its way, and would be given back unstarted.
+    // The handler reports its start: a job that the server shows as running may still be on its way, and would be given
+    // back unstarted.
     let (started, mut starts) = mpsc::unbounded_channel();
     let long_started = started.clone();
     let go = Arc::new(Semaphore::new(0));
@@ -199,13 +200,13 @@ async fn a_job_that_was_on_its_way_to_a_stopping_worker_goes_back_at_once() {
     let held = world.proxy.asked::<AcquireJobsRequest>("AcquireJobs").len();
 
     worker.stop.cancel();
-    // The call that asks again under the same number.
+    // The worker repeats the call under its number.
     eventually("the worker asks what it was given", async || {
         (world.proxy.asked::<AcquireJobsRequest>("AcquireJobs").len() > held).then_some(())
     })
     .await;
     world.proxy.hold_answers(None);
-    // The session lives on for the grace, and the job does not wait for its end.
+    // The session lives on for the grace, and the job is released before its end.
     let back = world.until(&job_id, Status::Pending).await;
     assert_eq!((history(&back), back.job.attempt_count), (vec!["released"], 0));
     assert_eq!(world.client.get(&long).await.unwrap().job.session_id, leased_to);

@@ -1,4 +1,4 @@
-//! The worker library against a real server, with calls and answers that get lost on the way.
+//! Tests of the worker library against a real server, with calls and answers that get lost on the way.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what goes wrong here fails the test")]
 
@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 const WORKER_ID: &str = "w";
 
-/// A server, a proxy before it, and a client that goes around the proxy.
+/// A server, a proxy before it, and a client that does not use the proxy.
 struct World {
     client: Client,
     proxy: Proxy,
-    // Dropped in this order: the server before its database.
+    // The fields are dropped in this order: the server before its database.
     server: Server,
     _database: Database,
 }
@@ -65,7 +65,7 @@ impl World {
             .unwrap()
     }
 
-    /// Until a call that waits for jobs has looked for them, after so many looks.
+    /// Waits until the server has made more than `looks` acquires, so that a worker's call waits.
     async fn waits_for_jobs(&self, looks: u64) {
         eventually("a worker waits", async || (self.server.looks_for_jobs().await > looks).then_some(())).await;
     }

@@ -1,4 +1,4 @@
-//! What handlers return, and what the server shows of it.
+//! Results of handlers, and how the server shows them.
 
 use std::{
     sync::{
@@ -146,7 +146,7 @@ async fn progress_is_shown_and_a_cancel_is_heard_before_the_next_heartbeat() {
     let reason = tokio::time::timeout(jobqueue_tests::poll::PATIENCE, reasons.recv()).await.unwrap();
     assert_eq!(reason, Some(Some(StopReason::Cancelled)));
     worker.stop().await;
-    // What it returned after that was not even sent.
+    // A result that is returned after the stop is not sent.
     let ended = world.client.get(&job_id).await.unwrap();
     assert_eq!((ended.job.status(), history(&ended)), (Status::Cancelled, vec!["cancelled"]));
 }
@@ -173,7 +173,7 @@ async fn a_cancel_is_heard_at_once_while_the_worker_waits_for_more_jobs() {
         let looks = world.server.looks_for_jobs().await;
         let job_id = world.submit("film").await;
         assert_eq!(heard.recv().await, Some(None), "it runs");
-        // The call that waited has been given the job; this is the next one.
+        // The parked poll has returned the job; this waits for the next one.
         world.waits_for_jobs(looks).await;
         world.client.cancel(&job_id, "enough").await.unwrap();
         let reason = tokio::time::timeout(jobqueue_tests::poll::PATIENCE, heard.recv()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Stands between a worker and a real server, and loses calls and answers when it is told to.
+//! Proxy between a worker and a real server that loses calls and answers on request.
 
 use std::{
     collections::HashMap,
@@ -23,11 +23,11 @@ pub(crate) struct Proxy(Arc<Inner>);
 struct Inner {
     server: Channel,
     endpoint: String,
-    /// How many answers to the next calls of a method are lost on the way back.
+    /// Number of answers to the next calls of a method that are lost on the way back.
     losing: Mutex<HashMap<&'static str, usize>>,
-    /// What was asked, in order: the method's name and the message.
+    /// Calls so far, in order: the method's name and the message.
     asked: Mutex<Vec<(String, Vec<u8>)>>,
-    /// The methods called while the server was away.
+    /// Methods that were called while the server was away.
     refused: Mutex<Vec<String>>,
     away: watch::Sender<bool>,
     holding: watch::Sender<Option<&'static str>>,
@@ -54,17 +54,17 @@ impl Proxy {
         &self.0.endpoint
     }
 
-    /// The server carries out the next `count` calls of `method`, and their answers are lost.
+    /// Loses the answers to the next `count` calls of `method`, which the server carries out.
     pub(crate) fn lose_answers(&self, method: &'static str, count: usize) {
         self.0.losing.lock().unwrap().insert(method, count);
     }
 
-    /// No call reaches the server.
+    /// Sets whether the server is away, so that no call reaches it.
     pub(crate) fn set_away(&self, away: bool) {
         self.0.away.send_replace(away);
     }
 
-    /// The server carries out calls of `method`, and their answers stay on the way.
+    /// Holds back the answers to calls of `method`, which the server carries out.
     pub(crate) fn hold_answers(&self, method: Option<&'static str>) {
         self.0.holding.send_replace(method);
     }
@@ -74,15 +74,15 @@ impl Proxy {
         eventually(method, async || self.0.refused.lock().unwrap().iter().any(|it| it == method).then_some(())).await;
     }
 
-    /// The methods that reached the server so far.
+    /// Methods that reached the server so far.
     pub(crate) fn calls(&self) -> Vec<String> {
         self.0.asked.lock().unwrap().iter().map(|(method, _)| method.clone()).collect()
     }
 
-    /// The messages with which `method` was called so far.
+    /// Messages with which `method` was called so far.
     pub(crate) fn asked<T: Message + Default>(&self, method: &str) -> Vec<T> {
         let asked = self.0.asked.lock().unwrap();
-        // Five bytes of framing stand before each message.
+        // Each message has a gRPC header of five bytes.
         asked.iter().filter(|(it, _)| it == method).map(|(_, body)| T::decode(&body[5..]).unwrap()).collect()
     }
 

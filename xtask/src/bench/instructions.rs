@@ -1,4 +1,5 @@
-//! How many instructions each pure function takes, by callgrind: the same on a machine that is busy with other things.
+//! Instruction counts of the pure functions, by callgrind: they are the same on a machine that is busy with other
+//! things.
 
 use std::process::Command;
 
@@ -7,11 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use super::{program, results};
 use crate::workspace::Workspace;
 
-/// A function is run once and so often; what starting the program costs is in both.
+/// Numbers of calls in the two runs of a function. The cost of starting the program is in both, and so not in their
+/// difference.
 const FEW: u64 = 1;
 const MANY: u64 = 11;
 
-/// Each function's name, and its instructions a call.
+/// Name of each function, and its instructions per call.
 pub(super) fn count(workspace: &Workspace) -> Result<Vec<(String, u64)>> {
     let listed = crate::process::output(Command::new(program(workspace)).arg("pure"))?;
     let mut found = Vec::new();
@@ -42,7 +44,7 @@ fn collected(workspace: &Workspace, name: &str, calls: u64) -> Result<u64> {
     parse(&said).with_context(|| format!("callgrind counted nothing: {said}"))
 }
 
-/// The number in `==123== Collected : 4567`.
+/// Parses the number in `==123== Collected : 4567`.
 fn parse(said: &str) -> Option<u64> {
     let line = said.lines().find_map(|line| line.split_once("Collected :"))?.1;
     line.trim().parse().ok()

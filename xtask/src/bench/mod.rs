@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: builds release programs, prepares the peers, and hands over to `jobqueue-bench`; or profiles, or
-//! measures pure functions alone.
+//! `cargo xtask bench`: builds release programs, prepares the peers, and hands over to `jobqueue-bench`; or profiles,
+//! or measures pure functions alone.
 
 mod instructions;
 mod profile;
@@ -15,7 +15,7 @@ use crate::progress::{Plan, Task};
 use crate::setup::{self, Need};
 use crate::workspace::{Workspace, cargo};
 
-/// Names that the binary knows what to do with, but for those below.
+/// Scenario that needs the programs of the peers, which are built first.
 const PEERS: &str = "peers";
 
 #[derive(Args)]
@@ -29,27 +29,27 @@ pub(crate) struct Options {
 
 #[derive(Args)]
 struct Run {
-    /// What to measure, besides the limits of this machine: submit, drain, mixed, latency, history, pinned, scale, cost,
-    /// peers; everything when nothing is named
+    /// Scenarios to measure, besides the limits of this machine: submit, drain, mixed, latency, history, pinned, scale,
+    /// cost, storm, peers; all of them when none is named
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
-    /// What keeps the jobs
+    /// Store that keeps the jobs
     #[arg(long, value_name = "STORE", value_parser = ["sqlite", "postgres", "both"], default_value = "both")]
     store: String,
     /// Smaller sizes, shorter times, no repetitions: all of it within 15 minutes once it is built,
     /// `pinned` and `scale` of one store only
     #[arg(long)]
     quick: bool,
-    /// Keep what an earlier run of the same kind has written to target/bench, and go on with the rest
+    /// Keep the results that an earlier run of the same kind has written to target/bench, and go on with the rest
     #[arg(long)]
     resume: bool,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// Records where the time goes, and draws it into target/bench, a picture for each process
+    /// Records where the time goes, and draws a picture of it into target/bench for each process
     Profile(profile::Options),
-    /// Pure functions by themselves: times by criterion, and instructions by callgrind
+    /// Measures pure functions by themselves: times by criterion, and instructions by callgrind
     Pure {
         /// Only count instructions, which are the same on a busy machine
         #[arg(long)]
@@ -57,7 +57,7 @@ enum What {
     },
 }
 
-/// What keeps the jobs of a profile.
+/// Store that keeps the jobs of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Store {
     Sqlite,
@@ -106,7 +106,7 @@ fn pure(workspace: &Workspace, instructions_only: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The server and the bench, as released.
+/// Task that builds the server and the bench in release mode.
 fn programs(workspace: &Workspace) -> Task<'_> {
     Task::new("server and bench", "release build", move |step| {
         let mut build = cargo();
@@ -116,7 +116,7 @@ fn programs(workspace: &Workspace) -> Task<'_> {
     })
 }
 
-/// The peers that are written in Rust, in their own workspace.
+/// Task that builds the peers that are written in Rust, in their own workspace.
 fn peers(workspace: &Workspace) -> Task<'_> {
     Task::new("the peers written in Rust", "release build", move |step| {
         let mut build = cargo();
@@ -130,12 +130,12 @@ fn program(workspace: &Workspace) -> PathBuf {
     workspace.binary("release", "jobqueue-bench")
 }
 
-/// Where results and pictures are written.
+/// Folder in which results and pictures are written.
 fn results(workspace: &Workspace) -> PathBuf {
     workspace.target.join("bench")
 }
 
-/// Runs what has to be there before.
+/// Installs the needs and builds the programs.
 fn prepare(workspace: &Workspace, needs: &[Need]) -> Result<()> {
     let mut plan: Plan<'_> = setup::plan(workspace, needs)?;
     plan.push(programs(workspace));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench profile`: perf records, inferno draws.
+//! `cargo xtask bench profile`: records with perf and draws with inferno.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,17 +16,17 @@ use crate::{interrupt, process};
 pub(crate) struct Options {
     #[arg(value_enum)]
     what: What,
-    /// What keeps the jobs
+    /// Store that keeps the jobs
     #[arg(long, value_enum, default_value = "postgres")]
     store: Store,
 }
 
-/// What is done while it is recorded.
+/// Load that is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// 64 callers that submit one job a call
     Submit,
-    /// A no-op worker that works off what waits
+    /// A no-op worker that works off waiting jobs
     Drain,
 }
 
@@ -52,10 +52,10 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// `perf script | inferno-collapse-perf | inferno-flamegraph > picture`.
+/// Draws a recording: `perf script | inferno-collapse-perf | inferno-flamegraph > picture`.
 fn draw(workspace: &Workspace, recording: &Path, picture: &Path, title: &str) -> Result<()> {
     let quiet = || Stdio::null();
-    // Looking inlined functions up takes minutes.
+    // Looking up inlined functions takes minutes.
     let mut script = Command::new("perf");
     script.args(["script", "--no-inline", "--input"]).arg(recording).stdout(Stdio::piped()).stderr(quiet());
     let mut script = interrupt::spawn(&mut script).context("cannot run perf script")?;

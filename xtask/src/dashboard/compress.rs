@@ -1,4 +1,4 @@
-//! Compressed copies beside the dashboard's files, made once so that the server only picks one.
+//! Compressed copies beside the dashboard's files, made once, so that the server only picks one.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// Smaller files fit a packet or two as they are.
+/// Maximum size in bytes of files that are not compressed, because they fit into a packet or two as they are.
 const MINIMUM_BYTES: usize = 1024;
 
-/// What shrinks; images and fonts are compressed already.
+/// Extensions of files that shrink; images and fonts are compressed already.
 const EXTENSIONS: [&str; 10] = ["css", "html", "js", "json", "map", "mjs", "svg", "txt", "wasm", "webmanifest"];
 
-/// Writes `<file>.br` and `<file>.gz` where they are worth it.
+/// Writes `<file>.br` and `<file>.gz` where they are smaller than the file.
 pub(crate) fn beside(file: &Path) -> Result<()> {
     if !file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Tells whether dist/ was built from what is in the repository now.
+//! Check whether dist/ was built from the present contents of the repository.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use super::{Build, WASM_OPT, files};
 use crate::setup;
 use crate::workspace::Workspace;
 
-/// Everything that the dashboard is made of.
+/// Files and folders that the dashboard is built from.
 const SOURCES: [&str; 6] = ["frontend", "shared", "proto", "Cargo.lock", "Cargo.toml", "Trunk.toml"];
-/// Folders in there that are made and not written.
+/// Folders in them whose contents are generated.
 const IGNORED: [&str; 3] = ["node_modules", "target", "dist"];
 
-/// What dist/ would be made of now. The stamp says what it was made of and what came out: building by hand changes
-/// dist/ without changing the stamp.
+/// Hash of everything that dist/ would be built from now. The stamp holds that hash for the last build, and a list of
+/// the built files, because a build by hand changes dist/ without changing the stamp.
 pub(crate) struct Fresh {
     sources: String,
     dist: PathBuf,
@@ -39,13 +39,13 @@ impl Fresh {
         Ok(Self { sources: hex(hash), dist: workspace.dist(), stamp })
     }
 
-    /// Whether dist/ holds what building it now would make.
+    /// Whether dist/ is what a build would make now.
     pub(crate) fn is_current(&self) -> Result<bool> {
         let stamp = fs::read_to_string(&self.stamp).unwrap_or_default();
         Ok(self.dist.is_dir() && stamp == self.content()?)
     }
 
-    /// Says that dist/ has been built from these sources.
+    /// Writes the stamp, after dist/ has been built from these sources.
     pub(crate) fn write(&self) -> Result<()> {
         fs::write(&self.stamp, self.content()?).with_context(|| format!("cannot write {}", self.stamp.display()))
     }
@@ -55,7 +55,7 @@ impl Fresh {
     }
 }
 
-/// Adds a file, or all files of a folder, by name and content. One that is not there adds nothing.
+/// Adds a file, or the files of a folder, to the hash by name and content. A path that does not exist adds nothing.
 fn add(hash: &mut Sha256, root: &Path, relative: &Path) -> Result<()> {
     let path = root.join(relative);
     if path.is_dir() {
@@ -76,7 +76,7 @@ fn add(hash: &mut Sha256, root: &Path, relative: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The built files with their sizes. Their names hold a hash of their content.
+/// Names and sizes of the built files. Their names contain a hash of their content.
 fn listing(dist: &Path) -> Result<String> {
     let mut text = String::new();
     for file in files(dist)? {

@@ -18,17 +18,17 @@ use crate::progress::{Step, Task};
 use crate::setup::{self, Toolchain};
 use crate::workspace::Workspace;
 
-/// How the dashboard is compiled.
+/// Kind of a dashboard build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// As small as it gets: what is released, and what the tests look at.
+    /// As small as possible, for releases and tests.
     Release,
-    /// In a fraction of the time, for a server on the same machine, which a few megabytes reach at once.
+    /// In a fraction of the time, for a server on the same machine, from which a few megabytes arrive at once.
     Quick,
 }
 
 impl Build {
-    /// The profile in Cargo.toml.
+    /// Name of the profile in Cargo.toml.
     const fn profile(self) -> &'static str {
         match self {
             Self::Release => "wasm-release",
@@ -37,8 +37,8 @@ impl Build {
     }
 }
 
-/// The task that builds dist/; none when nothing that goes into it has changed. What was built for a release serves
-/// where a quick build is asked for.
+/// Task that builds dist/; `None` when nothing that goes into it has changed. A release build also serves where a quick
+/// build is asked for.
 pub(crate) fn task(workspace: &Workspace, how: Build) -> Option<Task<'_>> {
     let is_current = |how| Fresh::new(workspace, how).and_then(|fresh| fresh.is_current()).unwrap_or(false);
     if is_current(Build::Release) || (how == Build::Quick && is_current(how)) {
@@ -47,7 +47,7 @@ pub(crate) fn task(workspace: &Workspace, how: Build) -> Option<Task<'_>> {
     Some(Task::new("the dashboard (trunk)", "the server carries it inside", move |step| build(workspace, how, step)))
 }
 
-/// A command that runs trunk with the tools of target/tools and without reaching for others on the net.
+/// Command that runs trunk with the tools of target/tools, without downloading others.
 pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
     let toolchain = Toolchain::find(workspace)?.context("no compiler for wasm32-unknown-unknown")?;
     let mut command = Command::new(setup::tool(workspace, "trunk"));
@@ -57,7 +57,7 @@ pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
     command.env("PATH", std::env::join_paths(folders)?).env("TRUNK_SKIP_VERSION_CHECK", "true");
     // trunk refuses to start when NO_COLOR holds anything but `true` or `false`.
     command.env_remove("NO_COLOR");
-    // Flags for the host's compiler, such as -D warnings, would be taken for the browser's.
+    // Flags for the host's compiler, such as -D warnings, would be applied to the browser's target, too.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     toolchain.apply(&mut command, workspace);
     Ok(command)
@@ -66,12 +66,12 @@ pub(crate) fn trunk(workspace: &Workspace) -> Result<Command> {
 fn build(workspace: &Workspace, how: Build, step: &Step) -> Result<()> {
     let log = workspace.log("dashboard");
     let dist = workspace.dist();
-    // Before the build: what is edited while it runs is not in it.
+    // Hashed before the build, because edits made while it runs are not in it.
     let fresh = Fresh::new(workspace, how);
     let mut command = trunk(workspace)?;
     command.args(["build", "--release", "--cargo-profile", how.profile(), "--color", "never", "--dist"]).arg(&dist);
     process::logged(&mut command, &log, step)?;
-    // Neither is worth its time for a browser on the same machine.
+    // Neither wasm-opt nor compression is worth its time for a browser on the same machine.
     if how == Build::Release {
         for file in files(&dist)? {
             if file.extension().is_some_and(|extension| extension == "wasm") {
@@ -87,7 +87,8 @@ fn build(workspace: &Workspace, how: Build, step: &Step) -> Result<()> {
     fresh?.write()
 }
 
-/// The features that rustc's own output uses. With all of them wasm-opt writes imports that browsers refuse.
+/// Options of wasm-opt, with the features that rustc's own output uses. With all features enabled, wasm-opt writes
+/// imports that browsers refuse.
 const WASM_OPT: [&str; 7] = [
     "-Oz",
     "--enable-bulk-memory",
@@ -105,19 +106,19 @@ fn optimise(workspace: &Workspace, wasm: &Path, log: &Path, step: &Step) -> Resu
     let output = wasm.with_extension("optimised");
     process::logged(command.args(WASM_OPT).arg(wasm).arg("-o").arg(&output), log, step)?;
     fs::rename(&output, wasm)?;
-    // The page names the hash of the file as trunk wrote it; a browser refuses what does not match.
+    // The page contains the hash of the file as trunk wrote it, and a browser refuses a file that does not match.
     let page = workspace.dist().join("index.html");
     let html = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
     fs::write(&page, html.replace(&integrity(&before), &integrity(&fs::read(wasm)?)))?;
     Ok(())
 }
 
-/// The subresource integrity value of some bytes, as trunk computes it.
+/// Subresource integrity value of `bytes`, as trunk computes it.
 fn integrity(bytes: &[u8]) -> String {
     format!("sha384-{}", BASE64_STANDARD.encode(Sha384::digest(bytes)))
 }
 
-/// All files below a folder, sorted.
+/// Files below a folder, sorted.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

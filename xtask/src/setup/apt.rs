@@ -1,4 +1,4 @@
-//! Debian packages, by apt-get, when we are root on Debian; elsewhere one line that names them.
+//! Debian packages: installed by apt-get if this runs as root on Debian; elsewhere, one line names them.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,14 +9,14 @@ use crate::process;
 use crate::progress::{Step, Task};
 use crate::workspace::Workspace;
 
-/// A Debian package that is missing.
+/// Debian package that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Package {
     pub(crate) name: &'static str,
     pub(crate) why: &'static str,
 }
 
-/// The task that installs the packages; none when there are none.
+/// Task that installs the packages; `None` when there are none.
 pub(crate) fn task(workspace: &Workspace, packages: Vec<Package>) -> Result<Option<Task<'_>>> {
     if packages.is_empty() {
         return Ok(None);
@@ -31,7 +31,7 @@ pub(crate) fn task(workspace: &Workspace, packages: Vec<Package>) -> Result<Opti
     })))
 }
 
-/// Installs packages. The lists are fetched when there are none, and again when they turn out to be too old.
+/// Installs packages. The package lists are fetched when there are none, and again when they turn out to be too old.
 pub(crate) fn install(workspace: &Workspace, names: &[&str], step: &Step) -> Result<()> {
     let log = workspace.log("apt");
     let update = || process::logged(apt_get().arg("update"), &log, step);
@@ -53,7 +53,7 @@ pub(crate) fn install(workspace: &Workspace, names: &[&str], step: &Step) -> Res
     install()
 }
 
-/// Fails with the one line that tells what to install by hand, unless apt-get can do it here.
+/// Fails with one line that says what to install by hand, unless apt-get can install it here.
 pub(crate) fn require_apt(packages: &[Package]) -> Result<()> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let root = rustix::process::geteuid().is_root();

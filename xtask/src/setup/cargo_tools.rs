@@ -10,17 +10,17 @@ use crate::process;
 use crate::progress::Task;
 use crate::workspace::{Workspace, cargo};
 
-/// The newest trunk that the toolchain of this repository compiles.
+/// Newest version of trunk that the toolchain of this repository compiles.
 const TRUNK: &str = "0.21.14";
 const CARGO_DENY: &str = "0.20.2";
 const INFERNO: &str = "0.12.8";
 
-/// The versions that shape the dashboard, for telling whether it must be built again.
+/// Versions that shape the dashboard, which decide whether it must be built again.
 pub(crate) fn versions(workspace: &Workspace) -> Result<String> {
     Ok(format!("trunk {TRUNK}, wasm-bindgen {}", workspace.locked_version("wasm-bindgen")?))
 }
 
-/// The program that is used: the one built into target/tools, else the one on PATH.
+/// Path of a program: the one built into target/tools, or else the one on PATH.
 pub(crate) fn find(workspace: &Workspace, binary: &str) -> PathBuf {
     let own = workspace.tool(binary);
     if own.exists() { own } else { process::which(&[binary]).unwrap_or(own) }
@@ -30,7 +30,7 @@ struct Tool {
     package: &'static str,
     binary: &'static str,
     version: String,
-    /// Whether a newer version of the series does not serve.
+    /// True when a newer version of the series does not serve.
     exact: bool,
     options: &'static [&'static str],
     why: &'static str,
@@ -81,17 +81,17 @@ impl Tool {
             .is_ok_and(|text| self.serves(&text))
     }
 
-    /// Whether the program that says this of its version can be used.
+    /// Whether a program can be used that prints `text` as its version.
     fn serves(&self, text: &str) -> bool {
         let (Some(wanted), Some(found)) = (process::version(&self.version), process::version(text)) else {
             return false;
         };
-        // The versions of one series do the same, but for the one that has to be of the version of its library.
+        // Later versions of a series serve as well, except for the program that must have the version of its library.
         found == wanted || (!self.exact && found[..2] == wanted[..2] && found > wanted)
     }
 }
 
-/// The tasks that build what is missing or of another version.
+/// Tasks that build the programs that are missing or have another version.
 pub(crate) fn tasks(workspace: &Workspace, needs: impl Iterator<Item = Need>) -> Result<Vec<Task<'_>>> {
     let mut missing = Vec::new();
     for need in needs {
@@ -101,7 +101,7 @@ pub(crate) fn tasks(workspace: &Workspace, needs: impl Iterator<Item = Need>) ->
     let task = |(index, tool): (usize, Tool)| {
         let what = format!("{} {}", tool.package, tool.version);
         Task::new(what, tool.why, move |step| {
-            // The tools share here what they have in common.
+            // A common folder, so that dependencies that the tools share are compiled once.
             let build = workspace.tools().join("build");
             let mut command = cargo();
             command.args(["install", "--locked", "--debug", "--root"]).arg(workspace.tools());
@@ -110,7 +110,7 @@ pub(crate) fn tasks(workspace: &Workspace, needs: impl Iterator<Item = Need>) ->
                 .env("CARGO_TARGET_DIR", &build)
                 .env("CARGO_PROFILE_DEV_DEBUG", "0")
                 .env("CARGO_TERM_COLOR", "never");
-            // Flags meant for this repository, such as -D warnings, are none of a tool's business.
+            // Flags meant for this repository, such as -D warnings, must not apply to a tool.
             command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
             process::logged(&mut command, &workspace.log("tools"), step)?;
             if index + 1 == count {

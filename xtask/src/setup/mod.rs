@@ -1,7 +1,7 @@
-//! What each command needs, and the plan that installs what is missing of it.
+//! Needs of each command, and the plan that installs those that are missing.
 //!
-//! Nothing is installed twice and nothing of the user's is replaced: programs built here go under target/tools, and only
-//! Debian packages and the WebAssembly target go into the system.
+//! No program is installed twice, and nothing of the user's is replaced: programs built here go under target/tools, and
+//! only Debian packages and the WebAssembly target go into the system.
 
 mod apt;
 mod cargo_tools;
@@ -24,7 +24,7 @@ use crate::process;
 use crate::progress::{Plan, Task};
 use crate::workspace::Workspace;
 
-/// One thing that a command cannot do without. The order is the order of installing.
+/// Program or package that a command cannot do without. The order is the order of installing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     Postgres,
@@ -48,11 +48,11 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// What building the dashboard needs.
+    /// Needs of building the dashboard.
     pub(crate) const DASHBOARD: [Self; 4] = [Self::WasmTarget, Self::Trunk, Self::WasmBindgen, Self::WasmOpt];
-    /// What the fault suite needs.
+    /// Needs of the fault suite.
     pub(crate) const FAULTS: [Self; 3] = [Self::Postgres, Self::Strace, Self::Faketime];
-    /// What `setup` installs. What only the benchmark needs comes with its first run.
+    /// Needs that `setup` installs. Those of the benchmark alone are installed by its first run.
     const ALL: [Self; 14] = [
         Self::Postgres,
         Self::PgBouncer,
@@ -71,7 +71,7 @@ impl Need {
     ];
 }
 
-/// `cargo xtask setup`.
+/// Runs `cargo xtask setup`.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let plan = plan(workspace, &Need::ALL)?;
     plan.run()?;
@@ -79,7 +79,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks at what is there and returns the tasks that install the rest; empty when nothing is missing.
+/// Checks what is installed and returns the tasks that install the rest; empty when nothing is missing.
 ///
 /// # Errors
 /// When Debian packages are missing and cannot be installed from here; the message names them.
@@ -93,7 +93,8 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
             Need::Postgres if jobqueue_test_postgres::check_installed().is_err() => {
                 packages.push(apt::Package { name: "postgresql", why: "tests run on a PostgreSQL of their own" });
             }
-            // Debian starts its service, which is in nobody's way: the tests run it on ports of their own.
+            // Debian starts PgBouncer's service, which is in nobody's way: the tests run PgBouncer on ports of their
+            // own.
             Need::PgBouncer if !has_program("pgbouncer") => {
                 packages.push(apt::Package { name: "pgbouncer", why: "the store's tests also run behind it" });
             }
@@ -146,14 +147,14 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
     Ok(plan)
 }
 
-/// On PATH, or where Debian puts what only root looks for.
+/// True when the program is on PATH, or in the folder where Debian puts programs for root only.
 fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.into_iter().any(|folder| folder.join(name).is_file())
 }
 
-/// Remembers with which input something was installed, so that a change installs it again.
+/// Record of the input with which something was installed, so that a change of the input installs it again.
 struct Stamp {
     file: PathBuf,
     content: String,

@@ -1,4 +1,4 @@
-//! Node and what runs on it: wasm-opt, the browser tests and the Node example; and the browser itself.
+//! Node and the packages that run on it (wasm-opt, the browser tests and the Node example), and the browser.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,20 +11,20 @@ use crate::process;
 use crate::progress::Task;
 use crate::workspace::Workspace;
 
-/// The oldest major version with a test runner.
+/// Oldest major version of Node with a test runner.
 const NODE_MINIMUM: u32 = 18;
 
-/// npm's package of wasm-opt. Debian's is too old for what rustc emits.
+/// npm's package of wasm-opt. Debian's version is too old for what rustc emits.
 const BINARYEN: &str = "binaryen@132.0.0";
 
-/// The node on PATH, when it is new enough.
+/// Path of the node on PATH, if it is new enough.
 pub(crate) fn find() -> Option<PathBuf> {
     let node = process::which(&["node", "nodejs"])?;
     let version = process::output(Command::new(&node).arg("--version")).ok()?;
     process::version(&version).filter(|numbers| numbers[0] >= NODE_MINIMUM).map(|_| node)
 }
 
-/// The Debian packages that bring node and npm, where they are missing.
+/// Debian packages that provide node and npm, where these are missing.
 pub(crate) fn missing_packages() -> Vec<Package> {
     let mut packages = Vec::new();
     if find().is_none() {
@@ -36,7 +36,7 @@ pub(crate) fn missing_packages() -> Vec<Package> {
     packages
 }
 
-/// Chromium: what CHROMIUM names, else the first of its names on PATH.
+/// Path of Chromium: the value of CHROMIUM, or else the first of its names on PATH.
 pub(crate) fn find_chromium() -> Option<PathBuf> {
     match std::env::var_os("CHROMIUM") {
         Some(path) if !path.is_empty() => Some(PathBuf::from(path)).filter(|path| path.exists()),
@@ -44,7 +44,7 @@ pub(crate) fn find_chromium() -> Option<PathBuf> {
     }
 }
 
-/// wasm-opt as a command, where node and the package are there.
+/// Command that runs wasm-opt; `None` where node or the package is missing.
 pub(crate) fn wasm_opt(workspace: &Workspace) -> Option<Command> {
     let script = wasm_opt_script(workspace);
     if !script.exists() || !wasm_opt_stamp(workspace).is_current() {
@@ -55,8 +55,8 @@ pub(crate) fn wasm_opt(workspace: &Workspace) -> Option<Command> {
     Some(command)
 }
 
-/// The task that installs wasm-opt; none when it is there, or when there is no node to run it: it only makes the
-/// dashboard smaller.
+/// Task that installs wasm-opt; `None` when it is installed, or when there is no node to run it, because it only makes
+/// the dashboard smaller.
 pub(crate) fn wasm_opt_task(workspace: &Workspace) -> Option<Task<'_>> {
     if wasm_opt(workspace).is_some() || find().is_none() || process::which(&["npm"]).is_none() {
         return None;
@@ -72,7 +72,7 @@ pub(crate) fn wasm_opt_task(workspace: &Workspace) -> Option<Task<'_>> {
     Some(task.optional("The dashboard will work, but be a third larger."))
 }
 
-/// The task that runs `npm ci` in a folder of the repository; none when it was run for this package-lock.json.
+/// Task that runs `npm ci` in a folder of the repository; `None` when it was run for this package-lock.json.
 pub(crate) fn packages_task<'a>(workspace: &'a Workspace, folder: &str, whose: &str) -> Result<Option<Task<'a>>> {
     let path = workspace.root.join(folder);
     if !path.join("package.json").exists() {
@@ -101,7 +101,7 @@ fn wasm_opt_stamp(workspace: &Workspace) -> Stamp {
 fn npm() -> Command {
     let mut command = Command::new("npm");
     command.args(["--no-audit", "--no-fund", "--no-update-notifier"]);
-    // The tests drive the system's browser; none is to be downloaded.
+    // The tests drive the system's browser, so that none has to be downloaded.
     command.env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1");
     command
 }

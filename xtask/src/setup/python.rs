@@ -1,4 +1,4 @@
-//! A Python environment of its own under target/tools for the Python example.
+//! Python environment under target/tools, for the Python example.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,20 +11,20 @@ use crate::process;
 use crate::progress::Task;
 use crate::workspace::Workspace;
 
-/// What the example imports when it has no requirements.txt of its own.
+/// Packages that the example imports, used when it has no requirements.txt of its own.
 const REQUIREMENTS: &str = "grpcio\ngrpcio-tools\n";
 
-/// The environment's Python; it exists once the task has run.
+/// Path of the environment's Python, which exists once the task has run.
 pub(crate) fn interpreter(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("venv/bin/python")
 }
 
-/// The Debian packages that bring Python with `venv`, where no Python on this machine has it.
+/// Debian package that provides Python with `venv`, where no Python on this machine has it.
 pub(crate) fn missing_packages() -> Option<Package> {
     base().is_none().then_some(Package { name: "python3-venv", why: "the Python example runs in an environment" })
 }
 
-/// The task that makes the environment; none when it is there with the wanted packages.
+/// Task that makes the environment; `None` when it exists with the wanted packages.
 pub(crate) fn task(workspace: &Workspace) -> Result<Option<Task<'_>>> {
     let wanted = workspace.root.join("examples/python/requirements.txt");
     let requirements = if wanted.exists() {
@@ -39,7 +39,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<Option<Task<'_>>> {
     Ok(Some(Task::new("Python packages for gRPC", "for the Python example", move |step| {
         let log = workspace.log("python");
         let venv = workspace.tools().join("venv");
-        // The apt task before this one may have brought it.
+        // The apt task before this one may have installed it.
         let python = base().context("no python3 with venv and ensurepip")?;
         process::logged(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv), &log, step)?;
         let list = workspace.tools().join("venv-requirements.txt");
@@ -51,7 +51,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<Option<Task<'_>>> {
     })))
 }
 
-/// A Python that can make environments: the one on PATH, else the system's.
+/// Path of a Python that can make environments: the one on PATH, or else the system's.
 fn base() -> Option<PathBuf> {
     let candidates = [process::which(&["python3"]), Some(PathBuf::from("/usr/bin/python3"))];
     candidates

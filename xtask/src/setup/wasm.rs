@@ -1,4 +1,4 @@
-//! The compiler for the dashboard: rustup's wasm32 target, or Debian's rustc with a standard library built here.
+//! Compiler for the dashboard: rustup's wasm32 target, or Debian's rustc with a standard library that is built here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::workspace::{Workspace, cargo};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Chooses the compiler: `rustup` or `debian`. Unset: whichever works, rustup's first.
+/// Variable that chooses the compiler: `rustup` or `debian`. Unset: the first one that works, rustup's first.
 const VARIABLE: &str = "JOBQUEUE_WASM";
 
-/// Debian's compiler, by its full path because rustup's comes first on PATH.
+/// Path of Debian's compiler, in full because rustup's comes first on PATH.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_LIBRARIES: &str = "/usr/lib/rustlib/wasm32-unknown-unknown/lib";
 const DEBIAN_WHY: &str = "rustup's wasm32 target cannot be had here";
@@ -27,21 +27,21 @@ const DEBIAN_PACKAGES: [Package; 4] = [
     Package { name: "lld-22", why: DEBIAN_WHY },
 ];
 
-/// A crate that links the whole standard library with LTO, as the dashboard does.
+/// Source of a crate that links the whole standard library with LTO, as the dashboard does.
 const PROBE: &str =
     "#[unsafe(no_mangle)]\npub extern \"C\" fn probe(n: usize) -> usize { format!(\"{:?}\", vec![n; n]).len() }\n";
 
-/// A compiler that can build for [`TARGET`].
+/// Compiler that can build for [`TARGET`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Toolchain {
-    /// The one that builds everything else.
+    /// Compiler that builds everything else.
     Rustup,
     /// Debian's rustc-web.
     Debian,
 }
 
 impl Toolchain {
-    /// The one that is ready for use, if any.
+    /// Compiler that is ready for use, if any.
     pub(crate) fn find(workspace: &Workspace) -> Result<Option<Self>> {
         let forced = Self::forced()?;
         let ready = |toolchain| match toolchain {
@@ -55,7 +55,8 @@ impl Toolchain {
     /// Makes `command`, which runs cargo in the end, use this compiler.
     pub(crate) fn apply(self, command: &mut Command, workspace: &Workspace) {
         if self == Self::Debian {
-            // An output folder of its own, or the two compilers rebuild each other's work for ever.
+            // An output folder of its own: in a common one, the two compilers would rebuild each other's output for
+            // ever.
             command.env("RUSTC", DEBIAN_RUSTC).env("CARGO_TARGET_DIR", workspace.target.join("wasm-debian"));
         }
     }
@@ -74,7 +75,7 @@ impl Toolchain {
     }
 }
 
-/// The task that makes a compiler ready; none when one is.
+/// Task that makes a compiler ready; `None` when one is.
 pub(crate) fn task(workspace: &Workspace) -> Result<Option<Task<'_>>> {
     if Toolchain::find(workspace)?.is_some() {
         return Ok(None);
@@ -107,7 +108,7 @@ fn has_std(libraries: &Path) -> bool {
         .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
-/// Ready means built by the very compiler that is installed now, and able to link a crate.
+/// True when Debian's library was built by the very compiler that is installed now, and a crate links with it.
 fn debian_ready(workspace: &Workspace) -> bool {
     has_std(Path::new(DEBIAN_LIBRARIES))
         && rustc_version().is_ok_and(|now| fs::read_to_string(version_file()).is_ok_and(|built| built == now))
@@ -118,7 +119,7 @@ fn rustc_version() -> Result<String> {
     process::output(Command::new(DEBIAN_RUSTC).arg("--version"))
 }
 
-/// Remembers which compiler built the library: another version cannot read it.
+/// File with the version of the compiler that built the library: another version cannot read the library.
 fn version_file() -> PathBuf {
     Path::new(DEBIAN_LIBRARIES).with_file_name("built-by")
 }
@@ -158,7 +159,7 @@ fn install_debian(workspace: &Workspace, log: &Path, step: &Step) -> Result<()> 
     process::logged(&mut command, log, step)?;
 
     let libraries = Path::new(DEBIAN_LIBRARIES);
-    // Whole and not on top of an older version's files, which would be found twice.
+    // The folder is replaced, because the files of an older version would be found beside the new ones.
     if libraries.exists() {
         fs::remove_dir_all(libraries)?;
     }

@@ -1,6 +1,6 @@
-//! Counts tests from what test programs print: Rust's `test result:` lines and node's summary.
+//! Numbers of tests, from the output of test programs: Rust's `test result:` lines and node's summary.
 
-/// How many tests ended how.
+/// Numbers of tests by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u32,
@@ -9,7 +9,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Adds what a line says, if it is a summary.
+    /// Adds the numbers in a line, if it is a summary.
     pub(crate) fn read(&mut self, line: &str) {
         let line = without_colour(line);
         if let Some(summary) = line.strip_prefix("test result: ") {
@@ -42,7 +42,7 @@ impl Counts {
     }
 }
 
-/// The number that stands before a word: 3 for `ok. 3 passed; 0 failed` and ` passed`.
+/// Number before a word: 3 for `ok. 3 passed; 0 failed` and ` passed`.
 fn number_before(text: &str, word: &str) -> u32 {
     let Some((before, _)) = text.split_once(word) else { return 0 };
     let start = before.rfind(|letter: char| !letter.is_ascii_digit()).map_or(0, |last| last + 1);

@@ -22,15 +22,15 @@ use crate::{dashboard, interrupt, setup};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The parts to run; all of them when none is named
+    /// Parts to run; all of them when none is named
     #[arg(value_enum, value_name = "PART")]
     parts: Vec<Part>,
-    /// Handed to the test programs: a part of a test's name, for example
+    /// Options for the test programs, such as a part of a test's name
     #[arg(last = true, value_name = "TEST OPTIONS")]
     options: Vec<String>,
 }
 
-/// What became of one part.
+/// Result of one part.
 struct Finished {
     part: Part,
     ok: bool,
@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let parts = Part::chosen(&options.parts);
     prepare(workspace, &parts)?;
 
-    // Dropped at the end, and by its watchdog when we are killed before.
+    // The cluster is removed at the end, or by its watchdog if this process is killed before.
     let cluster = match std::env::var_os(URL_VARIABLE) {
         None if parts.iter().any(|part| part.needs_postgres()) => Some(Cluster::start()?),
         _ => None,
@@ -62,7 +62,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
             ok &= went_well;
             counts.add(its_counts);
         }
-        // A part that finds no tests, where nobody asked for few, has lost them.
+        // A part without tests has failed, unless it may be empty or options select tests.
         let ok = ok && (counts.ran() > 0 || part.may_be_empty() || !options.options.is_empty());
         finished.push(Finished { part, ok, counts, time: started.elapsed() });
     }
@@ -87,7 +87,7 @@ fn prepare(workspace: &Workspace, parts: &[Part]) -> Result<()> {
     plan.run()
 }
 
-/// Where the tests find what was prepared.
+/// Variables that tell the tests where everything is that was prepared.
 fn environment(workspace: &Workspace, cluster: Option<&Cluster>) -> Vec<(&'static str, OsString)> {
     let mut variables = vec![
         ("JOBQUEUE_SERVER_BIN", workspace.binary("debug", "jobqueue-server").into()),
@@ -118,7 +118,7 @@ fn run_part(command: &mut Command, screen: &mut dyn Write) -> Result<(bool, Coun
     Ok((child.wait()?.success(), counts))
 }
 
-/// Whether test programs should colour what they print, which they cannot tell because it passes through here.
+/// Value of `--color` for test programs. They cannot detect the terminal, because their output passes through here.
 fn colour() -> &'static str {
     if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { "always" } else { "never" }
 }
@@ -138,7 +138,7 @@ fn table(finished: &[Finished]) -> String {
         text.push_str(&row);
         total.add(*counts);
     }
-    // A line of this form, alone, is what CI services look for.
+    // CI services look for a line of exactly this form.
     let Counts { passed, failed, skipped } = total;
     text + &format!("\ntests: {passed} passed, {failed} failed, {skipped} skipped\n")
 }

@@ -1,4 +1,4 @@
-//! The parts of the test suite: what each needs and how it is run.
+//! Parts of the test suite: the needs of each, and the commands that run it.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use super::programs::Program;
 use crate::setup::{self, Need};
 use crate::workspace::{Workspace, cargo};
 
-/// A part that can be run alone.
+/// Part of the test suite that can be run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Part {
     /// The tests inside the crates; they need nothing installed
@@ -31,7 +31,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// What the command line chose, each once and in the order of the parts; all when it named none.
+    /// Parts to run: those that the command line named, each once and in order; every part when it named none.
     pub(crate) fn chosen(named: &[Self]) -> Vec<Self> {
         let all = Self::value_variants().iter().copied();
         all.filter(|part| named.is_empty() || named.contains(part)).collect()
@@ -57,7 +57,7 @@ impl Part {
         needs
     }
 
-    /// Whether it runs on the cluster that the parts share. The fault suite crashes clusters of its own.
+    /// Whether the part runs on the cluster that the parts share. The fault suite crashes clusters of its own.
     pub(crate) fn needs_postgres(self) -> bool {
         self != Self::Faults && self.needs().contains(&Need::Postgres)
     }
@@ -70,18 +70,18 @@ impl Part {
         parts.iter().any(|part| part.needs_dashboard())
     }
 
-    /// Whether having no test is fine: documentation need not hold code.
+    /// Whether the part may have no tests: documentation need not hold code.
     pub(crate) fn may_be_empty(self) -> bool {
         self == Self::Doc
     }
 
-    /// Whether it consists of test programs that are built before.
+    /// Whether the part consists of test programs that are built before.
     pub(crate) fn needs_programs(self) -> bool {
         !matches!(self, Self::Browser | Self::Doc)
     }
 
-    /// The commands that run it, one after the other, with `options` for the test programs; none when there is nothing
-    /// in it.
+    /// Commands that run the part, one after the other, with `options` for the test programs; empty when the part has
+    /// no programs.
     pub(crate) fn commands(
         self,
         workspace: &Workspace,
@@ -118,7 +118,7 @@ impl Part {
         matches!(self, Self::E2e | Self::Browser)
     }
 
-    /// Whether a test program belongs to it.
+    /// Whether a test program belongs to the part.
     fn has(self, integration: bool, name: &str) -> bool {
         match self {
             Self::Unit => !integration,
@@ -127,7 +127,7 @@ impl Part {
         }
     }
 
-    /// The one integration test that a part consists of.
+    /// Integration test that the part consists of.
     fn target(self) -> Option<&'static str> {
         match self {
             Self::Store => Some("conformance"),
@@ -139,7 +139,7 @@ impl Part {
     }
 }
 
-/// The features to build the workspace with: the faults that tests ask for, and the dashboard when it has been built.
+/// Features with which the workspace is built: the failpoints that tests use, and the dashboard when it has been built.
 pub(crate) fn features(with_dashboard: bool) -> [&'static str; 2] {
     let both = "jobqueue-server/failpoints,jobqueue-server/dashboard";
     ["--features", if with_dashboard { both } else { "jobqueue-server/failpoints" }]

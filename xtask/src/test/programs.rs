@@ -1,4 +1,4 @@
-//! The test programs, built by one call of cargo for all parts: what they have in common is compiled once.
+//! Test programs of all parts, built by one call of cargo, so that code that they share is compiled once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,15 +11,15 @@ use crate::process;
 use crate::progress::Step;
 use crate::workspace::{Workspace, cargo};
 
-/// A test program as cargo has built it.
+/// Test program that cargo has built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// The name of its target: of a crate, or of an integration test.
+    /// Name of its target: of a crate, or of an integration test.
     pub(crate) name: String,
-    /// Whether it holds the tests of one folder `tests`, and not those inside a crate.
+    /// True for an integration test of a folder `tests`, false for the tests inside a crate.
     pub(crate) integration: bool,
     executable: PathBuf,
-    /// The folder of its crate, where cargo would run it.
+    /// Folder of its crate, where cargo would run it.
     folder: PathBuf,
 }
 
@@ -31,17 +31,17 @@ impl Program {
     }
 }
 
-/// Builds what the parts need: test programs, and the programs and examples that tests start.
+/// Builds the test programs of the parts, and the programs and examples that the tests start.
 pub(crate) fn build(workspace: &Workspace, parts: &[Part], step: &Step) -> Result<()> {
     let mut build = cargo();
     build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
-    // The whole workspace each time, so that all builds agree on features and share their dependencies.
+    // Always the whole workspace, so that all builds agree on features and share their dependencies.
     build.args(["build", "--workspace", "--message-format=json-render-diagnostics"]).args(targets(parts));
     build.args(features(Part::any_needs_dashboard(parts)));
     process::logged_to(&mut build, &list(workspace), &workspace.log("build"), step)
 }
 
-/// The test programs of the last build.
+/// Test programs of the last build.
 pub(crate) fn built(workspace: &Workspace) -> Result<Vec<Program>> {
     let list = list(workspace);
     let text = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
@@ -50,12 +50,12 @@ pub(crate) fn built(workspace: &Workspace) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// Where cargo's report of the build is kept.
+/// Path of cargo's report of the build.
 fn list(workspace: &Workspace) -> PathBuf {
     workspace.log("build").with_extension("json")
 }
 
-/// The kinds of targets that the parts need. Test programs of the crates and integration tests come together, for both
+/// Options for the kinds of targets that the parts need. Unit and integration tests are built together, because both
 /// are compiled with the dependencies of tests.
 fn targets(parts: &[Part]) -> Vec<&'static str> {
     let mut targets = vec!["--lib", "--bins", "--tests"];
@@ -63,7 +63,7 @@ fn targets(parts: &[Part]) -> Vec<&'static str> {
     targets
 }
 
-/// The test program that a line of cargo's report is about, if it is about one.
+/// Test program that a line of cargo's report describes, if any.
 fn parse(line: &str) -> Option<Program> {
     let message: Value = serde_json::from_str(line).ok()?;
     if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {

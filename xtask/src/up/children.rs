@@ -1,4 +1,4 @@
-//! The programs that `up` runs: started, watched and stopped together.
+//! Programs that `up` runs: started, watched and stopped together.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,43 +13,44 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::interrupt;
 
-/// Longer than the grace periods of server and worker, which end earlier by themselves.
+/// Time after which a program is killed. Longer than the grace periods of server and worker, which end earlier by
+/// themselves.
 const GRACE: Duration = Duration::from_mins(1);
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// How it all ended.
+/// End of a run of `up`.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// Asked to stop, and all did.
+    /// The run was asked to stop, and all programs did.
     Stopped,
-    /// One ended without being asked; the others were stopped then.
+    /// A program ended without being asked; the others were stopped then.
     Died { name: &'static str, status: ExitStatus },
-    /// One had to be killed.
+    /// A program had to be killed.
     Killed { name: &'static str },
 }
 
-/// The running programs. Dropping them kills those that are left.
+/// Running programs. Dropping them kills those that are left.
 pub(crate) struct Children {
     running: Vec<(&'static str, Child)>,
-    /// How often we were asked to stop: once means in order, more means now.
+    /// Number of requests to stop: one means in order, more mean at once.
     asked: Arc<AtomicUsize>,
 }
 
 impl Children {
-    /// From here on, Ctrl-C, SIGTERM and SIGHUP stop the children instead of only this program.
+    /// Takes over the signals: from here on, Ctrl-C, SIGTERM and SIGHUP stop the children and not only this program.
     pub(crate) fn new() -> Self {
         Self { running: Vec::new(), asked: interrupt::take_over() }
     }
 
     pub(crate) fn start(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
-        // A process group of its own: Ctrl-C reaches us alone, and we stop the children in their order.
+        // A process group of its own: Ctrl-C reaches only xtask, which stops the children in their order.
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
         self.running.push((name, child.with_context(|| format!("cannot start {name}"))?));
         Ok(())
     }
 
-    /// Waits until `GET /readyz` answers 200. Returns how it ended when it ended before.
+    /// Waits until `GET /readyz` answers 200. Returns the outcome if the run has ended before.
     pub(crate) fn wait_ready(&mut self, address: SocketAddr, within: Duration) -> Result<Option<Outcome>> {
         let deadline = Instant::now() + within;
         while !is_ready(address) {
@@ -65,7 +66,7 @@ impl Children {
         Ok(None)
     }
 
-    /// Waits for the end: somebody asks for it, or a child ends by itself.
+    /// Waits until a stop is requested, or a child ends by itself.
     pub(crate) fn wait(&mut self) -> Outcome {
         loop {
             if let Some(outcome) = self.look() {
@@ -75,7 +76,7 @@ impl Children {
         }
     }
 
-    /// Whether it is over; then everything has been stopped.
+    /// Outcome of the run, if it is over; everything has been stopped then.
     fn look(&mut self) -> Option<Outcome> {
         if self.asked.load(Ordering::SeqCst) > 0 {
             return Some(self.stop());
@@ -83,7 +84,7 @@ impl Children {
         let dead = self.running.iter_mut().position(|(_, child)| matches!(child.try_wait(), Ok(Some(_)) | Err(_)))?;
         let (name, mut child) = self.running.remove(dead);
         let status = child.wait().unwrap_or_default();
-        // When everything is told to stop at once, as by a service manager, that is no accident.
+        // A child that ends while everything is told to stop, as by a service manager, has not died by accident.
         if self.asked.load(Ordering::SeqCst) > 0 {
             return Some(self.stop());
         }
@@ -93,7 +94,7 @@ impl Children {
         Some(Outcome::Died { name, status })
     }
 
-    /// Stops all, the last started first: a worker hands its jobs back to a server that still runs.
+    /// Stops the programs, the last started first, so that a worker releases its jobs to a server that still runs.
     fn stop(&mut self) -> Outcome {
         let mut outcome = Outcome::Stopped;
         while let Some((name, mut child)) = self.running.pop() {
@@ -125,7 +126,7 @@ impl Drop for Children {
     }
 }
 
-/// Ends what a child left running: the compiler that `trunk serve` had started, for one.
+/// Kills the processes that a child left running, such as the compiler that `trunk serve` had started.
 fn end_group(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(pid, Signal::KILL);
@@ -134,7 +135,7 @@ fn end_group(child: &Child) {
 
 fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // Gone already is what we want.
+        // An error means that the child has ended already.
         let _ = kill_process(pid, signal);
     }
 }
@@ -143,11 +144,11 @@ fn is_ready(address: SocketAddr) -> bool {
     status_line(address).is_ok_and(|line| line.split_whitespace().nth(1) == Some("200"))
 }
 
-/// The first bytes of the answer to `GET /readyz`.
+/// Status line of the answer to `GET /readyz`.
 fn status_line(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    // In one piece: a formatted write sends a packet for every part of it.
+    // Sent in one piece, because a formatted write sends a packet for every part of it.
     stream.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(4096).read_to_end(&mut answer)?;

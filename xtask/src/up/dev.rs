@@ -1,4 +1,4 @@
-//! `trunk serve` for `up --dev`: reloads the page when the dashboard's source changes, passes the API on.
+//! `trunk serve` for `up --dev`: reloads the page when the dashboard's source changes, and passes the API on.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result};
 use crate::dashboard;
 use crate::workspace::Workspace;
 
-/// Where Trunk.toml says that the API is.
+/// Address of the API in Trunk.toml.
 const DEFAULT_BACKEND: &str = "http://127.0.0.1:8080";
 
-/// trunk's configuration for a server on another address; removed with this value. It stands beside Trunk.toml, for
-/// trunk takes the paths in it from there.
+/// Configuration file of trunk for a server on another address; removed when this is dropped. It is beside Trunk.toml,
+/// because trunk resolves the paths in it from there.
 pub(super) struct Config(Option<PathBuf>);
 
 impl Config {
@@ -30,7 +30,7 @@ impl Config {
         Ok(Self(Some(own)))
     }
 
-    /// The command that serves the dashboard on `address`.
+    /// Command that serves the dashboard on `address`.
     pub(super) fn serve(&self, workspace: &Workspace, address: SocketAddr) -> Result<Command> {
         let mut trunk = dashboard::trunk(workspace)?;
         trunk.args(["serve", "--color", "never", "--dist"]).arg(workspace.target.join("dashboard-dev"));

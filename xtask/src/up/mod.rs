@@ -23,10 +23,10 @@ use crate::{dashboard, process};
 
 const WORKER_ID: &str = "worker-1a";
 
-/// The profile in Cargo.toml for a local start, which a release build would hold up by minutes.
+/// Profile in Cargo.toml for a local start, which a release build would delay by minutes.
 const QUICK: &str = "quick";
 
-/// A server that opens a large database recovers it first.
+/// Time within which the server has to be ready: one that opens a large database recovers it first.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 
 #[derive(Args)]
@@ -34,19 +34,19 @@ pub(crate) struct Options {
     /// Store jobs in this PostgreSQL database instead of a SQLite file
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     postgres: Option<String>,
-    /// The folder of the SQLite file [default: data]
+    /// Folder of the SQLite file [default: data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where gRPC and gRPC-web listen; port 0 takes a free one
+    /// Address of gRPC and gRPC-web; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     grpc_addr: SocketAddr,
-    /// Where the dashboard and /metrics listen; port 0 takes a free one
+    /// Address of the dashboard and /metrics; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http_addr: SocketAddr,
     /// Rebuild and reload the dashboard when its source changes (trunk serve)
     #[arg(long)]
     dev: bool,
-    /// Where `trunk serve` listens with --dev
+    /// Address of `trunk serve` with --dev
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     dev_addr: SocketAddr,
     /// Further options for jobqueue-server
@@ -66,7 +66,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let mut children = Children::new();
     let mut server = Command::new(workspace.binary(profile, "jobqueue-server"));
     server.current_dir(&workspace.root).args(["--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string()]);
-    // In the environment, for a PostgreSQL URL may hold a password and arguments can be seen by every user.
+    // Passed in the environment, because a PostgreSQL URL may hold a password, and every user can see arguments.
     server.env("JOBQUEUE_DATABASE_URL", &database).args(&options.server);
     children.start("jobqueue-server", &mut server)?;
     if let Some(outcome) = children.wait_ready(reachable(http), READY_WITHIN)? {
@@ -78,7 +78,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     worker.arg("--server").arg(format!("http://{}", reachable(grpc)));
     children.start("jobqueue-worker", &mut worker)?;
 
-    // Lives until the end: it removes trunk's configuration.
+    // Lives until the end, because dropping it removes trunk's configuration.
     let _config = match dev {
         Some(dev) => {
             let config = dev::Config::new(workspace, reachable(http))?;
@@ -104,13 +104,13 @@ fn build(workspace: &Workspace, dev: bool) -> Result<()> {
     thread::scope(|scope| {
         let needs: &[Need] = if dev { &[Need::WasmTarget, Need::Trunk, Need::WasmBindgen] } else { &Need::DASHBOARD };
         let mut plan = setup::plan(workspace, needs)?;
-        // All but the dashboard inside is compiled beside the dashboard, whose own crate keeps one core busy for a minute.
-        // Should it fail, so does the build that follows.
+        // The programs are compiled without the dashboard while the dashboard is built, whose own crate keeps one core
+        // busy for a minute. If that fails, so does the build that follows.
         let early = Rc::new(Cell::new(None));
         if !dev {
             let early = Rc::clone(&early);
             plan.extend(dashboard::task(workspace, dashboard::Build::Quick).map(|task| {
-                task.after(move || {
+                task.starting_with(move || {
                     let mut programs = programs();
                     let build = move || process::logged(&mut programs, &workspace.log("build"), &Step::silent());
                     early.set(Some(scope.spawn(build)));
@@ -141,7 +141,7 @@ fn database_url(workspace: &Workspace, options: &Options) -> Result<String> {
     Ok(format!("sqlite://{}", folder.join("jobqueue.db").display()))
 }
 
-/// Where a program on this machine reaches a listener that may be bound to all addresses.
+/// Address at which a program on this machine reaches a listener that may be bound to all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -160,7 +160,7 @@ fn announce(grpc: SocketAddr, http: SocketAddr, dev: Option<SocketAddr>) {
     println!("\n  Ctrl-C stops all of it.\n");
 }
 
-/// Says how it ended; success only when somebody asked for the end and everybody followed.
+/// Prints how the run ended; success only when somebody asked for the end and every program followed.
 fn report(outcome: &Outcome) -> ExitCode {
     match outcome {
         Outcome::Stopped => {

@@ -1,4 +1,4 @@
-//! Checks that an address can be listened on, and says who has it when not.
+//! Check that an address can be listened on, with the name of the program that has it when not.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Who listens on a port.
+/// Process that listens on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Holder {
     pid: u32,
@@ -16,7 +16,7 @@ struct Holder {
 /// Returns `address` when it is free, with port 0 replaced by a free one.
 ///
 /// # Errors
-/// When it is taken: by whom, and how to choose another with `option`.
+/// When the address is taken; the message names the process, and says how to choose another address with `option`.
 pub(crate) fn choose(address: SocketAddr, option: &str) -> Result<SocketAddr> {
     match TcpListener::bind(address) {
         Ok(listener) => listener.local_addr().with_context(|| format!("cannot listen on {address}")),
@@ -33,15 +33,15 @@ fn in_use(address: SocketAddr, holder: Option<&Holder>, option: &str, other: Opt
     format!("port {} is in use{by}; choose another with {option} {other}", address.port())
 }
 
-/// A free port on the same address, some way up: 50061 for 50051.
+/// Free port on the same address, some way up: 50061 for 50051.
 fn free_after(address: SocketAddr) -> Option<SocketAddr> {
     (1..=20u16)
         .filter_map(|step| Some(SocketAddr::new(address.ip(), address.port().checked_add(step * 10)?)))
         .find(|other| TcpListener::bind(other).is_ok())
 }
 
-/// Looks the listener up in /proc: the port's socket, then the process that has that socket open. None where there is
-/// no /proc, or where the process is another user's.
+/// Process that listens on `port`, found in /proc by the port's socket and the process that has that socket open.
+/// `None` where there is no /proc, or where the process is another user's.
 fn holder(port: u16) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let sockets: Vec<String> =
@@ -58,14 +58,14 @@ fn holder(port: u16) -> Option<Holder> {
     })
 }
 
-/// The kernel cuts names after 15 bytes; the program's file has the whole one.
+/// Full name of a program, from its file, because the kernel cuts names after 15 bytes.
 fn full_name(pid: u32, short: &str) -> String {
     let file = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let name = file.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
     name.filter(|name| name.starts_with(short)).unwrap_or_else(|| short.to_owned())
 }
 
-/// The inodes of the sockets that listen on `port`, from a table like /proc/net/tcp.
+/// Inodes of the sockets that listen on `port`, from a table like /proc/net/tcp.
 fn listeners(table: &str, port: u16) -> Vec<u64> {
     const LISTEN: &str = "0A";
     let end = format!(":{port:04X}");

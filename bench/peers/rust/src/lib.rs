@@ -1,4 +1,4 @@
-//! What the programs of all peers have in common: they do one step on a fresh database and print one line of JSON.
+//! Common part of the peers' programs, each of which does one step on a fresh database and prints one line of JSON.
 
 use std::{
     env,
@@ -14,12 +14,12 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-/// The payload's size, as jobqueue's own jobs have it.
+/// Size of a payload in bytes, as in jobqueue's own jobs.
 const PAYLOAD: usize = 64;
-/// How long a drain or a late job may take.
+/// Time limit of a drain, or of the last job to start.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What to do, as the bench says it.
+/// Step to do, as the bench passes it.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
@@ -28,7 +28,7 @@ pub enum Step {
     Latency { rate: f64, warm_up: f64, measure: f64 },
 }
 
-/// The database's URL and the step, from the command line.
+/// Reads the database's URL and the step from the command line.
 pub fn arguments() -> Result<(String, Step)> {
     let mut arguments = env::args().skip(1);
     let url = arguments.next().context("the first argument is the database's URL")?;
@@ -50,7 +50,7 @@ struct Latency {
     count: usize,
 }
 
-/// The same text as jobqueue's own jobs carry.
+/// Payload with the text that jobqueue's own jobs carry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Payload {
     pub n: u64,
@@ -64,7 +64,8 @@ impl Payload {
     }
 }
 
-/// Calls `submit` with the number of its first job and how many, by so many callers at once, and prints the rate.
+/// Calls `submit` with the number of its first job and the number of jobs, by `callers` callers at once, and prints the
+/// rate.
 pub async fn submit<F>(
     (callers, batch): (usize, usize),
     (warm_up, measure): (f64, f64),
@@ -98,12 +99,12 @@ where
     say(&Rate { jobs, seconds })
 }
 
-/// Waits for all jobs to be done in the database, and prints the rate since `begun`.
+/// Waits until all jobs are done in the database, and prints the rate since `begun`.
 pub async fn drained<F>(jobs: u64, handled: &AtomicU64, begun: Instant, any_left: impl Fn() -> F) -> Result<()>
 where
     F: Future<Output = Result<bool>>,
 {
-    // The database is asked only once the handlers have seen all: asking costs it something.
+    // The database is queried only once the handlers have seen all jobs, because a query costs it something.
     while handled.load(Ordering::Relaxed) < jobs {
         patience(begun)?;
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -122,7 +123,7 @@ fn patience(begun: Instant) -> Result<()> {
     Ok(())
 }
 
-/// When each job was submitted, and how long it took until its handler started.
+/// Times at which jobs were submitted, and how long each took until its handler started.
 #[derive(Debug)]
 pub struct Clock {
     base: Instant,
@@ -144,7 +145,7 @@ impl Clock {
         })
     }
 
-    /// The handler of job `n` has started.
+    /// Records that the handler of job `n` has started.
     pub fn started(&self, n: u64) {
         let now = self.base.elapsed().as_nanos() as u64;
         if let (true, Some(submitted)) = (n >= self.first, self.submitted.get(n as usize)) {
@@ -154,7 +155,7 @@ impl Clock {
         self.seen.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Submits at a steady pace, and prints the latencies once all have started.
+    /// Submits at a steady pace, and prints the latencies once all jobs have started.
     pub async fn pace<F>(self: Arc<Self>, rate: f64, submit: impl Fn(u64) -> F) -> Result<()>
     where
         F: Future<Output = Result<()>> + Send + 'static,

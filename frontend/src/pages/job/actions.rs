@@ -1,4 +1,4 @@
-//! What can be done with a job.
+//! Operator actions on a job: retry, cancel, delete.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     toast::Toasts,
 };
 
-/// Does it, and says what came of it: wherever the person is by then.
+/// Carries the actions out, and reports the outcome in a toast, on whatever page the person is by then.
 #[derive(Clone, Copy)]
 struct Actor(Toasts, Live, Calls);
 
@@ -42,7 +42,7 @@ impl Actor {
         });
     }
 
-    /// `leave` is for those who still look at what there no longer is.
+    /// Deletes a job. `leave` is called afterwards if the person still looks at its page.
     fn delete(self, job_id: String, leave: impl Fn() + 'static) {
         let done = format!("Job {} deleted", id::short(&job_id));
         let page = format!("/jobs/{job_id}");
@@ -66,7 +66,7 @@ impl Actor {
     }
 }
 
-/// Only what the job's state allows.
+/// Buttons of the actions that the job's state allows.
 #[component]
 pub fn Actions(job: Signal<Job>, id: String) -> impl IntoView {
     let actor = Actor(Toasts::get(), Live::get(), Calls::get());

@@ -1,4 +1,4 @@
-//! What is known of a job, as a list of facts.
+//! Data of a job, as a list of facts.
 
 use jobqueue_shared::{
     proto::v1::{Job, RetryPolicy},
@@ -8,8 +8,8 @@ use leptos::prelude::*;
 
 use crate::{
     components::{
+        atoms::{SessionLink, or_dash},
         facts::{self, Rows, text, time},
-        small::{SessionLink, or_dash},
     },
     model::{span, status},
 };
@@ -50,7 +50,7 @@ fn timeout(job: &Job) -> String {
     job.attempt_timeout.as_ref().map_or_else(|| "none".into(), |it| span::exact(duration_ms(it)))
 }
 
-/// "5 s × 2, at most 1 h, ± 20 %".
+/// Text of a retry policy, such as "5 s × 2, at most 1 h, ± 20 %".
 fn policy(policy: &RetryPolicy) -> String {
     let time = |it: &Option<_>| it.as_ref().map_or(0, duration_ms);
     format!(

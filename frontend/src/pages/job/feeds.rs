@@ -1,5 +1,5 @@
-//! A job and what happened to it, kept fresh. The timeline is asked for again and again; the job itself, with a
-//! payload and a result of up to megabytes, only when the timeline says that something has happened to it.
+//! Feeds of a job and of its timeline. The timeline is requested every 3 s; the job itself, with a payload and a result
+//! of up to megabytes, only when the timeline has changed.
 
 use jobqueue_shared::{
     proto::v1::{GetJobRequest, GetJobResponse, GetTimelineRequest, GetTimelineResponse},
@@ -12,7 +12,8 @@ use crate::{
     live::{Feed, feed, feed_on},
 };
 
-/// The job and its first timeline are asked for together: what happened longer ago than a call can take is in both.
+/// Age in milliseconds from which an event is in both answers when the job and its first timeline are requested
+/// together. It is longer than a call can take.
 const TOGETHER_MS: i64 = 10_000;
 
 #[derive(Clone, Copy)]

@@ -1,9 +1,9 @@
-//! One job: where it stands, what it carries, what happened to it, and what can be done with it.
+//! Page of one job: its status, its data, its timeline, and the actions on it.
 
 mod actions;
+mod explain;
 mod facts;
 pub mod feeds;
-mod why;
 
 use jobqueue_shared::{
     proto::v1::{GetTimelineResponse, Job, Progress, dead_letter::Reason, job::Status},
@@ -14,17 +14,17 @@ use leptos_router::{components::A, hooks::use_params_map};
 
 use self::{
     actions::Actions,
+    explain::Why,
     facts::Facts,
     feeds::{JobFeeds, job_feeds},
-    why::Why,
 };
 use crate::{
     components::{
+        atoms::{Ago, CopyButton, Pill},
         heading::Heading,
         icon::Icon,
         json_panel::JsonPanel,
         notice::{Empty, Trouble},
-        small::{Ago, CopyButton, Pill},
         timeline::Timeline,
     },
     live::{Feed, Live},
@@ -35,7 +35,7 @@ use crate::{
 pub fn JobPage() -> impl IntoView {
     let params = use_params_map();
     let id = Memo::new(move |_| params.with(|params| params.get("id")).unwrap_or_default());
-    // Another id is another page: nothing of the last job stays.
+    // Another id makes another page, on which nothing of the last job stays.
     move || view! { <OneJob id=id.get() /> }
 }
 
@@ -94,7 +94,7 @@ fn History(timeline: Feed<GetTimelineResponse>) -> impl IntoView {
         timeline.data.with(|data| data.as_ref().map(|data| data.events.clone())).unwrap_or_default()
     });
     let has_data = Memo::new(move |_| timeline.data.with(Option::is_some));
-    // The page has said already that the job is gone.
+    // The page shows already that the job is gone.
     let trouble = Signal::derive(move || timeline.trouble());
     view! {
         <section class="card">
@@ -124,7 +124,7 @@ fn gone_note(was_there: bool) -> impl IntoView {
     }
 }
 
-/// Status, task and worker_id, and whatever a person should know first.
+/// Status, task and worker_id, and the notices that a person should see first.
 #[component]
 fn Summary(job: Signal<Job>) -> impl IntoView {
     let live = Live::get();
@@ -138,7 +138,7 @@ fn Summary(job: Signal<Job>) -> impl IntoView {
     });
     let note = Memo::new(move |_| job.with(|job| job.note.clone()));
     let progress = Memo::new(move |_| job.with(|job| job.progress.clone().filter(|_| job.status() == Status::Running)));
-    // Task and worker_id never change, so that no refresh builds these links again.
+    // Task and worker_id never change: as memos they keep a refresh from building these links again.
     let task = Memo::new(move |_| job.with(|job| job.task.clone()));
     let worker_id = Memo::new(move |_| job.with(|job| job.worker_id.clone()));
     let of_task = move || Filter { task: task.get(), ..Filter::default() }.url("/jobs");

@@ -1,4 +1,4 @@
-//! The fields of the form, each bound to its place in the draft.
+//! Fields of the submit form, each bound to its value in the draft.
 
 use leptos::prelude::*;
 
@@ -49,7 +49,7 @@ pub fn Essentials(form: RwSignal<Draft>) -> impl IntoView {
     }
 }
 
-/// The payload, judged while it is typed.
+/// Field for the payload, which is checked while it is typed.
 #[component]
 fn Payload(form: RwSignal<Draft>) -> impl IntoView {
     let name = "payload_json";
@@ -167,7 +167,7 @@ pub fn Options(form: RwSignal<Draft>) -> impl IntoView {
     }
 }
 
-/// Now, after a delay, or at a time.
+/// Choice of the time to start: now, after a delay, or at a given time.
 #[component]
 fn Starts(form: RwSignal<Draft>) -> impl IntoView {
     let when = Memo::new(move |_| form.with(|form| form.when));
@@ -187,7 +187,7 @@ fn Starts(form: RwSignal<Draft>) -> impl IntoView {
     let (delay, set_delay) = bind(form, |form| &mut form.delay);
     let (run_at, set_run_at) = bind(form, |form| &mut form.run_at);
     let live = Live::get();
-    // By the server's clock, which decides when the job runs.
+    // Computed by the server's clock, which decides when the job runs.
     let means = move || {
         let now = live.now.get();
         let zone = Some(dom::time_zone()).filter(|zone| !zone.is_empty()).map(|zone| format!(" {zone}"));

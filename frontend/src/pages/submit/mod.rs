@@ -1,4 +1,4 @@
-//! Submits one job, with every option, and shows what becomes of it.
+//! Submit page: submits one job, with every option, and shows its status afterwards.
 
 mod fields;
 mod outcome;
@@ -14,10 +14,10 @@ use crate::{
     api::{self, Failure, Kind},
     calls::Calls,
     components::{
+        atoms::CopyButton,
         field::{Complaints, control_id},
         heading::Heading,
         icon::Icon,
-        small::CopyButton,
     },
     dom,
     model::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 const KEPT: &str = "submit-draft";
-/// The key of a submission under way.
+/// Key of the call that submits the job.
 const SENDING: &str = "submission";
 
 /// Fields of the form by their names in the API, in the order of the page.
@@ -54,7 +54,7 @@ pub fn Submit() -> impl IntoView {
     let complaints = RwSignal::new(Vec::<Complaint>::new());
     let outcome = RwSignal::new(Outcome::None);
     provide_context(Complaints(complaints));
-    // A reload or a closed tab loses nothing either.
+    // The draft is kept in the session storage of the tab, so that a reload loses nothing.
     Effect::new(move |_| form.with(keep));
 
     let (toasts, calls) = (Toasts::get(), Calls::get());
@@ -83,7 +83,7 @@ pub fn Submit() -> impl IntoView {
         let sent = form.get_untracked();
         calls.run(vec![SENDING.to_owned()], async move {
             let answer = api::submit_job(request).await;
-            // A toast tells a person who has left the page; one who types on keeps the focus.
+            // A person who has left the page is told by a toast; one who types on keeps the focus.
             let Some(draft) = form.try_get_untracked() else { return tell(toasts, answer) };
             match answer {
                 Ok(answer) => {
@@ -138,7 +138,7 @@ pub fn Submit() -> impl IntoView {
     }
 }
 
-/// Says what became of a submission to somebody who has left the page.
+/// Reports the outcome of a submission in a toast, to a person who has left the page.
 fn tell(toasts: Toasts, answer: Result<SubmitJobResponse, Failure>) {
     match answer {
         Ok(answer) => toasts.good(format!("Submitted job {}", id::short(&answer.job_id))),
@@ -157,7 +157,7 @@ fn keep(draft: &Draft) {
     }
 }
 
-/// The request as a command line, as far as it can be sent.
+/// Button that copies the request as a command line, without its options if one of them cannot be sent.
 #[component]
 fn GrpcurlButton(form: RwSignal<Draft>) -> impl IntoView {
     let toasts = Toasts::get();

@@ -1,4 +1,4 @@
-//! What became of a submission: the job as it goes on, or why it was refused.
+//! Outcome of a submission: the stored job with its present status, or the refusal.
 
 use leptos::prelude::*;
 use leptos_router::components::A;
@@ -7,15 +7,15 @@ use super::FIELDS;
 use crate::{
     api::{Failure, Kind},
     components::{
+        atoms::{JobLink, Pill},
         icon::Icon,
-        small::{JobLink, Pill},
     },
     live::Live,
     model::status,
     pages::job::feeds::job_feeds,
 };
 
-/// What the server said to the last submission.
+/// Answer of the server to the last submission.
 #[derive(Clone, PartialEq)]
 pub enum Outcome {
     None,
@@ -33,7 +33,7 @@ pub fn said(outcome: &Outcome) -> Option<AnyView> {
     }
 }
 
-/// The job that was stored, as it goes on.
+/// Notice with the stored job and its present status.
 #[component]
 fn Stored(job_id: String, deduplicated: bool) -> impl IntoView {
     let live = Live::get();
@@ -54,7 +54,7 @@ fn Stored(job_id: String, deduplicated: bool) -> impl IntoView {
 
 #[component]
 fn Refused(failure: Failure) -> impl IntoView {
-    // Those of a field of the form stand at the field.
+    // Errors of the form's own fields are shown at these fields.
     let other: Vec<_> = failure.fields.iter().filter(|(field, _)| !FIELDS.contains(&field.as_str())).cloned().collect();
     let advice = match failure.kind {
         Kind::Away => {

@@ -1,4 +1,4 @@
-//! Handing runnable jobs to a session.
+//! Acquire: leases runnable jobs to sessions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,17 +7,18 @@ use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{
-    PostgresStore, Tx, counts, handlers, range, session_key,
-    take::{Locked, Look, look_below, take_ready},
+    PostgresStore, Tx, counts,
+    dequeue::{Dequeue, Locked, dequeue, scan_below},
+    handlers, range, session_key,
 };
 use crate::store::{
     error::StoreResult,
-    hand_over::{self, Taker},
-    places,
-    plan::Claim,
-    rows::{ClaimRow, LeasedRow},
+    leases::{self, Taker},
+    packed_claim,
+    rows::job::{ClaimRow, LeasedRow},
+    rows::write::Deltas,
+    settle_decision::Claim,
     types::{Acquire, Acquired, Leased},
-    writes::Deltas,
 };
 
 pub(super) async fn acquire(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
@@ -29,11 +30,12 @@ pub(super) async fn acquire(store: &PostgresStore, requests: &[Acquire]) -> Stor
 }
 
 async fn alone(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired> {
-    // Two calls with one acquire_no, when the first is slow and the worker asks again, must give one answer: the
-    // second would skip what the first has locked, say that there is nothing, and what the first took were stranded.
+    // Two calls with one acquire_no, made when the first is slow and the worker asks again, must give one answer, so
+    // one waits for the other. Otherwise the second would skip the rows that the first has locked and answer that there
+    // is nothing, and the jobs that the first took would be stranded.
     let mut tx = store.begin_acquire(request).await?;
-    let mut look = Look::new(store, request, limits::REPLY_BYTES);
-    take_ready(&mut tx, &mut [&mut look], Locked::Wait).await?;
+    let mut look = Dequeue::new(store, request, limits::REPLY_BYTES);
+    dequeue(&mut tx, &mut [&mut look], Locked::Wait).await?;
     match &look.session {
         None => Ok(Acquired::NoSession),
         Some(session) if session.repeated => {
@@ -48,8 +50,9 @@ async fn alone(store: &PostgresStore, request: &Acquire) -> StoreResult<Acquired
     }
 }
 
-/// `None` for those that hold up others or may have more to tell: the session is locked, or unknown, the call is a
-/// repetition, or two are of one worker_id, or of one that is not known.
+/// Acquires for several sessions in one transaction. `None` for a request that has to be repeated alone, because it
+/// would hold up the others or needs more queries: its worker_id is not known or an earlier request's, its session is
+/// locked, unknown or ended, or its acquire_no is in use or has been used.
 async fn group(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
     let mut tx = store.begin_acquires().await?;
     let mut worker_ids = HashSet::new();
@@ -57,9 +60,9 @@ async fn group(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<O
         |at: usize| requests[at].worker_id.as_deref().is_some_and(|worker_id| worker_ids.insert(worker_id));
     let firsts: Vec<usize> = (0..requests.len()).filter(|at| is_first(*at)).collect();
     let free = lock(&mut tx, requests, firsts).await?;
-    let reply_bytes = hand_over::reply_bytes(requests.len());
-    let mut looks: Vec<_> = free.iter().map(|at| Look::new(store, &requests[*at], reply_bytes)).collect();
-    take_ready(&mut tx, &mut looks.iter_mut().collect::<Vec<_>>(), Locked::Skip).await?;
+    let reply_bytes = leases::reply_bytes(requests.len());
+    let mut looks: Vec<_> = free.iter().map(|at| Dequeue::new(store, &requests[*at], reply_bytes)).collect();
+    dequeue(&mut tx, &mut looks.iter_mut().collect::<Vec<_>>(), Locked::Skip).await?;
     let mut answers = vec![None; requests.len()];
     for (at, answer) in free.into_iter().zip(finish(store, tx, looks).await?) {
         answers[at] = answer;
@@ -67,8 +70,8 @@ async fn group(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<O
     Ok(answers)
 }
 
-/// As `begin_acquire` does for one, but without waiting: those that can be locked now. In a statement of its own, so that
-/// the next one sees what was committed before.
+/// Takes the advisory locks of `begin_acquire` for several acquires without waiting; selects the acquires whose locks
+/// are free. It is a statement of its own, so that the next one sees everything that was committed before the locks.
 const LOCK: &str = "
     SELECT a.n FROM unnest($1::bigint[], $2::integer[], $3::integer[]) WITH ORDINALITY AS a(session, half, acquire_no, n)
     WHERE pg_try_advisory_xact_lock_shared(a.session) AND pg_try_advisory_xact_lock(a.half, a.acquire_no)";
@@ -84,9 +87,10 @@ async fn lock(tx: &mut Tx, requests: &[Acquire], of: Vec<usize>) -> StoreResult<
     Ok(free.into_iter().filter_map(|n| of.get(n as usize - 1).copied()).collect())
 }
 
-/// What was found becomes theirs, with the commit. `None`: not alive, or a repetition.
-async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> StoreResult<Vec<Option<Acquired>>> {
-    look_below(store, &mut tx, &mut looks).await?;
+/// Writes claims for the rows that were taken, and commits. `None` for a request whose session is not alive, or whose
+/// acquire_no is a repetition.
+async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Dequeue<'_>>) -> StoreResult<Vec<Option<Acquired>>> {
+    scan_below(store, &mut tx, &mut looks).await?;
     let later = look_ahead(&mut tx, &looks).await?;
     for look in &mut looks {
         if look.taker().and_then(|session| later.get(&session.worker_id)).is_some_and(|later| later.for_tasks) {
@@ -95,7 +99,7 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> 
     }
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
     for look in &looks {
-        hand_over::facts(&look.taken, &mut facts, &mut unknown);
+        leases::facts(&look.taken, &mut facts, &mut unknown);
     }
     if !unknown.is_empty() {
         facts.extend(facts_of(&mut tx, unknown).await?);
@@ -112,31 +116,31 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Look<'_>>) -> 
         }
         let (session_id, worker_id) = (look.request.session_id, session.worker_id.as_str());
         let taker = Taker { worker_id, session_id, host: &session.host, now: session.now };
-        let own = hand_over::new_claims(&taker, &look.taken, &facts);
-        hand_over::count(&mut deltas, worker_id, &look.taken);
+        let own = leases::new_claims(&taker, &look.taken, &facts);
+        leases::count(&mut deltas, worker_id, &look.taken);
         let next_run_at_ms = later.get(worker_id).and_then(|later| later.next_run_at);
-        let jobs = hand_over::leased(&own, &mut facts)?;
+        let jobs = leases::leased(&own, &mut facts)?;
         answers.push(Some(Acquired::Jobs { worker_id: worker_id.to_owned(), jobs, next_run_at_ms }));
         claims.extend(own.into_iter().zip(0..).map(|(claim, chunk)| (claim, look.request.acquire_no, chunk)));
     }
     write_claims(&mut tx, &claims, &deltas).await?;
     for look in &looks {
-        // From now on it is known what the session holds, and it can be offered jobs.
+        // With this the number of jobs that the session holds is known, so that it can be offered direct hand-offs.
         if let Some(session) = look.taker() {
-            look.taking.took(session.held, look.taken.len());
+            look.reservation.record(session.held, look.taken.len());
         }
     }
     tx.commit().await?;
     for look in looks.iter().filter(|look| !look.taken.is_empty() && !look.early) {
         if let Some(session) = look.taker() {
-            store.floors.raise(&session.worker_id, &look.start, &look.taken);
+            store.scan_cursors.raise(&session.worker_id, &look.start, &look.taken);
         }
     }
     Ok(answers)
 }
 
 const REPEATED_CLAIMS: &str = "
-    SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.places
+    SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.entries
     FROM claims c WHERE c.session_id = $1 AND c.acquire_no = $2 ORDER BY c.chunk";
 
 async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Claim>> {
@@ -148,8 +152,9 @@ async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Clai
     Ok(ClaimRow::sound_or_logged(rows).collect())
 }
 
-/// From a little below the floors, as a short answer looks: one key for each worker_id and priority. The time is asked
-/// for once: what this server knows of it is late, perhaps behind what another has just submitted.
+/// worker_ids with a runnable job. The scan starts shortly below the scan cursors, as after an acquire that got too few
+/// jobs, with one key for each worker_id and priority. The time is the database's, read once: this server's estimate of
+/// it lags behind, and could miss a job that another server has just submitted.
 const RUNNABLE: &str = "
     SELECT w.worker_id FROM unnest($1::text[]) WITH ORDINALITY AS w(worker_id, n), LATERAL (
         SELECT FROM generate_series(0, 9) AS p(priority), LATERAL (
@@ -163,7 +168,8 @@ const RUNNABLE: &str = "
 
 pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> StoreResult<Vec<String>> {
     let now = store.clock.now_ms();
-    let keys: Vec<_> = worker_ids.iter().flat_map(|worker_id| store.floors.just_below(worker_id, now)).collect();
+    let keys: Vec<_> =
+        worker_ids.iter().flat_map(|worker_id| store.scan_cursors.shortly_before(worker_id, now)).collect();
     Ok(sqlx::query_scalar(RUNNABLE)
         .bind(worker_ids)
         .bind(keys.iter().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
@@ -172,11 +178,11 @@ pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> St
         .await?)
 }
 
-/// What a worker_id has besides jobs that are due.
+/// Jobs of a worker_id that are not due.
 #[derive(Clone, Copy)]
 struct Later {
     next_run_at: Option<i64>,
-    /// Some of it waits for sessions that handle its task.
+    /// Some jobs wait for sessions that handle their task.
     for_tasks: bool,
 }
 
@@ -190,9 +196,9 @@ const LOOK_AHEAD: &str = "
     ), EXISTS (SELECT FROM ready WHERE ready.worker_id = w.worker_id AND ready.for_task IS NOT NULL)
     FROM unnest($1::text[], $2::bigint[]) AS w(worker_id, now)";
 
-/// Of those for whom there was nothing.
-async fn look_ahead(tx: &mut Tx, looks: &[Look<'_>]) -> StoreResult<HashMap<String, Later>> {
-    let empty: Vec<_> = looks.iter().filter(|look| look.taken.is_empty()).filter_map(Look::taker).collect();
+/// Jobs that are not due, for the worker_ids of sessions that got nothing.
+async fn look_ahead(tx: &mut Tx, looks: &[Dequeue<'_>]) -> StoreResult<HashMap<String, Later>> {
+    let empty: Vec<_> = looks.iter().filter(|look| look.taken.is_empty()).filter_map(Dequeue::taker).collect();
     if empty.is_empty() {
         return Ok(HashMap::new());
     }
@@ -219,12 +225,12 @@ const WRITE_CLAIMS: &str = concat!(
     "WITH counted AS (",
     counts::insert_deltas!(),
     ")
-    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places)
+    INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, entries)
     SELECT * FROM unnest($14::uuid[], $15::text[], $16::uuid[], $17::integer[], $18::smallint[], $19::bigint[], $20::bigint[],
                          $21::bytea[], $22::bytea[])"
 );
 
-/// Each with the number of its call, and its own in the answer.
+/// Inserts claims and counter deltas. Each claim comes with the acquire_no of its call and its index in the answer.
 async fn write_claims(tx: &mut Tx, claims: &[(Claim, u32, i16)], deltas: &Deltas) -> StoreResult<()> {
     let Some((first, ..)) = claims.first() else { return Ok(()) };
     let all = || claims.iter().map(|(claim, ..)| claim);
@@ -239,7 +245,7 @@ async fn write_claims(tx: &mut Tx, claims: &[(Claim, u32, i16)], deltas: &Deltas
         arguments.add(all().map(|claim| claim.claimed_at).collect::<Vec<_>>())?;
         arguments.add(all().map(Claim::deadline).collect::<Vec<_>>())?;
         arguments.add(all().map(Claim::ids).collect::<Vec<_>>())?;
-        arguments.add(all().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
+        arguments.add(all().map(|claim| packed_claim::encode_entries(&claim.entries)).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     sqlx::query_with(WRITE_CLAIMS, arguments).execute(&mut **tx).await?;
@@ -247,7 +253,7 @@ async fn write_claims(tx: &mut Tx, claims: &[(Claim, u32, i16)], deltas: &Deltas
 }
 
 async fn leased_jobs(tx: &mut Tx, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
-    let ids = claims.iter().flat_map(|claim| claim.places.iter().map(|place| place.job_id)).collect();
+    let ids = claims.iter().flat_map(|claim| claim.entries.iter().map(|entry| entry.job_id)).collect();
     let mut facts = facts_of(tx, ids).await?;
-    hand_over::leased(claims, &mut facts)
+    leases::leased(claims, &mut facts)
 }

@@ -1,9 +1,11 @@
-//! What statements run on, and what its failures tell of other connections.
+//! A connection that statements run on. It notices errors that make other idle connections suspect.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream};
 use sqlx::{
@@ -14,21 +16,21 @@ use sqlx::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::recent::Lent;
+use super::lifo_pool::Borrowed;
 
-/// A connection that was used this lately is used again untested: a test costs as much as most statements.
+/// Idle time up to which a connection is used again untested: a test costs as much as most statements.
 const UNTESTED: Duration = Duration::from_secs(1);
 
-/// When a connection was last found lost: others that have not been used since may be, too.
+/// Time at which a connection was last found lost: others that have not been used since may be lost too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble(Arc<Mutex<Option<Instant>>>);
 
 impl Trouble {
     fn at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
-    /// A connection that was used this lately may be used again untested. When a database crashes, some of its
+    /// Whether a connection may be used again untested after so much idle time. When a database crashes, some of its
     /// processes go on for a moment after others have ended.
     pub(super) fn trusts(&self, idle_for: Duration) -> bool {
         idle_for < UNTESTED && self.at().is_none_or(|at| at.elapsed() > idle_for + UNTESTED)
@@ -41,19 +43,20 @@ impl Trouble {
     }
 }
 
-/// What statements run on.
+/// A connection of the pool, with its permit among the connections that may be in use at once.
 #[derive(Debug)]
-pub(super) struct Session {
-    pub(super) lent: Lent<PoolConnection<Postgres>>,
-    /// Statements are prepared once a connection, under a name. A pooler would lend the name's session to others.
+pub(super) struct PooledConnection {
+    pub(super) borrowed: Borrowed<PoolConnection<Postgres>>,
+    /// Whether statements are prepared under a name, once for each connection. Not behind a pooler, which would lend
+    /// the session with the name to others.
     pub(super) named: bool,
-    /// A write was refused because of where this connection leads.
+    /// A write was refused because the server at the other end is read-only.
     pub(super) read_only: bool,
     pub(super) trouble: Trouble,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
-/// The connection is gone, or the database is about to end it.
+/// Whether an error means that the connection is gone, or that the database is about to end it.
 fn tells_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
@@ -73,7 +76,7 @@ fn note(error: &sqlx::Error, read_only: &mut bool, trouble: &Trouble) {
     trouble.notice(error);
 }
 
-impl<'c> Executor<'c> for &'c mut Session {
+impl<'c> Executor<'c> for &'c mut PooledConnection {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
@@ -81,7 +84,7 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let Session { lent: Lent { connection, .. }, named, read_only, trouble, .. } = self;
+        let PooledConnection { borrowed: Borrowed { connection, .. }, named, read_only, trouble, .. } = self;
         let query = Statement { query, named: *named };
         connection.fetch_many(query).inspect_err(|error| note(error, read_only, trouble)).boxed()
     }
@@ -91,7 +94,7 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let Session { lent: Lent { connection, .. }, named, read_only, trouble, .. } = self;
+        let PooledConnection { borrowed: Borrowed { connection, .. }, named, read_only, trouble, .. } = self;
         let query = Statement { query, named: *named };
         Box::pin(connection.fetch_optional(query).inspect_err(|error| note(error, read_only, trouble)))
     }
@@ -104,18 +107,19 @@ impl<'c> Executor<'c> for &'c mut Session {
     where
         'c: 'e,
     {
-        self.lent.connection.prepare_with(sql, parameters)
+        self.borrowed.connection.prepare_with(sql, parameters)
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
     where
         'c: 'e,
     {
-        self.lent.connection.describe(sql)
+        self.borrowed.connection.describe(sql)
     }
 }
 
-/// A query whose preparation is kept only where the session is ours. sqlx names it also when it keeps nothing.
+/// A query that is prepared under a name only if the session is the server's own. Switching off sqlx's cache of
+/// statements would not do: sqlx names a persistent statement also when it keeps none.
 struct Statement<E> {
     query: E,
     named: bool,

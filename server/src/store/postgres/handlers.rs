@@ -1,5 +1,5 @@
-//! Jobs that wait for a session that handles their task: a session that does not has given them back. Such a session may
-//! take them before they are due.
+//! Jobs that wait for a session that handles their task, because a session that does not handle it has given them back.
+//! A session that handles the task may take them before they are due.
 //!
 //! A session that lists no tasks, or "*", handles all.
 
@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use sqlx::FromRow as _;
 use uuid::Uuid;
 
-use super::{Tx, take::Look};
+use super::{Tx, dequeue::Dequeue};
 use crate::store::{
     error::{StoreError, StoreResult},
-    plan::{self, Facts},
-    rows::TakenRow,
+    rows::job::TakenRow,
+    settle_decision::{self, RetryFacts},
     types::handles_all,
 };
 
@@ -25,7 +25,7 @@ const READ_FOREIGN_TASKS: &str = "
 pub(super) async fn read_foreign_tasks(
     tx: &mut Tx,
     without_handler: &[(Uuid, Uuid)],
-    facts: &mut HashMap<Uuid, Facts>,
+    facts: &mut HashMap<Uuid, RetryFacts>,
 ) -> StoreResult<()> {
     if without_handler.is_empty() {
         return Ok(());
@@ -33,20 +33,20 @@ pub(super) async fn read_foreign_tasks(
     let (sessions, jobs): (Vec<_>, Vec<_>) = without_handler.iter().copied().unzip();
     let rows: Vec<(Uuid, String)> =
         sqlx::query_as(READ_FOREIGN_TASKS).bind(sessions).bind(jobs).fetch_all(&mut **tx).await?;
-    plan::set_foreign_tasks(facts, rows);
+    settle_decision::set_foreign_tasks(facts, rows);
     Ok(())
 }
 
-/// As many as fit into the answer, $4 bytes, but at least one.
+/// Deletes the rows found that fit into the answer, $4 bytes, but at least one.
 macro_rules! delete_sized {
     () => {
         "
     DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT tid FROM sized WHERE bytes <= $4 OR n = 1))
-    RETURNING id, priority, run_at, run_no, used, payload_bytes, since, facts"
+    RETURNING id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job"
     };
 }
 
-/// For a session that handles all: by task, for that is the order in which they are found.
+/// Takes jobs for a session that handles all tasks. Their order is by task first, as in the index.
 const TAKE_ALL: &str = concat!(
     "WITH found AS MATERIALIZED (
         SELECT ctid AS tid, for_task, priority, run_at, id, payload_bytes FROM ready
@@ -59,7 +59,7 @@ const TAKE_ALL: &str = concat!(
     delete_sized!()
 );
 
-/// For a session that lists its tasks: one index range each.
+/// Takes jobs for a session that lists its tasks, with one index range for each task.
 const TAKE_OF_TASKS: &str = concat!(
     "WITH found AS MATERIALIZED (
         SELECT r.* FROM unnest($2::text[]) AS t(task), LATERAL (
@@ -75,8 +75,8 @@ const TAKE_OF_TASKS: &str = concat!(
     delete_sized!()
 );
 
-/// Adds to what was taken for a session. They are not at the floors of their priorities, which stay.
-pub(super) async fn take(tx: &mut Tx, look: &mut Look<'_>) -> StoreResult<()> {
+/// Adds jobs to those taken for a session. They are not due, so that the scan cursors of their priorities stay.
+pub(super) async fn take(tx: &mut Tx, look: &mut Dequeue<'_>) -> StoreResult<()> {
     let Some(session) = look.taker() else { return Ok(()) };
     let most = look.room(session).min(i64::from(look.request.max_jobs));
     let tasks: String = sqlx::query_scalar("SELECT tasks FROM sessions WHERE id = $1")

@@ -1,4 +1,4 @@
-//! Storing new jobs.
+//! Insert: stores new jobs.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,23 +7,25 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore, Tx,
-    offers::{self, Offered},
+    direct_hand_off::{self, Offered},
 };
 use crate::{
     failpoint,
     store::{
         error::{StoreError, StoreResult},
         prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-        types::{Inserted, Offer, Unit, UnitAnswer},
-        writes::ReadyRow,
+        rows::write::ReadyRow,
+        types::{HandOff, Inserted, Unit, UnitAnswer},
     },
 };
 
-/// Attempts to learn the outcome of a commit whose connection was lost.
+/// Maximum number of times that a group is written, while the outcome of its commit is unknown because the connection
+/// was lost.
 const COMMIT_TRIES: u32 = 3;
+/// Time between two of these tries.
 const AGAIN: Duration = Duration::from_millis(50);
 
-pub(super) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+pub(super) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
     match insert_group(store, units, offers).await {
         Ok(Some(inserted)) => return Ok(inserted),
         Err(StoreError::Data(text)) if units.len() == 1 => {
@@ -43,14 +45,15 @@ pub(super) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Offe
     Ok(prepare::not_taken(answers, offers))
 }
 
-/// `None`: a unit was judged by a key of another that is refused; the group must be stored unit by unit.
-async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Option<Inserted>> {
+/// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
+/// the group must then be stored unit by unit.
+async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let keyed = !prepare::first_keys(units, &jobs).is_empty();
     let mut tries = 0;
     loop {
         tries += 1;
-        // New jobs without keys are one statement, which is its own transaction.
+        // New jobs without keys are stored by one statement, which is its own transaction.
         let mut tx = if keyed || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
         let verdict = win_keys(&mut tx, units, jobs.clone()).await?;
         if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
@@ -70,7 +73,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -
         match failpoint::committed("insert_commit", written.await).await {
             Ok((mut ready, taken)) => {
                 prepare::leave_out(&mut ready, taken.iter().map(|offered| &offered.claim));
-                store.floors.lower(&ready);
+                store.scan_cursors.lower(&ready);
                 let mut inserted = prepare::not_taken(verdict.answers, offers);
                 for offered in taken {
                     let at = offered.at;
@@ -78,7 +81,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -
                 }
                 return Ok(Some(inserted));
             }
-            // Perhaps it is committed: from now on by the way that looks.
+            // The group may be committed: further tries use `write_jobs`, which skips jobs that are stored already.
             Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => tokio::time::sleep(AGAIN).await,
             Err(error) => return Err(error),
         }
@@ -88,7 +91,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[Offer]) -
 async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<Verdict> {
     let mut open = prepare::first_keys(units, &jobs);
     let mut holders: HashMap<(String, String), Holder> = HashMap::new();
-    // A key whose holder is deleted between the two statements is open again.
+    // A key whose holder is deleted between the two statements is free again.
     while !open.is_empty() {
         let won = insert_keys(tx, &open).await?;
         for ((worker_id, key), job_id, hash) in &open {
@@ -138,7 +141,8 @@ struct KeyRow {
     request_hash: Vec<u8>,
 }
 
-/// A key's loser sees no row in the statement that lost: it is read in a new one.
+/// Reads the holders of keys that were not won. The statement that lost a key does not see its row, so that a new one
+/// reads it.
 async fn read_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
     let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS)
         .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
@@ -157,13 +161,13 @@ async fn give_back_keys(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-/// How both statements that store jobs begin; the parameters are those of [`job_arguments`].
+/// Beginning of both statements that store jobs. The parameters are those of [`job_arguments`].
 macro_rules! store_jobs {
     () => {
         "WITH new AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
                              $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bytea[])
-        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, since, facts)
+        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, enqueued_at, inline_job)
     ), stored AS (
         INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
         SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
@@ -171,40 +175,40 @@ macro_rules! store_jobs {
     };
 }
 
-/// Jobs whose ids were made just now, with what counts them: one statement, and so one transaction without a BEGIN and
-/// a COMMIT that the server would have to wait for.
+/// Stores jobs whose ids were made just now, and counts them. It is one statement, and so a transaction without a BEGIN
+/// and a COMMIT that the server would have to wait for.
 const WRITE_NEW_JOBS: &str = concat!(
     store_jobs!(),
     "), counted AS (
-        INSERT INTO deltas (worker_id, bucket, minute, first, submitted, retry, running, done, failed, cancelled, completed,
+        INSERT INTO deltas (worker_id, bucket, minute, first_attempt, submitted, retry, running, done, failed, cancelled, completed,
                             died, retried)
-        SELECT t.worker_id, t.bucket, $13, t.first, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
-        FROM unnest($14::text[], $15::bigint[], $16::integer[], $17::integer[]) AS t(worker_id, bucket, first, submitted)
+        SELECT t.worker_id, t.bucket, $13, t.first_attempt, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
+        FROM unnest($14::text[], $15::bigint[], $16::integer[], $17::integer[]) AS t(worker_id, bucket, first_attempt, submitted)
     )
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
-    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false, facts FROM new"
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, inline_job)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), enqueued_at, false, inline_job FROM new"
 );
 
-/// All of them as if they were ready, and the offers that were taken.
+/// Stores new jobs. Returns the rows of all of them as if they were ready, and the offers that were taken.
 async fn write_new_jobs<'a>(
     store: &'a PostgresStore,
     tx: &mut Tx,
     units: &[Unit],
     jobs: &[JobToStore],
-    offers: &[Offer],
+    offers: &[HandOff],
 ) -> StoreResult<(Vec<ReadyRow>, Vec<Offered<'a>>)> {
     let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    let Some(now) = rows.iter().map(|row| row.since).max() else { return Ok((rows, Vec::new())) };
+    let Some(now) = rows.iter().map(|row| row.enqueued_at).max() else { return Ok((rows, Vec::new())) };
     let arguments = new_job_arguments(units, jobs, &rows, now)?;
-    let offered = offers::offered(store, units, jobs, offers);
+    let offered = direct_hand_off::offered(store, units, jobs, offers);
     if offered.is_empty() {
         sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut **tx).await?;
         return Ok((rows, offered));
     }
-    Ok((rows, offers::write(tx, arguments, jobs, offered).await?))
+    Ok((rows, direct_hand_off::write(tx, arguments, jobs, offered).await?))
 }
 
-/// Those of [`job_arguments`], the minute, and what is counted.
+/// Arguments of [`job_arguments`], the minute, and the counter changes.
 fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow], now: i64) -> StoreResult<PgArguments> {
     let deltas = prepare::submit_deltas(rows);
     let mut arguments = job_arguments(units, jobs, rows)?;
@@ -212,14 +216,14 @@ fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow], now
         arguments.add(now.div_euclid(60_000))?;
         arguments.add(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())?;
         arguments.add(deltas.rows().map(|(_, bucket, _)| bucket).collect::<Vec<_>>())?;
-        arguments.add(deltas.rows().map(|(.., delta)| delta.first).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(.., delta)| delta.first_attempt).collect::<Vec<_>>())?;
         arguments.add(deltas.rows().map(|(.., delta)| delta.submitted).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     Ok(arguments)
 }
 
-/// The columns of jobs, and of their rows in `ready` what these do not tell.
+/// Arguments for the columns of `jobs`, and for those of `ready` that do not follow from them.
 fn job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow]) -> StoreResult<PgArguments> {
     let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
     let mut arguments = PgArguments::default();
@@ -234,22 +238,22 @@ fn job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow]) -> Stor
         arguments.add(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())?;
         arguments.add(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())?;
         arguments.add(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())?;
-        arguments.add(jobs.iter().map(|job| job.since).collect::<Vec<_>>())?;
-        arguments.add(rows.iter().map(|row| row.facts.as_deref()).collect::<Vec<_>>())
+        arguments.add(jobs.iter().map(|job| job.enqueued_at).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.inline_job.as_deref()).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
     Ok(arguments)
 }
 
-/// Jobs that are there already were stored by a commit whose outcome was not known: they may have run since, so
-/// they are neither made ready nor counted again.
+/// Stores jobs, except those that are there already: a commit whose outcome was not known has stored these, and they
+/// may have run since, so they are neither made ready nor counted again.
 const WRITE_JOBS: &str = concat!(
     store_jobs!(),
     " ON CONFLICT (id) DO NOTHING
         RETURNING id
     )
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, facts)
-    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), since, false, facts
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, inline_job)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), enqueued_at, false, inline_job
     FROM new WHERE id IN (SELECT id FROM stored)
     RETURNING id"
 );
@@ -263,7 +267,7 @@ async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreRe
         sqlx::query_scalar_with(WRITE_JOBS, job_arguments(units, jobs, &rows)?).fetch_all(&mut **tx).await?;
     let stored: std::collections::HashSet<Uuid> = stored.into_iter().collect();
     rows.retain(|row| stored.contains(&row.id));
-    let now = rows.iter().map(|row| row.since).max().unwrap_or_default();
+    let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
     super::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
     Ok(rows)
 }

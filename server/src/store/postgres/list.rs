@@ -1,4 +1,4 @@
-//! Pages of jobs, by keyset. Each list reads the one table that holds its state, in that table's order.
+//! Lists of jobs: pages by keyset. Each list reads the one table that holds its state, in that table's order.
 
 use jobqueue_shared::{limits, state::State};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use crate::store::{
     types::{JobRecord, ListQuery, Page, View},
 };
 
-/// Newest first, by id.
+/// Jobs of all states, newest id first.
 const ALL: &str = "
     SELECT j.id, j.worker_id, j.priority, 0::bigint AS at, j.task,
            (octet_length(j.payload) + coalesce(octet_length(o.result), 0))::bigint AS bytes
@@ -18,7 +18,7 @@ const ALL: &str = "
     WHERE ($1::text IS NULL OR j.worker_id = $1) AND ($2::uuid IS NULL OR j.id < $2)
     ORDER BY j.id DESC LIMIT $3";
 
-/// In the order in which they will be taken.
+/// Pending jobs, in the order in which they will be taken.
 const PENDING: &str = "
     SELECT r.id, r.worker_id, r.priority, r.run_at AS at, j.task, r.payload_bytes::bigint AS bytes
     FROM ready r CROSS JOIN LATERAL (SELECT task FROM jobs WHERE jobs.id = r.id LIMIT 1) AS j
@@ -26,34 +26,35 @@ const PENDING: &str = "
       AND ($2::text IS NULL OR (r.worker_id, r.priority, r.run_at, r.id) > ($2, $3, $4, $5))
     ORDER BY r.worker_id, r.priority, r.run_at, r.id LIMIT $6";
 
-/// Newest failure first.
+/// Failed jobs, newest failure first.
 const FAILED: &str = "
     SELECT f.id, f.worker_id, f.priority, f.failed_at AS at, f.task, octet_length(f.payload)::bigint AS bytes
     FROM dead_letters f
     WHERE ($1::text IS NULL OR f.worker_id = $1) AND ($2::bigint IS NULL OR (f.failed_at, f.id) < ($2, $3))
     ORDER BY f.failed_at DESC, f.id DESC LIMIT $4";
 
-/// Newest first.
+/// Cancelled jobs, newest cancellation first.
 const CANCELLED: &str = "
     SELECT x.id, x.worker_id, j.priority, x.cancelled_at AS at, j.task, octet_length(j.payload)::bigint AS bytes
     FROM cancelled x CROSS JOIN LATERAL (SELECT priority, task, payload FROM jobs WHERE jobs.id = x.id LIMIT 1) AS j
     WHERE ($1::text IS NULL OR x.worker_id = $1) AND ($2::bigint IS NULL OR (x.cancelled_at, x.id) < ($2, $3))
     ORDER BY x.cancelled_at DESC, x.id DESC LIMIT $4";
 
-/// All of them: the table is as small as what runs now.
+/// Running jobs. All claims are read, since the table is no larger than the jobs that run now.
 const RUNNING: &str = "
     SELECT claimed_at AS at, ids FROM claims WHERE $1::text IS NULL OR worker_id = $1";
 
-/// Newest finish first.
+/// Done jobs, newest finish first.
 const DONE: &str = "
     SELECT finished_at AS at, ids FROM done
     WHERE ($1::text IS NULL OR worker_id = $1) AND ($2::bigint IS NULL OR finished_at <= $2)
     ORDER BY finished_at DESC LIMIT $3";
 
-/// The rest of one moment, which the LIMIT may have cut.
+/// Done jobs that finished at one moment: the LIMIT of [`DONE`] may have cut these off.
 const DONE_AT: &str = "
     SELECT finished_at AS at, ids FROM done WHERE ($1::text IS NULL OR worker_id = $1) AND finished_at = $2";
 
+/// Columns of a list's rows for given jobs, in their order.
 const DETAILS: &str = "
     SELECT j.id, j.worker_id, j.priority, t.at, j.task,
            (octet_length(j.payload) + coalesce(octet_length(o.result), 0))::bigint AS bytes
@@ -64,10 +65,10 @@ const DETAILS: &str = "
 
 pub(super) async fn list(store: &PostgresStore, query: &ListQuery) -> StoreResult<Page> {
     let page_size = query.page_size as usize;
-    // One more than the page tells whether there is another.
+    // One row more than the page tells whether there is another page.
     let few = if query.task.is_some() { page::PAGES_FILTERED * page_size } else { page_size + 1 };
     let (mut kept, mut end) = read_page(store, query, few).await?;
-    // A filter that no index knows reads on, where few pass it.
+    // A filter without an index reads on if few rows pass it.
     if query.task.is_some() && kept.len() < page_size && end.is_some() {
         (kept, end) = read_page(store, query, limits::PAGE_SCAN as usize).await?;
     }
@@ -133,7 +134,7 @@ async fn done_groups(
     at: Option<i64>,
     limit: i64,
 ) -> StoreResult<Vec<GroupRow>> {
-    // The jobs of the cursor's own moment are read again and skipped: they must not use up the LIMIT.
+    // Jobs of the cursor's own moment are read again and skipped: they must not use up the LIMIT.
     let same: Vec<GroupRow> = match at {
         Some(at) => sqlx::query_as(DONE_AT).bind(worker_id).bind(at).fetch_all(&store.pool).await?,
         None => Vec::new(),

@@ -1,78 +1,78 @@
-//! PostgreSQL 15+, for several servers on one database.
+//! PostgreSQL store, for PostgreSQL 15 or newer and several servers on one database.
 //!
-//! Hot statements find rows by key or by `ctid`, never by a plan that hangs on statistics: the pool turns
-//! sequential scans, bitmap scans and the JIT off. Jobs are looked up by id within the range of the ids, and in joins one by one
-//! (LATERAL .. LIMIT 1), so that only the partitions concerned are read, whatever the statistics. Nobody waits for a stuck server:
-//! statements, locks and idle transactions end.
+//! Hot statements find rows by key or by `ctid`, never by a plan that depends on statistics: the pool turns sequential
+//! scans, bitmap scans and the JIT off. Jobs are looked up by id within the range of the ids, and in joins one by one
+//! (LATERAL .. LIMIT 1), so that only the partitions concerned are read, whatever the statistics. Time limits on
+//! statements, locks and idle transactions keep one stuck server from holding up the others.
 
 mod acquire;
 mod audit;
 mod connection;
+mod counter_compaction;
 mod counts;
-mod floor;
-mod fold;
+mod dequeue;
+mod direct_hand_off;
+mod duty_cycle;
+mod explain_inputs;
 mod handlers;
-mod held;
 mod insert;
+mod lifo_pool;
 mod list;
-mod moves;
-mod offers;
+mod notify;
 mod open;
+mod operator_actions;
 mod partitions;
 mod pause;
 mod pool;
+mod prune;
 mod read;
-mod recent;
 mod rescue;
-mod seldom;
+mod scan_cursor;
+mod session_quota;
 mod sessions;
 mod settle;
-mod surroundings;
-mod take;
 mod tls;
-mod upkeep;
 mod url;
-mod wake;
-
-use std::sync::Mutex;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pool::{Pool, Tx};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
 use super::{
     Store,
-    broken::Broken,
     clock::Clock,
     error::StoreResult,
+    quarantine::Quarantine,
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
-        Moved, NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
-        SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
+        Acquire, Acquired, Alive, AttemptRecord, Beat, ExplainInputs, HandOff, History, Inserted, JobRecord, ListQuery,
+        MinuteCounts, Moved, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued,
+        Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Unit,
+        WorkerIdCounts,
     },
 };
 
 pub(super) struct PostgresStore {
     pool: Pool,
     clock: std::sync::Arc<Clock>,
-    floors: std::sync::Arc<floor::Floors>,
-    held: held::Held,
-    wakes: broadcast::Sender<Hint>,
-    channels: wake::Channels,
-    /// Who tells others, so that it does not listen to itself.
+    scan_cursors: std::sync::Arc<scan_cursor::ScanCursors>,
+    session_quotas: session_quota::SessionQuotas,
+    notifications: broadcast::Sender<Notification>,
+    channels: notify::Channels,
+    /// Id of this server in its notifications, so that it skips the stops that it has sent itself.
     name: Uuid,
-    /// What rescue leaves out.
-    broken: Broken,
-    /// Rescue's looks for claims of sessions that are gone.
-    orphans: seldom::Seldom,
-    folding: fold::Folding,
-    /// Where the pruner of keys goes on.
+    /// Damaged rows, which rescue leaves out.
+    quarantine: Quarantine,
+    /// Duty cycle of rescue's scan for claims of sessions that are gone.
+    orphans: duty_cycle::DutyCycle,
+    compaction: counter_compaction::Compaction,
+    /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
-    /// Where the pruner of histories without a job goes on.
+    /// Id of the last job whose attempts the pruner of leftovers has examined; its next run starts after it.
     attempts_cursor: Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
-    /// What the connections lead through, where they need TLS.
+    /// TLS relays of the connections. A relay stops when it is dropped.
     _relays: Vec<tls::Relay>,
 }
 
@@ -81,21 +81,24 @@ impl PostgresStore {
         open::read_clock(&self.pool, &self.clock).await
     }
 
-    /// A transaction whose commit is on disk before it is acknowledged.
+    /// Begins a transaction whose commit is on disk before it is acknowledged.
     async fn begin(&self) -> StoreResult<Tx> {
         Ok(self.pool.begin_with("BEGIN", "").await?)
     }
 
-    /// A transaction whose loss in a crash is only a redelivery.
+    /// Begins a transaction whose commit is not waited for: its loss in a crash is only a redelivery.
     async fn begin_lazy(&self) -> StoreResult<Tx> {
         Ok(self.pool.begin_with("BEGIN", "; SET LOCAL synchronous_commit = off").await?)
     }
 
-    /// The same for an acquire: no other under its number runs beside it, and a pause can wait for all of its session.
-    /// Not by the session's row: heartbeats must get through.
+    /// Begins a lazily committed transaction for one acquire, with two advisory locks: an exclusive one, so that no
+    /// other acquire of the session with this acquire_no runs beside it, and a shared one, by which a pause waits for
+    /// all acquires of the session. The session's row does not serve for these locks, because heartbeats must get
+    /// through.
     async fn begin_acquire(&self, request: &Acquire) -> StoreResult<Tx> {
         let (plans, session) = (self.pool.one_plan(), session_key(request.session_id));
-        // Two numbers are a space of their own. Those of two sessions may meet, and one waits for nothing.
+        // Advisory locks of two numbers are a space of their own. Those of two sessions may collide; then an acquire
+        // waits without need.
         let (half, acquire_no) = (session as i32, request.acquire_no as i32);
         let then = format!(
             "; SELECT set_config('synchronous_commit', 'off', true){plans}, pg_advisory_xact_lock_shared({session}), \
@@ -104,7 +107,7 @@ impl PostgresStore {
         Ok(self.pool.begin_with("BEGIN", &then).await?)
     }
 
-    /// For acquires that are locked together.
+    /// Begins a lazily committed transaction for several acquires, which `acquire::lock` locks afterwards.
     async fn begin_acquires(&self) -> StoreResult<Tx> {
         let plans = self.pool.one_plan();
         let then = format!("; SELECT set_config('synchronous_commit', 'off', true){plans}");
@@ -112,12 +115,12 @@ impl PostgresStore {
     }
 }
 
-/// The lowest and the highest of ids: with them PostgreSQL knows which partitions to look into.
+/// Lowest and highest of `ids`: with this range PostgreSQL knows which partitions to read.
 fn range(ids: &[Uuid]) -> (Uuid, Uuid) {
     (ids.iter().min().copied().unwrap_or_default(), ids.iter().max().copied().unwrap_or_default())
 }
 
-/// The advisory lock that a session's acquires share.
+/// Key of the advisory lock that a session's acquires share.
 fn session_key(session_id: Uuid) -> i64 {
     session_id.as_u64_pair().0.cast_signed()
 }
@@ -136,7 +139,7 @@ impl Store for PostgresStore {
         "postgres"
     }
 
-    async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+    async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
         insert::insert(self, units, offers).await
     }
 
@@ -169,15 +172,15 @@ impl Store for PostgresStore {
     }
 
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
-        moves::cancel(self, ids, reason).await
+        operator_actions::cancel(self, ids, reason).await
     }
 
     async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::retry(self, ids).await
+        operator_actions::retry(self, ids).await
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        moves::delete(self, ids).await
+        operator_actions::delete(self, ids).await
     }
 
     async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
@@ -205,11 +208,11 @@ impl Store for PostgresStore {
     }
 
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
-        upkeep::prune(self, retention, limit).await
+        prune::prune(self, retention, limit).await
     }
 
-    async fn fold(&self, limit: u32) -> StoreResult<u64> {
-        fold::fold(self, limit).await
+    async fn compact_counters(&self, limit: u32) -> StoreResult<u64> {
+        counter_compaction::compact_counters(self, limit).await
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
@@ -224,8 +227,8 @@ impl Store for PostgresStore {
         read::history(self, job_id).await
     }
 
-    async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
-        surroundings::surroundings(self, job).await
+    async fn explain_inputs(&self, job: &JobRecord) -> StoreResult<ExplainInputs> {
+        explain_inputs::explain_inputs(self, job).await
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
@@ -253,28 +256,28 @@ impl Store for PostgresStore {
     }
 
     async fn try_write(&self) -> StoreResult<()> {
-        upkeep::try_write(self).await
+        prune::try_write(self).await
     }
 
-    async fn upkeep(&self) -> StoreResult<()> {
-        // Its time is the database's, and its log, too.
+    async fn housekeeping(&self) -> StoreResult<()> {
+        // PostgreSQL keeps the time and its log by itself.
         Ok(())
     }
 
     async fn pruning_time(&self) -> StoreResult<PruningTime> {
-        upkeep::pruning_time(self).await
+        prune::pruning_time(self).await
     }
 
     async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
-        upkeep::confirm_time(self, now_ms).await
+        prune::confirm_time(self, now_ms).await
     }
 
-    fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
-        Some(self.wakes.subscribe())
+    fn notifications(&self) -> Option<broadcast::Receiver<Notification>> {
+        Some(self.notifications.subscribe())
     }
 
-    async fn announce(&self, hints: &[Hint]) -> StoreResult<()> {
-        wake::announce(self, hints).await
+    async fn announce(&self, hints: &[Notification]) -> StoreResult<()> {
+        notify::announce(self, hints).await
     }
 
     async fn audit(&self) -> StoreResult<Vec<String>> {

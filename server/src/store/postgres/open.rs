@@ -1,4 +1,4 @@
-//! Opening a database: connections, schema, and whether it keeps its promises.
+//! Opening of a PostgreSQL database: connections, schema migrations, checks of durability, and the clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore,
+    notify::Channels,
     pool::Pool,
     tls::{self, Relay, Route},
-    wake::Channels,
 };
 use crate::store::{
-    broken::Broken,
     clock::Clock,
     connect::{ConnectOptions, Pooler, SCHEMA_LEVEL, SchemaName, too_new},
     error::{StoreError, StoreResult},
+    quarantine::Quarantine,
 };
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/postgres");
@@ -31,7 +31,7 @@ impl PostgresStore {
         let mut relays = Vec::from_iter(relay);
         let base = match options.pooler {
             Pooler::None => in_schema(base, &options.schema),
-            // Poolers refuse what they do not know of a session's settings.
+            // A pooler refuses startup parameters that it does not know, such as extra_float_digits.
             Pooler::Transaction => base.extra_float_digits(None),
         };
         let direct = match (&options.direct_url, options.pooler) {
@@ -51,11 +51,11 @@ impl PostgresStore {
         check_session(&pool, options.pooler).await?;
         let clock = Arc::new(Clock::new(0));
         read_clock(&pool, &clock).await?;
-        let ((wakes, _), name) = (broadcast::channel(4_096), Uuid::new_v4());
+        let ((notifications, _), name) = (broadcast::channel(4_096), Uuid::new_v4());
         let channels = Channels::of(&options.schema);
         let mut tasks = vec![tokio::spawn(follow_clock(pool.clone(), clock.clone()))];
         if let Some(direct) = direct {
-            tasks.push(tokio::spawn(super::wake::listen(direct, channels.clone(), name, wakes.clone())));
+            tasks.push(tokio::spawn(super::notify::listen(direct, channels.clone(), name, notifications.clone())));
         } else {
             tracing::info!(
                 "servers behind the pooler find each other's jobs by polling; --database-direct-url lets them be told"
@@ -64,23 +64,24 @@ impl PostgresStore {
         Ok(Self {
             pool,
             clock,
-            floors: Arc::default(),
-            held: super::held::Held::default(),
-            wakes,
+            scan_cursors: Arc::default(),
+            session_quotas: super::session_quota::SessionQuotas::default(),
+            notifications,
             channels,
             name,
-            broken: Broken::default(),
-            orphans: super::seldom::Seldom::default(),
-            folding: super::fold::Folding::default(),
-            key_cursor: std::sync::Mutex::new(Uuid::nil()),
-            attempts_cursor: std::sync::Mutex::new(Uuid::nil()),
+            quarantine: Quarantine::default(),
+            orphans: super::duty_cycle::DutyCycle::default(),
+            compaction: super::counter_compaction::Compaction::default(),
+            key_cursor: parking_lot::Mutex::new(Uuid::nil()),
+            attempts_cursor: parking_lot::Mutex::new(Uuid::nil()),
             tasks,
             _relays: relays,
         })
     }
 }
 
-/// Options that lead there, and a relay that has to stay where that takes TLS.
+/// Connection options for a URL, and the TLS relay, if one is needed, which must live as long as the connections.
+/// `what` names the URL in errors.
 async fn reach(what: &str, url: &str) -> StoreResult<(PgConnectOptions, Option<Relay>)> {
     let wrong = |error| StoreError::Startup(format!("{what}: {error}"));
     let (options, settings) = super::url::parse(url).map_err(wrong)?;
@@ -88,14 +89,15 @@ async fn reach(what: &str, url: &str) -> StoreResult<(PgConnectOptions, Option<R
     Ok((options, relay))
 }
 
-/// Every unqualified name is one of the schema, whatever search_path the role or the database has.
+/// Sets search_path, so that every unqualified name is one of the schema, whatever search_path the role or the database
+/// has.
 fn in_schema(options: PgConnectOptions, schema: &SchemaName) -> PgConnectOptions {
     options.options([("search_path", schema.as_str())])
 }
 
 fn cannot_connect(error: &sqlx::Error) -> StoreError {
     let text = error.to_string();
-    // PgBouncer's words for settings of a session that it will not keep.
+    // PgBouncer's error for a startup parameter that it does not track.
     if text.contains("unsupported startup parameter") {
         return behind_a_pooler();
     }
@@ -110,8 +112,8 @@ fn behind_a_pooler() -> StoreError {
     )
 }
 
-/// Brings the schema up to date, on a connection of its own: closing it frees the migrations' advisory lock,
-/// also when a start is cancelled half-way.
+/// Brings the schema up to date on a connection of its own: closing it frees the migrations' advisory lock, also if the
+/// start is cancelled half-way.
 async fn migrate(options: &PgConnectOptions, schema: &SchemaName) -> StoreResult<()> {
     let mut connection = PgConnection::connect_with(options).await.map_err(|error| cannot_connect(&error))?;
     sqlx::query("SELECT pg_advisory_lock(hashtext('jobqueue_migrate'))").execute(&mut connection).await?;
@@ -121,11 +123,13 @@ async fn migrate(options: &PgConnectOptions, schema: &SchemaName) -> StoreResult
     Ok(())
 }
 
-/// The migrator prepares statements under names, which stay in the session that was lent: they must not meet those of
-/// another migrator, before or after.
+/// Begins the transaction of migrations behind a pooler. The migrator prepares statements under names, which stay in
+/// the lent session. DEALLOCATE ALL, before and after the migrations, keeps them from colliding with those of another
+/// migrator.
 const BEGIN_MIGRATIONS: &str = "BEGIN; DEALLOCATE ALL; SELECT pg_advisory_xact_lock(hashtext('jobqueue_migrate'))";
 
-/// Through a pooler: in one transaction, whose end frees the lock, also when a start is cancelled half-way.
+/// Brings the schema up to date through a pooler, in one transaction: its end frees the advisory lock, also if the
+/// start is cancelled half-way.
 async fn migrate_in_a_transaction(options: &PgConnectOptions, schema: &SchemaName) -> StoreResult<()> {
     let mut connection = PgConnection::connect_with(options).await.map_err(|error| cannot_connect(&error))?;
     let mut tx = connection.begin_with(BEGIN_MIGRATIONS).await?;
@@ -138,7 +142,8 @@ async fn migrate_in_a_transaction(options: &PgConnectOptions, schema: &SchemaNam
     Ok(())
 }
 
-/// Payloads and errors are any Unicode text; other encodings refuse some of it. Looked at before anything is made.
+/// Refuses a database whose encoding is not UTF8: payloads and errors are any Unicode text, and other encodings cannot
+/// store some of it. Called before anything is created.
 async fn check_encoding(connection: &mut PgConnection) -> StoreResult<()> {
     let encoding: String =
         sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(connection).await?;
@@ -150,7 +155,7 @@ async fn check_encoding(connection: &mut PgConnection) -> StoreResult<()> {
     )))
 }
 
-/// Makes the schema where it is missing. Its name needs no quotes.
+/// Creates the schema if it is missing. A schema name needs no quotes.
 async fn make_schema(connection: &mut PgConnection, schema: &SchemaName) -> StoreResult<()> {
     let known: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
         .bind(schema.as_str())
@@ -159,7 +164,7 @@ async fn make_schema(connection: &mut PgConnection, schema: &SchemaName) -> Stor
     if known {
         return Ok(());
     }
-    // A database that is refused is left as it was.
+    // Checked first, so that a refused database is left as it was.
     check_encoding(&mut *connection).await?;
     sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(connection).await.map_err(|error| {
         StoreError::Startup(format!(
@@ -179,12 +184,12 @@ async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> Store
         if needed > SCHEMA_LEVEL {
             return Err(too_new(needed));
         }
-        // The migrator begins with a CREATE, which a role that owns nothing may not do.
+        // The migrator begins with a CREATE, which a role that owns nothing may not run.
         if is_up_to_date(connection).await? {
             return Ok(());
         }
     }
-    // A newer schema that allows this server has migrations that it does not know.
+    // A newer schema that allows this server contains migrations that this build does not know.
     let migrations = MIGRATOR.migrations.clone();
     let migrator = Migrator { migrations, ignore_missing: true, locking, ..Migrator::DEFAULT };
     migrator
@@ -193,7 +198,7 @@ async fn bring_up_to_date(connection: &mut PgConnection, locking: bool) -> Store
         .map_err(|error| StoreError::Startup(format!("cannot bring the schema up to date: {error}")))
 }
 
-/// Whether every migration of this build has been applied as it is.
+/// Whether every migration of this build has been applied, with the same checksum.
 async fn is_up_to_date(connection: &mut PgConnection) -> StoreResult<bool> {
     let applied: Vec<(i64, Vec<u8>)> =
         sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(connection).await?;
@@ -203,7 +208,8 @@ async fn is_up_to_date(connection: &mut PgConnection) -> StoreResult<bool> {
     Ok(MIGRATOR.iter().all(is_applied))
 }
 
-/// Whether PostgreSQL keeps its promises, and a session what it was told.
+/// Checks the server's version, its settings of durability, and that a session keeps its settings, which it does not
+/// behind a pooler in transaction mode.
 async fn check_session(pool: &Pool, pooler: Pooler) -> StoreResult<()> {
     let (version, fsync, full_page_writes, synchronous_commit, enable_seqscan): (i32, String, String, String, String) =
         sqlx::query_as(
@@ -216,7 +222,7 @@ async fn check_session(pool: &Pool, pooler: Pooler) -> StoreResult<()> {
     if version < 150_000 {
         return Err(StoreError::Startup(format!("PostgreSQL 15 or newer is needed; this is {}", version / 10_000)));
     }
-    // A pooler that is set to ignore what it does not know.
+    // A pooler that is configured to ignore unknown startup parameters has dropped ours.
     if pooler == Pooler::None && enable_seqscan != "off" {
         return Err(behind_a_pooler());
     }
@@ -234,12 +240,13 @@ async fn check_session(pool: &Pool, pooler: Pooler) -> StoreResult<()> {
 const READ_CLOCK: &str = "
     SELECT now_ms(), pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
-/// And whether the server can still write: after a failover this connection may lead to the old one.
+/// Reads the database's time into `clock`, and checks that the server accepts writes: after a failover this connection
+/// may lead to the former primary.
 pub(super) async fn read_clock(pool: &Pool, clock: &Clock) -> StoreResult<i64> {
     let mut session = pool.acquire().await?;
     let (now, read_only): (i64, bool) = sqlx::query_as(READ_CLOCK).fetch_one(&mut *session).await?;
     if read_only {
-        session.leads_nowhere();
+        session.discard_read_only();
         return Err(StoreError::Unavailable("the database is read-only, as a standby is".into()));
     }
     session.commit().await?;
@@ -247,7 +254,7 @@ pub(super) async fn read_clock(pool: &Pool, clock: &Clock) -> StoreResult<i64> {
     Ok(now)
 }
 
-/// Keeps the known time close to the database's. A failure waits for the next turn: the old time serves on.
+/// Reads the database's time every second. After a failure the old time serves until the next turn.
 async fn follow_clock(pool: Pool, clock: Arc<Clock>) {
     let mut turns = tokio::time::interval(Duration::from_secs(1));
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

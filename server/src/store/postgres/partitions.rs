@@ -1,10 +1,11 @@
-//! The partitions of `jobs`: a day each, cut off the newest one ahead of time, and dropped as a whole when what
-//! finished on it has had its time.
+//! Partitions of `jobs`: one for each day, cut off the newest partition ahead of time, and dropped as a whole when the
+//! retention of all that finished on that day is over.
 //!
-//! The oldest has no lower bound, the newest no upper one, so that every id has its place, whatever clocks do and
-//! however long no server of this kind runs. What a day leaves behind (jobs that are not done, and dead letters, whose
-//! facts people read, and jobs that were done late) moves into a new partition, together with what earlier days have
-//! left behind. Who submits waits for [`LOCK_TIMEOUT`] at most; what does not succeed is tried in the next turn.
+//! The oldest partition has no lower bound and the newest no upper one, so that every id belongs to one, whatever
+//! clocks do and however long no server runs. Jobs that a day leaves behind (jobs that are not done, dead letters,
+//! whose rows in `jobs` people read, and jobs that were done late) move into a new partition, together with what
+//! earlier days have left behind. Submits wait for [`LOCK_TIMEOUT`] at most; a change that does not get its locks by
+//! then is tried again in the next turn.
 
 use std::{collections::BTreeSet, sync::Once};
 
@@ -15,27 +16,27 @@ use uuid::Uuid;
 use super::{PostgresStore, Tx};
 use crate::store::{
     clock::wall_ms,
-    days,
     error::{StoreError, StoreResult},
-    places,
+    packed_claim, partition_calendar,
     types::Retention,
 };
 
-/// How partitions are called, and begin to be called, that hold what days have left behind. Before the first of them,
-/// the oldest is `jobs_before`.
+/// Name, or prefix of the names, of partitions that hold the jobs that days have left behind. Before the first of them
+/// exists, the oldest partition is `jobs_before`.
 const KEPT: &str = "jobs_kept";
-/// The newest partition.
+/// Name of the newest partition.
 const AFTER: &str = "jobs_after";
 
-/// Submits queue behind a statement that waits to change the partitions.
+/// Time that a change of the partitions waits for a lock. Submits queue behind it meanwhile.
 const LOCK_TIMEOUT: &str = "; SET LOCAL lock_timeout = '100ms'";
 
-/// Who deletes old jobs waits while so many rows and bytes are copied. A day that leaves more behind is not dropped;
-/// what has had its time on it goes row by row.
+/// Maximum number of rows copied in one change: deletions of old jobs wait meanwhile. A day that leaves more behind is
+/// not dropped; its jobs are pruned row by row.
 const KEPT_ROWS: usize = 100_000;
+/// Maximum bytes of payload copied in one change, for the same reason.
 const KEPT_BYTES: i64 = 256 * 1024 * 1024;
 
-/// Done rows that are looked at in one statement.
+/// Maximum number of done rows read by one statement.
 const DONE_ROWS: i64 = 20_000;
 
 #[derive(Debug)]
@@ -49,7 +50,8 @@ struct Partition {
 struct Partitions(Vec<Partition>);
 
 impl Partitions {
-    /// The oldest, and those whose turn to be dropped has been: what they hold goes row by row.
+    /// The oldest partition, and the [`KEPT`] partitions that follow it, whose turn to be dropped has been: jobs in
+    /// these are pruned row by row.
     fn handled(&self) -> &[Partition] {
         let kept = self.0.iter().skip(1).take_while(|partition| partition.name.starts_with(KEPT)).count();
         self.0.get(..=kept).unwrap_or_default()
@@ -59,12 +61,12 @@ impl Partitions {
         self.handled().last().and_then(|last| last.to).unwrap_or_default()
     }
 
-    /// Where the newest begins.
+    /// Lower bound of the newest partition.
     fn newest_from(&self) -> Uuid {
         self.0.last().and_then(|newest| newest.from).unwrap_or_default()
     }
 
-    /// The next whose turn it is, if it ends by `until`.
+    /// The next day to drop, if it ends by `until`.
     fn next_day(&self, until: i64) -> Option<Day<'_>> {
         let day = self.0.get(self.handled().len())?;
         let day = Day { name: &day.name, from: day.from?, to: day.to? };
@@ -87,7 +89,7 @@ impl Day<'_> {
 #[derive(FromRow)]
 struct PartitionRow {
     name: String,
-    /// `None`: it was dropped while they were read.
+    /// `None`: the partition was dropped while the catalog was read.
     bounds: Option<String>,
 }
 
@@ -108,7 +110,7 @@ async fn partitions(tx: &mut Tx) -> StoreResult<Partitions> {
 }
 
 impl PartitionRow {
-    /// `FOR VALUES FROM ('..') TO ('..')`, or MINVALUE and MAXVALUE without quotes.
+    /// Parses `FOR VALUES FROM ('..') TO ('..')`, with MINVALUE and MAXVALUE without quotes.
     fn into_partition(self) -> Option<Partition> {
         let bound = |text: Option<&str>| text.and_then(|text| text.split('\'').nth(1)?.parse().ok());
         let bounds = self.bounds?;
@@ -117,20 +119,20 @@ impl PartitionRow {
     }
 }
 
-/// Ids below this may have lost their facts before they lost their place among the done.
+/// Id below which a job may have lost its row in `jobs` before its entry in `done`.
 pub(super) async fn dropped_before(tx: &mut Tx) -> StoreResult<Uuid> {
     let partitions = partitions(tx).await?;
     let dropped = partitions.handled().iter().any(|partition| partition.name.starts_with(KEPT));
     Ok(if dropped { partitions.handled_until() } else { Uuid::nil() })
 }
 
-/// What was finished before this goes row by row.
+/// Time before which done jobs are pruned row by row.
 pub(super) async fn done_before(tx: &mut Tx, now: i64, done_ms: i64) -> StoreResult<i64> {
-    Ok(days::done_before(now, done_ms, created_at_ms(partitions(tx).await?.handled_until())))
+    Ok(partition_calendar::done_before(now, done_ms, created_at_ms(partitions(tx).await?.handled_until())))
 }
 
-/// Makes days ahead, and drops those that have had their time; answers how many. Any server may do it at any time:
-/// one does, the others pass.
+/// Creates partitions for days ahead of time, and drops the days whose retention is over; returns how many were
+/// dropped. Any server may call it at any time: an advisory lock lets one of them work, and the others return.
 pub(super) async fn maintain(store: &PostgresStore, retention: &Retention) -> StoreResult<u64> {
     if !owns_jobs(store).await? {
         return Ok(0);
@@ -153,7 +155,8 @@ const OWNER: &str = "
     SELECT pg_has_role(relowner, 'USAGE'), current_user::text, pg_get_userbyid(relowner)::text
     FROM pg_class WHERE oid = 'jobs'::regclass";
 
-/// Only a member of the owner can change partitions. Without that all works; old jobs go row by row.
+/// Whether the role is a member of the owner of `jobs`, as changes of partitions require. Without that everything else
+/// works, and old jobs are pruned row by row.
 async fn owns_jobs(store: &PostgresStore) -> StoreResult<bool> {
     static TOLD: Once = Once::new();
     let (owns, role, owner): (bool, String, String) = sqlx::query_as(OWNER).fetch_one(&store.pool).await?;
@@ -170,7 +173,7 @@ async fn owns_jobs(store: &PostgresStore) -> StoreResult<bool> {
     Ok(owns)
 }
 
-/// `None` when others were in the way: a lock or a statement took too long, or a deadlock was resolved.
+/// `None` if others were in the way: a lock or a statement took too long, or a deadlock was resolved.
 fn not_now<T>(result: Result<T, Failure>) -> StoreResult<Option<T>> {
     match result {
         Ok(done) => Ok(Some(done)),
@@ -204,7 +207,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// A transaction of the only one who changes partitions.
+/// Begins a transaction that may change partitions; `None` if another transaction does so now.
 async fn begin(store: &PostgresStore) -> Result<Option<Tx>, Failure> {
     let mut tx = store.pool.begin_with("BEGIN", LOCK_TIMEOUT).await?;
     let first: bool =
@@ -219,31 +222,31 @@ async fn run(tx: &mut Tx, statements: String) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The last id in the newest partition, if any.
+/// Highest id in the newest partition, if that has any.
 async fn newest_id(tx: &mut Tx) -> Result<Option<Uuid>, Failure> {
     let newest = AssertSqlSafe(format!("SELECT id FROM {AFTER} ORDER BY id DESC LIMIT 1"));
     Ok(sqlx::query_scalar(newest).fetch_optional(&mut **tx).await?)
 }
 
-/// Cuts days off the newest partition when few are left before it. One that is in use, because nobody did so for long
-/// or a clock was ahead, stays as it is, and ends.
+/// Cuts days off the newest partition when few are left before it. A newest partition that is in use, because no server
+/// did so for long or a clock was ahead, gets an upper bound and stays as it is.
 async fn make_ahead(store: &PostgresStore, now: i64) -> Result<(), Failure> {
     let mut look = store.pool.acquire().await?;
     let from = partitions(&mut look).await?.newest_from();
     look.commit().await?;
-    if !days::runs_out(created_at_ms(from), now) {
+    if !partition_calendar::runs_out(created_at_ms(from), now) {
         return Ok(());
     }
     let Some(mut tx) = begin(store).await? else { return Ok(()) };
     let from = partitions(&mut tx).await?.newest_from();
-    let cut = days::cut(created_at_ms(from), newest_id(&mut tx).await?.map(created_at_ms), now);
-    if !days::runs_out(created_at_ms(from), now) {
+    let cut = partition_calendar::cut(created_at_ms(from), newest_id(&mut tx).await?.map(created_at_ms), now);
+    if !partition_calendar::runs_out(created_at_ms(from), now) {
         return Ok(());
     }
-    // All that takes time comes before the lock on the whole.
+    // Slow statements come before the lock on the whole of `jobs`, which DETACH takes.
     let mut names = Vec::new();
     for day in &cut.days {
-        let name = format!("jobs_{}", days::date(day.start));
+        let name = format!("jobs_{}", partition_calendar::date(day.start));
         run(&mut tx, format!("CREATE TABLE {name} (LIKE jobs INCLUDING ALL)")).await?;
         names.push((name, bound(day.start), bound(day.end)));
     }
@@ -252,12 +255,12 @@ async fn make_ahead(store: &PostgresStore, now: i64) -> Result<(), Failure> {
         format!("CREATE TABLE {AFTER}_next (LIKE jobs INCLUDING ALL); ALTER TABLE jobs DETACH PARTITION {AFTER}"),
     )
     .await?;
-    if days::cut(created_at_ms(from), newest_id(&mut tx).await?.map(created_at_ms), now) != cut {
+    if partition_calendar::cut(created_at_ms(from), newest_id(&mut tx).await?.map(created_at_ms), now) != cut {
         return Ok(());
     }
     match cut.closed {
         Some(until) => {
-            let name = format!("jobs_{}", days::date(created_at_ms(from)));
+            let name = format!("jobs_{}", partition_calendar::date(created_at_ms(from)));
             run(&mut tx, format!("ALTER TABLE {AFTER} RENAME TO {name}")).await?;
             names.push((name, from, bound(until)));
         }
@@ -279,23 +282,24 @@ async fn make_ahead(store: &PostgresStore, now: i64) -> Result<(), Failure> {
     Ok(tx.commit().await?)
 }
 
-/// The lowest id of this millisecond.
+/// Lowest id of this millisecond.
 fn bound(ms: i64) -> Uuid {
     Uuid::from_u128((ms.max(0) as u128) << 80)
 }
 
-/// What became of the next day.
+/// Outcome of a turn for the next day.
 enum Turn {
     NothingIsDue,
     Dropped,
-    /// It leaves too much behind.
+    /// The day leaves too much behind, and is kept.
     LeftAsItIs,
 }
 
-/// Drops the next day, if all that was done on it before `done_before` makes it go.
+/// Drops the next day if it ends by `done_before`. Jobs that were done before that time go with it; the others are
+/// copied.
 ///
-/// What it leaves behind is known before the lock on the whole is taken: a job that is done by then stays so, and
-/// while rows are copied nobody adds or removes any.
+/// The jobs to copy are determined before the lock on the whole of `jobs` is taken: a job that is done by then stays
+/// done, and while rows are copied a lock keeps others from adding or removing any.
 async fn drop_next(store: &PostgresStore, done_before: i64) -> Result<Turn, Failure> {
     let mut look = store.pool.acquire().await?;
     let due = partitions(&mut look).await?.next_day(done_before).is_some();
@@ -310,12 +314,13 @@ async fn drop_next(store: &PostgresStore, done_before: i64) -> Result<Turn, Fail
     let (mut rows, mut bytes) = size_of_left(&mut tx, &day, &left).await?;
     if rows > KEPT_ROWS || bytes > KEPT_BYTES {
         let Day { name, from, .. } = day;
-        run(&mut tx, format!("ALTER TABLE {name} RENAME TO {KEPT}_{}", days::date(created_at_ms(from)))).await?;
+        run(&mut tx, format!("ALTER TABLE {name} RENAME TO {KEPT}_{}", partition_calendar::date(created_at_ms(from))))
+            .await?;
         tx.commit().await?;
         tracing::info!(day = name, "this day leaves much behind: its old jobs are removed one by one");
         return Ok(Turn::LeftAsItIs);
     }
-    // With those before it, as far as all can be copied together.
+    // Earlier partitions are merged with what the day leaves behind, as far as all can be copied together.
     let mut from = Some(day.from);
     let mut replaced = vec![day.name];
     for partition in found.handled().iter().rev() {
@@ -341,8 +346,8 @@ const COPY: &str = "
     UNION ALL
     SELECT * FROM jobs WHERE id = ANY($3) AND id >= $2 AND id < $4";
 
-/// Puts one partition in the place of adjacent ones that end with the day. It holds all of theirs that begin at
-/// `from`, but of the day only what it leaves behind. False: that has become too much.
+/// Replaces adjacent partitions that end with the day by one. It holds all rows of those that begin at `from`, but of
+/// the day only the jobs that it leaves behind. False: these have become too many.
 async fn replace(
     tx: &mut Tx,
     day: &Day<'_>,
@@ -351,7 +356,7 @@ async fn replace(
     replaced: &[&str],
 ) -> Result<bool, Failure> {
     let (to, all) = (day.to, replaced.join(", "));
-    // With the constraint nobody has to read the rows again to know that they belong there.
+    // With the constraint ATTACH does not read the rows again to check that they belong there.
     let lowest = from.unwrap_or_default();
     let constraint = format!("CONSTRAINT {KEPT}_range CHECK (id >= '{lowest}' AND id < '{to}')");
     run(
@@ -362,7 +367,7 @@ async fn replace(
         ),
     )
     .await?;
-    // A clock that was set back can have brought new ones.
+    // A clock that was set back can have added jobs to the day meanwhile.
     left.extend(not_done(tx, day).await?);
     if left.len() > KEPT_ROWS {
         return Ok(false);
@@ -379,7 +384,7 @@ async fn replace(
     let detach: Vec<_> = replaced.iter().map(|name| format!("ALTER TABLE jobs DETACH PARTITION {name};")).collect();
     let detach = detach.concat();
     let (low, name) = match from {
-        Some(from) => (format!("'{from}'"), format!("{KEPT}_{}", days::date(created_at_ms(from)))),
+        Some(from) => (format!("'{from}'"), format!("{KEPT}_{}", partition_calendar::date(created_at_ms(from)))),
         None => ("MINVALUE".to_owned(), KEPT.to_owned()),
     };
     run(
@@ -396,8 +401,9 @@ async fn replace(
     Ok(true)
 }
 
-/// In one statement, so that none is missed on its way from one to another. Dead letters that have had their time go
-/// when the pruner takes them; until then people see their facts. Of what waits an index is read as a whole.
+/// Ids of jobs that are not done: those of all claims, and up to $3 of the day's. One statement, so that no job is
+/// missed on its way from one table to another. Dead letters whose retention is over go when the pruner takes them;
+/// until then people see their rows in `jobs`. Of `ready` a whole index is read.
 const NOT_DONE: &str = "
     SELECT ids FROM claims
     UNION ALL
@@ -406,15 +412,15 @@ const NOT_DONE: &str = "
      UNION ALL SELECT uuid_send(id) FROM cancelled WHERE id >= $1 AND id < $2
      LIMIT $3)";
 
-/// The day's jobs that have a place where facts are needed; at least one too many, if they are.
+/// The day's jobs that need their row in `jobs`. If they are more than [`KEPT_ROWS`], at least one more than that.
 async fn not_done(tx: &mut Tx, day: &Day<'_>) -> Result<BTreeSet<Uuid>, Failure> {
     let limit = KEPT_ROWS as i64 + 1;
     let rows: Vec<Vec<u8>> =
         sqlx::query_scalar(NOT_DONE).bind(day.from).bind(day.to).bind(limit).fetch_all(&mut **tx).await?;
-    Ok(rows.iter().flat_map(|ids| places::decode_ids(ids)).filter(|id| day.holds(*id)).collect())
+    Ok(rows.iter().flat_map(|ids| packed_claim::decode_ids(ids)).filter(|id| day.holds(*id)).collect())
 }
 
-/// One step from worker_id to worker_id along the index.
+/// Distinct worker_ids in `done`, by one step along the index from each to the next.
 const WORKER_IDS: &str = "
     WITH RECURSIVE steps AS (
         (SELECT worker_id FROM done ORDER BY worker_id LIMIT 1)
@@ -440,13 +446,13 @@ struct DoneChunk {
     late: Vec<Vec<u8>>,
 }
 
-/// The day's jobs that are kept: those that are not done, and those that were done so late that their time is not
-/// over. At least one too many, if they are.
+/// The day's jobs that are kept: those that are not done, and those that were done at `done_before` or later. If they
+/// are more than [`KEPT_ROWS`], at least one more than that.
 async fn left_behind(tx: &mut Tx, day: &Day<'_>, done_before: i64) -> Result<BTreeSet<Uuid>, Failure> {
     let mut left = not_done(tx, day).await?;
     let worker_ids: Vec<String> = sqlx::query_scalar(WORKER_IDS).fetch_all(&mut **tx).await?;
     for worker_id in worker_ids {
-        let mut next = places::earliest_first_id(day.from);
+        let mut next = packed_claim::earliest_first_id(day.from);
         while left.len() <= KEPT_ROWS {
             let chunk: DoneChunk = sqlx::query_as(DONE_LATE)
                 .bind(&worker_id)
@@ -456,8 +462,8 @@ async fn left_behind(tx: &mut Tx, day: &Day<'_>, done_before: i64) -> Result<BTr
                 .bind(DONE_ROWS)
                 .fetch_one(&mut **tx)
                 .await?;
-            left.extend(chunk.late.iter().flat_map(|ids| places::decode_ids(ids)).filter(|id| day.holds(*id)));
-            // The last row is read again: others may have its id.
+            left.extend(chunk.late.iter().flat_map(|ids| packed_claim::decode_ids(ids)).filter(|id| day.holds(*id)));
+            // The last row is read again, because others may have the same first id.
             match chunk.last {
                 Some(last) if chunk.rows == DONE_ROWS && last > next => next = last,
                 _ => break,
@@ -470,7 +476,7 @@ async fn left_behind(tx: &mut Tx, day: &Day<'_>, done_before: i64) -> Result<BTr
 const SIZE_OF_LEFT: &str = "
     SELECT coalesce(sum(octet_length(payload)), 0)::bigint FROM jobs WHERE id = ANY($1) AND id >= $2 AND id < $3";
 
-/// Rows and bytes of payload.
+/// Number of rows left behind, and bytes of their payloads.
 async fn size_of_left(tx: &mut Tx, day: &Day<'_>, left: &BTreeSet<Uuid>) -> Result<(usize, i64), Failure> {
     if left.len() > KEPT_ROWS {
         return Ok((left.len(), 0));
@@ -484,7 +490,7 @@ const SIZE: &str = "
     SELECT count(*), coalesce(sum(bytes), 0)::bigint
     FROM (SELECT octet_length(payload) AS bytes FROM jobs WHERE id >= $1 AND id < $2 LIMIT $3) AS rows";
 
-/// The same of a partition; one row too many stands for all that are.
+/// Number of rows in a partition, and bytes of their payloads, counted up to one row more than [`KEPT_ROWS`].
 async fn size(tx: &mut Tx, partition: &Partition) -> Result<(usize, i64), Failure> {
     let (rows, bytes): (i64, i64) = sqlx::query_as(SIZE)
         .bind(partition.from.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! worker_ids whose jobs are not handed out until a person resumes them.
+//! Pauses: jobs of a paused worker_id are not handed out until a person resumes it.
 
 use uuid::Uuid;
 
@@ -11,8 +11,9 @@ const PAUSE: &str = "
 
 const LIVE: &str = "SELECT id FROM sessions WHERE worker_id = $1 AND ended_at IS NULL ORDER BY id";
 
-/// Waits for the acquires of these sessions that are under way: they may have looked before the pause was there. One
-/// lock at a time, and not to the end of a transaction: there may be more sessions than PostgreSQL has room for locks.
+/// Waits for the acquires of these sessions that are under way: they may have checked for a pause before this one was
+/// committed. One lock at a time, and not to the end of the transaction, because there may be more sessions than
+/// PostgreSQL has room for locks.
 const WAIT_FOR_ACQUIRES: &str = "SELECT pg_advisory_lock(k), pg_advisory_unlock(k) FROM unnest($1::bigint[]) AS t(k)";
 
 pub(super) async fn pause(store: &PostgresStore, worker_id: &str, reason: &str) -> StoreResult<()> {

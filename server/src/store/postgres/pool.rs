@@ -1,5 +1,5 @@
-//! Connections, and what a transaction is on them: alone on a session of the server's own, or, behind a pooler in
-//! transaction mode, on whatever session it is lent until it ends.
+//! Connection pool and transactions. A transaction runs on a session of the server's own or, behind a pooler in
+//! transaction mode, on a session that is lent until the transaction ends.
 
 use std::{
     fmt::Debug,
@@ -24,14 +24,14 @@ use tokio::{
 };
 
 use super::{
-    connection::{Session, Trouble},
-    recent::{Lent, Recent},
+    connection::{PooledConnection, Trouble},
+    lifo_pool::{Borrowed, LifoPool},
 };
 use crate::store::connect::{ConnectOptions, Pooler};
 
-/// What every statement runs with: no plan hangs on statistics, and nobody waits for a stuck server. A table that was
-/// empty when it was looked at is thought to be empty: reading all of it to sort it is then as cheap as an index that
-/// has the order.
+/// Settings of every session: no plan depends on statistics, and no statement waits long for a stuck server. Sequential
+/// scans are off because a table that was empty when it was analysed is taken for empty: reading and sorting all of it
+/// then looks as cheap as an index that has the order.
 const SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -41,20 +41,20 @@ const SETTINGS: [(&str, &str); 6] = [
     ("idle_in_transaction_session_timeout", "5s"),
 ];
 
-/// The same for one transaction, where a session keeps nothing.
+/// [`SETTINGS`] for one transaction, for use behind a pooler, where a session keeps nothing.
 const LOCAL_SETTINGS: &str = "; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = '15s'; \
      SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
-/// A connection that does not answer within this time when it is given back is given up.
+/// Time within which a connection has to answer when it is given back. Otherwise it is closed.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// Runs single statements, too.
+/// Pool of connections. As an `Executor` it runs single statements.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     connections: PgPool,
-    recent: Arc<Recent<PoolConnection<Postgres>>>,
-    /// One for each connection that is in use.
-    places: Arc<Semaphore>,
+    lifo: Arc<LifoPool<PoolConnection<Postgres>>>,
+    /// Permits, one for each connection that may be in use.
+    permits: Arc<Semaphore>,
     patience: Duration,
     pooler: Pooler,
     /// Statements that begin each transaction behind a pooler; empty without one.
@@ -87,28 +87,28 @@ impl Pool {
             })
             .connect_with(base)
             .await?;
-        let places = Arc::new(Semaphore::new(options.max_connections as usize));
+        let permits = Arc::new(Semaphore::new(options.max_connections as usize));
         let patience = options.acquire_timeout;
         let local_settings = match options.pooler {
             Pooler::None => "".into(),
             Pooler::Transaction => format!("{LOCAL_SETTINGS}; SET LOCAL search_path = {}", options.schema).into(),
         };
         let pooler = options.pooler;
-        Ok(Self { connections, recent: Arc::default(), places, patience, pooler, local_settings, trouble })
+        Ok(Self { connections, lifo: Arc::default(), permits, patience, pooler, local_settings, trouble })
     }
 
-    /// A transaction; `begin` opens it, `then` follows in the same message, each statement after a semicolon.
+    /// Begins a transaction. `begin` opens it; `then` follows in the same message, each statement after a semicolon.
     pub(super) async fn begin_with(&self, begin: &str, then: &str) -> Result<Tx, sqlx::Error> {
         let settings = &self.local_settings;
         let mut tx = self.acquire_session().await?;
-        // From here on it may be open, also when the call is cut off.
+        // The transaction may be open from here on, also if the call is cut off.
         tx.open = true;
         tx.execute(AssertSqlSafe(format!("{begin}{settings}{then}"))).await?;
         Ok(tx)
     }
 
-    /// For single statements. Behind a pooler it is a transaction: outside of one, a statement's preparation and its
-    /// execution may reach different sessions. Whoever writes commits.
+    /// A session for single statements. Behind a pooler it is a transaction: outside of one, a statement's preparation
+    /// and its execution may reach different sessions. A caller that writes has to commit.
     pub(super) async fn acquire(&self) -> Result<Tx, sqlx::Error> {
         match self.pooler {
             Pooler::None => self.acquire_session().await,
@@ -116,9 +116,9 @@ impl Pool {
         }
     }
 
-    /// A part of a SELECT: statements keep the plan that fits all parameters. It looks only into the partitions that
-    /// these need, too, but PostgreSQL takes it for dearer, and would plan each time anew. Where nothing is kept,
-    /// a plan for the parameters at hand is made sooner.
+    /// Part of a SELECT that makes statements keep one plan for all parameters. Such a plan, too, reads only the
+    /// partitions that the parameters need, but PostgreSQL takes it for more expensive, and would plan anew each time.
+    /// Behind a pooler, where no plan is kept, a plan for the given parameters is made sooner.
     pub(super) fn one_plan(&self) -> &'static str {
         match self.pooler {
             Pooler::None => ", set_config('plan_cache_mode', 'force_generic_plan', true)",
@@ -127,34 +127,35 @@ impl Pool {
     }
 
     async fn acquire_session(&self) -> Result<Tx, sqlx::Error> {
-        let (lent, place) = match timeout(self.patience, self.lend()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-            Err(sqlx::Error::PoolTimedOut) => {
-                // Perhaps it has waited for one that is half open. If so, the other idle ones are, too, and would each
-                // be found out by a call that waits as long.
-                let pool = self.clone();
-                tokio::spawn(async move { pool.close_idle().await });
-                return Err(sqlx::Error::PoolTimedOut);
-            }
-            acquired => acquired.inspect_err(|error| self.trouble.notice(error))?,
-        };
+        let (borrowed, permit) =
+            match timeout(self.patience, self.lend()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Err(sqlx::Error::PoolTimedOut) => {
+                    // Perhaps the call has waited for a connection that is half open. The other idle ones then are,
+                    // too, and each would cost another call the same wait.
+                    let pool = self.clone();
+                    tokio::spawn(async move { pool.close_idle().await });
+                    return Err(sqlx::Error::PoolTimedOut);
+                }
+                acquired => acquired.inspect_err(|error| self.trouble.notice(error))?,
+            };
         let (named, trouble) = (self.pooler == Pooler::None, self.trouble.clone());
-        let session = Session { lent, named, read_only: false, trouble, _place: place };
+        let session = PooledConnection { borrowed, named, read_only: false, trouble, _permit: permit };
         Ok(Tx { session: Some(session), open: false, pool: self.clone() })
     }
 
-    async fn lend(&self) -> Result<(Lent<PoolConnection<Postgres>>, OwnedSemaphorePermit), sqlx::Error> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (recent, stale) = self.recent.take(|idle_for| self.trouble.trusts(idle_for));
+    async fn lend(&self) -> Result<(Borrowed<PoolConnection<Postgres>>, OwnedSemaphorePermit), sqlx::Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let (lifo, stale) = self.lifo.take(|idle_for| self.trouble.trusts(idle_for));
         stale.into_iter().for_each(give_back);
-        let lent = match recent {
-            Some(lent) => lent,
+        let borrowed = match lifo {
+            Some(borrowed) => borrowed,
             None => self.connections.acquire().await?.into(),
         };
-        Ok((lent, place))
+        Ok((borrowed, permit))
     }
 
     async fn close_idle(&self) {
-        for connection in self.recent.take_all() {
+        for connection in self.lifo.take_all() {
             let _ = timeout(RELEASE, connection.close()).await;
         }
         while let Some(connection) = self.connections.try_acquire() {
@@ -164,12 +165,12 @@ impl Pool {
 
     pub(super) async fn close(&self) {
         let closed = self.connections.close();
-        self.recent.take_all().into_iter().for_each(give_back);
+        self.lifo.take_all().into_iter().for_each(give_back);
         closed.await;
     }
 }
 
-/// One statement, its rows read to the end before the first is given out.
+/// Runs one statement, and reads all of its rows before the first is returned.
 impl<'c> Executor<'c> for &'c Pool {
     type Database = Postgres;
 
@@ -219,12 +220,12 @@ impl<'c> Executor<'c> for &'c Pool {
     }
 }
 
-/// A transaction, or a session for single statements. Dropped before its commit, it is rolled back.
+/// A transaction, or a session for single statements. A transaction that is dropped before its commit is rolled back.
 #[derive(Debug)]
 pub(super) struct Tx {
-    /// Taken when it ends.
-    session: Option<Session>,
-    /// A transaction is open, or may be.
+    /// `None` once the transaction has ended.
+    session: Option<PooledConnection>,
+    /// Whether a transaction is open, or may be.
     open: bool,
     pool: Pool,
 }
@@ -232,16 +233,16 @@ pub(super) struct Tx {
 const ENDED: &str = "a transaction that has ended is gone";
 
 impl Deref for Tx {
-    type Target = Session;
+    type Target = PooledConnection;
 
-    fn deref(&self) -> &Session {
+    fn deref(&self) -> &PooledConnection {
         #[expect(clippy::expect_used, reason = "commit and drop end it, and both take it")]
         self.session.as_ref().expect(ENDED)
     }
 }
 
 impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut Session {
+    fn deref_mut(&mut self) -> &mut PooledConnection {
         #[expect(clippy::expect_used, reason = "commit and drop end it, and both take it")]
         self.session.as_mut().expect(ENDED)
     }
@@ -268,8 +269,9 @@ impl Tx {
         Ok(())
     }
 
-    /// It leads to a server that only reads. It and the idle ones are closed: new ones may reach one that writes.
-    pub(super) fn leads_nowhere(mut self) {
+    /// Closes this connection, which leads to a read-only server, and the idle ones: new ones may reach a server that
+    /// writes.
+    pub(super) fn discard_read_only(mut self) {
         self.read_only = true;
     }
 }
@@ -277,38 +279,39 @@ impl Tx {
 impl Drop for Tx {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
-        // Without a runtime the connection closes, which rolls back as well.
+        // Without a runtime the connection is closed, which rolls back as well.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(session.give_up(self.open, self.pool.clone()));
         }
     }
 }
 
-/// As sqlx does when a connection is dropped, but not for ever: one that is half open would never come back.
+/// Gives a connection back to sqlx's pool, as sqlx does when it is dropped, but within a time limit: a half-open
+/// connection would never come back.
 fn give_back(mut connection: PoolConnection<Postgres>) {
     tokio::spawn(timeout(RELEASE, connection.return_to_pool()));
 }
 
-impl Session {
-    /// It is known to work, and to be in no transaction.
+impl PooledConnection {
+    /// Gives back a connection that is known to work and to be in no transaction.
     fn release(self, pool: &Pool) {
-        if let Some(connection) = pool.recent.keep(self.lent, || pool.connections.is_closed()) {
+        if let Some(connection) = pool.lifo.keep(self.borrowed, || pool.connections.is_closed()) {
             give_back(connection);
         }
     }
 
     async fn give_up(mut self, open: bool, pool: Pool) {
         if self.read_only {
-            let _ = timeout(RELEASE, self.lent.connection.close()).await;
+            let _ = timeout(RELEASE, self.borrowed.connection.close()).await;
             pool.close_idle().await;
             return;
         }
-        let connection = &mut self.lent.connection;
+        let connection = &mut self.borrowed.connection;
         let ended =
             async { if open { connection.execute("ROLLBACK").await.map(drop) } else { connection.ping().await } };
         match timeout(RELEASE, ended).await {
             Ok(Ok(())) => self.release(&pool),
-            _ => drop(self.lent.connection.detach()),
+            _ => drop(self.borrowed.connection.detach()),
         }
     }
 }

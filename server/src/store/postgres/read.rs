@@ -1,19 +1,20 @@
-//! Reading jobs and where they stand.
+//! Reads of jobs, their states and their histories.
 
 use std::collections::HashMap;
 
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{PostgresStore, connection::Session, range};
+use super::{PostgresStore, connection::PooledConnection, range};
 use crate::store::{
     error::StoreResult,
-    places,
-    rows::{AttemptReadRow, JobRow, ProgressRow},
+    packed_claim,
+    rows::job::{AttemptReadRow, JobRow, ProgressRow},
     types::{AttemptRecord, History, JobRecord, View},
 };
 
-/// The row of job `j` in `ready`: one with facts has the key that `jobs` tells, the others are found by their ids.
+/// Query for the row of job `j` in `ready`. A row with an inline job has the same key as in `jobs`; other rows are
+/// found by their ids.
 macro_rules! ready_of {
     ($columns:literal) => {
         concat!(
@@ -23,28 +24,28 @@ macro_rules! ready_of {
         WHERE ready.worker_id = j.worker_id AND ready.priority = j.priority AND ready.run_at = j.run_at AND ready.id = j.id
         UNION ALL SELECT ",
             $columns,
-            " FROM ready WHERE ready.id = j.id AND ready.facts IS NULL
+            " FROM ready WHERE ready.id = j.id AND ready.inline_job IS NULL
         LIMIT 1"
         )
     };
 }
 pub(super) use ready_of;
 
-/// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
-/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach. Claims are
-/// read once: few are open, but many may have been deleted that are not vacuumed yet.
+/// Reads jobs and their states. One statement, so that a job that moves is found in one table. Claims and done are
+/// searched only for jobs that the cheaper tables do not have; done backwards from the job's id, no further than its
+/// rows reach. Claims are read once: few are open, but many may be deleted and not vacuumed yet.
 const GET: &str = concat!(
     "
-    WITH open AS MATERIALIZED (SELECT worker_id, session_id, claimed_at, ids, places FROM claims)
+    WITH open AS MATERIALIZED (SELECT worker_id, session_id, claimed_at, ids, entries FROM claims)
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
            j.attempt_timeout, j.idempotency_key,
-           r.run_no AS r_run_no, r.used AS r_used, r.run_at AS r_run_at, r.since AS r_since, r.waits_for_handler AS r_waits,
-           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.places AS c_places,
+           r.run_no AS r_run_no, r.attempts_used AS r_attempts_used, r.run_at AS r_run_at, r.enqueued_at AS r_enqueued_at, r.waits_for_handler AS r_waits,
+           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_places,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,
-           f.run_no AS f_run_no, f.used AS f_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
+           f.run_no AS f_run_no, f.attempts_used AS f_attempts_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
            f.started_at AS f_started_at, f.failed_at AS f_failed_at,
-           x.run_no AS x_run_no, x.used AS x_used, x.note AS x_note, x.session_id AS x_session_id,
+           x.run_no AS x_run_no, x.attempts_used AS x_attempts_used, x.note AS x_note, x.session_id AS x_session_id,
            x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,
            (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
                AS last_error,
@@ -58,7 +59,7 @@ const GET: &str = concat!(
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
     LEFT JOIN LATERAL (
-        SELECT open.session_id, open.claimed_at, open.ids, open.places FROM open
+        SELECT open.session_id, open.claimed_at, open.ids, open.entries FROM open
         WHERE r.id IS NULL AND f.id IS NULL AND x.id IS NULL AND open.worker_id = j.worker_id
           AND position(uuid_send(j.id) IN open.ids) % 16 = 1
         LIMIT 1
@@ -80,12 +81,12 @@ pub(super) async fn get(store: &PostgresStore, ids: &[Uuid], view: View) -> Stor
     Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
-/// Where jobs stand, without their payloads and results.
-pub(super) async fn states(connection: &mut Session, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
+/// Reads jobs and their states without payloads and results.
+pub(super) async fn states(connection: &mut PooledConnection, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
     records(connection, ids, View::Basic).await
 }
 
-async fn records(connection: &mut Session, ids: &[Uuid], view: View) -> StoreResult<HashMap<Uuid, JobRecord>> {
+async fn records(connection: &mut PooledConnection, ids: &[Uuid], view: View) -> StoreResult<HashMap<Uuid, JobRecord>> {
     let (payload, result) = match view {
         View::Full => ("j.payload", "o.result"),
         View::Basic => ("''::bytea", "NULL::bytea"),
@@ -94,7 +95,7 @@ async fn records(connection: &mut Session, ids: &[Uuid], view: View) -> StoreRes
     let rows: Vec<JobRow> =
         sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload).replace("{result}", result)))
             .bind(ids)
-            .bind(ids.iter().map(|id| places::earliest_first_id(*id)).collect::<Vec<_>>())
+            .bind(ids.iter().map(|id| packed_claim::earliest_first_id(*id)).collect::<Vec<_>>())
             .bind(first)
             .bind(last)
             .fetch_all(connection)
@@ -103,7 +104,7 @@ async fn records(connection: &mut Session, ids: &[Uuid], view: View) -> StoreRes
     for row in rows {
         match row.into_record() {
             Ok(record) => drop(records.insert(record.id, record)),
-            // One broken job must not hide a page of sound ones.
+            // A damaged job must not hide a page of sound ones.
             Err(error) => tracing::error!(%error, "a stored job cannot be read"),
         }
     }
@@ -121,7 +122,7 @@ pub(super) async fn attempts(store: &PostgresStore, job_id: Uuid) -> StoreResult
     Ok(attempts)
 }
 
-async fn attempts_of(connection: &mut Session, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+async fn attempts_of(connection: &mut PooledConnection, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
     let rows: Vec<AttemptReadRow> = sqlx::query_as(ATTEMPTS)
         .bind(job_id)
         .bind(i64::from(jobqueue_shared::limits::ATTEMPTS_KEPT))
@@ -134,10 +135,11 @@ const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE
 
 const HOST: &str = "SELECT host FROM sessions WHERE id = $1";
 
-/// A snapshot that is older than a change of the partitions does not see the rows that it moved.
+/// Locks `jobs` against changes of its partitions, before a snapshot is taken: an older snapshot does not see the rows
+/// that a change has moved.
 pub(super) const PARTITIONS_STAY: &str = "; LOCK TABLE ONLY jobs IN ACCESS SHARE MODE";
 
-/// On one snapshot, so that no attempt is told twice or not at all because it ended between two looks.
+/// Reads a job's history on one snapshot, so that an attempt that ends meanwhile is told exactly once.
 pub(super) async fn history(store: &PostgresStore, job_id: Uuid) -> StoreResult<Option<History>> {
     let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PARTITIONS_STAY).await?;
     let Some(job) = states(&mut tx, &[job_id]).await?.remove(&job_id) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Who works, until when, and what they report while they do.
+//! Sessions: registration, heartbeats, stops and progress reports.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{PostgresStore, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
-    leaving::{self, Cause, HoldRow},
-    listening, places,
-    rows::StopReadRow,
-    survey::{self, SessionRow},
+    listening, packed_claim,
+    rows::job::StopReadRow,
+    rows::session::SessionRow,
+    session_end::{self, Cause, HoldRow},
     types::{
         Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery, SessionRecord, Stopped,
     },
@@ -28,9 +28,9 @@ pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> Sto
         let session_id = write(&store.pool, session).await?;
         return Ok(Registration::New { session_id, taken_back: 0 });
     }
-    match take_over(store, session, leaving::AT_ONCE).await {
-        // They end all the same; rescue finds the claims that can be taken back.
-        Err(error) if leaving::is_of_some_rows(&error) => take_over(store, session, 0).await,
+    match take_over(store, session, session_end::AT_ONCE).await {
+        // The predecessors end in any case; rescue takes back those of their claims that are sound.
+        Err(error) if session_end::is_of_some_rows(&error) => take_over(store, session, 0).await,
         result => result,
     }
 }
@@ -38,15 +38,15 @@ pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> Sto
 async fn take_over(store: &PostgresStore, session: &NewSession, limit: usize) -> StoreResult<Registration> {
     let mut tx = store.begin().await?;
     let mut predecessors = rescue::lock_sessions(&mut tx, &session.predecessors).await?;
-    if let Some(refused) = leaving::no_predecessor(session, &predecessors) {
+    if let Some(refused) = session_end::no_predecessor(session, &predecessors) {
         return Ok(refused);
     }
     predecessors.retain(|predecessor| !predecessor.has_ended());
-    let plan = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit).await?;
+    let decision = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit).await?;
     let session_id = write(&mut *tx, session).await?;
     tx.commit().await?;
-    store.floors.lower(&plan.ready);
-    Ok(Registration::New { session_id, taken_back: plan.ready.len() as u64 })
+    store.scan_cursors.lower(&decision.ready);
+    Ok(Registration::New { session_id, taken_back: decision.ready.len() as u64 })
 }
 
 async fn write<'e>(executor: impl PgExecutor<'e>, session: &NewSession) -> StoreResult<Uuid> {
@@ -66,8 +66,8 @@ async fn write<'e>(executor: impl PgExecutor<'e>, session: &NewSession) -> Store
     Ok(id)
 }
 
-/// Rows are locked in the order of their ids before they are written, as rescue does. What another transaction has
-/// locked meanwhile is waited for: it may be about to end the session.
+/// Extends the leases of sessions. Rows are locked in the order of their ids before they are written, as rescue does. A
+/// row that another transaction has locked is waited for: that transaction may be about to end the session.
 const HEARTBEAT: &str = "
     WITH beats AS MATERIALIZED (
         SELECT s.id, t.draining, now_ms() AS now
@@ -92,7 +92,7 @@ const HEARD: &str = "
     FROM (SELECT until AS last, now_ms() AS now FROM listening FOR UPDATE) AS clock
     RETURNING clock.last, clock.now";
 
-/// Rows are locked in the order of their ids, as by heartbeats.
+/// Extends leases after an outage. Rows are locked in the order of their ids, as by heartbeats.
 const EXTEND: &str = "
     WITH live AS MATERIALIZED (
         SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at > $1 ORDER BY id FOR NO KEY UPDATE
@@ -150,16 +150,16 @@ pub(super) async fn report_progress(store: &PostgresStore, report: &ProgressRepo
     let claims = settle::lock_claims(&mut tx, vec![report.lease.claim_id]).await?;
     let held = claims
         .get(&report.lease.claim_id)
-        .and_then(|claim| Some((claim, *claim.places.iter().find(|place| place.job_id == report.lease.job_id)?)));
-    let Some((_, place)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
-        let held = held.map(|(claim, place)| claim.held(place));
+        .and_then(|claim| Some((claim, *claim.entries.iter().find(|entry| entry.job_id == report.lease.job_id)?)));
+    let Some((_, entry)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
+        let held = held.map(|(claim, entry)| claim.held(entry));
         settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
         tx.commit().await?;
         return Ok(false);
     };
     sqlx::query(WRITE_PROGRESS)
-        .bind(place.job_id)
-        .bind(place.run_no as i32)
+        .bind(entry.job_id)
+        .bind(entry.run_no as i32)
         .bind(report.fraction)
         .bind(&report.message)
         .execute(&mut *tx)
@@ -168,7 +168,7 @@ pub(super) async fn report_progress(store: &PostgresStore, report: &ProgressRepo
     Ok(true)
 }
 
-/// A page of so many sessions and about so many bytes, at least one: the tasks of a session can be 100 KB.
+/// A page of up to $6 sessions and about $7 bytes, but at least one session: the tasks of one can be 100 KB.
 const SESSIONS: &str = "
     SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
            s.expires_at, s.draining, s.ended_at, s.lost,
@@ -215,11 +215,11 @@ pub(super) async fn session(store: &PostgresStore, session_id: Uuid) -> StoreRes
         held
     } else {
         let claims: Vec<HoldRow> = sqlx::query_as(rescue::HOLDS).bind([session_id]).fetch_all(&mut *connection).await?;
-        leaving::held(&claims)
+        session_end::held(&claims)
     };
     let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
-    let jobs = read::states(&mut connection, &places::decode_ids(held).collect::<Vec<_>>()).await?;
+    let jobs = read::states(&mut connection, &packed_claim::decode_ids(held).collect::<Vec<_>>()).await?;
     let session = row.into_record(now)?;
-    let held = survey::held_jobs(held, session.slots, &jobs);
+    let held = crate::store::rows::session::held_jobs(held, session.slots, &jobs);
     Ok(Some(SessionDetails { session, held }))
 }

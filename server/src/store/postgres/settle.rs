@@ -1,4 +1,4 @@
-//! Ending attempts: find and lock, let [`plan`] decide, write.
+//! Settle: ends attempts. Finds and locks their claims, lets [`settle_decision`] decide, and writes the decision.
 
 use std::collections::HashMap;
 
@@ -9,30 +9,30 @@ use uuid::Uuid;
 use super::{PostgresStore, Tx, counts, handlers, range};
 use crate::store::{
     error::StoreResult,
-    places,
-    plan::{self, Claim, Facts, Item, Plan, Prior},
-    rows::{ClaimRow, FactsRow, PriorRow},
+    packed_claim,
+    rows::job::{ClaimRow, PriorRow, RetryFactsRow},
+    rows::write::{AttemptRow, CancelledRow, DeadRow, ReadyRow, ResultRow, StopRow},
+    settle_decision::{self, Claim, Item, Prior, RetryFacts, SettleDecision},
     types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
-    writes::{AttemptRow, CancelledRow, DeadRow, ReadyRow, ResultRow, StopRow},
 };
 
 pub(super) async fn settle(store: &PostgresStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
     let items: Vec<_> = settlements.iter().map(Item::from).collect();
     let mut tx = store.begin().await?;
-    let claims = lock_claims(&mut tx, plan::claim_ids(&items)).await?;
-    let plan = end(&mut tx, &items, claims, store.clock.now_ms()).await?;
+    let claims = lock_claims(&mut tx, settle_decision::claim_ids(&items)).await?;
+    let decision = end(&mut tx, &items, claims, store.clock.now_ms()).await?;
     tx.commit().await?;
-    store.floors.lower(&plan.ready);
-    Ok(plan.answers)
+    store.scan_cursors.lower(&decision.ready);
+    Ok(decision.answers)
 }
 
-/// Claims by their ids, in that order. One look-up by key each: claims come and go so fast that PostgreSQL may take the
-/// table for empty, and reading all of an index, with what is dead in it, for as cheap.
+/// Query that reads claims in the order of their ids. Each is looked up by its key: claims come and go so fast that
+/// PostgreSQL may take the table for empty, and reading a whole index, with its dead entries, for as cheap.
 macro_rules! locked_claims {
     ($lock:literal) => {
         concat!(
             "
-    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
+    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.entries
     FROM (SELECT unnest($1::uuid[]) AS id ORDER BY 1) AS asked
     CROSS JOIN LATERAL (SELECT * FROM claims WHERE claims.id = asked.id ",
             $lock,
@@ -43,14 +43,15 @@ macro_rules! locked_claims {
 }
 pub(super) use locked_claims;
 
-/// What is left of claims, of the parameters ids, deadlines, ids of jobs and places; by key, as [`locked_claims`].
+/// Statement that writes the remainder of claims. The parameters are their ids, deadlines, ids of jobs, and entries.
+/// Claims are looked up by key, as by [`locked_claims`].
 macro_rules! keep_claims {
-    ($id:literal, $deadline:literal, $ids:literal, $places:literal) => {
+    ($id:literal, $deadline:literal, $ids:literal, $entries:literal) => {
         concat!(
             "
-    UPDATE claims SET deadline = kept.deadline, ids = kept.ids, places = kept.places
+    UPDATE claims SET deadline = kept.deadline, ids = kept.ids, entries = kept.entries
     FROM (
-        SELECT c.tid, t.deadline, t.ids, t.places
+        SELECT c.tid, t.deadline, t.ids, t.entries
         FROM unnest(",
             $id,
             "::uuid[], ",
@@ -58,8 +59,8 @@ macro_rules! keep_claims {
             "::bigint[], ",
             $ids,
             "::bytea[], ",
-            $places,
-            "::bytea[]) AS t(id, deadline, ids, places),
+            $entries,
+            "::bytea[]) AS t(id, deadline, ids, entries),
              LATERAL (SELECT ctid AS tid FROM claims WHERE claims.id = t.id OFFSET 0) AS c
     ) AS kept
     WHERE claims.ctid = kept.tid"
@@ -67,32 +68,38 @@ macro_rules! keep_claims {
     };
 }
 
-/// Locked in the order of their ids, as everywhere, so that two transactions never wait for each other.
+/// Locks claims in the order of their ids, as everywhere, so that two transactions never wait for each other crosswise.
 pub(super) async fn lock_claims(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Claim>> {
     let rows: Vec<ClaimRow> = sqlx::query_as(locked_claims!("FOR UPDATE")).bind(ids).fetch_all(&mut **tx).await?;
     Ok(ClaimRow::sound_or_logged(rows).map(|claim| (claim.id, claim)).collect())
 }
 
-/// Ends the attempts of locked claims: decides and writes. The caller commits.
-pub(super) async fn end(tx: &mut Tx, items: &[Item], claims: HashMap<Uuid, Claim>, now: i64) -> StoreResult<Plan> {
-    let priors = read_priors(tx, plan::not_open(items, &claims)).await?;
-    let mut facts = read_facts(tx, plan::needs_facts(items)).await?;
-    handlers::read_foreign_tasks(tx, &plan::without_handler(items, &claims), &mut facts).await?;
-    let plan = plan::plan(items, claims, &facts, &priors, now, rand::random::<f64>);
-    write(tx, &plan, now).await?;
-    Ok(plan)
+/// Ends attempts of locked claims: decides and writes. The caller commits.
+pub(super) async fn end(
+    tx: &mut Tx,
+    items: &[Item],
+    claims: HashMap<Uuid, Claim>,
+    now: i64,
+) -> StoreResult<SettleDecision> {
+    let priors = read_priors(tx, settle_decision::not_open(items, &claims)).await?;
+    let mut facts = read_retry_facts(tx, settle_decision::needs_retry_facts(items)).await?;
+    handlers::read_foreign_tasks(tx, &settle_decision::without_handler(items, &claims), &mut facts).await?;
+    let decision = settle_decision::decide(items, claims, &facts, &priors, now, rand::random::<f64>);
+    write(tx, &decision, now).await?;
+    Ok(decision)
 }
 
-const READ_FACTS: &str = "
+const READ_RETRY_FACTS: &str = "
     SELECT id, priority, octet_length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
-async fn read_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Facts>> {
+async fn read_retry_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryFacts>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
     let (first, last) = range(&ids);
-    let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
+    let rows: Vec<RetryFactsRow> =
+        sqlx::query_as(READ_RETRY_FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
 }
 
@@ -116,14 +123,14 @@ async fn read_priors(tx: &mut Tx, leases: Vec<LeaseId>) -> StoreResult<HashMap<L
     let rows: Vec<PriorRow> = sqlx::query_as(READ_PRIORS)
         .bind(leases.iter().map(|lease| lease.claim_id).collect::<Vec<_>>())
         .bind(leases.iter().map(|lease| lease.job_id).collect::<Vec<_>>())
-        .bind(leases.iter().map(|lease| places::earliest_first_id(lease.job_id)).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| packed_claim::earliest_first_id(lease.job_id)).collect::<Vec<_>>())
         .bind(AttemptOutcome::Refused as i16)
         .fetch_all(&mut **tx)
         .await?;
     Ok(rows.into_iter().map(PriorRow::into_prior).collect())
 }
 
-/// Records that progress of a lease was refused: of one that is `held` by somebody else, or has ended.
+/// Records that a progress report was refused, because its lease is `held` by another session or has ended.
 pub(super) async fn refuse_progress(
     tx: &mut Tx,
     report: &ProgressReport,
@@ -134,23 +141,23 @@ pub(super) async fn refuse_progress(
         Some(prior) => Some(prior),
         None => read_priors(tx, vec![report.lease]).await?.remove(&report.lease),
     };
-    // Of a lease that never was, or whose job is gone, there is nothing to write to.
-    let refusal = prior.map(|prior| plan::refusal("progress", report.lease, report.session_id, prior, now));
+    // A lease that never was, or whose job is gone, has no history to write to.
+    let refusal = prior.map(|prior| settle_decision::refusal("progress", report.lease, report.session_id, prior, now));
     write_attempts(tx, refusal.as_slice()).await
 }
 
-async fn write(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
-    write_ends(tx, plan, now).await?;
-    write_ready(tx, &plan.ready).await?;
-    write_dead_letters(tx, &plan.dead).await?;
-    write_cancelled(tx, &plan.cancelled).await?;
-    write_attempts(tx, &plan.attempts).await?;
-    write_results(tx, &plan.results).await?;
-    write_stops(tx, &plan.stops).await
+async fn write(tx: &mut Tx, decision: &SettleDecision, now: i64) -> StoreResult<()> {
+    write_ends(tx, decision, now).await?;
+    write_ready(tx, &decision.ready).await?;
+    write_dead_letters(tx, &decision.dead).await?;
+    write_cancelled(tx, &decision.cancelled).await?;
+    write_attempts(tx, &decision.attempts).await?;
+    write_results(tx, &decision.results).await?;
+    write_stops(tx, &decision.stops).await
 }
 
-/// What every settle writes: places close, jobs are done, and both are counted. One statement, for the server waits for
-/// the answer to each.
+/// Statement for the writes that every settle makes: entries leave their claims, jobs become done, and both are
+/// counted. It is one statement, because the server waits for the reply to each.
 const WRITE_ENDS: &str = concat!(
     "WITH counted AS (",
     counts::insert_deltas!(),
@@ -165,19 +172,19 @@ const WRITE_ENDS: &str = concat!(
                          $26::bytea[])"
 );
 
-async fn write_ends(tx: &mut Tx, plan: &Plan, now: i64) -> StoreResult<()> {
-    let (kept, done) = (&plan.kept, &plan.done);
-    if plan.closed.is_empty() && kept.is_empty() && done.is_empty() && plan.deltas.rows().next().is_none() {
+async fn write_ends(tx: &mut Tx, decision: &SettleDecision, now: i64) -> StoreResult<()> {
+    let (kept, done) = (&decision.kept, &decision.done);
+    if decision.closed.is_empty() && kept.is_empty() && done.is_empty() && decision.deltas.rows().next().is_none() {
         return Ok(());
     }
     let mut arguments = PgArguments::default();
     let mut add = || {
-        counts::add_deltas(&mut arguments, &plan.deltas, now)?;
-        arguments.add(plan.closed.as_slice())?;
+        counts::add_deltas(&mut arguments, &decision.deltas, now)?;
+        arguments.add(decision.closed.as_slice())?;
         arguments.add(kept.iter().map(|claim| claim.id).collect::<Vec<_>>())?;
         arguments.add(kept.iter().map(Claim::deadline).collect::<Vec<_>>())?;
         arguments.add(kept.iter().map(Claim::ids).collect::<Vec<_>>())?;
-        arguments.add(kept.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())?;
+        arguments.add(kept.iter().map(|claim| packed_claim::encode_entries(&claim.entries)).collect::<Vec<_>>())?;
         arguments.add(done.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())?;
         arguments.add(done.iter().map(|row| row.first_id).collect::<Vec<_>>())?;
         arguments.add(done.iter().map(|row| row.claim_id).collect::<Vec<_>>())?;
@@ -200,15 +207,15 @@ pub(super) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()
         .bind(claims.iter().map(|claim| claim.id).collect::<Vec<_>>())
         .bind(claims.iter().map(Claim::deadline).collect::<Vec<_>>())
         .bind(claims.iter().map(Claim::ids).collect::<Vec<_>>())
-        .bind(claims.iter().map(|claim| places::encode_places(&claim.places)).collect::<Vec<_>>())
+        .bind(claims.iter().map(|claim| packed_claim::encode_entries(&claim.entries)).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())
 }
 
 const WRITE_READY: &str = "
-    INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, for_task,
-                       facts)
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, for_task,
+                       inline_job)
     SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
                          $8::bigint[], $9::boolean[], $10::text[], $11::bytea[])";
 
@@ -222,12 +229,12 @@ pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<(
         .bind(rows.iter().map(|row| row.priority).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.run_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.used).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.attempts_used).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.payload_bytes).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.since).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.enqueued_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.waits_for_handler).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.for_task.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.facts.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.inline_job.as_deref()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -235,11 +242,11 @@ pub(super) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<(
 
 const WRITE_DEAD_LETTERS: &str = "
     INSERT INTO dead_letters (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout,
-                              idempotency_key, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
+                              idempotency_key, run_no, attempts_used, reason, error, fingerprint, session_id, started_at, failed_at)
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, j.payload, j.max_retries, j.retry, j.attempt_timeout,
-           j.idempotency_key, t.run_no, t.used, t.reason, t.error, t.fingerprint, t.session_id, t.started_at, t.failed_at
+           j.idempotency_key, t.run_no, t.attempts_used, t.reason, t.error, t.fingerprint, t.session_id, t.started_at, t.failed_at
     FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[],
-                $9::bigint[]) AS t(id, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
+                $9::bigint[]) AS t(id, run_no, attempts_used, reason, error, fingerprint, session_id, started_at, failed_at)
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j";
 
 async fn write_dead_letters(tx: &mut Tx, rows: &[DeadRow]) -> StoreResult<()> {
@@ -249,7 +256,7 @@ async fn write_dead_letters(tx: &mut Tx, rows: &[DeadRow]) -> StoreResult<()> {
     sqlx::query(WRITE_DEAD_LETTERS)
         .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.used).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.attempts_used).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.reason).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.error.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.fingerprint).collect::<Vec<_>>())
@@ -262,7 +269,7 @@ async fn write_dead_letters(tx: &mut Tx, rows: &[DeadRow]) -> StoreResult<()> {
 }
 
 const WRITE_CANCELLED: &str = "
-    INSERT INTO cancelled (id, worker_id, run_no, used, cancelled_at, note, session_id, started_at)
+    INSERT INTO cancelled (id, worker_id, run_no, attempts_used, cancelled_at, note, session_id, started_at)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::bigint[], $6::text[], $7::uuid[], $8::bigint[])";
 
 pub(super) async fn write_cancelled(tx: &mut Tx, rows: &[CancelledRow]) -> StoreResult<()> {
@@ -273,7 +280,7 @@ pub(super) async fn write_cancelled(tx: &mut Tx, rows: &[CancelledRow]) -> Store
         .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.worker_id.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.run_no).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.used).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.attempts_used).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.cancelled_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.note.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.session_id).collect::<Vec<_>>())
@@ -283,11 +290,11 @@ pub(super) async fn write_cancelled(tx: &mut Tx, rows: &[CancelledRow]) -> Store
     Ok(())
 }
 
-/// One entry stands for all hand-overs to workers without a handler: the older one goes.
+/// Deletes older rows for a missing handler: one row stands for all hand-outs to workers without a handler.
 const FORGET_NO_HANDLER: &str = "DELETE FROM attempts WHERE job_id = ANY($1) AND outcome = $2";
 
-/// A refusal is recorded once a lease; an entry that is there already stays. Jobs in the order of their ids, as a deletion
-/// locks them.
+/// Statement that records attempts. A refusal is recorded once for each lease; a row that is there already stays. Jobs
+/// are locked in the order of their ids, as by a deletion.
 macro_rules! write_attempts {
     ($lock:literal) => {
         concat!(
@@ -320,8 +327,8 @@ pub(super) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreRes
     if !waiting.is_empty() {
         sqlx::query(FORGET_NO_HANDLER).bind(waiting).bind(no_handler).execute(&mut **tx).await?;
     }
-    // Nobody deletes a job while its claim or its last place is locked. A refusal locks neither: its job may be on its way
-    // out, and is locked itself.
+    // A job is not deleted while its claim or its row in its last state table is locked. A refusal locks neither, so
+    // its job may be about to be deleted, and is locked itself.
     let refused = rows.iter().any(|row| row.outcome == AttemptOutcome::Refused as i16);
     let statement = if refused { write_attempts!("FOR KEY SHARE") } else { write_attempts!("") };
     sqlx::query(statement)
@@ -345,7 +352,7 @@ pub(super) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreRes
     Ok(())
 }
 
-/// A job that is retried after it was cancelled may have left a result behind.
+/// Inserts results; a row that is there already is replaced.
 const WRITE_RESULTS: &str = "
     INSERT INTO results (id, result, note)
     SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[])

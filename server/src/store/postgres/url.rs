@@ -1,7 +1,7 @@
-//! Reading a connection URI as libpq does, and refusing what cannot be honoured.
+//! Parser of connection URIs: reads them as libpq does, and refuses what cannot be honoured.
 //!
-//! sqlx ignores parameters that it does not know, and logs them with their values. Here each is checked first; errors name
-//! parameters, never their values, which may be secrets.
+//! sqlx ignores parameters that it does not know, and logs them with their values. Here each parameter is checked
+//! first; errors name parameters, never their values, which may be secrets.
 
 use std::{env, fmt::Write as _, net::IpAddr, path::PathBuf, str::FromStr as _};
 
@@ -10,14 +10,14 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::tls::Settings;
 
-/// Parameters that sqlx understands as libpq does, beside those that are checked in [`keep`].
+/// Parameters that sqlx understands as libpq does, besides those that are checked in [`keep`].
 const KNOWN: [&str; 6] = ["application_name", "dbname", "host", "options", "password", "user"];
 
-/// What [`Settings`] are made of, each with libpq's variable.
+/// Parameters that [`Settings`] are made of, each with libpq's variable.
 const TLS: [(&str, &str); 4] =
     [("sslmode", "PGSSLMODE"), ("sslrootcert", "PGSSLROOTCERT"), ("sslcert", "PGSSLCERT"), ("sslkey", "PGSSLKEY")];
 
-/// Parameters of which only these values are what happens anyway, each with libpq's variable.
+/// Parameters that change nothing with these values, and are refused with all others; each with libpq's variable.
 const FIXED: [(&str, &str, &[&str]); 10] = [
     ("channel_binding", "PGCHANNELBINDING", &["disable", "prefer"]),
     ("gssencmode", "PGGSSENCMODE", &["disable", "prefer"]),
@@ -34,7 +34,7 @@ const FIXED: [(&str, &str, &[&str]); 10] = [
 const SEVERAL_HOSTS: &str =
     "names several hosts, which is not supported: name one, or an address that moves on a failover";
 
-/// Options for a connection by the URL and libpq's environment variables, and what they say of TLS.
+/// Connection options from a URL and libpq's environment variables, and the TLS settings among them.
 pub(super) fn parse(url: &str) -> Result<(PgConnectOptions, Settings), String> {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     check_environment(variable)?;
@@ -43,7 +43,7 @@ pub(super) fn parse(url: &str) -> Result<(PgConnectOptions, Settings), String> {
     let options = PgConnectOptions::from_str(&canonical(&parameters)).map_err(|_| "cannot be read".to_owned())?;
     let last = |wanted: &str| parameters.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
     let options = if last("application_name").is_some() { options } else { options.application_name("jobqueue") };
-    // Whose certificate it has to be, wherever it is.
+    // Host that the server's certificate has to be for, whatever address `hostaddr` names.
     let host = last("host").or_else(|| variable("PGHOST")).unwrap_or_else(|| options.get_host().to_owned());
     let source = |wanted: &str| {
         let given = of_tls.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
@@ -63,7 +63,7 @@ fn check_environment(variable: impl Fn(&str) -> Option<String>) -> Result<(), St
     Ok(())
 }
 
-/// The URL as parameters alone, in the order in which later ones win.
+/// Parameters of a URL, including its authority and path, in the order in which later ones win.
 fn parameters(url: &str) -> Result<Vec<(String, String)>, String> {
     let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let rest = rest.ok_or("must start with postgres:// or postgresql://")?;
@@ -97,12 +97,12 @@ fn parameters(url: &str) -> Result<Vec<(String, String)>, String> {
         let value = decoded(&name_only(&name), value)?;
         keep(&mut found, &name, value)?;
     }
-    // The address to connect to, whatever host it is said to be.
+    // `hostaddr` is the address to connect to, so it comes last and wins over `host`.
     found.sort_by_key(|(name, _)| name == "hostaddr");
     Ok(found)
 }
 
-/// Host and port; an IPv6 address stands in brackets.
+/// Splits an address into host and port. An IPv6 address stands in brackets.
 fn split_address(address: &str) -> Result<(&str, &str), String> {
     let Some(rest) = address.strip_prefix('[') else { return Ok(address.split_once(':').unwrap_or((address, ""))) };
     let (host, rest) = rest.split_once(']').ok_or("has a [ without its ]")?;
@@ -134,7 +134,8 @@ fn fixed(what: &str, parameter: &str, value: &str) -> Result<(), String> {
     Err(format!("{what} asks for what is not supported; supported: {supported}"))
 }
 
-/// A name as it may be shown: one that is no plain word may be part of a secret, such as a password with a raw `&`.
+/// A parameter's name, if it can be shown in an error. A name that is no plain word may be part of a secret, such as a
+/// password with a raw `&`.
 fn name_only(name: &str) -> String {
     let plain = !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     if plain { name.to_owned() } else { "with a name that is no plain word".to_owned() }

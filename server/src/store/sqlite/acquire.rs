@@ -1,4 +1,4 @@
-//! Handing runnable jobs to a session.
+//! Acquire: leases runnable jobs to sessions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,21 +9,22 @@ use uuid::Uuid;
 use super::{SqliteStore, Tx, batches, begin, counts, handlers, id_list};
 use crate::store::{
     error::{StoreError, StoreResult},
-    hand_over::{self, Taker},
-    places,
-    plan::Claim,
-    rows::{ClaimRow, LeasedRow, TakenRow},
-    types::{Acquire, Acquired, Leased, Offer},
-    writes::Deltas,
+    leases::{self, Taker},
+    packed_claim,
+    rows::job::{ClaimRow, LeasedRow, TakenRow},
+    rows::write::Deltas,
+    settle_decision::Claim,
+    types::{Acquire, Acquired, HandOff, Leased},
 };
 
-/// `None` for a session that asks a second time: what it has got is written down for all at the end.
+/// Acquires for several sessions in one transaction. `None` for a second request of a session, because it would not see
+/// the claims of the first: they are written at the end, together with all others.
 pub(super) async fn acquire(store: &SqliteStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let (mut taken, mut answers) = (Taken::default(), Vec::with_capacity(requests.len()));
-    let (mut sessions, reply_bytes) = (HashSet::new(), hand_over::reply_bytes(requests.len()));
+    let (mut sessions, reply_bytes) = (HashSet::new(), leases::reply_bytes(requests.len()));
     for request in requests {
         answers.push(if sessions.insert(request.session_id) {
             Some(acquire_one(&mut tx, request, reply_bytes, now, &mut taken).await?)
@@ -37,14 +38,14 @@ pub(super) async fn acquire(store: &SqliteStore, requests: &[Acquire]) -> StoreR
     Ok(answers)
 }
 
-/// What is still to be written.
+/// Claims and counter changes that are still to be written.
 #[derive(Default)]
 struct Taken {
     claims: Vec<NumberedClaim>,
     deltas: Deltas,
 }
 
-/// With the number of its acquire, and its own in the answer.
+/// A claim with the acquire_no of its call and its index in the answer.
 pub(super) type NumberedClaim = (Claim, u32, i16);
 
 async fn acquire_one(
@@ -70,7 +71,7 @@ async fn acquire_one(
         return Ok(Acquired::SessionFull);
     }
     let most = u64::from(request.max_jobs).min(room);
-    let mut taken = take_ready(tx, &session.worker_id, now, most, reply_bytes).await?;
+    let mut taken = dequeue(tx, &session.worker_id, now, most, reply_bytes).await?;
     let (mut next_run_at_ms, mut for_tasks) = (None, false);
     if taken.is_empty() {
         (next_run_at_ms, for_tasks) = look_ahead(tx, &session.worker_id, now).await?;
@@ -82,14 +83,14 @@ async fn acquire_one(
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
-    hand_over::facts(&taken, &mut facts, &mut unknown);
+    leases::facts(&taken, &mut facts, &mut unknown);
     if !unknown.is_empty() {
         facts.extend(facts_of(tx, &unknown).await?);
     }
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
-    let claims = hand_over::new_claims(&taker, &taken, &facts);
-    hand_over::count(&mut all.deltas, &session.worker_id, &taken);
-    let jobs = hand_over::leased(&claims, &mut facts)?;
+    let claims = leases::new_claims(&taker, &taken, &facts);
+    leases::count(&mut all.deltas, &session.worker_id, &taken);
+    let jobs = leases::leased(&claims, &mut facts)?;
     all.claims.extend(claims.into_iter().zip(0..).map(|(claim, chunk)| (claim, request.acquire_no, chunk)));
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
@@ -103,8 +104,8 @@ struct SessionRow {
     paused: bool,
 }
 
-/// A session whose lease has run out, and that rescue has not ended, gets nothing, as one that is paused: it may be that
-/// nobody could hear its heartbeats.
+/// Reads the session of an acquire. A session whose lease has run out, but that rescue has not ended, gets nothing,
+/// like one whose worker_id is paused: perhaps the server could not hear its heartbeats.
 const READ_SESSION: &str = "
     SELECT s.worker_id, s.host,
            (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
@@ -122,8 +123,8 @@ async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, acquire_no: u32, now: i
         .await?)
 }
 
-/// The host of the session that takes the offer.
-pub(super) async fn takes(tx: &mut Tx<'_>, offer: &Offer, now: i64) -> StoreResult<Option<String>> {
+/// Host of the session of an offer, if it can take the offer.
+pub(super) async fn takes(tx: &mut Tx<'_>, offer: &HandOff, now: i64) -> StoreResult<Option<String>> {
     let session = read_session(tx, offer.session_id, offer.acquire_no, now).await?.filter(|session| {
         let room = i64::from(limits::JOBS_PER_SESSION) - session.held;
         let can = !session.repeated && !session.paused && offer.jobs.len() as i64 <= room;
@@ -133,7 +134,7 @@ pub(super) async fn takes(tx: &mut Tx<'_>, offer: &Offer, now: i64) -> StoreResu
 }
 
 const REPEATED_CLAIMS: &str = "
-    SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.places
+    SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.entries
     FROM claims c WHERE c.session_id = ?1 AND c.acquire_no = ?2 ORDER BY c.chunk";
 
 async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<Claim>> {
@@ -145,18 +146,19 @@ async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<
     Ok(ClaimRow::sound_or_logged(rows).collect())
 }
 
-/// SQLite has no LATERAL, but a CROSS JOIN keeps its loops as they are written: priorities in order, and each one's index
-/// range in order. Were it ever otherwise, the deletion would not find what was read.
+/// The next runnable jobs. SQLite has no LATERAL, but a CROSS JOIN keeps its loops in the order written: the priorities
+/// in order, and for each its index range in order. If that ever changed, the deletion would not find the rows that
+/// were read.
 const NEXT_READY: &str = "
     WITH p(priority) AS (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))
-    SELECT r.id, r.priority, r.run_at, r.run_no, r.used, r.payload_bytes, r.since, r.facts
+    SELECT r.id, r.priority, r.run_at, r.run_no, r.attempts_used, r.payload_bytes, r.enqueued_at, r.inline_job
     FROM p CROSS JOIN ready r
     WHERE r.worker_id = ?1 AND r.priority = p.priority AND r.run_at <= ?2
     LIMIT ?3";
 
-/// By priority, then run_at, then id, one index range a priority, so that jobs that wait for their time are never
-/// walked.
-async fn take_ready(
+/// Takes jobs by priority, then run_at, then id, with one index range for each priority, so that jobs that are not due
+/// are never walked.
+async fn dequeue(
     tx: &mut Tx<'_>,
     worker_id: &str,
     now: i64,
@@ -165,14 +167,15 @@ async fn take_ready(
 ) -> StoreResult<Vec<TakenRow>> {
     let mut taken: Vec<TakenRow> =
         sqlx::query_as(NEXT_READY).bind(worker_id).bind(now).bind(max_jobs as i64).fetch_all(&mut **tx).await?;
-    hand_over::fit(&mut taken, reply_bytes);
+    leases::fit(&mut taken, reply_bytes);
     for of_priority in taken.chunk_by(|a, b| a.priority == b.priority) {
         delete_through(tx, worker_id, of_priority).await?;
     }
     Ok(taken)
 }
 
-/// Nobody else writes: up to the last one, what is there is what was read.
+/// Deletes the rows of a priority up to the last one taken. These are the rows that were read, because there is no
+/// other writer.
 const DELETE_THROUGH: &str = "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND (run_at, id) <= (?3, ?4)";
 
 async fn delete_through(tx: &mut Tx<'_>, worker_id: &str, taken: &[TakenRow]) -> StoreResult<()> {
@@ -206,7 +209,7 @@ pub(super) async fn runnable(store: &SqliteStore, worker_ids: &[String]) -> Stor
     Ok(sqlx::query_scalar(RUNNABLE).bind(worker_ids).bind(store.clock.now_ms()).fetch_all(&store.readers).await?)
 }
 
-/// When the next job is due, and whether some wait for sessions that handle their task.
+/// Time at which the next job becomes due, and whether some jobs wait for sessions that handle their task.
 const LOOK_AHEAD: &str = "
     WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9)
     SELECT min((SELECT ready.run_at FROM ready
@@ -231,7 +234,7 @@ async fn facts_of(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Le
 pub(super) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> StoreResult<()> {
     for claims in batches(claims) {
         let mut query = QueryBuilder::new(
-            "INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, places) ",
+            "INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, entries) ",
         );
         query.push_values(claims, |mut row, (claim, acquire_no, chunk)| {
             row.push_bind(claim.id)
@@ -242,7 +245,7 @@ pub(super) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> S
                 .push_bind(claim.claimed_at)
                 .push_bind(claim.deadline())
                 .push_bind(claim.ids())
-                .push_bind(places::encode_places(&claim.places));
+                .push_bind(packed_claim::encode_entries(&claim.entries));
         });
         query.build().execute(&mut **tx).await?;
     }
@@ -250,7 +253,7 @@ pub(super) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> S
 }
 
 async fn leased_jobs(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
-    let ids: Vec<_> = claims.iter().flat_map(|claim| claim.places.iter().map(|place| place.job_id)).collect();
+    let ids: Vec<_> = claims.iter().flat_map(|claim| claim.entries.iter().map(|entry| entry.job_id)).collect();
     let mut facts = facts_of(tx, &ids).await?;
-    hand_over::leased(claims, &mut facts)
+    leases::leased(claims, &mut facts)
 }

@@ -1,4 +1,4 @@
-//! Where the stored data contradicts itself.
+//! Audit: finds contradictions in the stored data.
 
 use std::collections::HashMap;
 
@@ -6,38 +6,41 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::store::{
-    audit::{CounterRow, FACTS_KEPT, Found, KEPT_FACTS, Places},
+    audit::{CounterRow, FACTS_KEPT, Found, KEPT_FACTS, StateCheck},
     error::StoreResult,
-    rows::TakenRow,
+    rows::job::TakenRow,
 };
 
-/// One snapshot over all tables, so that moving jobs are seen in one place.
+/// Reads all tables on one snapshot, so that a job that moves is seen in exactly one of them.
 pub(super) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
     let mut tx = store.readers.begin().await?;
     let mut found = Found::default();
     found.jobs = sqlx::query_as("SELECT id, worker_id FROM jobs").fetch_all(&mut *tx).await?.into_iter().collect();
-    let mut places = Places::new(&mut found);
+    let mut states = StateCheck::new(&mut found);
     let ready: Vec<(Uuid, String, i64, i64, i32)> =
-        sqlx::query_as("SELECT id, worker_id, since, run_at, used FROM ready").fetch_all(&mut *tx).await?;
-    places.ready(ready);
-    let kept: Vec<TakenRow> = sqlx::query_as(KEPT_FACTS).fetch_all(&mut *tx).await?;
-    places.facts(&kept, sqlx::query_as(FACTS_KEPT).fetch_all(&mut *tx).await?);
-    let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT id, worker_id, ids, places FROM claims").fetch_all(&mut *tx).await?;
-    places.claims(claims);
-    let done: Vec<(Uuid, String, Vec<u8>)> =
-        sqlx::query_as("SELECT first_id, worker_id, ids FROM done").fetch_all(&mut *tx).await?;
-    places.done(done);
-    let failed: Vec<(Uuid, String)> =
-        sqlx::query_as("SELECT id, worker_id FROM dead_letters").fetch_all(&mut *tx).await?;
-    places.failed(failed);
-    let cancelled: Vec<(Uuid, String)> =
-        sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
-    places.cancelled(cancelled);
-    let counters: Vec<CounterRow> =
-        sqlx::query_as("SELECT worker_id, bucket, first, retry, running, done, failed, cancelled FROM counters")
+        sqlx::query_as("SELECT id, worker_id, enqueued_at, run_at, attempts_used FROM ready")
             .fetch_all(&mut *tx)
             .await?;
+    states.ready(ready);
+    let kept: Vec<TakenRow> = sqlx::query_as(KEPT_FACTS).fetch_all(&mut *tx).await?;
+    states.facts(&kept, sqlx::query_as(FACTS_KEPT).fetch_all(&mut *tx).await?);
+    let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT id, worker_id, ids, entries FROM claims").fetch_all(&mut *tx).await?;
+    states.claims(claims);
+    let done: Vec<(Uuid, String, Vec<u8>)> =
+        sqlx::query_as("SELECT first_id, worker_id, ids FROM done").fetch_all(&mut *tx).await?;
+    states.done(done);
+    let failed: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM dead_letters").fetch_all(&mut *tx).await?;
+    states.failed(failed);
+    let cancelled: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
+    states.cancelled(cancelled);
+    let counters: Vec<CounterRow> = sqlx::query_as(
+        "SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM counters",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
     let counters: HashMap<_, _> =
         counters.into_iter().map(|(w, b, n1, n2, n3, n4, n5, n6)| ((w, b), [n1, n2, n3, n4, n5, n6])).collect();
     let orphans: Vec<(String, i64)> = sqlx::query_as(

@@ -1,24 +1,24 @@
-//! How many jobs are where, and what happened when.
+//! Counts of jobs by state, and of events by minute.
 
 use sqlx::QueryBuilder;
 
 use super::{SqliteStore, Tx, batches};
 use crate::store::{
     error::StoreResult,
-    survey::{CountRow, MinuteRow},
+    rows::session::{CountRow, MinuteRow},
+    rows::write::{Delta, Deltas},
     types::{MinuteCounts, WorkerIdCounts},
-    writes::{Delta, Deltas},
 };
 
 const INSERT_COUNTERS: &str =
-    "INSERT INTO counters AS c (worker_id, bucket, first, retry, running, done, failed, cancelled) ";
+    "INSERT INTO counters AS c (worker_id, bucket, first_attempt, retry, running, done, failed, cancelled) ";
 const OR_ADD_TO_COUNTERS: &str = " ON CONFLICT (worker_id, bucket) DO UPDATE SET
-        first = c.first + excluded.first, retry = c.retry + excluded.retry, running = c.running + excluded.running,
+        first_attempt = c.first_attempt + excluded.first_attempt, retry = c.retry + excluded.retry, running = c.running + excluded.running,
         done = c.done + excluded.done, failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled";
 
 const FORGET_EMPTY_COUNTER: &str = "
     DELETE FROM counters WHERE worker_id = ?1 AND bucket = ?2
-      AND (first, retry, running, done, failed, cancelled) = (0, 0, 0, 0, 0, 0)";
+      AND (first_attempt, retry, running, done, failed, cancelled) = (0, 0, 0, 0, 0, 0)";
 
 const INSERT_SERIES: &str = "INSERT INTO series AS s (minute, worker_id, submitted, completed, died, retried) ";
 const OR_ADD_TO_SERIES: &str = " ON CONFLICT (minute, worker_id) DO UPDATE SET
@@ -26,14 +26,14 @@ const OR_ADD_TO_SERIES: &str = " ON CONFLICT (minute, worker_id) DO UPDATE SET
         died = s.died + excluded.died, retried = s.retried + excluded.retried";
 
 fn gauges(delta: &Delta) -> [i32; 6] {
-    [delta.first, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled]
+    [delta.first_attempt, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled]
 }
 
 fn events(delta: &Delta) -> [i32; 4] {
     [delta.submitted, delta.completed, delta.died, delta.retried]
 }
 
-/// Updated in place: with one writer nobody waits for a counter.
+/// Adds changes to counters and minutes in place: with one writer, no transaction waits for a counter.
 pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> StoreResult<()> {
     let counters: Vec<_> = deltas.rows().filter(|(.., delta)| gauges(delta) != [0; 6]).collect();
     for counters in batches(&counters) {
@@ -46,7 +46,7 @@ pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> 
         });
         query.push(OR_ADD_TO_COUNTERS).build().execute(&mut **tx).await?;
     }
-    // A bucket of its own is only kept while something waits in it.
+    // A bucket other than 0 is kept only while jobs wait in it.
     for (worker_id, bucket, _) in counters.iter().filter(|(_, bucket, _)| *bucket != 0) {
         sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
     }
@@ -64,12 +64,12 @@ pub(super) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> 
     Ok(())
 }
 
-/// A worker_id is listed while it has jobs or live sessions, or is paused.
+/// Counts by worker_id. A worker_id is listed while it has jobs or live sessions, or is paused.
 const COUNTS: &str = "
     WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9), sums AS (
         SELECT worker_id,
-               sum(first + retry) AS pending,
-               sum(CASE WHEN bucket > ?1 THEN first ELSE 0 END) AS scheduled,
+               sum(first_attempt + retry) AS pending,
+               sum(CASE WHEN bucket > ?1 THEN first_attempt ELSE 0 END) AS scheduled,
                sum(CASE WHEN bucket > ?1 THEN retry ELSE 0 END) AS retrying,
                sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled
         FROM counters GROUP BY worker_id

@@ -1,4 +1,4 @@
-//! The database file: owned by one process, private, and still the file that its path names.
+//! Database file: owned by one process, private, and checked to be still the file that its path names.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, TryLockError},
@@ -8,12 +8,12 @@ use std::{
 
 use crate::store::error::{StoreError, StoreResult};
 
-/// Permissions of the files that this program makes: payloads are nobody else's business. SQLite gives `-wal` and
-/// `-shm` the permissions of the database file.
+/// Permissions of the files that this program creates: payloads are private. SQLite gives `-wal` and `-shm` the
+/// permissions of the database file.
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-/// Device and inode: what a path leads to, whatever it is called.
+/// Identity of a file: device and inode, which do not depend on its names.
 type Identity = (u64, u64);
 
 /// The database file while this process owns it. The lock is on the file itself, so that it holds under whatever name
@@ -22,15 +22,15 @@ type Identity = (u64, u64);
 /// Closing any descriptor of a file drops the POSIX locks that SQLite has on it, so this must be opened before SQLite's
 /// connections and dropped after them, and nothing else in this process may open the file.
 pub(super) struct OwnedFile {
-    /// As the configuration names it.
+    /// Path as the configuration names it.
     path: PathBuf,
-    /// The files that SQLite works on, with what they were when they were opened: the database, `-wal` and `-shm`.
+    /// Files that SQLite works on (the database, `-wal` and `-shm`), with their identities when they were opened.
     files: Vec<(PathBuf, Identity)>,
     _lock: File,
 }
 
 impl OwnedFile {
-    /// Makes the file, and its folder, where they are missing, and locks it. The lock ends with the process, however
+    /// Creates the file and its folder if they are missing, and locks the file. The lock ends with the process, however
     /// that ends.
     pub(super) fn lock(path: &Path) -> StoreResult<Self> {
         make_folder(path)?;
@@ -89,13 +89,13 @@ impl OwnedFile {
         Ok(())
     }
 
-    /// The length of the log, in bytes.
+    /// Size of the log in bytes.
     pub(super) fn log_bytes(&self) -> u64 {
         self.files.get(1).and_then(|(log, _)| fs::metadata(log).ok()).map_or(0, |metadata| metadata.len())
     }
 
-    /// Fails when the files are no longer those that were opened: what is written then is gone with this process.
-    /// Microseconds: it only asks the file system's cache.
+    /// Fails if the files are no longer those that were opened: writes to these are lost when the process ends. It
+    /// takes microseconds, because it only asks the file system's cache.
     pub(super) fn verify(&self) -> StoreResult<()> {
         let configured = self.files.first().map(|(_, opened)| (&self.path, opened));
         for (path, opened) in configured.into_iter().chain(self.files.iter().map(|(path, opened)| (path, opened))) {
@@ -126,7 +126,7 @@ fn make_folder(path: &Path) -> StoreResult<()> {
         .map_err(|error| StoreError::Startup(format!("cannot make the folder {}: {error}", folder.display())))
 }
 
-/// The process that holds the lock, as the kernel tells it: `1: FLOCK ADVISORY WRITE 4711 fd:01:131 0 EOF`.
+/// Id of the process that holds the lock, from a line of /proc/locks: `1: FLOCK ADVISORY WRITE 4711 fd:01:131 0 EOF`.
 fn owner((device, inode): Identity) -> Option<u32> {
     let file = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
     let locks = fs::read_to_string("/proc/locks").ok()?;
@@ -136,7 +136,7 @@ fn owner((device, inode): Identity) -> Option<u32> {
     })
 }
 
-/// An empty private file for a backup. It must not exist, not even as a link that leads nowhere.
+/// Creates an empty private file for a backup. The path must not exist, not even as a link that leads nowhere.
 pub(super) fn create_new(path: &Path) -> std::io::Result<File> {
     File::options().write(true).create_new(true).mode(FILE_MODE).open(path)
 }

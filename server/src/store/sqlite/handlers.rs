@@ -1,5 +1,5 @@
-//! Jobs that wait for a session that handles their task: a session that does not has given them back. Such a session may
-//! take them before they are due.
+//! Jobs that wait for a session that handles their task, because a session that does not handle it has given them back.
+//! A session that handles the task may take them before they are due.
 //!
 //! A session that lists no tasks, or "*", handles all.
 
@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::{Tx, pair_list};
 use crate::store::{
     error::{StoreError, StoreResult},
-    hand_over,
-    plan::{self, Facts},
-    rows::TakenRow,
+    leases,
+    rows::job::TakenRow,
+    settle_decision::{self, RetryFacts},
     types::handles_all,
 };
 
@@ -26,33 +26,33 @@ const READ_FOREIGN_TASKS: &str = "
 pub(super) async fn read_foreign_tasks(
     tx: &mut Tx<'_>,
     without_handler: &[(Uuid, Uuid)],
-    facts: &mut HashMap<Uuid, Facts>,
+    facts: &mut HashMap<Uuid, RetryFacts>,
 ) -> StoreResult<()> {
     if without_handler.is_empty() {
         return Ok(());
     }
     let asked = pair_list(without_handler.iter().map(|(session_id, job_id)| [*session_id, *job_id]));
     let rows: Vec<(Uuid, String)> = sqlx::query_as(READ_FOREIGN_TASKS).bind(asked).fetch_all(&mut **tx).await?;
-    plan::set_foreign_tasks(facts, rows);
+    settle_decision::set_foreign_tasks(facts, rows);
     Ok(())
 }
 
-/// For a session that handles all: by task, for that is the order in which they are found.
+/// Finds jobs for a session that handles all tasks. Their order is by task first, as in the index.
 const FIND_ALL: &str = "
-    SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts FROM ready
+    SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job FROM ready
     WHERE worker_id = ?1 AND for_task IS NOT NULL ORDER BY for_task, priority, run_at, id LIMIT ?2";
 
-/// For a session that lists its tasks: one index range each of those for which there is something.
+/// Tasks for which jobs wait, of a session that lists its tasks. Each of them is read by one index range.
 const WAITING_TASKS: &str = "
     SELECT DISTINCT t.value FROM json_each(?2) AS t
     WHERE EXISTS (SELECT 1 FROM ready WHERE ready.worker_id = ?1 AND ready.for_task = t.value)";
 const FIND_OF_TASK: &str = "
-    SELECT id, priority, run_at, run_no, used, payload_bytes, since, facts FROM ready
+    SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job FROM ready
     WHERE worker_id = ?1 AND for_task = ?3 ORDER BY priority, run_at, id LIMIT ?2";
 
 const TAKE: &str = "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND run_at = ?3 AND id = ?4";
 
-/// Up to `most` jobs for a session of this worker_id.
+/// Takes up to `most` jobs for a session of this worker_id.
 pub(super) async fn take(
     tx: &mut Tx<'_>,
     session_id: Uuid,
@@ -77,7 +77,7 @@ pub(super) async fn take(
         found.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
         found.truncate(most as usize);
     }
-    hand_over::fit(&mut found, reply_bytes);
+    leases::fit(&mut found, reply_bytes);
     for row in &found {
         sqlx::query(TAKE).bind(worker_id).bind(row.priority).bind(row.run_at).bind(row.id).execute(&mut **tx).await?;
     }

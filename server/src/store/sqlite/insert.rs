@@ -1,4 +1,4 @@
-//! Storing new jobs.
+//! Insert: stores new jobs.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::{SqliteStore, Tx, acquire, batches, begin, id_list};
 use crate::store::{
     error::{StoreError, StoreResult},
-    hand_over,
-    plan::Claim,
+    leases,
     prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-    types::{Inserted, Offer, Unit, UnitAnswer},
+    settle_decision::Claim,
+    types::{HandOff, Inserted, Unit, UnitAnswer},
 };
 
-pub(super) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+pub(super) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
     match insert_group(store, units, offers).await {
         Ok(Some(inserted)) => return Ok(inserted),
         Err(StoreError::Data(text)) if units.len() == 1 => {
@@ -34,9 +34,10 @@ pub(super) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[Offer]
     Ok(prepare::not_taken(answers, offers))
 }
 
-/// `None`: a unit was judged by a key of another that is refused; the group must be stored unit by unit.
-/// A commit that fails has not happened: there is no connection whose loss could hide its outcome.
-async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> StoreResult<Option<Inserted>> {
+/// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
+/// the group must then be stored unit by unit. A commit that fails has not happened: there is no connection whose loss
+/// could hide its outcome.
+async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let mut writer = store.writer().await?;
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let mut tx = begin(&mut writer).await?;
@@ -50,12 +51,12 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> 
     for (offer, handed) in offers.iter().zip(&mut handed) {
         let now = store.clock.now_ms();
         let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
-        let Some((claim, mut facts)) = hand_over::offered(units, &verdict.insert, offer) else { continue };
-        // At once: the next offer may be to the same session.
+        let Some((claim, mut facts)) = leases::offered(units, &verdict.insert, offer) else { continue };
+        // The claim is written at once, because the next offer may be to the same session.
         let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
         acquire::write_claims(&mut tx, &claims).await?;
         let claims = claims.map(|(claim, ..)| claim);
-        *handed = hand_over::leased(&claims, &mut facts)?;
+        *handed = leases::leased(&claims, &mut facts)?;
         taken.extend(claims);
     }
     write_jobs(&mut tx, units, &verdict.insert, &taken).await?;
@@ -63,7 +64,7 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[Offer]) -> 
     Ok(Some(Inserted { answers: verdict.answers, handed }))
 }
 
-/// One writer: what is not held is ours, so one look decides.
+/// Wins the keys of a group. With one writer a key without a holder is free, so that one query decides.
 async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<Verdict> {
     let keys = prepare::first_keys(units, &jobs);
     let mut holders = read_keys(tx, &keys).await?;
@@ -91,7 +92,7 @@ async fn insert_keys(tx: &mut Tx<'_>, keys: &[OpenKey<'_>]) -> StoreResult<()> {
     Ok(())
 }
 
-/// SQLite has no arrays: the keys come as one JSON text.
+/// Reads the holders of keys. SQLite has no arrays, so the keys come as one JSON text.
 const READ_KEYS: &str = "
     SELECT k.worker_id, k.key, k.job_id, k.request_hash
     FROM json_each(?1) AS asked
@@ -127,7 +128,7 @@ async fn give_back_keys(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-/// Those that are claimed have no place among those that are ready.
+/// Stores jobs, and those of them that are not claimed in `ready`.
 async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore], claims: &[Claim]) -> StoreResult<()> {
     for jobs in batches(jobs) {
         let mut query = QueryBuilder::new(
@@ -150,12 +151,12 @@ async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore], claims
         query.build().execute(&mut **tx).await?;
     }
     let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    let now = rows.iter().map(|row| row.since).max().unwrap_or_default();
+    let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
     let mut deltas = prepare::submit_deltas(&rows);
     prepare::leave_out(&mut rows, claims);
     for claim in claims {
-        let (delta, jobs) = (deltas.at(&claim.worker_id, 0), claim.places.len() as i32);
-        delta.first -= jobs;
+        let (delta, jobs) = (deltas.at(&claim.worker_id, 0), claim.entries.len() as i32);
+        delta.first_attempt -= jobs;
         delta.running += jobs;
     }
     super::settle::write_ready(tx, &rows).await?;

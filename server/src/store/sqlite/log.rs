@@ -1,7 +1,7 @@
 //! SQLite's write-ahead log (the `-wal` file), kept small.
 //!
-//! SQLite begins the log anew once all of it is in the database file, which no reader may still need to be otherwise:
-//! while one is held, the log grows. The file keeps its size afterwards, unless it is told to shrink.
+//! SQLite starts the log anew once all of it is in the database file and no reader needs it any more. While a reader is
+//! held, the log grows, and the file keeps its size afterwards unless it is truncated.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::{SqliteStore, file::OwnedFile};
 use crate::store::error::StoreResult;
 
-/// Bytes of the log that stay on disk: more than SQLite lets it grow to where nobody reads for long (1,000 pages, and
-/// one large group of submits), so that a busy log is not cut off only to grow again.
+/// Bytes of the log that stay on disk: more than SQLite lets it grow to while no reader is held for long (1,000 pages,
+/// and one large group of submits), so that a busy log is not truncated only to grow again.
 pub(super) const KEPT: u64 = 16 * 1024 * 1024;
-/// Pages that may be left to copy while writers wait; about as many as SQLite copies by itself after a commit.
+/// Maximum number of pages left to copy while writers wait; about as many as SQLite copies by itself after a commit.
 const LEFT: i64 = 1_000;
-/// Milliseconds that writers wait for readers.
+/// Time that writers wait for readers.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Copies a log that has become large into the database file, beside those who write, and cuts it off once no reader
-/// needs it. A reader that is held puts that off until the next call.
+/// Copies a log that has become large into the database file, beside writers, and truncates it once no reader needs it.
+/// While a reader is held, that is put off to the next call.
 pub(super) async fn shrink(store: &SqliteStore) -> StoreResult<()> {
     if store.with_file(OwnedFile::log_bytes)? <= KEPT {
         return Ok(());
@@ -29,7 +29,8 @@ pub(super) async fn shrink(store: &SqliteStore) -> StoreResult<()> {
     let (_, pages, copied): (i64, i64, i64) =
         sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut connection).await?;
     if pages - copied <= LEFT {
-        // Nobody of ours writes meanwhile; it says so, and does nothing, when somebody else is in the way.
+        // This process does not write meanwhile. If another one is in the way, the checkpoint does nothing and reports
+        // `busy`.
         let writer = store.writer().await?;
         let (busy, ..): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;

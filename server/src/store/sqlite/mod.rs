@@ -1,31 +1,32 @@
-//! SQLite, embedded: one process owns the file, one connection writes.
+//! SQLite store, embedded: one process owns the file, and one connection writes.
 //!
-//! Whole groups go into one BEGIN IMMEDIATE transaction, so nothing is ever locked against a neighbour; readers have
-//! connections of their own and see the last commit. Where a statement differs from its twin for PostgreSQL, the
-//! reason stands above it.
+//! A group of calls is one BEGIN IMMEDIATE transaction, so that no write waits for another's locks. Readers have
+//! connections of their own and see the last commit. Where a statement differs from its counterpart for PostgreSQL, its
+//! comment gives the reason.
 
 mod acquire;
 mod audit;
 mod counts;
+mod explain_inputs;
 mod file;
 mod handlers;
 mod insert;
 mod list;
 mod log;
-mod moves;
 mod open;
+mod operator_actions;
 mod pause;
+mod prune;
 mod read;
 mod rescue;
 mod sessions;
 mod set_back;
 mod settle;
-mod surroundings;
 mod time;
-mod upkeep;
 
 pub(super) use open::backup;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use file::OwnedFile;
@@ -38,13 +39,14 @@ use uuid::Uuid;
 
 use super::{
     Store,
-    broken::Broken,
     clock::{Clock, wall_ms},
     error::{StoreError, StoreResult},
+    quarantine::Quarantine,
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, Hint, History, Inserted, JobRecord, ListQuery, MinuteCounts,
-        Moved, NewSession, Offer, Page, ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails,
-        SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Surroundings, Unit, WorkerIdCounts,
+        Acquire, Acquired, Alive, AttemptRecord, Beat, ExplainInputs, HandOff, History, Inserted, JobRecord, ListQuery,
+        MinuteCounts, Moved, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued,
+        Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Unit,
+        WorkerIdCounts,
     },
 };
 
@@ -53,17 +55,17 @@ type Tx<'a> = Transaction<'a, Sqlite>;
 pub(super) struct SqliteStore {
     /// `None` once closed.
     writer: tokio::sync::Mutex<Option<SqliteConnection>>,
-    /// How the writer is opened.
+    /// Options with which the writer is opened.
     options: SqliteConnectOptions,
     readers: SqlitePool,
     clock: Clock,
-    /// What rescue leaves out.
-    broken: Broken,
-    /// Until when sessions were heard; `None` until the file was asked.
+    /// Damaged rows, which rescue leaves out.
+    quarantine: Quarantine,
+    /// Time up to which sessions were heard; `None` until it was read from the file.
     listening: Mutex<Option<sessions::Listening>>,
-    /// Where the pruner of keys goes on.
+    /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
-    /// Locked as long as this process owns the database; dropped after the connections.
+    /// Database file, locked as long as this process owns the database. Dropped after the connections.
     file: Mutex<Option<OwnedFile>>,
 }
 
@@ -71,17 +73,17 @@ impl SqliteStore {
     async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
         let closed = || StoreError::Unavailable("the database is closed".into());
         let mut guard = self.writer.lock().await;
-        // After a full disk or a failed read or write SQLite has rolled back by itself; sqlx's own rollback then
-        // fails, and the connection counts a transaction for ever that no longer is.
+        // After a full disk or a failed read or write, SQLite has rolled back by itself. sqlx's own rollback then
+        // fails, and the connection counts for ever a transaction that no longer exists.
         if stuck(guard.as_mut().ok_or_else(closed)?).await {
-            // Another file at the path is not to be written to.
+            // Another file at the path must not be written to.
             self.verify()?;
             *guard = Some(self.options.connect().await?);
         }
         MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
     }
 
-    /// Lets a result out only while the files are those that the path names: a commit into a file that was removed
+    /// Passes a result on only while the files are those that the path names: a commit into a file that was removed
     /// meanwhile is lost, and a connection made meanwhile reads another file.
     fn kept<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
         let result = result?;
@@ -94,27 +96,28 @@ impl SqliteStore {
     }
 
     fn with_file<T>(&self, ask: impl FnOnce(&OwnedFile) -> T) -> StoreResult<T> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.file.lock();
         file.as_ref().map(ask).ok_or_else(|| StoreError::Unavailable("the database is closed".into()))
     }
 }
 
-/// It is in a transaction, although nobody uses it.
+/// Whether the writer is in a transaction although no call uses it.
 async fn stuck(writer: &mut SqliteConnection) -> bool {
     // The answer to a ping comes after the rollback of a transaction that was dropped.
     writer.is_in_transaction() && (writer.ping().await.is_err() || writer.is_in_transaction())
 }
 
-/// Takes the write lock at once: one that is asked for later, after a read, is refused without waiting.
+/// Begins a transaction and takes the write lock at once: a write lock that is asked for later, after a read, is
+/// refused without waiting.
 async fn begin(writer: &mut SqliteConnection) -> StoreResult<Tx<'_>> {
     Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
-/// Rows in one statement: their parameters stay well under SQLite's 32,766.
+/// Maximum number of rows in one statement: their parameters stay well under SQLite's limit of 32,766.
 const ROWS: usize = 64;
 
-/// The rows of one statement after another. What is left of 64s is taken by powers of two: so there are few texts, and
-/// each is prepared once.
+/// Splits rows into those of one statement each: [`ROWS`] rows and, for the remainder, powers of two. So there are few
+/// different statements, and each is prepared once.
 fn batches<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = ROWS.min(1 << rows.len().checked_ilog2()?);
@@ -124,12 +127,12 @@ fn batches<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// Ids as one parameter: `IN (SELECT unhex(value) FROM json_each(?))`.
+/// Encodes ids as one parameter, for `IN (SELECT unhex(value) FROM json_each(?))`.
 fn id_list(ids: &[Uuid]) -> String {
     pair_list(ids.iter().map(|id| [*id]))
 }
 
-/// Tuples of ids as one parameter, each a string of 32 characters an id.
+/// Encodes tuples of ids as one parameter: a JSON array of strings, with 32 characters for each id.
 fn pair_list<const N: usize>(rows: impl IntoIterator<Item = [Uuid; N]>) -> String {
     let mut json = String::from("[");
     for row in rows {
@@ -149,7 +152,7 @@ impl Store for SqliteStore {
         "sqlite"
     }
 
-    async fn insert(&self, units: &[Unit], offers: &[Offer]) -> StoreResult<Inserted> {
+    async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
         self.kept(insert::insert(self, units, offers).await)
     }
 
@@ -182,15 +185,15 @@ impl Store for SqliteStore {
     }
 
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
-        self.kept(moves::cancel(self, ids, reason).await)
+        self.kept(operator_actions::cancel(self, ids, reason).await)
     }
 
     async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        self.kept(moves::retry(self, ids).await)
+        self.kept(operator_actions::retry(self, ids).await)
     }
 
     async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
-        self.kept(moves::delete(self, ids).await)
+        self.kept(operator_actions::delete(self, ids).await)
     }
 
     async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
@@ -214,16 +217,16 @@ impl Store for SqliteStore {
     }
 
     async fn maintain(&self, retention: &Retention) -> StoreResult<u64> {
-        // There are no partitions: all goes row by row.
+        // SQLite has no partitions: all jobs are pruned row by row.
         let _ = retention;
         Ok(0)
     }
 
     async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
-        self.kept(upkeep::prune(self, retention, limit).await)
+        self.kept(prune::prune(self, retention, limit).await)
     }
 
-    async fn fold(&self, limit: u32) -> StoreResult<u64> {
+    async fn compact_counters(&self, limit: u32) -> StoreResult<u64> {
         // Counters are updated in place.
         let _ = limit;
         Ok(0)
@@ -241,8 +244,8 @@ impl Store for SqliteStore {
         self.kept(read::history(self, job_id).await)
     }
 
-    async fn surroundings(&self, job: &JobRecord) -> StoreResult<Surroundings> {
-        self.kept(surroundings::surroundings(self, job).await)
+    async fn explain_inputs(&self, job: &JobRecord) -> StoreResult<ExplainInputs> {
+        self.kept(explain_inputs::explain_inputs(self, job).await)
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
@@ -266,7 +269,7 @@ impl Store for SqliteStore {
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {
-        // A write lock is what a full or failing disk, or a foreign process, would deny.
+        // A full or failing disk, or another process, would deny the write lock.
         let mut writer = self.writer().await?;
         begin(&mut writer).await?.rollback().await?;
         self.kept(Ok(self.clock.now_ms()))
@@ -274,28 +277,28 @@ impl Store for SqliteStore {
 
     async fn try_write(&self) -> StoreResult<()> {
         self.kept(Ok(()))?;
-        upkeep::try_write(self).await
+        prune::try_write(self).await
     }
 
-    async fn upkeep(&self) -> StoreResult<()> {
+    async fn housekeeping(&self) -> StoreResult<()> {
         let followed = time::follow(self, wall_ms()).await;
         let shrunk = log::shrink(self).await;
         self.kept(followed.and(shrunk))
     }
 
     async fn pruning_time(&self) -> StoreResult<PruningTime> {
-        self.kept(upkeep::pruning_time(self).await)
+        self.kept(prune::pruning_time(self).await)
     }
 
     async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
-        self.kept(upkeep::confirm_time(self, now_ms).await)
+        self.kept(prune::confirm_time(self, now_ms).await)
     }
 
-    fn wakes(&self) -> Option<broadcast::Receiver<Hint>> {
+    fn notifications(&self) -> Option<broadcast::Receiver<Notification>> {
         None
     }
 
-    async fn announce(&self, _hints: &[Hint]) -> StoreResult<()> {
+    async fn announce(&self, _hints: &[Notification]) -> StoreResult<()> {
         Ok(())
     }
 
@@ -307,12 +310,13 @@ impl Store for SqliteStore {
         self.readers.close().await;
         let Some(writer) = self.writer.lock().await.take() else { return };
         if self.verify().is_err() {
-            // The last connection removes the log by its name: what is there now may be another database's.
+            // Closing the last connection removes the log by its name, and the file of that name may be another
+            // database's now.
             std::mem::forget(writer);
         } else if let Err(error) = writer.close().await {
             tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
         }
-        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.file.lock().take());
     }
 }
 
@@ -344,7 +348,7 @@ mod tests {
         let url = format!("sqlite://{}/jobs.db", folder.path().display());
         let store = SqliteStore::connect(&ConnectOptions::new(url)).await.unwrap();
         {
-            // What SQLite does at the end of the disk it also does here. The limit is the connection's own.
+            // SQLite treats this limit, which is the connection's own, as a full disk.
             let mut writer = store.writer().await.unwrap();
             sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer).await.unwrap();
         }

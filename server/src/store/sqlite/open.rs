@@ -1,4 +1,5 @@
-//! Opening the file: who owns it, schema, and whether it keeps its promises.
+//! Opening of a SQLite database: ownership of the file, schema migrations, checks of durability, and the clock.
+//! Backups.
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
@@ -15,19 +16,20 @@ use super::{
     log,
 };
 use crate::store::{
-    broken::Broken,
     clock::{Clock, wall_ms},
     connect::{ConnectOptions, SCHEMA_LEVEL, too_new},
     error::{StoreError, StoreResult},
+    quarantine::Quarantine,
 };
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
 
-/// More than there are texts.
+/// Maximum number of prepared statements that a connection keeps: more than there are different ones.
 const STATEMENTS: usize = 500;
-/// Rows that SQLite's thread reads before it waits for ours: a whole batch, or the two would take turns.
+/// Number of rows that SQLite's thread reads before it waits for the caller: a whole batch, or the two would take
+/// turns.
 const ROWS_AHEAD: usize = 2_000;
-/// KiB of pages that each connection keeps, negative as SQLite wants it.
+/// Size of each connection's page cache in KiB, negative as SQLite takes it.
 const CACHE: &str = "-16384";
 
 impl SqliteStore {
@@ -36,7 +38,8 @@ impl SqliteStore {
         let path = base.get_filename().to_owned();
         let mut file = OwnedFile::lock(&path)?;
         let base = base
-            // Made with its lock; made anew by a connection it would be another file than the one that is locked.
+            // `OwnedFile::lock` has created the file. A connection that created it again would open another file than
+            // the locked one.
             .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -63,10 +66,10 @@ impl SqliteStore {
             options: base,
             readers,
             clock,
-            broken: Broken::default(),
-            listening: std::sync::Mutex::default(),
-            key_cursor: std::sync::Mutex::new(Uuid::nil()),
-            file: std::sync::Mutex::new(Some(file)),
+            quarantine: Quarantine::default(),
+            listening: parking_lot::Mutex::default(),
+            key_cursor: parking_lot::Mutex::new(Uuid::nil()),
+            file: parking_lot::Mutex::new(Some(file)),
         })
     }
 }
@@ -89,7 +92,7 @@ async fn migrate(writer: &mut SqliteConnection) -> StoreResult<()> {
             return Err(too_new(needed));
         }
     }
-    // A newer schema that allows this server has migrations that it does not know.
+    // A newer schema that allows this server contains migrations that this build does not know.
     let migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ignore_missing: true, ..Migrator::DEFAULT };
     migrator
         .run(writer)
@@ -109,7 +112,7 @@ async fn check_durability(writer: &mut SqliteConnection) -> StoreResult<()> {
     Ok(())
 }
 
-/// The largest time that is stored: after the wall clock was set back, time goes on from here.
+/// Largest time that is stored. After the wall clock was set back, the queue's time goes on from here.
 async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
     let newest: i64 = sqlx::query_scalar(
         "SELECT max(
@@ -124,12 +127,12 @@ async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
     if newest_id <= newest.max(wall_ms()) {
         return Ok(newest.max(newest_id));
     }
-    // Ids stay when the clock is set back (set_back.rs); what is pending tells since when.
-    let since: Option<i64> = sqlx::query_scalar("SELECT max(since) FROM ready").fetch_one(writer).await?;
-    Ok(newest.max(since.unwrap_or_default()))
+    // Ids stay as they are when the clock is set back (set_back.rs), so the times of pending jobs count instead.
+    let enqueued_at: Option<i64> = sqlx::query_scalar("SELECT max(enqueued_at) FROM ready").fetch_one(writer).await?;
+    Ok(newest.max(enqueued_at.unwrap_or_default()))
 }
 
-/// A consistent copy, also while a server works on the file: it needs no ownership.
+/// Makes a consistent copy of a database, also while a server works on it: ownership of the file is not needed.
 pub(crate) async fn backup(url: &str, file: &Path) -> StoreResult<()> {
     let source = parse(url)?;
     let path = source.get_filename();
@@ -142,7 +145,8 @@ pub(crate) async fn backup(url: &str, file: &Path) -> StoreResult<()> {
         .connect()
         .await
         .map_err(|error| StoreError::Startup(format!("cannot open {}: {error}", path.display())))?;
-    // Made here, and not by SQLite: private, and never through a link. SQLite writes into a file that is empty.
+    // The file is created here, and not by SQLite, so that it is private and never reached through a link. SQLite
+    // writes into an empty file.
     file::create_new(file).map_err(|error| {
         StoreError::Startup(match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
@@ -152,7 +156,7 @@ pub(crate) async fn backup(url: &str, file: &Path) -> StoreResult<()> {
         })
     })?;
     if let Err(error) = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await {
-        // Half a copy is none.
+        // An incomplete copy is of no use.
         let _ = std::fs::remove_file(file);
         return Err(error.into());
     }

@@ -1,4 +1,4 @@
-//! worker_ids whose jobs are not handed out until a person resumes them.
+//! Pauses: jobs of a paused worker_id are not handed out until a person resumes it.
 
 use super::{SqliteStore, begin};
 use crate::store::error::StoreResult;
@@ -7,7 +7,7 @@ const PAUSE: &str = "
     INSERT INTO worker_ids (worker_id, paused_at, reason) VALUES (?1, ?3, ?2)
     ON CONFLICT (worker_id) DO UPDATE SET reason = excluded.reason";
 
-/// With one writer, no acquire is under way.
+/// Pauses a worker_id. With one writer, no acquire is under way meanwhile.
 pub(super) async fn pause(store: &SqliteStore, worker_id: &str, reason: &str) -> StoreResult<()> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();

@@ -1,4 +1,4 @@
-//! Reading jobs and where they stand.
+//! Reads of jobs, their states and their histories.
 
 use std::collections::HashMap;
 
@@ -8,25 +8,25 @@ use uuid::Uuid;
 use super::{SqliteStore, pair_list};
 use crate::store::{
     error::StoreResult,
-    places,
-    rows::{AttemptReadRow, JobRow, ProgressRow},
+    packed_claim,
+    rows::job::{AttemptReadRow, JobRow, ProgressRow},
     types::{AttemptRecord, History, JobRecord, View},
 };
 
-/// One statement, so that a job is never found nowhere between two looks. Claims and done are searched only for
-/// jobs that the cheaper tables do not have; done backwards from the job's id, no further than its rows reach.
-/// SQLite has no LATERAL: a scalar subquery finds the row.
+/// Reads jobs and their states. One statement, so that a job that moves is found in one table. Claims and done are
+/// searched only for jobs that the cheaper tables do not have; done backwards from the job's id, no further than its
+/// rows reach. SQLite has no LATERAL, so a scalar subquery finds the row.
 const GET: &str = "
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
            j.attempt_timeout, j.idempotency_key,
-           coalesce(n.run_no, b.run_no) AS r_run_no, coalesce(n.used, b.used) AS r_used, coalesce(n.run_at, b.run_at) AS r_run_at,
-           coalesce(n.since, b.since) AS r_since, coalesce(n.waits_for_handler, b.waits_for_handler) AS r_waits,
-           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.places AS c_places,
+           coalesce(n.run_no, b.run_no) AS r_run_no, coalesce(n.attempts_used, b.attempts_used) AS r_attempts_used, coalesce(n.run_at, b.run_at) AS r_run_at,
+           coalesce(n.enqueued_at, b.enqueued_at) AS r_enqueued_at, coalesce(n.waits_for_handler, b.waits_for_handler) AS r_waits,
+           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_places,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,
-           f.run_no AS f_run_no, f.used AS f_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
+           f.run_no AS f_run_no, f.attempts_used AS f_attempts_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
            f.started_at AS f_started_at, f.failed_at AS f_failed_at,
-           x.run_no AS x_run_no, x.used AS x_used, x.note AS x_note, x.session_id AS x_session_id,
+           x.run_no AS x_run_no, x.attempts_used AS x_attempts_used, x.note AS x_note, x.session_id AS x_session_id,
            x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,
            (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
                AS last_error,
@@ -35,7 +35,7 @@ const GET: &str = "
     FROM (SELECT unhex(substr(value, 1, 32)) AS id, unhex(substr(value, 33, 32)) AS earliest FROM json_each(?1)) AS asked
     JOIN jobs j ON j.id = asked.id
     LEFT JOIN ready n ON n.worker_id = j.worker_id AND n.priority = j.priority AND n.run_at = j.run_at AND n.id = j.id
-    LEFT JOIN ready b ON b.id = j.id AND b.facts IS NULL
+    LEFT JOIN ready b ON b.id = j.id AND b.inline_job IS NULL
     LEFT JOIN dead_letters f ON f.id = j.id
     LEFT JOIN cancelled x ON x.id = j.id
     LEFT JOIN claims c ON c.rowid = (
@@ -57,7 +57,7 @@ pub(super) async fn get(store: &SqliteStore, ids: &[Uuid], view: View) -> StoreR
     Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
 }
 
-/// Where jobs stand, without their payloads and results.
+/// Reads jobs and their states without payloads and results.
 pub(super) async fn states(connection: &mut SqliteConnection, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
     records(connection, ids, View::Basic).await
 }
@@ -69,14 +69,14 @@ async fn records(connection: &mut SqliteConnection, ids: &[Uuid], view: View) ->
     };
     let rows: Vec<JobRow> =
         sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload).replace("{result}", result)))
-            .bind(pair_list(ids.iter().map(|id| [*id, places::earliest_first_id(*id)])))
+            .bind(pair_list(ids.iter().map(|id| [*id, packed_claim::earliest_first_id(*id)])))
             .fetch_all(connection)
             .await?;
     let mut records = HashMap::with_capacity(rows.len());
     for row in rows {
         match row.into_record() {
             Ok(record) => drop(records.insert(record.id, record)),
-            // One broken job must not hide a page of sound ones.
+            // A damaged job must not hide a page of sound ones.
             Err(error) => tracing::error!(%error, "a stored job cannot be read"),
         }
     }
@@ -105,7 +105,7 @@ const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE
 
 const HOST: &str = "SELECT host FROM sessions WHERE id = ?1";
 
-/// On one snapshot, so that no attempt is told twice or not at all because it ended between two looks.
+/// Reads a job's history on one snapshot, so that an attempt that ends meanwhile is told exactly once.
 pub(super) async fn history(store: &SqliteStore, job_id: Uuid) -> StoreResult<Option<History>> {
     let mut tx = store.readers.begin().await?;
     let Some(job) = states(&mut tx, &[job_id]).await?.remove(&job_id) else { return Ok(None) };

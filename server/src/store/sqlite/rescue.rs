@@ -1,7 +1,8 @@
-//! Taking back what sessions lost and what runs too long; and what a session that ends otherwise still holds.
+//! Rescue: ends attempts past their timeout and sessions whose lease ran out, and takes back the jobs of sessions that
+//! end.
 //!
-//! Whatever cannot be rescued stands in nobody's way: a transaction that some row's data breaks is done again claim by
-//! claim, without the broken ones.
+//! A row that cannot be rescued does not hold up the others: a transaction that fails because of some row's data is
+//! repeated claim by claim, and the rows that fail again go into quarantine.
 
 use std::collections::HashMap;
 
@@ -11,9 +12,9 @@ use uuid::Uuid;
 use super::{SqliteStore, Tx, begin, id_list, settle};
 use crate::store::{
     error::StoreResult,
-    leaving::{self, Cause, HoldRow, Leaving, LeavingRow, LostRow, is_of_some_rows},
-    plan::{self, Claim, Plan},
-    rows::ClaimRow,
+    rows::job::ClaimRow,
+    session_end::{self, Cause, HoldRow, LostRow, SessionEnd, SessionEndRow, is_of_some_rows},
+    settle_decision::{self, Claim, SettleDecision},
     types::Rescued,
 };
 
@@ -21,10 +22,10 @@ pub(super) async fn rescue(store: &SqliteStore, limit: u32) -> StoreResult<Rescu
     let mut rescued = Rescued::default();
     let timed_out = time_out(store, limit, &mut rescued).await;
     let lost = end_lost(store, limit, &mut rescued).await;
-    leaving::rescued(rescued, timed_out.and(lost))
+    session_end::rescued(rescued, timed_out.and(lost))
 }
 
-/// The first claims with attempts past their time, of about so many jobs.
+/// Claims with attempts past their timeout, by deadline, of about ?1 jobs.
 const OVERDUE: &str = "
     SELECT id FROM (
         SELECT id, sum(jobs) OVER (ORDER BY deadline, id ROWS UNBOUNDED PRECEDING) - jobs AS jobs_before
@@ -39,7 +40,7 @@ const OVERDUE: &str = "
 async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
     let ids: Vec<Uuid> = sqlx::query_scalar(OVERDUE)
         .bind(i64::from(limit))
-        .bind(id_list(&store.broken.left_out()))
+        .bind(id_list(&store.quarantine.left_out()))
         .bind(store.clock.now_ms())
         .fetch_all(&store.readers)
         .await?;
@@ -48,14 +49,14 @@ async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
         Err(error) if is_of_some_rows(&error) => {
             for id in &ids {
                 match time_out_claims(store, &[*id], rescued).await {
-                    Err(error) if is_of_some_rows(&error) => store.broken.add("claim", *id, &error),
+                    Err(error) if is_of_some_rows(&error) => store.quarantine.add("claim", *id, &error),
                     result => result?,
                 }
             }
         }
         result => result?,
     }
-    // A batch ends when it has jobs enough, however few of them are late.
+    // A batch of claims is limited by all of their jobs, of which few may be late: another one may find more.
     rescued.more |= rescued.timed_out > before;
     Ok(())
 }
@@ -68,17 +69,17 @@ async fn time_out_claims(store: &SqliteStore, ids: &[Uuid], rescued: &mut Rescue
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let claims = read_sound_claims(store, &mut tx, ids).await?;
-    let items = plan::timed_out_items(&claims, now);
-    settle::keep_claims(&mut tx, &plan::not_late(&claims, now)).await?;
-    let plan = settle::end(&mut tx, &items, claims, now).await?;
+    let items = settle_decision::timed_out_items(&claims, now);
+    settle::keep_claims(&mut tx, &settle_decision::not_late(&claims, now)).await?;
+    let decision = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     rescued.timed_out += items.len() as u64;
-    rescued.worker_ids.extend(plan.woken());
-    rescued.stopped.extend(plan.stopped());
+    rescued.worker_ids.extend(decision.woken());
+    rescued.stopped.extend(decision.stopped());
     Ok(())
 }
 
-/// Sessions whose lease ran out; and, from the claims, sessions that are gone and yet hold something.
+/// Sessions whose lease ran out, and sessions that are gone and still have claims.
 const LOST_SESSIONS: &str = "
     WITH left_out AS MATERIALIZED (SELECT unhex(value) AS id FROM json_each(?2))
     SELECT lost.id, (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = lost.id) AS jobs
@@ -95,12 +96,12 @@ const LOST_SESSIONS: &str = "
 async fn end_lost(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
     let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
         .bind(i64::from(limit))
-        .bind(id_list(&store.broken.left_out()))
+        .bind(id_list(&store.quarantine.left_out()))
         .bind(store.clock.now_ms())
         .fetch_all(&store.readers)
         .await?;
     rescued.more |= lost.len() >= limit as usize;
-    for ids in leaving::batches(lost, limit as usize) {
+    for ids in session_end::batches(lost, limit as usize) {
         if rescued.lost >= u64::from(limit) {
             rescued.more = true;
             break;
@@ -109,7 +110,7 @@ async fn end_lost(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
             Err(error) if is_of_some_rows(&error) => {
                 for id in ids {
                     match end_piecemeal(store, id, rescued).await {
-                        Err(error) if is_of_some_rows(&error) => store.broken.add("session", id, &error),
+                        Err(error) if is_of_some_rows(&error) => store.quarantine.add("session", id, &error),
                         result => result?,
                     }
                 }
@@ -120,23 +121,24 @@ async fn end_lost(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
     Ok(())
 }
 
-/// A session with more jobs than the limit ends at once; the rest of its claims follow in the next batches.
+/// Ends sessions in one transaction. A session with more jobs than the limit ends at once; the rest of its claims
+/// follow in the next batches.
 async fn end_sessions(store: &SqliteStore, ids: &[Uuid], limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let leaving = read_lost(&mut tx, ids, now).await?;
     let ended = mark_ended(&mut tx, &leaving, now).await?;
-    let (claims, more) = leaving::next_claims(&leaving, limit as usize, &store.broken.left_out());
-    let plan = take_back(store, &mut tx, &leaving, &claims, now).await?;
+    let (claims, more) = session_end::next_claims(&leaving, limit as usize, &store.quarantine.left_out());
+    let decision = take_back(store, &mut tx, &leaving, &claims, now).await?;
     tx.commit().await?;
     rescued.sessions += ended;
     rescued.more |= more;
-    count(rescued, &plan);
+    count(rescued, &decision);
     Ok(())
 }
 
-/// One claim a transaction, so that only the broken ones stay.
+/// Ends a session, and takes back its claims in one transaction each, so that only the damaged ones are left.
 async fn end_piecemeal(store: &SqliteStore, id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
     let leaving = {
         let mut writer = store.writer().await?;
@@ -147,39 +149,40 @@ async fn end_piecemeal(store: &SqliteStore, id: Uuid, rescued: &mut Rescued) -> 
         tx.commit().await?;
         leaving
     };
-    let (claims, _) = leaving::next_claims(&leaving, limits::JOBS_PER_SESSION as usize, &store.broken.left_out());
+    let (claims, _) =
+        session_end::next_claims(&leaving, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
     for claim_id in claims {
         let taken = async {
             let mut writer = store.writer().await?;
             let now = store.clock.now_ms();
             let mut tx = begin(&mut writer).await?;
-            let plan = take_back(store, &mut tx, &leaving, &[claim_id], now).await?;
+            let decision = take_back(store, &mut tx, &leaving, &[claim_id], now).await?;
             tx.commit().await?;
-            Ok(plan)
+            Ok(decision)
         };
         match taken.await {
-            Ok(plan) => count(rescued, &plan),
-            Err(error) if is_of_some_rows(&error) => store.broken.add("claim", claim_id, &error),
+            Ok(decision) => count(rescued, &decision),
+            Err(error) if is_of_some_rows(&error) => store.quarantine.add("claim", claim_id, &error),
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-fn count(rescued: &mut Rescued, plan: &Plan) {
-    rescued.lost += plan.answers.len() as u64;
-    rescued.worker_ids.extend(plan.woken());
+fn count(rescued: &mut Rescued, decision: &SettleDecision) {
+    rescued.lost += decision.answers.len() as u64;
+    rescued.worker_ids.extend(decision.woken());
 }
 
 const READ_SESSIONS: &str = "
     SELECT id, worker_id, host, slots, lease, expires_at, ended_at, lost, held, expires_at <= ?2 AS expired
     FROM sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1)) ORDER BY id";
 
-/// Of these sessions those that are gone, now that nobody can keep them alive.
-async fn read_lost(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<Leaving>> {
+/// Reads sessions, and returns those that are gone: nothing can keep them alive any more.
+async fn read_lost(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEnd>> {
     let mut sessions = read_sessions(tx, ids, now).await?;
     let missing = if sessions.len() < ids.len() { missing(tx, ids).await? } else { Vec::new() };
-    sessions.retain(LeavingRow::is_gone);
+    sessions.retain(SessionEndRow::is_gone);
     with_claims(tx, sessions, missing, Cause::Silent).await
 }
 
@@ -198,19 +201,19 @@ pub(super) const HOLDS: &str = "
 
 async fn with_claims(
     tx: &mut Tx<'_>,
-    sessions: Vec<LeavingRow>,
+    sessions: Vec<SessionEndRow>,
     missing: Vec<Uuid>,
     cause: Cause,
-) -> StoreResult<Vec<Leaving>> {
+) -> StoreResult<Vec<SessionEnd>> {
     let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
     let holds: Vec<HoldRow> = sqlx::query_as(HOLDS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
-    Ok(leaving::leaving(sessions, missing, holds, cause))
+    Ok(session_end::join_claims(sessions, missing, holds, cause))
 }
 
 const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?4, lost = ?2, held = ?3 WHERE id = ?1 AND ended_at IS NULL";
 
-/// How many ended now.
-async fn mark_ended(tx: &mut Tx<'_>, leaving: &[Leaving], now: i64) -> StoreResult<u64> {
+/// Marks sessions as ended; returns how many had not ended before.
+async fn mark_ended(tx: &mut Tx<'_>, leaving: &[SessionEnd], now: i64) -> StoreResult<u64> {
     let mut ids = Vec::new();
     for session in leaving {
         let Some(held) = session.ends_holding() else { continue };
@@ -234,48 +237,48 @@ async fn mark_ended(tx: &mut Tx<'_>, leaving: &[Leaving], now: i64) -> StoreResu
 
 async fn read_sound_claims(store: &SqliteStore, tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
     let rows: Vec<ClaimRow> = sqlx::query_as(settle::READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
-    let sound = ClaimRow::sound(rows, |id, error| store.broken.add("claim", id, error));
+    let sound = ClaimRow::sound(rows, |id, error| store.quarantine.add("claim", id, error));
     Ok(sound.map(|claim| (claim.id, claim)).collect())
 }
 
 async fn take_back(
     store: &SqliteStore,
     tx: &mut Tx<'_>,
-    leaving: &[Leaving],
+    leaving: &[SessionEnd],
     claims: &[Uuid],
     now: i64,
-) -> StoreResult<Plan> {
+) -> StoreResult<SettleDecision> {
     if claims.is_empty() {
-        return Ok(Plan::default());
+        return Ok(SettleDecision::default());
     }
     let claims = read_sound_claims(store, tx, claims).await?;
     let items: Vec<_> = leaving.iter().flat_map(|session| session.items(&claims)).collect();
     settle::end(tx, &items, claims, now).await
 }
 
-pub(super) async fn read_sessions(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<LeavingRow>> {
+pub(super) async fn read_sessions(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEndRow>> {
     Ok(sqlx::query_as(READ_SESSIONS).bind(id_list(ids)).bind(now).fetch_all(&mut **tx).await?)
 }
 
-/// Ends sessions within the caller's transaction, and takes back up to `limit` jobs of what they hold. What is more
-/// follows by rescue.
+/// Ends sessions within the caller's transaction, and takes back up to `limit` of their jobs. Rescue takes back the
+/// rest.
 pub(super) async fn end_now(
     store: &SqliteStore,
     tx: &mut Tx<'_>,
-    sessions: Vec<LeavingRow>,
+    sessions: Vec<SessionEndRow>,
     cause: Cause,
     limit: usize,
     now: i64,
-) -> StoreResult<Plan> {
+) -> StoreResult<SettleDecision> {
     let leaving = with_claims(tx, sessions, Vec::new(), cause).await?;
     mark_ended(tx, &leaving, now).await?;
-    let (claims, _) = leaving::next_claims(&leaving, limit, &store.broken.left_out());
+    let (claims, _) = session_end::next_claims(&leaving, limit, &store.quarantine.left_out());
     take_back(store, tx, &leaving, &claims, now).await
 }
 
 pub(super) async fn end_session(store: &SqliteStore, session_id: Uuid) -> StoreResult<Option<String>> {
-    match try_end_session(store, session_id, leaving::AT_ONCE).await {
-        // It ends all the same; rescue finds the claims that can be taken back.
+    match try_end_session(store, session_id, session_end::AT_ONCE).await {
+        // The session ends in any case; rescue takes back those of its claims that are sound.
         Err(error) if is_of_some_rows(&error) => try_end_session(store, session_id, 0).await,
         result => result,
     }

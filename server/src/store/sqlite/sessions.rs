@@ -1,6 +1,6 @@
-//! Who works, until when, and what they report while they do.
+//! Sessions: registration, heartbeats, stops and progress reports.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::collections::HashMap;
 
 use jobqueue_shared::limits;
 use sqlx::SqliteConnection;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{SqliteStore, begin, id_list, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
-    leaving::{self, Cause, HoldRow},
-    listening, places,
-    rows::StopReadRow,
-    survey::{self, SessionRow},
+    listening, packed_claim,
+    rows::job::StopReadRow,
+    rows::session::SessionRow,
+    session_end::{self, Cause, HoldRow},
     types::{
         Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery, SessionRecord, Stopped,
     },
@@ -31,9 +31,9 @@ pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> Store
         tx.commit().await?;
         return Ok(Registration::New { session_id, taken_back: 0 });
     }
-    match take_over(store, session, leaving::AT_ONCE).await {
-        // They end all the same; rescue finds the claims that can be taken back.
-        Err(error) if leaving::is_of_some_rows(&error) => take_over(store, session, 0).await,
+    match take_over(store, session, session_end::AT_ONCE).await {
+        // The predecessors end in any case; rescue takes back those of their claims that are sound.
+        Err(error) if session_end::is_of_some_rows(&error) => take_over(store, session, 0).await,
         result => result,
     }
 }
@@ -43,14 +43,14 @@ async fn take_over(store: &SqliteStore, session: &NewSession, limit: usize) -> S
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let mut predecessors = rescue::read_sessions(&mut tx, &session.predecessors, now).await?;
-    if let Some(refused) = leaving::no_predecessor(session, &predecessors) {
+    if let Some(refused) = session_end::no_predecessor(session, &predecessors) {
         return Ok(refused);
     }
     predecessors.retain(|predecessor| !predecessor.has_ended());
-    let plan = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit, now).await?;
+    let decision = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit, now).await?;
     let session_id = write(&mut tx, session, now).await?;
     tx.commit().await?;
-    Ok(Registration::New { session_id, taken_back: plan.ready.len() as u64 })
+    Ok(Registration::New { session_id, taken_back: decision.ready.len() as u64 })
 }
 
 async fn write(connection: &mut SqliteConnection, session: &NewSession, now: i64) -> StoreResult<Uuid> {
@@ -76,15 +76,15 @@ const HEARTBEAT: &str = "
     WHERE id = ?1 AND ended_at IS NULL
     RETURNING expires_at";
 
-/// Until when sessions were heard, and until when the file says so.
+/// Time up to which sessions were heard, and the time that the file has for it.
 #[derive(Clone, Copy)]
 pub(super) struct Listening {
     until: i64,
     stored: i64,
 }
 
-/// The note goes to the file at most so often, for each commit waits for the disk. After a restart an outage can look
-/// longer by this; its extension is bounded by a lease.
+/// Minimum time in milliseconds between two writes of that time to the file, since each commit waits for the disk.
+/// After a restart an outage can look longer by this; the extension of leases for it is bounded by a lease.
 const NOTE_EVERY_MS: i64 = 5_000;
 
 const EXTEND: &str = "
@@ -94,7 +94,7 @@ const EXTEND: &str = "
 const ANY_SESSION: &str = "SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_at IS NULL)";
 
 pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
-    let noted = *store.listening.lock().unwrap_or_else(PoisonError::into_inner);
+    let noted = *store.listening.lock();
     let known = if let Some(known) = noted {
         known
     } else {
@@ -104,7 +104,7 @@ pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
     let now = store.clock.now_ms();
     let outage = listening::outage_ms(known.until, now);
     let mut stored = known.stored;
-    // The first note of a process is always stored: a session that comes right after it may need it after a crash.
+    // The first note of a process is always stored: a session that registers right after it may need it after a crash.
     // Later ones matter only while there are sessions.
     let due = outage.is_some() || now - known.stored >= NOTE_EVERY_MS;
     if noted.is_none() || due && sqlx::query_scalar(ANY_SESSION).fetch_one(&store.readers).await? {
@@ -117,13 +117,13 @@ pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
         tx.commit().await?;
         stored = now;
     }
-    *store.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(Listening { until: now, stored });
+    *store.listening.lock() = Some(Listening { until: now, stored });
     Ok(outage.unwrap_or_default())
 }
 
-/// Moves the last note by a jump of the clock.
+/// Moves the time of the last note by a jump of the clock.
 pub(super) fn shift_listening(store: &SqliteStore, jump_ms: i64) {
-    if let Some(known) = store.listening.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+    if let Some(known) = store.listening.lock().as_mut() {
         known.until += jump_ms;
     }
 }
@@ -176,16 +176,16 @@ pub(super) async fn report_progress(store: &SqliteStore, report: &ProgressReport
     let claims = settle::read_claims(&mut tx, &[report.lease.claim_id]).await?;
     let held = claims
         .get(&report.lease.claim_id)
-        .and_then(|claim| Some((claim, *claim.places.iter().find(|place| place.job_id == report.lease.job_id)?)));
-    let Some((_, place)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
-        let held = held.map(|(claim, place)| claim.held(place));
+        .and_then(|claim| Some((claim, *claim.entries.iter().find(|entry| entry.job_id == report.lease.job_id)?)));
+    let Some((_, entry)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
+        let held = held.map(|(claim, entry)| claim.held(entry));
         settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
         tx.commit().await?;
         return Ok(false);
     };
     sqlx::query(WRITE_PROGRESS)
-        .bind(place.job_id)
-        .bind(i64::from(place.run_no))
+        .bind(entry.job_id)
+        .bind(i64::from(entry.run_no))
         .bind(report.fraction)
         .bind(&report.message)
         .bind(store.clock.now_ms())
@@ -195,7 +195,7 @@ pub(super) async fn report_progress(store: &SqliteStore, report: &ProgressReport
     Ok(true)
 }
 
-/// A page of so many sessions and about so many bytes, at least one: the tasks of a session can be 100 KB.
+/// A page of up to ?6 sessions and about ?7 bytes, but at least one session: the tasks of one can be 100 KB.
 const SESSIONS: &str = "
     SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
            s.expires_at, s.draining, s.ended_at, s.lost,
@@ -243,11 +243,11 @@ pub(super) async fn session(store: &SqliteStore, session_id: Uuid) -> StoreResul
     } else {
         let claims: Vec<HoldRow> =
             sqlx::query_as(rescue::HOLDS).bind(id_list(&[session_id])).fetch_all(&mut *connection).await?;
-        leaving::held(&claims)
+        session_end::held(&claims)
     };
     let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
-    let jobs = read::states(&mut connection, &places::decode_ids(held).collect::<Vec<_>>()).await?;
+    let jobs = read::states(&mut connection, &packed_claim::decode_ids(held).collect::<Vec<_>>()).await?;
     let session = row.into_record(now)?;
-    let held = survey::held_jobs(held, session.slots, &jobs);
+    let held = crate::store::rows::session::held_jobs(held, session.slots, &jobs);
     Ok(Some(SessionDetails { session, held }))
 }

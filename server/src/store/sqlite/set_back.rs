@@ -1,14 +1,14 @@
-//! Setting stored times back, after the server has run with a clock that was ahead.
+//! Correction of stored times after the server has run with a clock that was ahead.
 
 use sqlx::FromRow;
 
 use super::{SqliteStore, Tx, begin, counts};
-use crate::store::{clock::wall_ms, error::StoreResult, writes::Deltas};
+use crate::store::{clock::wall_ms, error::StoreResult, rows::write::Deltas};
 
-/// Clocks that differ by less are left as they are.
+/// Difference of clocks, in milliseconds, below which stored times are left as they are.
 const SKEW_MS: i64 = 60_000;
 
-/// Moves each time that is after `?1` back by `?2`. Ids stay: programs know them.
+/// Statements that move each time after `?1` back by `?2`. Ids stay as they are, because programs know them.
 const TIMES: [&str; 15] = [
     "UPDATE sessions SET heartbeat_at = heartbeat_at - ?2, expires_at = expires_at - ?2 WHERE heartbeat_at > ?1",
     "UPDATE sessions SET started_at = started_at - ?2 WHERE started_at > ?1",
@@ -27,23 +27,25 @@ const TIMES: [&str; 15] = [
     "UPDATE idempotency_keys SET gone_at = gone_at - ?2 WHERE gone_at > ?1",
 ];
 
-/// What has been pending since a time that is to come: it waits as long as it was told to, from now on.
-const READY: &str = "SELECT worker_id, run_at, since, used FROM ready WHERE since > ?1";
+/// Jobs pending since a time that is still to come. From now on they wait as long as they were told to.
+const READY: &str = "SELECT worker_id, run_at, enqueued_at, attempts_used FROM ready WHERE enqueued_at > ?1";
 
-/// Without the copy of its facts, which tells another `run_at`.
-const SHIFT_READY: &str = "UPDATE ready SET run_at = run_at - ?2, since = since - ?2, facts = NULL WHERE since > ?1";
+/// Moves pending jobs back. Their inline jobs are removed, because a row with one has the same `run_at` as `jobs`.
+const SHIFT_READY: &str =
+    "UPDATE ready SET run_at = run_at - ?2, enqueued_at = enqueued_at - ?2, inline_job = NULL WHERE enqueued_at > ?1";
 
 #[derive(FromRow)]
 struct ReadyRow {
     worker_id: String,
     run_at: i64,
-    since: i64,
-    used: i32,
+    enqueued_at: i64,
+    attempts_used: i32,
 }
 
 impl SqliteStore {
     /// Moves stored times that are still to come back by as much as the newest of them is ahead of this machine's wall
-    /// clock; answers by how many milliseconds. Nobody else may work on the file, and this store is not used afterwards.
+    /// clock; returns by how many milliseconds. No other process may work on the file, and this store is not used
+    /// afterwards.
     pub(in crate::store) async fn set_clock_back(&self) -> StoreResult<i64> {
         let mut writer = self.writer().await?;
         let now = wall_ms();
@@ -56,7 +58,7 @@ impl SqliteStore {
             sqlx::query(statement).bind(now).bind(ahead).execute(&mut *tx).await?;
         }
         shift_ready(&mut tx, now, ahead).await?;
-        // Minutes that have not been yet; they would be added to when they come.
+        // Minutes in the future: their counts would be added to when they come.
         sqlx::query("DELETE FROM series WHERE minute > ?1").bind(now / 60_000).execute(&mut *tx).await?;
         sqlx::query("UPDATE pruning SET confirmed_at = min(confirmed_at, ?1)").bind(now).execute(&mut *tx).await?;
         sqlx::query("UPDATE listening SET until = min(until, ?1)").bind(now).execute(&mut *tx).await?;
@@ -69,8 +71,8 @@ async fn shift_ready(tx: &mut Tx<'_>, now: i64, ahead: i64) -> StoreResult<()> {
     let rows: Vec<ReadyRow> = sqlx::query_as(READY).bind(now).fetch_all(&mut **tx).await?;
     let mut deltas = Deltas::default();
     for row in &rows {
-        deltas.pending(&row.worker_id, row.since, row.run_at, row.used, -1);
-        deltas.pending(&row.worker_id, row.since - ahead, row.run_at - ahead, row.used, 1);
+        deltas.pending(&row.worker_id, row.enqueued_at, row.run_at, row.attempts_used, -1);
+        deltas.pending(&row.worker_id, row.enqueued_at - ahead, row.run_at - ahead, row.attempts_used, 1);
     }
     sqlx::query(SHIFT_READY).bind(now).bind(ahead).execute(&mut **tx).await?;
     counts::write_deltas(tx, &deltas, now).await
@@ -131,7 +133,7 @@ mod tests {
         let done = submit(&store, Start::Now).await;
         let running = submit(&store, Start::Now).await;
         let acquire = Acquire { session_id, worker_id: None, acquire_no: 1, max_jobs: 9 };
-        // What was for next week is due by this clock, too.
+        // The job for next week is due by this clock, too.
         let Acquired::Jobs { jobs, .. } = store.acquire(&acquire).await.unwrap() else { panic!("no jobs") };
         let lease = |id| jobs.iter().find(|leased| leased.job.id == id).unwrap().lease;
         let (text, note) = (String::new(), String::new());

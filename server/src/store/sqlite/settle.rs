@@ -1,4 +1,4 @@
-//! Ending attempts: find, let [`plan`] decide, write.
+//! Settle: ends attempts. Finds their claims, lets [`settle_decision`] decide, and writes the decision.
 
 use std::collections::HashMap;
 
@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::{SqliteStore, Tx, batches, begin, counts, handlers, id_list, pair_list};
 use crate::store::{
     error::StoreResult,
-    places,
-    plan::{self, Claim, Facts, Item, Plan, Prior},
-    rows::{ClaimRow, FactsRow, PriorRow},
+    packed_claim,
+    rows::job::{ClaimRow, PriorRow, RetryFactsRow},
+    rows::write::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
+    settle_decision::{self, Claim, Item, Prior, RetryFacts, SettleDecision},
     types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
-    writes::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
 };
 
 pub(super) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
@@ -21,14 +21,14 @@ pub(super) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> S
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let claims = read_claims(&mut tx, &plan::claim_ids(&items)).await?;
-    let plan = end(&mut tx, &items, claims, now).await?;
+    let claims = read_claims(&mut tx, &settle_decision::claim_ids(&items)).await?;
+    let decision = end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
-    Ok(plan.answers)
+    Ok(decision.answers)
 }
 
 pub(super) const READ_CLAIMS: &str = "
-    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.places
+    SELECT c.id, c.worker_id, c.session_id, s.host, c.claimed_at, c.ids, c.entries
     FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
     WHERE c.id IN (SELECT unhex(value) FROM json_each(?1))";
 
@@ -37,25 +37,30 @@ pub(super) async fn read_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Ha
     Ok(ClaimRow::sound_or_logged(rows).map(|claim| (claim.id, claim)).collect())
 }
 
-/// Ends the attempts of claims: decides and writes. The caller commits.
-pub(super) async fn end(tx: &mut Tx<'_>, items: &[Item], claims: HashMap<Uuid, Claim>, now: i64) -> StoreResult<Plan> {
-    let priors = read_priors(tx, plan::not_open(items, &claims)).await?;
-    let mut facts = read_facts(tx, plan::needs_facts(items)).await?;
-    handlers::read_foreign_tasks(tx, &plan::without_handler(items, &claims), &mut facts).await?;
-    let plan = plan::plan(items, claims, &facts, &priors, now, rand::random::<f64>);
-    write(tx, &plan, now).await?;
-    Ok(plan)
+/// Ends attempts of claims: decides and writes. The caller commits.
+pub(super) async fn end(
+    tx: &mut Tx<'_>,
+    items: &[Item],
+    claims: HashMap<Uuid, Claim>,
+    now: i64,
+) -> StoreResult<SettleDecision> {
+    let priors = read_priors(tx, settle_decision::not_open(items, &claims)).await?;
+    let mut facts = read_retry_facts(tx, settle_decision::needs_retry_facts(items)).await?;
+    handlers::read_foreign_tasks(tx, &settle_decision::without_handler(items, &claims), &mut facts).await?;
+    let decision = settle_decision::decide(items, claims, &facts, &priors, now, rand::random::<f64>);
+    write(tx, &decision, now).await?;
+    Ok(decision)
 }
 
-const READ_FACTS: &str = "
+const READ_RETRY_FACTS: &str = "
     SELECT id, priority, length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn read_facts(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, Facts>> {
+async fn read_retry_facts(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryFacts>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<FactsRow> = sqlx::query_as(READ_FACTS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    let rows: Vec<RetryFactsRow> = sqlx::query_as(READ_RETRY_FACTS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
 }
 
@@ -80,14 +85,15 @@ async fn read_priors(tx: &mut Tx<'_>, leases: Vec<LeaseId>) -> StoreResult<HashM
     if leases.is_empty() {
         return Ok(HashMap::new());
     }
-    let asked =
-        pair_list(leases.iter().map(|lease| [lease.claim_id, lease.job_id, places::earliest_first_id(lease.job_id)]));
+    let asked = pair_list(
+        leases.iter().map(|lease| [lease.claim_id, lease.job_id, packed_claim::earliest_first_id(lease.job_id)]),
+    );
     let rows: Vec<PriorRow> =
         sqlx::query_as(READ_PRIORS).bind(asked).bind(AttemptOutcome::Refused as i16).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(PriorRow::into_prior).collect())
 }
 
-/// Records that progress of a lease was refused: of one that is `held` by somebody else, or has ended.
+/// Records that a progress report was refused, because its lease is `held` by another session or has ended.
 pub(super) async fn refuse_progress(
     tx: &mut Tx<'_>,
     report: &ProgressReport,
@@ -98,22 +104,22 @@ pub(super) async fn refuse_progress(
         Some(prior) => Some(prior),
         None => read_priors(tx, vec![report.lease]).await?.remove(&report.lease),
     };
-    // Of a lease that never was, or whose job is gone, there is nothing to write to.
-    let refusal = prior.map(|prior| plan::refusal("progress", report.lease, report.session_id, prior, now));
+    // A lease that never was, or whose job is gone, has no history to write to.
+    let refusal = prior.map(|prior| settle_decision::refusal("progress", report.lease, report.session_id, prior, now));
     write_attempts(tx, refusal.as_slice()).await
 }
 
-async fn write(tx: &mut Tx<'_>, plan: &Plan, now: i64) -> StoreResult<()> {
-    close_claims(tx, &plan.closed).await?;
-    keep_claims(tx, &plan.kept).await?;
-    write_done(tx, &plan.done).await?;
-    write_ready(tx, &plan.ready).await?;
-    write_dead_letters(tx, &plan.dead).await?;
-    write_cancelled(tx, &plan.cancelled).await?;
-    write_attempts(tx, &plan.attempts).await?;
-    write_results(tx, &plan.results).await?;
-    write_stops(tx, &plan.stops).await?;
-    counts::write_deltas(tx, &plan.deltas, now).await
+async fn write(tx: &mut Tx<'_>, decision: &SettleDecision, now: i64) -> StoreResult<()> {
+    close_claims(tx, &decision.closed).await?;
+    keep_claims(tx, &decision.kept).await?;
+    write_done(tx, &decision.done).await?;
+    write_ready(tx, &decision.ready).await?;
+    write_dead_letters(tx, &decision.dead).await?;
+    write_cancelled(tx, &decision.cancelled).await?;
+    write_attempts(tx, &decision.attempts).await?;
+    write_results(tx, &decision.results).await?;
+    write_stops(tx, &decision.stops).await?;
+    counts::write_deltas(tx, &decision.deltas, now).await
 }
 
 async fn close_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
@@ -128,11 +134,11 @@ async fn close_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
 
 pub(super) async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<()> {
     for claim in claims {
-        sqlx::query("UPDATE claims SET deadline = ?2, ids = ?3, places = ?4 WHERE id = ?1")
+        sqlx::query("UPDATE claims SET deadline = ?2, ids = ?3, entries = ?4 WHERE id = ?1")
             .bind(claim.id)
             .bind(claim.deadline())
             .bind(claim.ids())
-            .bind(places::encode_places(&claim.places))
+            .bind(packed_claim::encode_entries(&claim.entries))
             .execute(&mut **tx)
             .await?;
     }
@@ -162,8 +168,8 @@ async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
 pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
-            "INSERT INTO ready (worker_id, id, priority, run_at, run_no, used, payload_bytes, since, waits_for_handler, \
-             for_task, facts) ",
+            "INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, \
+             for_task, inline_job) ",
         );
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.worker_id.as_str())
@@ -171,12 +177,12 @@ pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResu
                 .push_bind(row.priority)
                 .push_bind(row.run_at)
                 .push_bind(row.run_no)
-                .push_bind(row.used)
+                .push_bind(row.attempts_used)
                 .push_bind(row.payload_bytes)
-                .push_bind(row.since)
+                .push_bind(row.enqueued_at)
                 .push_bind(row.waits_for_handler)
                 .push_bind(row.for_task.as_deref())
-                .push_bind(row.facts.as_deref());
+                .push_bind(row.inline_job.as_deref());
         });
         query.build().execute(&mut **tx).await?;
     }
@@ -185,7 +191,7 @@ pub(super) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResu
 
 const WRITE_DEAD_LETTER: &str = "
     INSERT INTO dead_letters (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout,
-                              idempotency_key, run_no, used, reason, error, fingerprint, session_id, started_at, failed_at)
+                              idempotency_key, run_no, attempts_used, reason, error, fingerprint, session_id, started_at, failed_at)
     SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout,
            idempotency_key, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
     FROM jobs WHERE id = ?1";
@@ -195,7 +201,7 @@ async fn write_dead_letters(tx: &mut Tx<'_>, rows: &[DeadRow]) -> StoreResult<()
         sqlx::query(WRITE_DEAD_LETTER)
             .bind(row.id)
             .bind(row.run_no)
-            .bind(row.used)
+            .bind(row.attempts_used)
             .bind(row.reason)
             .bind(row.error.as_str())
             .bind(row.fingerprint)
@@ -211,13 +217,13 @@ async fn write_dead_letters(tx: &mut Tx<'_>, rows: &[DeadRow]) -> StoreResult<()
 pub(super) async fn write_cancelled(tx: &mut Tx<'_>, rows: &[CancelledRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
-            "INSERT INTO cancelled (id, worker_id, run_no, used, cancelled_at, note, session_id, started_at) ",
+            "INSERT INTO cancelled (id, worker_id, run_no, attempts_used, cancelled_at, note, session_id, started_at) ",
         );
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.id)
                 .push_bind(row.worker_id.as_str())
                 .push_bind(row.run_no)
-                .push_bind(row.used)
+                .push_bind(row.attempts_used)
                 .push_bind(row.cancelled_at)
                 .push_bind(row.note.as_str())
                 .push_bind(row.session_id)
@@ -228,11 +234,11 @@ pub(super) async fn write_cancelled(tx: &mut Tx<'_>, rows: &[CancelledRow]) -> S
     Ok(())
 }
 
-/// One entry stands for all hand-overs to workers without a handler: the older one goes.
+/// Deletes older rows for a missing handler: one row stands for all hand-outs to workers without a handler.
 const FORGET_NO_HANDLER: &str = "
     DELETE FROM attempts WHERE job_id IN (SELECT unhex(value) FROM json_each(?1)) AND outcome = ?2";
 
-/// A refusal is recorded once a lease; an entry that is there already stays.
+/// Records an attempt. A refusal is recorded once for each lease; a row that is there already stays.
 const WRITE_ATTEMPT: &str = "
     INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
@@ -270,7 +276,7 @@ pub(super) async fn write_attempts(tx: &mut Tx<'_>, rows: &[AttemptRow]) -> Stor
     Ok(())
 }
 
-/// A job that is retried after it was cancelled may have left a result behind.
+/// Inserts results; a row that is there already is replaced.
 async fn write_results(tx: &mut Tx<'_>, rows: &[ResultRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new("INSERT OR REPLACE INTO results (id, result, note) ");

@@ -1,34 +1,36 @@
-//! The queue's time follows the wall clock: forwards, never backwards.
+//! Time of the queue, which follows the wall clock forwards, but never backwards.
 
 use super::{SqliteStore, begin, sessions};
 use crate::store::error::StoreResult;
 
-/// Milliseconds that the wall clock may gain in a second or so by being adjusted. More is a jump: the machine was
-/// suspended, or its clock was set.
+/// Milliseconds that the wall clock may gain in a second or so by being adjusted. A larger gain is a jump: the machine
+/// was suspended, or its clock was set.
 const JUMP_MS: i64 = 1_000;
 
-/// Nobody could be heard in the time that a jump left out, and no attempt ran in it: sessions that were alive get their
-/// whole lease again, and attempts began so much later.
+/// Gives sessions that were alive at a jump their whole lease again: none could be heard in the time that the jump left
+/// out.
 const GRANT_LEASES: &str = "
     UPDATE sessions SET expires_at = ?2 + lease WHERE ended_at IS NULL AND expires_at > ?1 AND expires_at < ?2 + lease";
 
+/// Moves the start of running attempts by a jump: none ran in the time that it left out.
 const SHIFT_ATTEMPTS: &str = "UPDATE claims SET claimed_at = claimed_at + ?1, deadline = deadline + ?1";
 
-/// `wall_ms` is what this machine's wall clock says.
+/// Advances the queue's time to this machine's wall clock, `wall_ms`.
 pub(super) async fn follow(store: &SqliteStore, wall_ms: i64) -> StoreResult<()> {
     let behind = wall_ms - store.clock.now_ms();
     if behind < JUMP_MS {
         store.clock.advance(behind.max(0));
         return Ok(());
     }
-    // Both under the writer's lock: whoever judges leases by the new time sees the new leases.
+    // Leases and clock change under the writer's lock, so that leases are judged by the new time only after they are
+    // extended.
     let mut writer = store.writer().await?;
     let before = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     sqlx::query(GRANT_LEASES).bind(before).bind(before + behind).execute(&mut *tx).await?;
     sqlx::query(SHIFT_ATTEMPTS).bind(behind).execute(&mut *tx).await?;
     tx.commit().await?;
-    // Sessions were heard all the time: the jump is no outage.
+    // A jump is no outage: sessions were heard all the time.
     sessions::shift_listening(store, behind);
     store.clock.advance(behind);
     tracing::warn!(
@@ -94,7 +96,7 @@ mod tests {
         store.listen().await.unwrap();
         let acquire = Acquire { session_id, worker_id: None, acquire_no: 1, max_jobs: 1 };
         assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1);
-        // Due in a moment by the wall clock that is to come, which is an hour ahead.
+        // Due in a moment by the future wall clock, which is an hour ahead.
         let due = wall_ms() + HOUR_MS;
         let answers = store.insert(&[job(Start::At { run_at_ms: due }, None)], &[]).await.unwrap().answers;
         assert!(matches!(answers[0], UnitAnswer::Stored(_)));
@@ -110,7 +112,7 @@ mod tests {
         let acquire = Acquire { acquire_no: 2, ..acquire };
         assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1, "what is due is not found");
 
-        // Backwards it does not go.
+        // The queue's time does not go backwards.
         follow(&store, wall_ms()).await.unwrap();
         assert!(store.now_ms().await.unwrap() - wall_ms() > HOUR_MS - 1_000);
         assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());

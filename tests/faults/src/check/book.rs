@@ -1,4 +1,4 @@
-//! The events of a history, by call, by job and by lease.
+//! Index of a history's events by call, by job and by lease.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,11 +10,11 @@ use crate::history::{Event, Fault, FinalJob, FinalState, History, Kind, Move, Ou
 
 pub(super) struct Book<'a> {
     pub submits: Vec<SubmitCall<'a>>,
-    /// Submits by the request's nonce.
+    /// Indexes into `submits`, by the request's nonce.
     pub by_nonce: HashMap<&'a str, Vec<usize>>,
-    /// Jobs that are shown at the end, or that an event names.
+    /// Jobs of the final state, and jobs that an event names.
     pub jobs: BTreeMap<Uuid, Story<'a>>,
-    /// What is shown at the end, by nonce.
+    /// Jobs of the final state, by the nonce in their payload.
     pub stored: HashMap<String, Vec<&'a FinalJob>>,
     pub sessions: HashMap<Uuid, SessionLife<'a>>,
     pub faults: Vec<FaultSpan<'a>>,
@@ -28,7 +28,7 @@ pub(super) struct SubmitCall<'a> {
     pub answer: Option<&'a Event>,
 }
 
-/// What happened to one job.
+/// Events and final state of one job.
 #[derive(Default)]
 pub(super) struct Story<'a> {
     pub shown: Option<&'a FinalJob>,
@@ -39,7 +39,7 @@ pub(super) struct Story<'a> {
 
 pub(super) struct LeaseStory<'a> {
     pub lease: &'a str,
-    /// When it was first known to be handed out.
+    /// First event that shows the lease as handed out.
     pub acquired: &'a Event,
     pub session: Uuid,
     pub run_no: i32,
@@ -67,9 +67,9 @@ pub(super) struct MoveCall<'a> {
 pub(super) struct SessionLife<'a> {
     pub process: &'a str,
     pub from_ns: u64,
-    /// When it certainly was over; u64::MAX when nobody said so.
+    /// Time at which the session was certainly over; `u64::MAX` when no event says so.
     pub to_ns: u64,
-    /// It was lost because its worker wanted it to be.
+    /// True if the worker stopped its heartbeats on purpose, so that the session was lost.
     pub silent: bool,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct FaultSpan<'a> {
     pub fault: &'a Fault,
     pub begins: &'a Event,
     pub injected: Option<&'a Event>,
-    /// u64::MAX when it was never healed.
+    /// Time at which the fault was healed; `u64::MAX` when it never was.
     pub to_ns: u64,
 }
 
@@ -100,7 +100,8 @@ impl<'a> Book<'a> {
             book.read(&mut reading, event);
         }
         for story in book.jobs.values_mut() {
-            // Of two leases of one run (a crash of the database can forget a hand-over) the later one counts.
+            // A crash of the database can forget a hand-over, so that two leases have one run number: the later one
+            // counts.
             story.leases.sort_by_key(|it| (it.run_no, it.started_at_ms, it.acquired.at_ns));
         }
         book
@@ -226,7 +227,7 @@ impl<'a> Book<'a> {
     }
 }
 
-/// Which answer belongs to which invocation.
+/// Invocations that an answer can belong to: indexes by process, call and what tells the parts of a call apart.
 #[derive(Default)]
 struct Reading<'a> {
     submits: HashMap<(&'a str, u64, u32), usize>,
@@ -235,7 +236,7 @@ struct Reading<'a> {
 }
 
 impl<'a> SubmitCall<'a> {
-    /// The job that was acknowledged, and whether as an earlier one.
+    /// Acknowledged job, whether the answer says `deduplicated`, and the answer.
     pub(super) fn accepted(&self) -> Option<(Uuid, bool, &'a Event)> {
         let event = self.answer?;
         match event.kind {
@@ -254,7 +255,7 @@ impl<'a> SubmitCall<'a> {
 }
 
 impl<'a> SettleCall<'a> {
-    /// Where the job went, when it was accepted.
+    /// State of the job after the outcome was accepted.
     pub(super) fn accepted(&self) -> Option<Status> {
         match self.answer?.kind {
             Kind::SettleOk { status, .. } => Some(status),
@@ -272,7 +273,7 @@ impl<'a> SettleCall<'a> {
 }
 
 impl LeaseStory<'_> {
-    /// When this outcome was said for the first time: it may have counted from then on.
+    /// Time at which this outcome was first sent: it may have counted from then on.
     pub(super) fn first_said_ns(&self, outcome: Outcome) -> u64 {
         let said = self.settles.iter().filter(|it| class(it.outcome) == class(outcome));
         said.map(|it| it.invoke.at_ns).min().unwrap_or(u64::MAX)
@@ -287,14 +288,14 @@ impl MoveCall<'_> {
         }
     }
 
-    /// It may have been carried out.
+    /// True unless the order is known to have failed: it may have been carried out.
     pub(super) fn is_possible(&self) -> bool {
         !self.answer.is_some_and(|event| matches!(event.kind, Kind::MoveFailed { .. }))
     }
 }
 
 impl<'a> Story<'a> {
-    /// A person may have put it back to work at or after this time.
+    /// True if a retry by a person may have put the job back to work at or after this time.
     pub(super) fn may_be_retried_after(&self, at_ns: u64) -> bool {
         self.moves.iter().any(|it| {
             it.order == Move::Retry
@@ -311,7 +312,7 @@ impl<'a> Story<'a> {
         self.leases.iter().filter(move |it| it.lease != id && (it.run_no, it.started_at_ms) > own)
     }
 
-    /// True when the run's number and session say which lease it was.
+    /// True when the run number and the session identify the lease.
     pub(super) fn is_only_one(&self, lease: &LeaseStory<'a>) -> bool {
         self.leases.iter().filter(|it| it.run_no == lease.run_no && it.session == lease.session).count() == 1
     }
@@ -327,7 +328,7 @@ impl<'a> Story<'a> {
     }
 }
 
-/// The events are put into their order, each once.
+/// Builds a violation whose events are sorted by time and free of duplicates.
 pub(super) fn violation<'a>(
     promise: Promise,
     job: Option<Uuid>,
@@ -342,13 +343,13 @@ pub(super) fn violation<'a>(
     Violation { promise, what: what.into(), job, excerpt, shown: shown.cloned() }
 }
 
-/// "" when it has none.
+/// Nonce in a job's payload; "" when it has none.
 pub(super) fn nonce_of(payload: &str) -> String {
     let payload: Option<Value> = serde_json::from_str(payload).ok();
     payload.as_ref().and_then(|it| it["nonce"].as_str()).unwrap_or_default().to_owned()
 }
 
-/// Outcomes that the server does not tell apart when one is repeated.
+/// Class of an outcome: the server does not tell outcomes of one class apart when one is repeated.
 pub(super) fn class(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::FailPermanent => Outcome::Fail,
@@ -357,13 +358,13 @@ pub(super) fn class(outcome: Outcome) -> Outcome {
     }
 }
 
-/// The word of the timeline for an attempt that ended so; `None`: it has no line of its own.
+/// The timeline's word for an attempt with this outcome; `None` when the attempt has no entry of its own.
 pub(super) fn word(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Fail | Outcome::FailPermanent => Some("failed"),
         Outcome::Snooze => Some("snoozed"),
         Outcome::Release => Some("released"),
-        // One entry stands for all of them.
+        // One entry stands for all attempts without a handler.
         Outcome::Complete | Outcome::NoHandler => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What a run counted and measured.
+//! Counts and recovery times of a run.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,23 +8,23 @@ use crate::history::{Event, Recovery};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub submits_acknowledged: usize,
-    /// Calls that ended without an answer, or with one that leaves it open.
+    /// Calls that ended without an answer, or with one that leaves open whether the job was stored.
     pub submits_unknown: usize,
     pub submits_failed: usize,
-    /// Of the acknowledged: answered with an earlier job.
+    /// Acknowledged submits that were answered with an earlier job.
     pub submits_deduplicated: usize,
     pub jobs_acknowledged: usize,
     /// Jobs of which a handler started.
     pub jobs_run: usize,
     pub starts: usize,
-    /// Answers, repeated ones included.
+    /// Accepted answers, repeated ones included.
     pub outcomes_accepted: usize,
     pub outcomes_unknown: usize,
-    /// Refused as stale.
+    /// Outcomes refused as stale.
     pub outcomes_refused: usize,
     /// Faults that are proven to have happened, by kind.
     pub faults: BTreeMap<String, usize>,
-    /// From the fault to the next start, by kind of fault, where it is measured.
+    /// Times from a fault to the next start, by kind of fault, for the kinds whose recovery is measured.
     pub recovery: BTreeMap<String, RecoveryTimes>,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn figures(book: &Book<'_>) -> Figures {
     figures
 }
 
-/// From the fault to the next start of each job that the target held then.
+/// Times, in nanoseconds, from the fault to the next start of each job that the target held at that moment.
 fn jobs_of_target(book: &Book<'_>, span: &FaultSpan<'_>) -> Vec<u64> {
     let at = span.begins.at_ns;
     let mut times = Vec::new();
@@ -102,8 +102,9 @@ fn jobs_of_target(book: &Book<'_>, span: &FaultSpan<'_>) -> Vec<u64> {
     times
 }
 
-/// To the next start of a job that was handed out after the fault had happened: those handed out before start whatever
-/// happens to the queue. A planned stop begins to be felt when the process is gone, a fault at its beginning.
+/// Time, in nanoseconds, to the next start of a job that was handed out after the fault had happened. Jobs that were
+/// handed out before start in any case, so they do not count. The time runs from the beginning of a fault; of a planned
+/// stop, from the moment when the process is gone.
 fn any_job(book: &Book<'_>, span: &FaultSpan<'_>, injected: &Event) -> Vec<u64> {
     let since = if span.fault.planned { injected.at_ns } else { span.begins.at_ns };
     let leases = book.jobs.values().flat_map(|story| &story.leases);

@@ -1,8 +1,8 @@
-//! Judges a history by the queue's promises. A pure function: it knows nothing of how the history came about.
+//! Checker: judges a history by the queue's promises. A pure function that does not know how the history was produced.
 //!
-//! `book` sorts the events by call, job and lease; then every rule looks through it: `submits`, `outcomes`,
-//! `runs` and `planned`. A rule says nothing where the history leaves room: a call of which nothing is known may
-//! have been carried out or not, and every order that its times allow is possible.
+//! `book` sorts the events by call, job and lease; then each rule goes through it: `submits`, `outcomes`, `runs` and
+//! `planned`. A rule reports nothing where the history leaves room: a call without a known result may have been carried
+//! out or not, and every order that its times allow is possible.
 
 mod book;
 mod figures;
@@ -20,7 +20,7 @@ pub use report::{Promise, Report, Violation};
 use self::book::Book;
 use crate::history::{FinalState, History};
 
-/// `state` is what the API shows after everything healed and drained.
+/// Checks every promise. `state` is the API's view of all jobs after everything has healed and drained.
 pub fn check(history: &History, state: &FinalState) -> Report {
     let book = Book::of(history, state);
     let mut violations = Vec::new();

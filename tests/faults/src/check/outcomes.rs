@@ -1,4 +1,4 @@
-//! Of all that workers and people say about a job, one word is the last, and what was acknowledged stays true.
+//! Rules about outcomes: a job accepts one final outcome, and shows the outcomes that were acknowledged.
 
 use uuid::Uuid;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::history::{FinalAttempt, FinalJob, Move, Outcome, Status};
 
-/// As many lines of its timeline as a job keeps: of one with so many, older ones may be missing.
+/// Maximum number of timeline entries that a job keeps: older entries may be missing when it has that many.
 const LINES: usize = 100;
 
 pub(super) fn judge(book: &Book<'_>, violations: &mut Vec<Violation>) {
@@ -91,7 +91,7 @@ impl<'a> Judge<'_, 'a> {
         }
     }
 
-    /// An accepted outcome came from the lease's own session, before anybody else was known to have the job.
+    /// Checks that an accepted outcome came from the lease's own session, before the job was known to be leased again.
     fn not_stale(&mut self, lease: &LeaseStory<'a>, settle: &SettleCall<'a>) {
         let (job, story) = (self.job, self.story);
         if settle.session != lease.session {
@@ -100,11 +100,12 @@ impl<'a> Judge<'_, 'a> {
             self.violations.push(story.violation(Promise::StaleRefused, job, what, events));
         }
         let Some(next) = story.later(lease).min_by_key(|it| it.acquired.at_ns) else { return };
-        // The same outcome may have been accepted in time by an earlier call, whose reply got lost.
+        // The outcome may have been accepted in time by an earlier call whose answer got lost.
         let said_in_time = lease.settles.iter().any(|it| {
             it.invoke.at_ns < next.acquired.at_ns && class(it.outcome) == class(settle.outcome) && !it.is_refused()
         });
-        // What a session held when it ended is released by the server: the worker's own word then says nothing new.
+        // The server releases the jobs that a session holds when it ends; a release by the worker then only repeats
+        // that.
         let released_before = class(settle.outcome) == Outcome::Release
             && story.shown.is_some_and(|shown| lines(shown, lease).any(|line| line.outcome == "released"));
         if !said_in_time && !released_before {
@@ -114,7 +115,7 @@ impl<'a> Judge<'_, 'a> {
         }
     }
 
-    /// The job shows what was acknowledged.
+    /// Checks that the job shows the acknowledged outcome.
     fn kept(&mut self, lease: &LeaseStory<'a>, settle: &SettleCall<'a>, status: Status) {
         let (job, story) = (self.job, self.story);
         let Some(shown) = story.shown else { return };
@@ -143,7 +144,7 @@ impl<'a> Judge<'_, 'a> {
         }
     }
 
-    /// What was refused was not accepted before, and stands in the timeline as refused.
+    /// Checks that a refused outcome was not accepted before, and that the timeline shows the refusal.
     fn rightly_refused(&mut self, lease: &LeaseStory<'a>, settle: &SettleCall<'a>) {
         let (job, story) = (self.job, self.story);
         let Some(shown) = story.shown.filter(|_| story.is_only_one(lease)) else { return };
@@ -158,7 +159,7 @@ impl<'a> Judge<'_, 'a> {
             let events = settle.events().chain([lease.acquired]);
             self.violations.push(story.violation(Promise::RepeatAccepted, job, what, events));
         }
-        // A hand-over that a crash of the database forgot left no trace to write beside.
+        // A hand-over that a crash of the database forgot has no attempt to which the refusal could belong.
         let ended = is_done || lines(shown, lease).any(|line| line.started_at_ms.is_some());
         let is_told = shown.attempts.iter().any(|line| line.run_no == lease.run_no && line.outcome == "refused");
         if ended && !is_told && shown.attempts.len() < LINES {
@@ -169,7 +170,7 @@ impl<'a> Judge<'_, 'a> {
         }
     }
 
-    /// What the job shows as said by a worker was said by that worker.
+    /// Checks that a worker sent every outcome that the job attributes to it.
     fn reported(&mut self) {
         let (job, story) = (self.job, self.story);
         let Some(shown) = story.shown else { return };
@@ -195,7 +196,7 @@ impl<'a> Judge<'_, 'a> {
     }
 }
 
-/// The lines about the lease's run, as far as run and session tell.
+/// Timeline entries of the lease's run, as far as the run number and the session identify it.
 fn lines<'b>(shown: &'b FinalJob, lease: &LeaseStory<'_>) -> impl Iterator<Item = &'b FinalAttempt> {
     let (run_no, session) = (lease.run_no, Some(lease.session));
     shown

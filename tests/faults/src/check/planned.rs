@@ -1,11 +1,11 @@
-//! Where nothing but planned stops happened, no attempt was used up by them.
+//! Rule about planned stops: where nothing else disturbed a session, no attempt is used up.
 
 use super::{
     book::Book,
     report::{Promise, Violation},
 };
 
-/// How long after it has healed a fault may still show: connections are made again, what waited is done.
+/// Time after its healing for which a fault may still have effects: connections are made again and waiting calls done.
 pub(super) const AFTERMATH_NS: u64 = 5_000_000_000;
 
 pub(super) fn judge(book: &Book<'_>, violations: &mut Vec<Violation>) {

@@ -1,4 +1,4 @@
-//! What the checker says: which promise was broken, and the shortest part of the history that shows it.
+//! Report of the checker: the broken promises, each with the shortest part of the history that proves it.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::history::{Event, FinalJob};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Empty when all promises were kept.
+    /// Violations; empty when all promises were kept.
     pub violations: Vec<Violation>,
     pub figures: Figures,
 }
@@ -20,17 +20,18 @@ impl Report {
     }
 }
 
-/// A broken promise. Its `Display` is several lines: the promise, what is wrong, the events, the job at the end.
+/// Violation of a promise. Its `Display` has several lines: the promise, the problem, the events, the job's final
+/// state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
     pub promise: Promise,
-    /// What is wrong, in one sentence.
+    /// The problem in one sentence.
     pub what: String,
-    /// `None`: the job is nowhere.
+    /// Job concerned; `None` when the database has no such job.
     pub job: Option<Uuid>,
-    /// No more events than it takes to show it, in their order.
+    /// Smallest set of events that proves the violation, in their order.
     pub excerpt: Vec<Event>,
-    /// How the job looked at the end, where that is part of the proof.
+    /// Final state of the job, where that is part of the proof.
     pub shown: Option<FinalJob>,
 }
 
@@ -40,31 +41,31 @@ pub enum Promise {
     NothingLost,
     /// Every job reaches a final state.
     NothingStuck,
-    /// Nothing is stored or run that nobody submitted.
+    /// Every job that is stored or run was submitted.
     NothingInvented,
     /// A submit that was refused stored nothing, and a batch is stored whole or not at all.
     AllOrNothing,
-    /// One request makes one job.
+    /// A request makes one job.
     StoredOnce,
-    /// A job is what was submitted.
+    /// A job is stored as it was submitted.
     Unchanged,
-    /// One key is one job.
+    /// An idempotency key has one job.
     OneJobAKey,
-    /// An answer "deduplicated" names the job of the same request.
+    /// An answer "deduplicated" names a job that was made by an equal request.
     TrueDuplicate,
-    /// One outcome of a job is accepted, and final.
+    /// A job accepts one final outcome.
     OneOutcome,
     /// An outcome that comes too late is refused.
     StaleRefused,
-    /// What was acknowledged is what the job shows.
+    /// The job shows the outcome that was acknowledged.
     OutcomeKept,
-    /// The same outcome of the same lease again is accepted.
+    /// An outcome that repeats an accepted one of its lease is accepted.
     RepeatAccepted,
-    /// What was refused stands in the job's timeline.
+    /// A refused outcome is in the job's timeline.
     RefusalShown,
-    /// No two leases of a job at the same time, by the database's clock.
+    /// No two leases of a job overlap by the database's clock.
     OneLease,
-    /// Not more attempts than allowed, and every one counted.
+    /// A job has no more attempts than allowed, and each one is counted.
     Budget,
     /// No job runs before its time.
     NotEarly,

@@ -1,4 +1,4 @@
-//! When jobs run: one lease at a time, not before their time, and not more often than they may.
+//! Rules about runs: one lease at a time, none before the job's time, and no more attempts than allowed.
 
 use uuid::Uuid;
 
@@ -9,7 +9,8 @@ use super::{
 };
 use crate::history::{Event, FinalJob, Status};
 
-/// How far a server may believe the database's clock to be behind what it is, when news of it is slow to come.
+/// Maximum lag, in milliseconds, of a server's estimate of the database's clock behind that clock: readings of it can
+/// arrive late.
 const BEHIND_MS: i64 = 1_000;
 
 pub(super) fn judge(book: &Book<'_>, violations: &mut Vec<Violation>) {
@@ -22,7 +23,7 @@ pub(super) fn judge(book: &Book<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// One run of a job by the database's clock, in milliseconds.
+/// Run of a job, with its times in milliseconds by the database's clock.
 struct Interval {
     run_no: i32,
     session: Option<Uuid>,
@@ -53,7 +54,8 @@ fn acquired<'a>(story: &Story<'a>, run: &Interval) -> Option<&'a Event> {
     leases.find(|it| it.run_no == run.run_no && Some(it.session) == run.session).map(|it| it.acquired)
 }
 
-/// Only a crash of the database can make it forget a hand-over and give its number away again.
+/// Checks that a run number has one lease, except around a crash of the database, which can lose a hand-over and then
+/// gives its run number away again.
 fn one_lease_a_run(book: &Book<'_>, job: Uuid, story: &Story<'_>, violations: &mut Vec<Violation>) {
     for pair in story.leases.windows(2).filter(|pair| pair[0].run_no == pair[1].run_no) {
         let (first, second) = (pair[0].acquired, pair[1].acquired);
@@ -100,7 +102,7 @@ fn within_the_budget(job: Uuid, story: &Story<'_>, violations: &mut Vec<Violatio
         return;
     }
     let retries: Vec<i32> = shown.attempts.iter().filter(|it| it.outcome == "retried").map(|it| it.run_no).collect();
-    // How often it had been retried by a person before a run: each time its budget starts again.
+    // Number of retries by a person before a run: each of them starts a new attempt budget.
     let budget_of = |run_no: i32| retries.iter().filter(|&&retried_at| retried_at < run_no).count();
     let mut charged = vec![0; retries.len() + 1];
     for line in shown.attempts.iter().filter(|line| CHARGED.contains(&line.outcome.as_str())) {
@@ -109,7 +111,7 @@ fn within_the_budget(job: Uuid, story: &Story<'_>, violations: &mut Vec<Violatio
     if shown.status == Status::Done {
         charged[budget_of(shown.run_no)] += 1;
     }
-    // Of two retries with no run between them the first one's budget stays whole.
+    // When no run lies between two retries, the first one's budget stays unused.
     let last = charged.last().copied().unwrap_or_default();
     if let Some(&most) = charged.iter().max()
         && most > allowed
@@ -138,7 +140,7 @@ fn not_before_its_time(book: &Book<'_>, job: Uuid, story: &Story<'_>, violations
         violations.push(story.violation(Promise::NotEarly, job, what, events));
         return;
     }
-    // Nobody's word but the clock of those who waited.
+    // This check uses the processes' monotonic clock only, and no timestamp of the database.
     let waited_ms = |it: &LeaseStory<'_>| it.acquired.at_ns.saturating_sub(call.invoke.at_ns) as i64 / 1_000_000;
     let delay = call.submit.delay_ms.unwrap_or(0);
     let mut leases = story.leases.iter().filter(|it| it.run_no <= retried_from);
@@ -148,20 +150,20 @@ fn not_before_its_time(book: &Book<'_>, job: Uuid, story: &Story<'_>, violations
     }
 }
 
-/// The run that a person's first retry followed: what is later runs at once.
+/// Number of the run that preceded the first retry by a person, which lets the job run at once; `i32::MAX` without one.
 fn retried_from(shown: &FinalJob) -> i32 {
     let retried = shown.attempts.iter().filter(|line| line.outcome == "retried").map(|line| line.run_no);
     retried.min().unwrap_or(i32::MAX)
 }
 
-/// A handler that asked for a delay got it.
+/// Checks that a job waited as long as its handler asked for.
 fn not_before_its_delay(job: Uuid, story: &Story<'_>, violations: &mut Vec<Violation>) {
     let Some(shown) = story.shown else { return };
     let retried_from = retried_from(shown);
     for lease in story.leases.iter().filter(|lease| story.is_only_one(lease) && lease.run_no < retried_from) {
         for settle in lease.settles.iter().filter(|it| it.accepted() == Some(Status::Pending)) {
             let Some(word) = word(settle.outcome) else { continue };
-            // Of several calls that said the same it is not known which one counted.
+            // When several calls sent this outcome, it is not known which one counted: the shortest delay is checked.
             let same = lease.settles.iter().filter(|it| class(it.outcome) == class(settle.outcome));
             let Some(delay) = same.map(|it| it.delay_ms.unwrap_or(0)).min().filter(|delay| *delay > 0) else {
                 continue;

@@ -1,4 +1,4 @@
-//! What was acknowledged is there, once, as it was asked for; and nothing else is.
+//! Rules about submits: an acknowledged job is stored once and unchanged, and no other job is stored.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -106,7 +106,7 @@ fn batches_are_whole(book: &Book<'_>, violations: &mut Vec<Violation>) {
     for calls in batches.values() {
         let (stored, missing): (Vec<&SubmitCall<'_>>, Vec<_>) =
             calls.iter().partition(|call| book.stored.contains_key(&call.submit.nonce));
-        // What is missing of an acknowledged one is lost, which is said elsewhere.
+        // A missing job that was acknowledged is reported by the rule about lost jobs.
         if let (Some(stored), Some(missing)) = (stored.first(), missing.first())
             && missing.accepted().is_none()
         {
@@ -148,7 +148,7 @@ fn keys_are_jobs(book: &Book<'_>, violations: &mut Vec<Violation>) {
             let events = first.events().chain(second.events());
             violations.push(violation(Promise::TrueDuplicate, Some(*id), what, events, None));
         }
-        // A request is refused for its key although nobody else's request has had it.
+        // A request must not be refused for its key when no different request has used that key.
         for call in &calls {
             let Some(Kind::SubmitFailed { conflict: true, .. }) = call.answer.map(|it| &it.kind) else { continue };
             if calls.iter().all(|it| it.submit.payload == call.submit.payload) && call.of == 1 {

@@ -1,29 +1,30 @@
-//! One line of a history.
+//! Events, the lines of a history.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::final_state::Status;
 
-/// What one process did or learned at one moment.
+/// Action of one process, or an answer that it received, with its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Unique in a run: a process that is started again has a new name.
+    /// Name of the process, unique in a run: a process that is started again has a new name.
     pub process: String,
-    /// Counts the process's events from 0.
+    /// Number of the event in its process, counted from 0.
     pub seq: u64,
-    /// CLOCK_MONOTONIC. Of an invocation before it was made, of an answer after it came in.
+    /// CLOCK_MONOTONIC: before an invocation was sent, after an answer came in.
     pub at_ns: u64,
     #[serde(flatten)]
     pub kind: Kind,
 }
 
-/// A call has a number of its own in its process. Of a call that has an invocation and nothing else it is not known
-/// what became of it, as of one that is told to be unknown.
+/// Kind of an event. A call has a number that is unique in its process. A call with an invocation and no answer has an
+/// unknown result, as one whose answer is `..Unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
-    /// One job of a submit call; `place` counts from 0 `of` as many. A batch is all or nothing.
+    /// Invocation of a submit call, one event for each job; `place` counts from 0, `of` is the number of jobs. A batch
+    /// is stored whole or not at all.
     SubmitInvoke {
         call: u64,
         place: u32,
@@ -36,7 +37,7 @@ pub enum Kind {
         job: Uuid,
         deduplicated: bool,
     },
-    /// Certainly not stored by this call; `conflict`: because the key had been used with another request.
+    /// The call certainly stored nothing; `conflict`: because another request had used the key.
     SubmitFailed {
         call: u64,
         place: u32,
@@ -49,20 +50,20 @@ pub enum Kind {
         error: String,
     },
 
-    /// A person's order.
+    /// A person's order: cancel or retry.
     MoveInvoke {
         call: u64,
         job: Uuid,
         order: Move,
     },
-    /// `status` is the job's, as the answer shows it.
+    /// Acknowledged order; `status` is the job's in the answer.
     MoveOk {
         call: u64,
         job: Uuid,
         order: Move,
         status: Status,
     },
-    /// Certainly not carried out.
+    /// The order was certainly not carried out.
     MoveFailed {
         call: u64,
         job: Uuid,
@@ -82,21 +83,21 @@ pub enum Kind {
         slots: u32,
         lease_ms: u64,
     },
-    /// The worker said goodbye, and the server agreed.
+    /// The worker ended its session, and the server confirmed it.
     SessionEnded {
         session: Uuid,
     },
-    /// The server said that it is over.
+    /// The server said that the session is over.
     SessionLost {
         session: Uuid,
     },
 
-    /// The worker plays dead on purpose: it will not be heard of before its lease is over.
+    /// The worker stops its heartbeats on purpose until its lease is over.
     SessionSilent {
         session: Uuid,
     },
 
-    /// One job of an answer to AcquireJobs. The same lease again is an answer that was asked for again.
+    /// One job of an answer to AcquireJobs. An event with a known lease is an answer that was asked for again.
     Acquired {
         session: Uuid,
         acquire_no: i32,
@@ -104,10 +105,10 @@ pub enum Kind {
         job: Uuid,
         run_no: i32,
         attempt: i32,
-        /// By the database's clock.
+        /// Start time by the database's clock.
         started_at_ms: i64,
         deadline_ms: Option<i64>,
-        /// As handed out.
+        /// Payload in the answer.
         payload: String,
     },
     /// A handler began.
@@ -116,7 +117,7 @@ pub enum Kind {
         job: Uuid,
         run_no: i32,
     },
-    /// A handler returned, and how; one that was dropped or killed says nothing.
+    /// A handler returned; `how` is its result. A handler that was dropped or killed has no such event.
     Finished {
         lease: String,
         job: Uuid,
@@ -124,7 +125,7 @@ pub enum Kind {
         how: String,
     },
 
-    /// One outcome of a SettleJobs call. `delay_ms` is what a snooze or a failure asked to wait.
+    /// Outcome that is sent in a SettleJobs call. `delay_ms` is the delay that a snooze or a failure asks for.
     SettleInvoke {
         call: u64,
         session: Uuid,
@@ -134,7 +135,7 @@ pub enum Kind {
         outcome: Outcome,
         delay_ms: Option<i64>,
     },
-    /// Accepted; `status` is where the job went.
+    /// The outcome was accepted; `status` is the job's new state.
     SettleOk {
         call: u64,
         session: Uuid,
@@ -144,7 +145,7 @@ pub enum Kind {
         outcome: Outcome,
         status: Status,
     },
-    /// The lease or the session is no longer valid.
+    /// The outcome was refused: the lease or the session is no longer valid.
     SettleRefused {
         call: u64,
         session: Uuid,
@@ -164,23 +165,23 @@ pub enum Kind {
         error: String,
     },
 
-    /// Written by the runner.
+    /// Phase of a fault, written by the runner.
     Fault(Fault),
 }
 
-/// A submit as it was asked for.
+/// Fields of a submit request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submit {
     pub worker_id: String,
     /// Unique to the request, and part of the payload. A request that is repeated keeps it.
     pub nonce: String,
-    /// "" = none.
+    /// Idempotency key; "" for none.
     pub key: String,
     pub payload: String,
     pub max_retries: i32,
-    /// Not before this time, by the database's clock.
+    /// Earliest start, by the database's clock.
     pub run_at_ms: Option<i64>,
-    /// Not before this long after its creation.
+    /// Earliest start, in milliseconds after the job's creation.
     pub delay_ms: Option<i64>,
 }
 
@@ -191,32 +192,32 @@ pub enum Move {
     Retry,
 }
 
-/// How a worker says that an attempt ended.
+/// Outcome of an attempt, as its worker reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Complete,
     Fail,
-    /// A failure that no attempt follows.
+    /// A failure after which no attempt follows.
     FailPermanent,
     Snooze,
     Release,
     NoHandler,
 }
 
-/// What the nemesis does, from [`Phase::Begins`] to [`Phase::Healed`].
+/// Fault that the nemesis causes, from [`Phase::Begins`] to [`Phase::Healed`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// The same in all phases of one fault, and of no other.
+    /// Number of the fault, equal in all of its phases and unique in the run.
     pub id: u32,
-    /// Its kind in a few words, which figures are grouped by: "kill -9 of a worker".
+    /// Kind of the fault in a few words, by which figures are grouped: "kill -9 of a worker".
     pub fault: String,
-    /// The process (as its events name it) or the part that it is done to.
+    /// Process (by the name in its events) or part that the fault affects.
     pub target: String,
     pub phase: Phase,
-    /// True for what an operator does on a good day: it must cost no attempt.
+    /// True for an operator's normal action, which must cost no attempt.
     pub planned: bool,
-    /// True when PostgreSQL may forget what it had not been told to keep at once: hand-overs and heartbeats.
+    /// True when PostgreSQL may forget commits that it did not have to flush at once: hand-overs and heartbeats.
     pub crashes_database: bool,
     pub recovery: Recovery,
     pub detail: String,
@@ -225,21 +226,21 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Just before it is done.
+    /// Just before the fault.
     Begins,
-    /// It is proven that it happened.
+    /// The fault is proven to have happened.
     Injected,
-    /// All is as it was.
+    /// The fault is over and undone.
     Healed,
 }
 
-/// From a fault's beginning to which start its recovery is measured.
+/// Job start to which a fault's recovery time is measured, from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovery {
     NotMeasured,
     /// The next start of each job that the target process held.
     JobsOfTarget,
-    /// The next start of any job that was handed out after it.
+    /// The next start of any job that was handed out after the fault.
     AnyJob,
 }

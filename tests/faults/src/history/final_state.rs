@@ -1,4 +1,4 @@
-//! What the API shows of every job when all is over.
+//! Final state of every job, as the API shows it at the end of a run.
 
 use jobqueue_shared::{
     proto::v1::{self, GetJobResponse, attempt, job},
@@ -12,7 +12,7 @@ pub struct FinalState {
     pub jobs: Vec<FinalJob>,
 }
 
-/// Times are milliseconds since 1970 by the database's clock.
+/// Final state of a job. Times are milliseconds since 1970 by the database's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalJob {
     pub id: Uuid,
@@ -24,16 +24,16 @@ pub struct FinalJob {
     pub max_retries: i32,
     pub run_no: i32,
     pub created_at_ms: i64,
-    /// Of the attempt that finished it; `None`: it never ran.
+    /// Start of the attempt that finished the job; `None` when the job never ran.
     pub started_at_ms: Option<i64>,
     pub finished_at_ms: Option<i64>,
     /// The session that finished it.
     pub session: Option<Uuid>,
-    /// Oldest first.
+    /// Timeline, oldest first.
     pub attempts: Vec<FinalAttempt>,
 }
 
-/// A line of the job's timeline.
+/// Entry of the job's timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalAttempt {
     pub run_no: i32,
@@ -56,13 +56,13 @@ pub enum Status {
 }
 
 impl Status {
-    /// Only a person moves a job out of it.
+    /// True if only a person can move the job to another state.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled)
     }
 }
 
-/// A message of the API that lacks what every job has.
+/// Error: a message of the API lacks a field that every job has.
 #[derive(Debug, thiserror::Error)]
 #[error("the API shows a job without {0}")]
 pub struct Incomplete(&'static str);

@@ -8,7 +8,7 @@ use std::{
 
 use super::event::{Event, Kind};
 
-/// What all processes of a run wrote down, in the order in which it happened.
+/// Events of all processes of a run, in order of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     pub events: Vec<Event>,
@@ -30,8 +30,8 @@ impl History {
         Self { events }
     }
 
-    /// Every `*.jsonl` in the folder. A last line that is cut off, as a kill -9 leaves it, never happened: what it
-    /// tells of was not done yet.
+    /// Reads every `*.jsonl` in the folder. A last line that is cut off, as a kill -9 leaves it, is ignored: the action
+    /// that it announces was not done yet.
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
         let failed = |path: &Path| {
             let path = path.to_owned();

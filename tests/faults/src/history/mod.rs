@@ -1,7 +1,7 @@
-//! What happened, as the processes that did it wrote it down.
+//! Histories: events of a run, written by the processes that took part.
 //!
-//! `event` is one line; `recorder` writes lines so that a kill -9 loses none that counts; `final_state` is what
-//! the API shows when all is over; [`History::read`] merges the files of a run by their monotonic times.
+//! `event` is one line; `recorder` writes lines so that a kill -9 loses none that counts; `final_state` is the API's
+//! view of all jobs at the end; [`History::read`] merges the files of a run by their monotonic times.
 
 mod event;
 mod final_state;

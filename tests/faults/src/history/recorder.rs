@@ -1,24 +1,26 @@
-//! Writes a process's history so that whatever it goes on to do has been written down before.
+//! Recorder of a process's history: an event is on disk before the process continues.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::event::{Event, Kind};
 
-/// CLOCK_MONOTONIC in nanoseconds: one machine's processes share it, and nobody sets it. Asked of the kernel itself, so
-/// that a library which lies about the time to this process does not lie about this.
+/// CLOCK_MONOTONIC in nanoseconds. All processes of a machine share it, and nobody can set it. It is read by a system
+/// call of its own, so that a library that falsifies this process's clock does not falsify this one.
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Cheap to clone: all clones write one file, `<process>.jsonl`.
+/// Writer of one process's history. Clones are cheap and share one file, `<process>.jsonl`.
 #[derive(Clone, Debug)]
 pub struct Recorder(Arc<Inner>);
 
@@ -35,8 +37,10 @@ struct Writing {
 }
 
 impl Recorder {
+    /// Creates the file `<process>.jsonl` in the folder.
+    ///
     /// # Errors
-    /// Also when the process's file is there already: a name is used once.
+    /// When the file cannot be created, and when it exists already: a process name is used once.
     pub fn create(folder: &Path, process: &str) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(folder.join(format!("{process}.jsonl")))?;
         let writing = Mutex::new(Writing { file, next: 0 });
@@ -47,15 +51,15 @@ impl Recorder {
         &self.0.process
     }
 
-    /// Returns when it is on disk.
+    /// Writes one event; returns when it is on disk.
     pub fn record(&self, kind: Kind) -> io::Result<()> {
         self.record_all([kind])
     }
 
-    /// All of one moment; returns when they are on disk.
+    /// Writes events with one common time; returns when they are on disk.
     pub fn record_all(&self, kinds: impl IntoIterator<Item = Kind>) -> io::Result<()> {
         let at_ns = now_ns();
-        let mut writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writing = self.0.writing.lock();
         let mut lines = Vec::new();
         for kind in kinds {
             let event = Event { process: self.0.process.clone(), seq: writing.next, at_ns, kind };

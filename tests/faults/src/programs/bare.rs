@@ -1,6 +1,6 @@
-//! A worker without the library. It is mostly honest; now and then it says what no worker should: an outcome twice and
-//! then another one, an outcome of a lease that it gave up, of one that ran out while it played dead, or in the name of
-//! another session of its own. All of that has to be refused, and the checker sees whether it was.
+//! Worker without the library. It is mostly honest; at times it sends what no worker should: an outcome twice and then
+//! a different one, an outcome of a lease that it gave back or that ran out while it sent no heartbeats, or an outcome
+//! in the name of another session of its own. All of these have to be refused, which the checker verifies.
 
 use std::{pin::pin, time::Duration};
 
@@ -27,19 +27,19 @@ use super::{
 const WAIT: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(150);
 
-/// What it does with a batch of jobs.
+/// Behaviour of the worker for one batch of jobs.
 #[derive(Clone, Copy)]
 enum Manner {
     Honest,
-    /// Complete, complete again, then fail.
+    /// Completes, completes again, then fails.
     Twice,
-    /// Says goodbye, then completes.
+    /// Ends its session, then completes.
     AfterGoodbye,
-    /// Is not heard of until the lease is over, then completes.
+    /// Sends no heartbeat until the lease is over, then completes.
     Silent,
     /// Completes in the name of another session first.
     Foreign,
-    /// Gives back.
+    /// Releases the jobs.
     GivesBack,
 }
 
@@ -77,10 +77,10 @@ struct Bare {
     stopping: CancellationToken,
 }
 
-/// A session with its heartbeat.
+/// Session with its heartbeat task.
 struct Session {
     id: String,
-    /// The server has said so, or it was this worker's own wish.
+    /// Cancelled when the server has said that the session is over, or when this worker gives it up.
     over: CancellationToken,
     beating: AbortOnDropHandle<()>,
 }
@@ -133,7 +133,7 @@ impl Bare {
             Manner::Silent => {
                 self.scribe.silent(&session.id);
                 session.beating.abort();
-                // Somebody else gets the jobs when the lease is over; a bit later is late enough.
+                // Another worker gets the jobs when the lease is over; the outcome is sent shortly after that.
                 let lease = Duration::from_millis(self.args.lease_ms);
                 sleep(lease + Duration::from_millis(random.random_range(500..3_000))).await;
                 self.settle(session, &session.id, jobs.iter().map(complete).collect()).await;
@@ -181,7 +181,7 @@ impl Bare {
         self.settle(session, &session.id, vec![settlement(leased, outcome)]).await;
     }
 
-    /// Until it is answered. `None`: the worker is told to stop before.
+    /// Registers a session, repeating the call until it is answered. `None` when the worker is told to stop before.
     async fn register(&self) -> Option<Session> {
         let request = RegisterSessionRequest {
             worker_id: self.args.common.worker_id.clone(),
@@ -230,7 +230,7 @@ impl Bare {
         }
     }
 
-    /// `None`: no more of this session.
+    /// Acquires jobs, repeating the call until it is answered. `None` when the session is not to be used any longer.
     async fn acquire(&self, session: &Session, acquire_no: i32) -> Option<Vec<LeasedJob>> {
         let request = AcquireJobsRequest {
             session_id: session.id.clone(),
@@ -260,7 +260,8 @@ impl Bare {
         }
     }
 
-    /// Until it is answered, or there is nobody to wait for it: the session is over and the lease time has passed.
+    /// Sends outcomes, repeating the call until it is answered. Gives up when a call fails after the session's end or
+    /// after three lease times.
     async fn settle(&self, session: &Session, session_id: &str, settlements: Vec<Settlement>) {
         let request = SettleJobsRequest { session_id: session_id.to_owned(), settlements };
         let give_up = Instant::now() + 3 * Duration::from_millis(self.args.lease_ms);

@@ -1,4 +1,4 @@
-//! Calls that end in time, and what their answers say about what was done: yes, no, or nothing.
+//! Calls with a deadline, and what an error says about the effect of a call: certainly none, or unknown.
 
 use std::{error::Error as _, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tonic::{Code, ConnectError, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-/// How long one may take, and a moment for what a long poll waits included.
+/// Time limit of a call; it includes the wait of a long poll.
 const CALL: Duration = Duration::from_secs(4);
 
 pub(super) fn limited<T>(message: T) -> Request<T> {
@@ -15,7 +15,8 @@ pub(super) fn limited<T>(message: T) -> Request<T> {
     request
 }
 
-/// The answer to a call made with [`limited`]. The channel does not count the time that connecting takes.
+/// Awaits a call made with [`limited`], under the same limit: the channel does not count the time that connecting
+/// takes.
 pub(super) async fn within<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
     match timeout(CALL, call).await {
         Ok(answer) => answer.map(Response::into_inner),
@@ -23,7 +24,7 @@ pub(super) async fn within<T>(call: impl Future<Output = Result<Response<T>, Sta
     }
 }
 
-/// The server certainly did not do it.
+/// True if the server certainly did not carry out the call.
 pub(super) fn is_refusal(status: &Status) -> bool {
     let refused = matches!(
         status.code(),
@@ -36,12 +37,12 @@ pub(super) fn is_refusal(status: &Status) -> bool {
             | Code::Unauthenticated
             | Code::Unimplemented
     );
-    // What is refused for lack of room is refused before anything is done, or the library could not send it again.
+    // A server without room refuses before it does anything; otherwise the library could not send the call again.
     let busy = status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some();
     refused || busy || is_unsent(status)
 }
 
-/// The session, or all that is known of it, is over.
+/// True if the session is over or unknown to the server.
 pub(super) fn is_over(status: &Status) -> bool {
     matches!(status.code(), Code::FailedPrecondition | Code::NotFound)
 }
@@ -57,7 +58,7 @@ fn is_unsent(status: &Status) -> bool {
     false
 }
 
-/// For the history.
+/// Text of an error in the history.
 pub(super) fn text(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }

@@ -1,8 +1,9 @@
-//! The programs that a run starts many times: they use the queue as people's programs do, and write down what they saw.
+//! The programs that a run starts many times: they use the queue as ordinary clients do, and record their calls and the
+//! answers.
 //!
-//! `submitter` submits what `work` makes up; `worker` runs it, by the library behind a `tap` that sees every
-//! call, or by the bare calls of `bare`, which sends what the library never would. `scribe` writes down for both
-//! what a worker and a server told each other.
+//! `submitter` submits the jobs that `work` generates; `worker` runs them, by the library behind a `tap` that sees
+//! every call, or by the plain calls of `bare`, which sends requests that the library never would. `scribe` records for
+//! both the calls between a worker and a server.
 
 mod bare;
 mod calls;
@@ -26,22 +27,22 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::history::{Kind, Recorder};
 
-/// What both programs are told.
+/// Arguments of both programs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
     /// Unique in the run; names its history, `<name>.jsonl`
     #[arg(long)]
     pub name: String,
-    /// Where histories are written
+    /// Folder of the histories
     #[arg(long)]
     pub history: PathBuf,
-    /// What it does follows from this and its name
+    /// Seed that determines, with the name, what the program does
     #[arg(long)]
     pub seed: u64,
     /// http://host:port; a submitter with several takes the next one when a call failed
     #[arg(long = "server", required = true)]
     pub servers: Vec<String>,
-    /// The jobs' address
+    /// worker_id of the jobs
     #[arg(long, default_value = "faults")]
     pub worker_id: String,
 }
@@ -51,7 +52,7 @@ impl Common {
         Recorder::create(&self.history, &self.name)
     }
 
-    /// A stream of its own for each part of the program.
+    /// Random number generator of one part of the program.
     fn random(&self, part: u64) -> StdRng {
         let mut hasher = DefaultHasher::new();
         (self.seed, &self.name, part).hash(&mut hasher);
@@ -59,7 +60,8 @@ impl Common {
     }
 }
 
-/// Writes down, off the threads that others wait for. A program that cannot write down what it does must not go on.
+/// Records events without blocking the runtime's other tasks. Exits when that fails: a program must not continue
+/// unrecorded.
 fn note(recorder: &Recorder, kinds: impl IntoIterator<Item = Kind>) {
     if let Err(error) = tokio::task::block_in_place(|| recorder.record_all(kinds)) {
         tracing::error!(%error, "the history cannot be written");
@@ -67,7 +69,8 @@ fn note(recorder: &Recorder, kinds: impl IntoIterator<Item = Kind>) {
     }
 }
 
-/// As the library connects: again whenever the connection is lost, and a peer that vanishes without a word is noticed.
+/// Channel with the library's settings: it connects again whenever the connection is lost, and keep-alive pings detect
+/// a peer that vanishes silently.
 fn channel(server: &str) -> anyhow::Result<Channel> {
     Ok(Endpoint::from_shared(server.to_owned())?
         .connect_timeout(Duration::from_secs(2))
@@ -82,11 +85,11 @@ fn say_on_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
-    // A test runs several programs in its own process.
+    // Fails when a subscriber is set already: a test runs several programs in its own process.
     let _ = lines.try_init();
 }
 
-/// Ends when the program is told to stop.
+/// Returns when the program receives SIGTERM.
 async fn told_to_stop() -> io::Result<()> {
     signal(SignalKind::terminate())?.recv().await;
     Ok(())

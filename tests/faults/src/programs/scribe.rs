@@ -1,12 +1,14 @@
-//! Writes down what a worker and a server tell each other.
+//! Records the calls between a worker and a server.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use jobqueue_shared::{
     lease::LeaseId,
@@ -22,7 +24,7 @@ use uuid::Uuid;
 use super::{calls, note};
 use crate::history::{self, Kind, Outcome, Recorder};
 
-/// Cheap to clone: all clones write one history.
+/// Recorder of a worker's calls. Clones are cheap and share one history.
 #[derive(Clone)]
 pub(super) struct Scribe(Arc<Inner>);
 
@@ -32,11 +34,11 @@ struct Inner {
     leases: Mutex<Leases>,
 }
 
-/// What this process was handed.
+/// Leases that this process received.
 #[derive(Default)]
 struct Leases {
     runs: HashMap<String, Run>,
-    /// Of a run that was handed out twice, for a crash of the database forgot the first time, the newest.
+    /// Newest lease of each run. A run is handed out twice when a crash of the database forgot the first time.
     by_run: HashMap<Run, String>,
 }
 
@@ -56,7 +58,7 @@ impl Scribe {
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
-        self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.leases.lock()
     }
 
     pub(super) fn registered(&self, request: &RegisterSessionRequest, reply: &RegisterSessionResponse) {
@@ -95,7 +97,7 @@ impl Scribe {
         self.write(kinds);
     }
 
-    /// The handler begins.
+    /// Records that the handler begins.
     pub(super) fn started(&self, job: Uuid, run_no: i32) {
         let lease = self.lease_of(job, run_no);
         self.write([Kind::Started { lease, job, run_no }]);
@@ -110,7 +112,7 @@ impl Scribe {
         self.leases().by_run.get(&Run { job, run_no }).cloned().unwrap_or_default()
     }
 
-    /// Before outcomes are sent; the number is for [`Scribe::settled`].
+    /// Records outcomes before they are sent. Returns the call's number for [`Scribe::settled`].
     pub(super) fn settling(&self, request: &SettleJobsRequest) -> u64 {
         let call = self.0.calls.fetch_add(1, Ordering::Relaxed);
         let session = id(&request.session_id);
@@ -192,7 +194,7 @@ fn job_of(leased: &LeasedJob) -> Uuid {
     leased.job.as_ref().map_or(Uuid::nil(), |job| id(&job.id))
 }
 
-/// A server that names no UUID is caught by what the checker makes of the nil.
+/// UUID in the text; the nil UUID when a server sends something else, which the checker then reports.
 pub(super) fn id(text: &str) -> Uuid {
     text.parse().unwrap_or_default()
 }

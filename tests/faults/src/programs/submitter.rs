@@ -1,13 +1,15 @@
-//! Submits jobs of every kind until it is told to stop (SIGTERM).
+//! Program that submits jobs of every kind until it is told to stop (SIGTERM).
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use jobqueue_shared::proto::v1::{
     CancelJobRequest, Job, RetryJobRequest, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest,
@@ -30,29 +32,29 @@ use super::{
 };
 use crate::history::{self, Kind, Move, Recorder};
 
-/// So many of them submit at once, each one job or batch after the other.
+/// Number of tasks that submit at once, each one job or batch after the other.
 const LANES: u64 = 3;
 const AGAIN: Duration = Duration::from_millis(200);
-/// How long it insists on an answer once it is told to stop.
+/// Time for which unanswered submits are repeated once the program is told to stop.
 const FLUSHING: Duration = Duration::from_secs(15);
-/// Jobs that a person may still have something to say about.
+/// Maximum number of recent jobs that a later order (cancel, retry) can choose from.
 const REMEMBERED: usize = 64;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub common: Common,
-    /// The mean pause between two calls of a lane, in milliseconds
+    /// Mean pause between two calls of a lane, in milliseconds
     #[arg(long, default_value_t = 250)]
     pub pause_ms: u64,
 }
 
-/// Ends after SIGTERM, when every submit with a key has been acknowledged or given up.
+/// Runs until SIGTERM, and then until every submit with a key has been acknowledged or given up.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     run_until(args, async { drop(told_to_stop().await) }).await
 }
 
-/// The same for another way to be told.
+/// Runs until `stop` completes.
 pub async fn run_until(args: Args, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     say_on_stderr();
     let servers: Result<Vec<_>, _> =
@@ -86,7 +88,7 @@ struct Shared {
     pause_ms: u64,
     recorder: Recorder,
     servers: Vec<JobServiceClient<Channel>>,
-    /// The one that answered last.
+    /// Index of the server for the next call: the one that answered last.
     server: AtomicUsize,
     calls: AtomicU64,
     stopping: CancellationToken,
@@ -99,7 +101,7 @@ struct Lane {
     recent: Mutex<VecDeque<Uuid>>,
 }
 
-/// What is known of a call.
+/// Known effect of a call: done, certainly not done, or unknown.
 enum Heard {
     Yes,
     No,
@@ -134,9 +136,9 @@ impl Lane {
         let job = self.make(random);
         let jobs = std::slice::from_ref(&job);
         if random.random_bool(0.04) {
-            // Somebody changes their mind at once: it has hardly begun.
+            // A cancel right after the submit, when the job has hardly begun.
             self.send(jobs).await;
-            let newest = self.recent.lock().unwrap_or_else(PoisonError::into_inner).back().copied();
+            let newest = self.recent.lock().back().copied();
             if let Some(job) = newest {
                 self.cancel(job, random).await;
             }
@@ -147,7 +149,7 @@ impl Lane {
             return;
         }
         match random.random_range(0..100) {
-            // Two programs that know nothing of each other.
+            // Two programs submit one request at once, without knowing of each other.
             0..8 => drop(tokio::join!(self.insist(jobs), self.insist(jobs))),
             8..14 => {
                 self.insist(jobs).await;
@@ -168,7 +170,7 @@ impl Lane {
 
     async fn submit_batch(&self, random: &mut StdRng) {
         let jobs: Vec<_> = (0..random.random_range(2..10)).map(|_| self.make(random)).collect();
-        // Without a key for each it would not be safe to send it again.
+        // Sending a batch again is safe only when each of its jobs has a key.
         if jobs.iter().all(|job| !job.submit.key.is_empty()) {
             self.insist(&jobs).await;
         } else {
@@ -176,7 +178,7 @@ impl Lane {
         }
     }
 
-    /// Until it is known what became of it.
+    /// Repeats a submit until its result is known.
     async fn insist(&self, jobs: &[NewJob]) {
         let mut flushing = None;
         while let Heard::Nothing = self.send(jobs).await {
@@ -227,7 +229,7 @@ impl Lane {
                     let conflict = status.code() == Code::AlreadyExists;
                     let failed = |place| Kind::SubmitFailed { call, place, conflict, error: error.clone() };
                     note(&self.shared.recorder, (0..of).map(failed));
-                    // What was refused for lack of room or of a connection may be asked for again.
+                    // A call that found no room or no connection may be sent again.
                     let final_word = status.code() != Code::ResourceExhausted && status.code() != Code::Unavailable;
                     return if final_word { Heard::No } else { Heard::Nothing };
                 }
@@ -239,16 +241,16 @@ impl Lane {
     }
 
     fn remember(&self, job: Uuid) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock();
         recent.push_back(job);
         if recent.len() > REMEMBERED {
             recent.pop_front();
         }
     }
 
-    /// A person cancels one, and puts it back to work half of the time; or wants a dead letter to be tried again.
+    /// Gives an order as a person would: cancels a job, and retries it half of the time; or retries a dead letter.
     async fn order(&self, random: &mut StdRng) {
-        let recent: Vec<_> = self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let recent: Vec<_> = self.recent.lock().iter().copied().collect();
         let Some(&job) = recent.choose(random) else { return };
         if random.random_bool(0.5) {
             self.cancel(job, random).await;
@@ -303,7 +305,7 @@ impl Shared {
         (server, self.servers[server].clone())
     }
 
-    /// The next call goes to the next server, unless somebody has gone on already.
+    /// Selects the next server for the next call, unless another lane has done so already.
     fn other_than(&self, server: usize) {
         let next = (server + 1) % self.servers.len();
         let _ = self.server.compare_exchange(server, next, Ordering::Relaxed, Ordering::Relaxed);

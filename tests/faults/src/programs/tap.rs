@@ -1,5 +1,5 @@
-//! Stands between the library and its server, in the worker's own process: it sees every call and answer, writes them
-//! down, and passes them on byte for byte. The library is the one that people use, unchanged.
+//! Proxy between the library and its server, in the worker's own process: it records every call and answer, and passes
+//! them on byte for byte, so that the library is used unchanged.
 
 use axum::{
     Router,
@@ -21,7 +21,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use super::{calls, scribe::Scribe};
 
-/// Five bytes stand before each message on the wire.
+/// Length of the gRPC header before each message, in bytes.
 const FRAMING: usize = 5;
 
 pub(super) struct Tap {
@@ -35,7 +35,7 @@ struct Wire {
     scribe: Scribe,
 }
 
-/// An answer as it came.
+/// Answer of the server, unchanged.
 struct Answer {
     headers: HeaderMap,
     body: Bytes,
@@ -59,10 +59,11 @@ impl Tap {
 async fn pass(State(wire): State<Wire>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let method = parts.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-    // A client that goes away while it asks has asked nothing.
+    // A request whose client goes away before its end is not a call.
     let Ok(body) = to_bytes(body, usize::MAX).await else { return failed(&Status::cancelled("half a request")) };
     let call = wire.asked(&method, &body);
-    // The client may go away while it waits for the answer: then this ends here, and what was done is not known.
+    // When the client goes away while it waits for the answer, this future is dropped and the call's result stays
+    // unknown.
     let answer = wire.send(parts, body.clone()).await;
     wire.answered(&method, call, &body, &answer);
     match answer {
@@ -129,7 +130,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// `None`: it is a good one.
+    /// Error of the answer; `None` for OK.
     fn status(&self) -> Option<Status> {
         let status = Status::from_header_map(&self.headers)
             .or_else(|| self.trailers.as_ref().and_then(Status::from_header_map))
@@ -145,7 +146,7 @@ impl Answer {
     }
 }
 
-/// The library takes this for what it is: a connection that broke.
+/// Answer to a call that broke off. The library handles it as a broken connection.
 fn failed(status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! What jobs are made of, and what becomes of them: the payload says it, so any worker does the same.
+//! Payloads of the jobs. They determine what a handler does, so every worker acts alike.
 
 use jobqueue_shared::proto::v1::{RetryPolicy, SubmitJobRequest};
 use prost_types::{Duration, Timestamp};
@@ -12,15 +12,15 @@ use crate::history::Submit;
 pub(super) struct Work {
     pub task: Task,
     pub nonce: String,
-    /// How long a handler takes.
+    /// Duration of the handler, in milliseconds.
     pub sleep_ms: u64,
-    /// [`Task::Fails`]: how many attempts do.
+    /// [`Task::Fails`]: number of attempts that fail.
     #[serde(default)]
     pub times: u32,
-    /// [`Task::Snoozes`], and [`Task::Fails`] if it is above 0: how long to wait after that.
+    /// [`Task::Snoozes`], and [`Task::Fails`] if it is above 0: delay before the next run, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
-    /// Texts of all kinds have to come back as they were.
+    /// Text of any kind, which has to come back unchanged.
     pub text: String,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Task {
     Panics,
     FailsForGood,
     Snoozes,
-    /// Goes on when it is told to stop, beyond its attempt's time.
+    /// Continues when it is told to stop, beyond its attempt's timeout.
     Stubborn,
 }
 
@@ -52,17 +52,17 @@ impl Task {
     }
 }
 
-/// How long an attempt at [`Task::Stubborn`] may take.
+/// Attempt timeout of [`Task::Stubborn`].
 const STUBBORN_TIMEOUT_MS: i64 = 1_000;
 
-/// A submit as it is written down, and as it is sent.
+/// A submit as the history records it, and as it is sent.
 #[derive(Clone, Debug)]
 pub(super) struct NewJob {
     pub submit: Submit,
     pub request: SubmitJobRequest,
 }
 
-/// A job made up at random; `nonce` is its own.
+/// Generates a random job with the given nonce.
 pub(super) fn new_job(random: &mut StdRng, worker_id: &str, nonce: String, key: String) -> NewJob {
     let task = match random.random_range(0..100) {
         0..72 => Task::Works,
@@ -130,7 +130,7 @@ pub(super) fn new_job(random: &mut StdRng, worker_id: &str, nonce: String, key: 
     NewJob { submit, request }
 }
 
-/// The same key with another request.
+/// Another request with the job's key.
 pub(super) fn contradiction(job: &NewJob, nonce: String) -> NewJob {
     let mut other = job.clone();
     let payload = serde_json::json!({ "task": "works", "nonce": nonce, "sleep_ms": 0, "text": "another request" });
@@ -140,7 +140,7 @@ pub(super) fn contradiction(job: &NewJob, nonce: String) -> NewJob {
     other
 }
 
-/// What a worker says when the handler has returned.
+/// Result of a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Works,
@@ -151,7 +151,7 @@ pub(super) enum End {
 }
 
 impl Work {
-    /// `attempt` counts from 1 within the budget, `run_no` over all hand-overs.
+    /// Result of one run. `attempt` counts from 1 within the budget, `run_no` over all hand-overs.
     pub(super) fn end(&self, attempt: i32, run_no: i32) -> End {
         match self.task {
             Task::Fails if attempt <= self.times.cast_signed() => {

@@ -1,4 +1,4 @@
-//! Runs jobs until it is told to stop (SIGTERM).
+//! Program that runs jobs until it is told to stop (SIGTERM).
 
 use std::{panic, time::Duration};
 
@@ -17,28 +17,28 @@ use super::{
 pub struct Args {
     #[command(flatten)]
     pub common: Common,
-    /// How many jobs it runs at once
+    /// Number of jobs that it runs at once
     #[arg(long, default_value_t = 16)]
     pub slots: u32,
-    /// Of its session, in milliseconds
+    /// Lease time of its session, in milliseconds
     #[arg(long, default_value_t = 5_000)]
     pub lease_ms: u64,
-    /// How long running jobs may take to finish once it is told to stop, in milliseconds
+    /// Time for running jobs to finish once it is told to stop, in milliseconds
     #[arg(long, default_value_t = 1_500)]
     pub grace_ms: u64,
-    /// Not the library but bare calls, among them what the library never sends: late and contradicting outcomes
+    /// Use plain calls instead of the library, among them what the library never sends: late and contradicting outcomes
     #[arg(long)]
     pub bare: bool,
 }
 
-/// Ends after SIGTERM as a worker does: it finishes what it runs and says goodbye.
+/// Runs until SIGTERM, then finishes the running jobs and ends the session.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    // Some handlers panic because their jobs say so: a line each is enough.
+    // Some jobs make their handler panic: one log line each is enough.
     panic::set_hook(Box::new(|info| tracing::info!("{info}")));
     run_until(args, async { drop(told_to_stop().await) }).await
 }
 
-/// The same for another way to be told.
+/// Runs until `stop` completes.
 pub async fn run_until(args: Args, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     say_on_stderr();
     let common = &args.common;
@@ -60,7 +60,7 @@ pub async fn run_until(args: Args, stop: impl Future<Output = ()> + Send) -> any
     Ok(())
 }
 
-/// Does what the payload says, and writes down when.
+/// Handler that acts as the payload says, and records its start and end.
 struct Doing(Scribe);
 
 #[async_trait]

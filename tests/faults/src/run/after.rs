@@ -1,4 +1,4 @@
-//! When all faults are over: the work ends, and what the servers then show is read.
+//! End of a run: all jobs finish, and the final state is read from the servers.
 
 use std::{
     process::Stdio,
@@ -14,14 +14,14 @@ use tokio::process::Command;
 use super::site::{PATIENCE, Site};
 use crate::history::{FinalJob, FinalState};
 
-/// Without any progress for so long, what is left is stuck: a lease, a few backoffs and a minute.
+/// Time without progress after which the remaining jobs count as stuck: a lease, a few backoffs and a minute.
 const NO_PROGRESS: Duration = Duration::from_secs(75);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const PAGE: i32 = 500;
 const CALLS_AT_ONCE: usize = 16;
 
 impl Site {
-    /// No new jobs; then waits until all are finished, or nothing moves any more.
+    /// Stops the submitters, then waits until all jobs are finished or make no more progress.
     pub(super) async fn drain(&mut self) -> Result<()> {
         for submitter in &mut self.submitters {
             submitter.dismiss()?;
@@ -35,19 +35,19 @@ impl Site {
             if now.pending == 0 && now.running == 0 {
                 return Ok(());
             }
-            // Jobs that go round without an end move too; but each has its budget.
+            // A job that is retried without end counts as progress, too, but its attempt budget ends that.
             let counts = (now.pending, now.running, now.done, now.failed, now.cancelled, now.retrying);
             if seen != Some(counts) {
                 (seen, moved) = (Some(counts), Instant::now());
             } else if moved.elapsed() > NO_PROGRESS {
-                // The judge says what is stuck.
+                // The checker reports the jobs that are stuck.
                 eprintln!("nothing has moved for {NO_PROGRESS:?}: {now:?}");
                 return Ok(());
             }
         }
     }
 
-    /// Ends the workers in order, and reads all jobs through the API.
+    /// Ends the workers with SIGTERM, and reads all jobs through the API.
     pub(super) async fn final_state(&mut self) -> Result<FinalState> {
         for worker in &mut self.workers {
             worker.dismiss()?;
@@ -72,7 +72,8 @@ impl Site {
         Ok(FinalState { jobs })
     }
 
-    /// Ends the servers in order, and lets `jobqueue-server check` read all that they stored. What contradicts itself.
+    /// Ends the servers with SIGTERM, and runs `jobqueue-server check` on the database. Returns the contradictions that
+    /// it finds.
     pub(super) async fn contradictions(&mut self) -> Result<Option<String>> {
         for server in &mut self.servers {
             server.dismiss()?;

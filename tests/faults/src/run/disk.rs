@@ -1,4 +1,4 @@
-//! A disk of our own that can be full: a tmpfs.
+//! Temporary file system (tmpfs) that can be made full.
 
 use std::{
     fs,
@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Left free when it is full: some writes still work, as on a real disk.
+/// Bytes left free on a full disk: some writes still succeed, as on a real disk.
 const LEFT_BYTES: u64 = 64 * 1024;
 
-/// Unmounts when its pipe ends, however we end.
+/// Unmounts when its pipe closes, however this process ends.
 const WATCHDOG: &str = r#"trap '' INT TERM HUP; read -r _; umount --lazy "$1"; rmdir "$1""#;
 
-/// A file system in memory. Dropping it, or the end of this process, unmounts it.
+/// File system in memory. Dropping it, or the end of this process, unmounts it.
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
@@ -47,9 +47,9 @@ impl Disk {
         &self.path
     }
 
-    /// Makes it as small as what is on it.
+    /// Shrinks the file system to its content and [`LEFT_BYTES`].
     pub(super) fn fill(&self) -> Result<()> {
-        // What is written between the look and the change makes the change fail.
+        // A write between the query and the remount makes the remount fail.
         for _ in 0..20 {
             let stat = rustix::fs::statvfs(&self.path)?;
             let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
@@ -60,7 +60,7 @@ impl Disk {
         bail!("{} grows faster than it can be made small", self.path.display())
     }
 
-    /// Gives it back its size.
+    /// Restores the original size.
     pub(super) fn empty(&self) -> Result<()> {
         self.resize(self.size)
     }

@@ -1,8 +1,8 @@
-//! The faults: what each does, to whom and for how long.
+//! Faults: each one's action, its target and its duration.
 
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-/// What the jobs are kept in.
+/// Database of the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Store {
     Sqlite,
@@ -17,7 +17,7 @@ impl Store {
         }
     }
 
-    /// SQLite's file belongs to one process.
+    /// Number of servers: SQLite's file belongs to one process.
     pub fn servers(self) -> usize {
         match self {
             Self::Sqlite => 1,
@@ -28,10 +28,10 @@ impl Store {
 
 pub(super) const WORKERS: usize = 4;
 pub(super) const SUBMITTERS: usize = 4;
-/// Of the workers' sessions, in milliseconds: the shortest that is allowed.
+/// Lease time of the workers' sessions, in milliseconds: the shortest that is allowed.
 pub(super) const LEASE_MS: u64 = 5_000;
 
-/// What figures are grouped by.
+/// Kind of a fault, by which figures are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     KillWorker,
@@ -60,7 +60,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What a run cannot do without comes first.
+    /// Every kind, the most important first: a short run leaves out the last ones.
     pub const ALL: [Self; 23] = [
         Self::KillWorker,
         Self::KillServer,
@@ -91,7 +91,8 @@ impl Kind {
         Self::ALL.into_iter().filter(|kind| store == Store::Postgres || !kind.needs_postgres()).collect()
     }
 
-    /// A server on SQLite is the only clock that there is, and has no network behind it.
+    /// True if the kind needs PostgreSQL: with SQLite the server's clock is the only one, and no network lies behind
+    /// it.
     fn needs_postgres(self) -> bool {
         matches!(
             self,
@@ -135,23 +136,23 @@ impl Kind {
         }
     }
 
-    /// What an operator does on a good day: no attempt may be charged for it.
+    /// True for an operator's normal actions, for which no attempt may be charged.
     pub fn is_planned(self) -> bool {
         matches!(self, Self::RestartServers | Self::RestartWorkers)
     }
 
-    /// PostgreSQL starts again without what it had not been told to write at once: hand-overs and heartbeats.
+    /// True if PostgreSQL may restart without commits that it did not have to flush at once: hand-overs and heartbeats.
     pub fn crashes_database(self) -> bool {
         matches!(self, Self::KillPostmaster | Self::KillBackend | Self::FsyncError | Self::DiskFull | Self::Promote)
     }
 }
 
-/// Between which two parts the network is bad.
+/// Connection that a network fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// Workers and submitters, and this server.
+    /// Between workers and submitters, and this server.
     Clients(usize),
-    /// This server and PostgreSQL.
+    /// Between this server and PostgreSQL.
     Database(usize),
 }
 
@@ -160,7 +161,7 @@ pub enum Fault {
     KillWorker {
         worker: usize,
         down_ms: u64,
-        /// All else is well for so long, so that the recovery that is measured is from this.
+        /// Time without other faults afterwards, so that the recovery that is measured is from this one.
         calm_ms: u64,
     },
     KillServer {
@@ -171,7 +172,7 @@ pub enum Fault {
         down_ms: u64,
     },
     Promote {
-        /// Otherwise it lives on for a while, and nobody may write to it.
+        /// True if the old primary is killed; otherwise it lives on for a while, and no server may write to it.
         kill_old: bool,
     },
     StallWorker {
@@ -235,13 +236,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// One of a kind; `brisk` ones are as short as they can be and still be felt.
+    /// Random fault of the kind; `brisk` ones have the shortest duration that still has an effect.
     pub(super) fn random(kind: Kind, store: Store, brisk: bool, rng: &mut StdRng) -> Self {
         let server = rng.random_range(0..store.servers());
         let worker = rng.random_range(0..WORKERS);
         let clients = Hop::Clients(server);
         let database = Hop::Database(server);
-        // Milliseconds from a range whose upper end is for patient runs.
+        // Random milliseconds of a range; a brisk run uses its lower end.
         let ms = |rng: &mut StdRng, from: u64, to: u64| rng.random_range(from..=if brisk { from } else { to });
         let hours = *[-1, 1].choose(rng).unwrap_or(&1);
         match kind {
@@ -314,7 +315,7 @@ impl Fault {
         }
     }
 
-    /// About how long it takes from its beginning until it is healed.
+    /// Approximate time from the fault's beginning until it is healed.
     pub(super) fn expected_ms(&self) -> u64 {
         const START: u64 = 700;
         match *self {
@@ -338,7 +339,7 @@ impl Fault {
     }
 }
 
-/// Some places, each with a few rare ends.
+/// Value of FAILPOINTS: five of the places, each with two actions of low probability.
 fn failpoints(rng: &mut StdRng) -> String {
     const PLACES: [&str; 9] = [
         "after_insert",
@@ -352,7 +353,7 @@ fn failpoints(rng: &mut StdRng) -> String {
         "insert_commit",
     ];
     const ACTIONS: [&str; 4] = ["5%return(lost)", "1%return(exit)", "2%return(panic)", "5%return(wait 400)"];
-    // The two that are reached many times a second are always among them: a fault that never fires is none.
+    // The two places that are reached many times a second are always included: a fault that never fires proves nothing.
     let mut places = vec!["after_insert", "after_settle"];
     places.extend(PLACES[2..].choose_multiple(rng, 3));
     let set = |place: &str| {

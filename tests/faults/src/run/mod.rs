@@ -1,8 +1,9 @@
-//! A run: everything is started, the nemesis does its plan, all heals and drains, and the histories are judged.
+//! A run: everything is started, the nemesis carries out its plan, all parts heal and drain, and the histories are
+//! judged.
 //!
-//! Read in this order: `fault` is what can be done to the parts, `plan` when what is done; `site` is the parts, `slot`
-//! one program of them; `nemesis` does the faults, with `disk` and `strace`, and `probe` looks whether all is well
-//! again; `after` brings the run to its end; `report` tells of it.
+//! Read in this order: `fault` defines the faults, `plan` their order and times; `site` is the set of parts, `slot` one
+//! program of it; `nemesis` causes the faults, with `disk` and `strace`, and `probe` checks that every server works
+//! afterwards; `after` ends the run; `report` summarises it.
 
 mod after;
 mod disk;
@@ -34,12 +35,12 @@ use crate::{
     history::{History, Recorder},
 };
 
-/// Before the first fault, so that there is something to lose.
+/// Time before the first fault, so that there are jobs to lose.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Fewer jobs than this a second, over the whole run, is no load: something was down for long and nobody noticed.
+/// Minimum rate of jobs over the whole run: fewer mean that a part was down for long without being noticed.
 const LEAST_JOBS_A_SECOND: u64 = 2;
 
-/// The programs of a run.
+/// Programs of a run.
 #[derive(Clone, Debug)]
 pub struct Programs {
     /// `jobqueue-server`, built with its failpoints.
@@ -48,18 +49,19 @@ pub struct Programs {
     pub clients: PathBuf,
 }
 
-/// One run on one store.
+/// Options of a run on one store.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub store: Store,
     pub seed: u64,
-    /// How long there are faults.
+    /// Seconds of faults.
     pub seconds: u64,
     pub programs: Programs,
 }
 
-/// Fails when a promise was broken, a fault could not be injected or something did not get well; the error tells it
-/// all, and names the folder with the histories and logs, which is kept. `say` gets a line for everything that happens.
+/// Carries out a run. Fails when a promise was broken, a fault could not be injected or a part did not recover; the
+/// error contains the details and names the folder with the histories and logs, which is kept. `say` gets a line for
+/// each step.
 pub async fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("jobqueue-faults-").tempdir()?;
     match in_folder(options, folder.path(), say).await {

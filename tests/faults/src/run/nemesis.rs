@@ -1,4 +1,4 @@
-//! Does the faults, and proves of each that it happened.
+//! Nemesis: causes the faults, and proves of each that it happened.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     proxy::{Counts, Proxy, Weather},
 };
 
-/// How long it may take until a fault that depends on traffic is felt.
+/// Time within which a fault that depends on traffic must have had an effect.
 const FELT_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) struct Nemesis<'a> {
@@ -31,7 +31,8 @@ impl<'a> Nemesis<'a> {
         Self { site, recorder, next: 0, calls: 0 }
     }
 
-    /// From a healthy site to a healthy site. An error is a fault that could not be done, or what did not get well.
+    /// Carries out a fault on a healthy site and waits until it is healthy again. An error means that the fault could
+    /// not be caused or that a part did not recover.
     pub(super) async fn inflict(&mut self, fault: &Fault) -> Result<()> {
         let kind = fault.kind();
         self.inflict_inner(kind, fault).await.with_context(|| format!("{}: {fault:?}", kind.name()))
@@ -249,7 +250,7 @@ impl<'a> Nemesis<'a> {
         let open = self.begin(kind, "the database's disk", Recovery::NotMeasured)?;
         let before = self.site.complaints_of_space()?;
         self.site.disk().fill()?;
-        // What can be written without taking new space still is.
+        // Writes that need no new space still succeed.
         let felt = |site: &mut Site| Ok(site.complaints_of_space()? > before);
         let felt = self.site.until("a write found no space", FELT_WITHIN, felt).await;
         self.site.live_for(time).await?;
@@ -258,7 +259,7 @@ impl<'a> Nemesis<'a> {
         let complaints = self.site.complaints_of_space()? - before;
         self.injected(&open, &format!("{complaints} complaints in the log"))?;
         if self.site.store == Store::Postgres && !self.site.primary()?.cluster.is_running()? {
-            // It could not even recover; now an operator can start it.
+            // PostgreSQL had no space even for its recovery; with space again, an operator can start it.
             self.site.primary()?.cluster.restart()?;
         }
         self.well(open).await
@@ -272,7 +273,7 @@ impl<'a> Nemesis<'a> {
                 let server = self.site.servers[0].running.as_ref().context("the server does not run")?;
                 FailingSync::attach(&[server.pid()], true, &output)?
             }
-            // Those of now: PostgreSQL ends them all at the first error, and the new ones find the disk well.
+            // Only the present child processes: PostgreSQL ends them all at the first error, and the new ones can sync.
             Database::Postgres { primary, .. } => {
                 let processes = primary.cluster.processes()?;
                 FailingSync::attach(&processes[1..], false, &output)?
@@ -311,7 +312,8 @@ impl<'a> Nemesis<'a> {
         self.site.until("a server has found the new primary", PATIENCE, at_home).await?;
         self.injected(&open, if kill_old { "the old one was lost" } else { "the old one lived on" })?;
         if !kill_old {
-            // Nobody reaches it any more, and what waits in it for a standby stays unacknowledged.
+            // No server reaches the old primary any more, and commits that wait in it for a standby stay
+            // unacknowledged.
             let rows = |node: &Node| {
                 let sql = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM done)";
                 node.cluster.query_in("faults", sql)
@@ -321,7 +323,7 @@ impl<'a> Nemesis<'a> {
             let after = rows(&old)?;
             ensure!(before == after, "somebody wrote to the old primary: {before} rows became {after}");
         }
-        // It comes back as a copy: what it had alone is gone with it.
+        // The old primary is replaced by a new standby; commits that only the old one had are lost.
         drop(old);
         let standby = self.site.primary()?.standby()?;
         if let Database::Postgres { standby: place, .. } = &mut self.site.database {
@@ -330,7 +332,7 @@ impl<'a> Nemesis<'a> {
         self.well(open).await
     }
 
-    /// A process that serves one of the servers, one at work if there is any.
+    /// Process id of a backend that serves one of the servers, an active one if there is any.
     fn a_backend(&self) -> Result<i32> {
         let sql = "SELECT pid FROM pg_stat_activity WHERE datname = 'faults'
                    ORDER BY state = 'active' DESC, xact_start NULLS LAST, pid LIMIT 1";
@@ -380,7 +382,7 @@ impl<'a> Nemesis<'a> {
         self.injected(open, &status.to_string())
     }
 
-    /// Waits until everything runs and a server can write.
+    /// Waits until every part runs and every server serves.
     async fn well(&mut self, open: history::Fault) -> Result<()> {
         self.site.until("all parts run again", PATIENCE, |site| Ok(site.all_ready())).await?;
         self.all_serve().await?;
@@ -407,8 +409,8 @@ impl Site {
         fired
     }
 
-    /// How often somebody has logged that there was no space. PostgreSQL's log is on the full disk itself, and may not
-    /// have found room to say so; the servers' are not.
+    /// Number of log lines that report a lack of space. PostgreSQL's log is on the full disk itself, and may have had
+    /// no room for the line; the servers' logs are elsewhere.
     fn complaints_of_space(&self) -> Result<usize> {
         let mut logs: Vec<String> =
             self.servers.iter().filter_map(|server| server.running.as_ref()).map(Running::log).collect();
@@ -427,7 +429,7 @@ fn hop_name(hop: Hop) -> String {
     }
 }
 
-/// How far the time of a log's last line is from ours.
+/// Difference, in hours, between the time of a log's last line and the present time.
 fn hours_off(log: &str) -> Option<f64> {
     let line = log.lines().rev().find(|line| line.starts_with("20"))?;
     let stamp = line.split_whitespace().next()?;

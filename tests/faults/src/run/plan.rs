@@ -1,21 +1,21 @@
-//! What the nemesis will do: a pure function of seed, store and time.
+//! Plan of the nemesis: a pure function of seed, store and time.
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use super::fault::{Fault, Kind, Store};
 
-/// Runs below this length do without pauses that longer ones afford.
+/// Length of a run, in seconds, below which the pauses and faults are as short as possible.
 const BRISK_BELOW_S: u64 = 120;
 
-/// A fault, and how long all is well before it.
+/// A fault, and the time without faults before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub calm_ms: u64,
     pub fault: Fault,
 }
 
-/// Rounds in which each kind of fault happens once, in a new order each. When the time is too short for one round, the
-/// kinds that matter least are left out.
+/// Plan of a run: rounds in which each kind of fault happens once, in a new order each. When the time is too short for
+/// one round, the least important kinds are left out.
 pub fn plan(seed: u64, store: Store, seconds: u64) -> Vec<Step> {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(2) + u64::from(store == Store::Postgres));
     let brisk = seconds < BRISK_BELOW_S;

@@ -1,4 +1,4 @@
-//! Whether every server does what it is there for, once a fault is over.
+//! Check after a fault that every server serves submitters and workers.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{nemesis::Nemesis, site::PATIENCE};
 use crate::history::{self, Submit};
 
 impl Nemesis<'_> {
-    /// Waits until every server does what submitters and workers ask of it.
+    /// Waits until every server serves the calls of submitters and workers.
     pub(super) async fn all_serve(&mut self) -> Result<()> {
         for server in 0..self.site.servers.len() {
             let end = Instant::now() + PATIENCE;
@@ -23,7 +23,7 @@ impl Nemesis<'_> {
         Ok(())
     }
 
-    /// Stores a job, as any submitter does; opens a session, extends and ends it.
+    /// Submits a job, as any submitter does; registers a session, extends and ends it.
     async fn use_all_of(&mut self, server: usize) -> Result<()> {
         let api = self.site.api(server);
         self.calls += 1;
@@ -68,7 +68,7 @@ impl Nemesis<'_> {
     }
 }
 
-/// An answer that comes in time.
+/// Awaits an answer for 3 s at most.
 async fn soon<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T> {
     Ok(tokio::time::timeout(Duration::from_secs(3), call).await.context("no answer within 3 s")??.into_inner())
 }

@@ -1,4 +1,4 @@
-//! What a run tells people when it is over.
+//! Summary of a run, for its users.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +9,10 @@ use std::{
 use super::{fault::Store, plan::Step};
 use crate::check::{Figures, Promise, Report};
 
-/// Violations that are printed; more are in the kept folder's report.
+/// Maximum number of violations that are printed; the kept folder's report has all of them.
 const SHOWN: usize = 5;
 
-/// How a run ended.
+/// Result of a run.
 pub struct Outcome {
     pub store: Store,
     pub seed: u64,
@@ -20,9 +20,9 @@ pub struct Outcome {
     pub took: Duration,
     pub drained_in: Duration,
     pub report: Report,
-    /// Programs that ended when nobody had asked them to.
+    /// Programs that ended without having been told to.
     pub surprises: Vec<String>,
-    /// What `jobqueue-server check` had to say.
+    /// Contradictions that `jobqueue-server check` found.
     pub contradictions: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Outcome {
         self.report.violations.is_empty() && self.surprises.is_empty() && self.contradictions.is_none()
     }
 
-    /// Why it is not good; nothing when it is.
+    /// Reasons why the run is not good; empty when it is.
     pub fn complaints(&self) -> String {
         let mut text = String::new();
         for violation in self.report.violations.iter().take(SHOWN) {
@@ -104,7 +104,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The plan, a line a fault.
+/// The plan as text, one line for each fault.
 pub(super) fn plan(steps: &[Step]) -> String {
     let lines = steps.iter().map(|step| format!("  after {:>5} ms  {:?}\n", step.calm_ms, step.fault));
     lines.collect()

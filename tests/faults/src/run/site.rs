@@ -1,4 +1,4 @@
-//! All the parts of a run: databases, servers, workers, submitters, and the network between them.
+//! Parts of a run: databases, servers, workers, submitters, and the network between them.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -19,18 +19,18 @@ use super::{
 };
 use crate::proxy::Proxy;
 
-/// Room for a long run; what is not used costs nothing.
+/// Size of a disk, enough for a long run; unused space costs nothing.
 const DISK_BYTES: u64 = 4 << 30;
-/// Of each server to PostgreSQL.
+/// Maximum number of connections of a server to PostgreSQL.
 const CONNECTIONS: u32 = 8;
 const TICK: Duration = Duration::from_millis(10);
-/// How long a part may take to come up on a busy machine.
+/// Time limit for a part to come up on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// PostgreSQL with a disk of its own.
+/// PostgreSQL server with a disk of its own.
 #[derive(Debug)]
 pub(super) struct Node {
-    // Dropped in this order.
+    // The fields are dropped in this order: the server before its disk.
     pub(super) cluster: Cluster,
     pub(super) disk: Disk,
 }
@@ -38,7 +38,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum Database {
     Sqlite(Disk),
-    /// The standby is none only while it is made anew.
+    /// The standby is `None` only while a new one is made.
     Postgres {
         primary: Box<Node>,
         standby: Option<Box<Node>>,
@@ -49,22 +49,22 @@ pub(super) struct Site {
     pub(super) store: Store,
     seed: u64,
     programs: Programs,
-    /// Histories and logs.
+    /// Folder of histories and logs.
     pub(super) folder: PathBuf,
     pub(super) submitters: Vec<Slot>,
     pub(super) workers: Vec<Slot>,
     pub(super) servers: Vec<Slot>,
     pub(super) server_addrs: Vec<SocketAddr>,
-    /// Before each server.
+    /// Proxies between the clients and each server.
     pub(super) to_servers: Vec<Proxy>,
-    /// Behind each server.
+    /// Proxies between each server and PostgreSQL.
     pub(super) to_database: Vec<Proxy>,
     pub(super) database: Database,
     pub(super) surprises: Vec<Surprise>,
 }
 
 impl Site {
-    /// Starts everything; returns when servers listen and workers and submitters run.
+    /// Starts all parts; returns when the servers listen and the workers and submitters run.
     pub(super) async fn start(store: Store, seed: u64, programs: Programs, folder: PathBuf) -> Result<Self> {
         let database = match store {
             Store::Sqlite => Database::Sqlite(Disk::mount(DISK_BYTES)?),
@@ -132,7 +132,7 @@ impl Site {
         self.servers.iter().chain(&self.workers).chain(&self.submitters).all(Slot::is_ready)
     }
 
-    /// Starts what has to be started, and notices what has ended.
+    /// Starts the programs that are due, and records those that have ended unexpectedly.
     pub(super) fn tick(&mut self) -> Result<()> {
         let mut surprises = Vec::new();
         for slot in self.slots() {
@@ -146,7 +146,7 @@ impl Site {
             }
         }
         if !self.servers.iter().all(Slot::is_ready) && self.workers.iter().all(|worker| worker.running.is_none()) {
-            // At the very start, there is no use in clients before there is a server.
+            // At the very start, clients are started only once all servers listen.
             return Ok(());
         }
         for worker in 0..self.workers.len() {
@@ -164,7 +164,7 @@ impl Site {
         Ok(())
     }
 
-    /// Time passes, and everything lives.
+    /// Waits for a time, and keeps the programs running meanwhile.
     pub(super) async fn live_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -174,7 +174,7 @@ impl Site {
         Ok(())
     }
 
-    /// Everything lives until it is so.
+    /// Waits until a condition holds, and keeps the programs running meanwhile.
     pub(super) async fn until(
         &mut self,
         what: &str,
@@ -194,7 +194,7 @@ impl Site {
         }
     }
 
-    /// The servers' database, not through the proxies.
+    /// URL of the servers' database, without the proxies.
     pub(super) fn direct_url(&self) -> String {
         match &self.database {
             Database::Sqlite(disk) => sqlite_url(disk),
@@ -219,7 +219,7 @@ impl Site {
     }
 
     fn worker(&self, worker: usize) -> Command {
-        // Each calls one server, so that not all feel what happens to it.
+        // Each worker calls one server, so that a fault of one server does not affect all of them.
         let proxy = &self.to_servers[worker % self.to_servers.len()];
         let mut command = self.client("worker", &self.workers[worker], &[proxy.addr()]);
         command.args(["--lease-ms", &LEASE_MS.to_string()]);
@@ -254,14 +254,14 @@ impl Node {
         Ok(Self { cluster, disk })
     }
 
-    /// A new one that follows this one, synchronously.
+    /// New standby that follows this server synchronously.
     pub(super) fn standby(&self) -> Result<Self> {
         let disk = Disk::mount(DISK_BYTES)?;
         let cluster = self.cluster.start_standby(&setup(&disk)).context("the standby does not start")?;
         Ok(Self { cluster, disk })
     }
 
-    /// What PostgreSQL has logged.
+    /// Text of PostgreSQL's log.
     pub(super) fn log(&self) -> Result<String> {
         let log = std::fs::read(self.cluster.folder()?.join("server.log"))?;
         Ok(String::from_utf8_lossy(&log).into_owned())
@@ -270,7 +270,7 @@ impl Node {
 
 fn setup(disk: &Disk) -> Setup {
     let settings = [
-        // A standby that lost its primary for a moment is back in a moment; until then no submit is acknowledged.
+        // A standby that lost its primary connects again quickly; until then no submit is acknowledged.
         ("wal_retrieve_retry_interval", "200ms"),
         ("max_wal_size", "256MB"),
         ("log_line_prefix", "%m [%p] "),
@@ -283,7 +283,7 @@ fn sqlite_url(disk: &Disk) -> String {
     format!("sqlite://{}", disk.path().join("jobqueue.db").display())
 }
 
-/// An address that nobody uses now.
+/// Address on 127.0.0.1 with a port that is free at present.
 fn free_addr() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

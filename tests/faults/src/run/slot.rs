@@ -1,4 +1,4 @@
-//! A place for one program, in which it is started again whenever it has ended, as a service manager does.
+//! Slot for one program, which is started again whenever it has ended, as a service manager does.
 
 use std::{
     fs::{self, File},
@@ -11,15 +11,15 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Until a program that ended by itself is started again.
+/// Delay before a program that ended by itself is started again.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
-/// How a server ends at a failpoint.
+/// Exit code of a server that ends at a failpoint.
 const FAILPOINT_EXIT: i32 = 86;
 
-/// What is different about the next start.
+/// Changes that apply to the next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// How far its clock is off.
+    /// Hours by which its clock is off.
     pub(super) hours: Option<i32>,
     pub(super) failpoints: String,
 }
@@ -29,7 +29,7 @@ pub(super) struct Changes {
 pub(super) struct Running {
     pub(super) name: String,
     child: Child,
-    /// Standard error; beside it, `.out` is standard output.
+    /// File of standard error; beside it, `.out` is standard output.
     log: PathBuf,
     changes: Changes,
     asked_to_end: bool,
@@ -42,15 +42,15 @@ pub(super) struct Slot {
     number: usize,
     generation: u32,
     pub(super) running: Option<Running>,
-    /// Whether it is started again.
+    /// Whether the program is started again when it has ended.
     wanted: bool,
     not_before: Instant,
     pub(super) changes: Changes,
-    /// A server listens some time after its start; the others are ready at once.
+    /// True for a server, which is ready once it listens; the other programs are ready at once.
     announces: bool,
 }
 
-/// A program that ended when nobody had asked it to.
+/// Description of a program that ended without having been told to.
 #[derive(Debug)]
 pub(super) struct Surprise(pub(super) String);
 
@@ -68,7 +68,7 @@ impl Slot {
         }
     }
 
-    /// The present run's name; the next one's while it is down.
+    /// Name of the present run; of the next one while the program is down.
     pub(super) fn name(&self) -> String {
         self.running.as_ref().map_or_else(|| self.next_name(), |it| it.name.clone())
     }
@@ -77,7 +77,7 @@ impl Slot {
         format!("{}-{}.{}", self.role, self.number, self.generation + 1)
     }
 
-    /// Of the latest run; they count from 1.
+    /// Number of the latest run, counted from 1.
     pub(super) fn latest(&self) -> u32 {
         self.generation
     }
@@ -86,7 +86,7 @@ impl Slot {
         self.wanted && self.running.is_none() && Instant::now() >= self.not_before
     }
 
-    /// Starts the program, which dies with us.
+    /// Starts the program, which the kernel kills when this process ends.
     pub(super) fn start(&mut self, command: &Command, folder: &Path) -> io::Result<()> {
         let name = self.next_name();
         let log = folder.join(format!("{name}.log"));
@@ -99,7 +99,7 @@ impl Slot {
             };
         }
         if let Some(hours) = self.changes.hours {
-            // Both names: the library changed it.
+            // Both names of the setting are set, because libfaketime has renamed it.
             let library = "/usr/$LIB/faketime/libfaketimeMT.so.1";
             dying_with_us.env("LD_PRELOAD", library).env("FAKETIME", format!("{hours:+}h"));
             dying_with_us.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
@@ -116,7 +116,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Notices that the program has ended, and says so when that is a surprise.
+    /// Checks whether the program has ended; returns a `Surprise` if that was not expected.
     pub(super) fn tick(&mut self) -> io::Result<Option<Surprise>> {
         let Some(running) = &mut self.running else { return Ok(None) };
         let Some(status) = running.child.try_wait()? else { return Ok(None) };
@@ -129,7 +129,7 @@ impl Slot {
         let fine = by_failpoint
             || (running.killed && status.signal() == Some(Signal::KILL.as_raw()))
             || (running.asked_to_end && status.success())
-            // A server without its database does not start; it is started until it does.
+            // A server that cannot reach its database ends at start, and is started until it succeeds.
             || (self.announces && !running.has_announced() && status.code() == Some(1));
         if !running.killed && !running.asked_to_end {
             self.not_before = Instant::now() + RESTART_AFTER;
@@ -142,7 +142,7 @@ impl Slot {
         })
     }
 
-    /// kill -9; it is started again after `down`. Returns its name.
+    /// Kills the program with SIGKILL; it is started again after `down`. Returns its name and exit status.
     pub(super) fn kill9(&mut self, down: Duration) -> io::Result<Option<(String, ExitStatus)>> {
         let Some(running) = &mut self.running else { return Ok(None) };
         running.killed = true;
@@ -154,14 +154,14 @@ impl Slot {
         Ok(Some((name, status)))
     }
 
-    /// SIGTERM; it is started again when it has ended.
+    /// Sends SIGTERM; the program is started again when it has ended.
     pub(super) fn terminate(&mut self) -> io::Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         running.asked_to_end = true;
         running.signal(Signal::TERM)
     }
 
-    /// SIGTERM, and it is not started again.
+    /// Sends SIGTERM; the program is not started again.
     pub(super) fn dismiss(&mut self) -> io::Result<()> {
         self.wanted = false;
         self.terminate()
@@ -174,7 +174,7 @@ impl Slot {
 
 impl Running {
     pub(super) fn pid(&self) -> i32 {
-        // The kernel's ids end at 2^22.
+        // Process ids of Linux end at 2^22.
         self.child.id().cast_signed()
     }
 
@@ -183,14 +183,14 @@ impl Running {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// The letter of /proc/<pid>/stat: T for stopped.
+    /// State letter of /proc/<pid>/stat: T for stopped.
     pub(super) fn state(&self) -> io::Result<char> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
         after_name.chars().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Whether this file is part of its memory.
+    /// True if the process has mapped this library.
     pub(super) fn has_loaded(&self, library: &str) -> io::Result<bool> {
         Ok(fs::read_to_string(format!("/proc/{}/maps", self.pid()))?.contains(library))
     }
@@ -206,7 +206,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended; and it may be stopped, which only this signal ends.
+        // The process may have ended already; a stopped one is ended by SIGKILL only.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! System calls that fail: strace attaches to processes and lies to them.
+//! Fault injection into system calls: strace attaches to processes and makes their calls fail.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Every `fsync` and `fdatasync` of some processes fails with EIO while this lives.
+/// Makes every `fsync` and `fdatasync` of some processes fail with EIO while this value lives.
 #[derive(Debug)]
 pub(super) struct FailingSync {
     strace: Child,
@@ -17,7 +17,7 @@ pub(super) struct FailingSync {
 }
 
 impl FailingSync {
-    /// With `threads_and_children`, also in those.
+    /// Attaches to the processes; with `threads_and_children`, also to their threads and children.
     pub(super) fn attach(pids: &[i32], threads_and_children: bool, output: &Path) -> Result<Self> {
         let mut command = Command::new("strace");
         command
@@ -35,20 +35,20 @@ impl FailingSync {
         Ok(Self { strace, output: output.to_owned() })
     }
 
-    /// How many calls have failed so far.
+    /// Number of calls that have failed so far.
     pub(super) fn injected(&self) -> usize {
         let text = fs::read(&self.output).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().filter(|line| line.contains("(INJECTED)")).count()
     }
 
-    /// Lets go of the processes; returns how many calls have failed.
+    /// Detaches from the processes; returns the number of calls that have failed.
     pub(super) fn detach(mut self) -> usize {
         self.end();
         self.injected()
     }
 
     fn end(&mut self) {
-        // strace lets go on SIGTERM; it may have ended with the last of its processes.
+        // strace detaches on SIGTERM; it may have ended with the last of its processes.
         if let (Ok(None), Some(pid)) = (self.strace.try_wait(), Pid::from_raw(self.strace.id().cast_signed())) {
             let _ = kill_process(pid, Signal::TERM);
             let _ = self.strace.wait();

@@ -1,4 +1,4 @@
-//! The command line, checked before anything starts.
+//! Command-line arguments of `jobqueue-worker`, checked before anything starts.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,12 +16,12 @@ use crate::{
 
 /// Runs the jobs that are addressed to a worker id.
 ///
-/// A job goes to the command or the URL that its task names. Jobs whose task has none go back, and wait for a worker
-/// that knows their task.
+/// A job runs with the command or the URL that is given for its task. Jobs of other tasks are released, and wait for a
+/// worker that handles their task.
 #[derive(Debug, Parser)]
 #[command(name = "jobqueue-worker", version, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Whose jobs to take: 1 to 100 bytes. Several workers may carry the same; they compete.
+    /// Worker id whose jobs to run: 1 to 100 bytes. Several workers may share one; they compete for its jobs.
     #[arg(long, env = "JOBQUEUE_WORKER_ID", value_name = "ID")]
     worker_id: String,
 
@@ -29,25 +29,25 @@ pub(crate) struct Args {
     #[arg(long, env = "JOBQUEUE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
 
-    /// How many jobs run at once: 1 to 10000.
+    /// Maximum number of jobs that run at once: 1 to 10000.
     #[arg(long, env = "JOBQUEUE_CONCURRENCY", value_name = "JOBS", default_value_t = 10)]
     concurrency: usize,
 
-    /// After how long a silence the server gives this worker's jobs to others: 5s to 12h.
+    /// Time without a heartbeat after which the server gives this worker's jobs to others: 5s to 12h.
     #[arg(long, env = "JOBQUEUE_LEASE_TIME", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     lease_time: Duration,
 
-    /// How long running jobs may take to finish after SIGTERM. Then they are stopped and given back.
+    /// Time that running jobs have to finish after SIGTERM. Then they are stopped and released.
     #[arg(long, env = "JOBQUEUE_GRACE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     grace: Duration,
 
-    /// How long one attempt may take. By default a job's own attempt_timeout counts, and without one 1h for --exec and
-    /// 5min for --http; when this is given the shorter of the two counts. 0s = only the job's own.
+    /// Time limit of one attempt. By default a job's own attempt_timeout applies, and without one 1h for --exec and
+    /// 5min for --http; when this is given, the shorter of the two applies. 0s = only the job's own.
     #[arg(long, env = "JOBQUEUE_ATTEMPT_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     attempt_timeout: Option<Duration>,
 
-    /// At the start, declare earlier runs gone: of the same worker id on this host, and without a process any more.
-    /// What they held starts again at once. Not for containers that share a host name.
+    /// At the start, end the sessions of earlier runs of this worker id on this host whose process no longer exists, so
+    /// that their jobs start again at once. Not for containers that share a host name.
     #[arg(long, env = "JOBQUEUE_TAKEOVER")]
     takeover: bool,
 
@@ -63,11 +63,11 @@ pub(crate) struct Args {
     #[arg(long, env = "JOBQUEUE_SIMULATE")]
     simulate: bool,
 
-    /// How logs look; they go to standard error.
+    /// Log format; logs go to standard error.
     #[arg(long, env = "JOBQUEUE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, or by part: info,jobqueue_worker=debug.
+    /// Log filter: error, warn, info, debug or trace, or by part: info,jobqueue_worker=debug.
     #[arg(long, env = "JOBQUEUE_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub(crate) log: String,
 }
@@ -101,7 +101,7 @@ The demonstration (--simulate) takes 100 ms and succeeds. Its payload may ask fo
 SIGTERM, SIGINT, SIGHUP or SIGQUIT: take no more jobs, finish what runs, exit 0. Once more: exit at once.";
 
 impl Args {
-    /// Ends the process with a message when something is wrong with it.
+    /// Parses the command line; ends the process with a message when an argument is invalid.
     pub(crate) fn from_command_line() -> Self {
         let args: Self = settings::parse();
         if let Err(problem) = args.check() {
@@ -123,7 +123,7 @@ impl Args {
         Ok(())
     }
 
-    /// Ends the process with a message when something is wrong with it.
+    /// Builds the worker; ends the process with a message when a setting is invalid.
     pub(crate) fn worker(self) -> Worker {
         self.build().unwrap_or_else(|error| fail(&format!("{}{error:#}", setting(&error))))
     }
@@ -158,7 +158,7 @@ impl Args {
         Ok(worker.build()?)
     }
 
-    /// As many jobs as there may be files for.
+    /// Maximum number of jobs at once that the limit of open files allows, after raising that limit.
     fn most_at_once(&self) -> usize {
         let limit = open_files::raise();
         match (self.exec.is_empty(), self.http.is_empty()) {
@@ -173,7 +173,7 @@ fn fail(problem: &str) -> ! {
     Args::command().error(ErrorKind::ValueValidation, problem).exit()
 }
 
-/// The setting that is wrong, as the beginning of a message.
+/// Option and variable that the error is about, as the beginning of a message.
 fn setting(error: &anyhow::Error) -> &'static str {
     match error.downcast_ref() {
         Some(BuildError::Address(_)) => "--server (JOBQUEUE_SERVER): ",

@@ -1,18 +1,18 @@
-//! Keeps as much of a stream of unknown length as is of use, and makes a result of it.
+//! Bounded captures of a command's output or a response's body, and their conversion to a job's result.
 
 use std::collections::VecDeque;
 
 use jobqueue_worker::{Output, limits};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The beginning of a stream: more than a result may be, so that one that is too large can be told from one that fits.
+/// First bytes of a stream: more than a result may have, so that one that is too large can be told from one that fits.
 #[derive(Default)]
 pub(crate) struct Head {
     kept: Vec<u8>,
     total: u64,
 }
 
-/// The end of a stream, as long as an error may be.
+/// Last bytes of a stream, as many as fit into an error's text.
 #[derive(Default)]
 pub(crate) struct Tail {
     kept: VecDeque<u8>,
@@ -20,7 +20,7 @@ pub(crate) struct Tail {
 }
 
 impl Head {
-    // A result may be wrapped in white space.
+    // Maximum number of bytes kept: twice the limit of a result, which may be surrounded by white space.
     const MOST: usize = 2 * limits::RESULT;
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -29,7 +29,7 @@ impl Head {
         self.total += bytes.len() as u64;
     }
 
-    /// Reading on would change nothing.
+    /// True when the stream has exceeded `MOST`: reading on would change only the size that the note gives.
     pub(crate) fn is_full(&self) -> bool {
         self.total > Self::MOST as u64
     }
@@ -41,7 +41,8 @@ impl Head {
         }
     }
 
-    /// JSON as it is, anything else as a JSON string without its last line break, nothing as no result.
+    /// Converts the bytes to a result: JSON as it is, other text as a JSON string without its last line break, and only
+    /// white space as no result. An oversized stream leaves a note instead.
     pub(crate) fn into_output(self) -> Output {
         if self.is_full() {
             return Output::too_large(self.total);
@@ -64,7 +65,7 @@ impl Head {
 }
 
 impl Tail {
-    // Room for what is said before it.
+    // Maximum number of bytes kept; the rest of an error's limit is for the text before it.
     const MOST: usize = limits::ERROR - 256;
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -81,7 +82,7 @@ impl Tail {
         }
     }
 
-    /// Begins with … when something is missing before it.
+    /// Captured text; it begins with … when earlier bytes were dropped.
     pub(crate) fn text(&self) -> String {
         let bytes: Vec<u8> = self.kept.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);

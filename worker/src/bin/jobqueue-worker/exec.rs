@@ -1,4 +1,4 @@
-//! Runs a job as a shell command, with a guardian that ends whatever the command has started.
+//! Handler that runs a job as a shell command, under a guardian process that ends everything the command has started.
 
 use std::{
     io,
@@ -26,11 +26,11 @@ use crate::{
     processes::Own,
 };
 
-/// How long output may still come when the command has ended but something that it started holds its pipes.
+/// Time for which output is still read after the shell has ended, while a process that it started holds its pipes.
 const AFTERGLOW: Duration = Duration::from_secs(1);
-/// Attempts of a job that sets no limit of its own end after this time.
+/// Time limit of an attempt of a job that sets no `attempt_timeout`, unless --attempt-timeout is given.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_hours(1);
-/// `EX_DATAERR` of sysexits.h: the input is wrong, and will be wrong again.
+/// Exit status of a permanent failure. It is `EX_DATAERR` of sysexits.h: the input is wrong, and will be wrong again.
 const PERMANENT: i32 = 65;
 const CANNOT_START: &str = "cannot start the command";
 
@@ -39,8 +39,8 @@ pub(crate) struct Exec {
     attempt_timeout: Option<Duration>,
 }
 
-/// A command's guardian. Closing the socket, as dropping this does, lets it kill the command and all that it has
-/// started.
+/// Guardian of a running command, and the socket to it. Dropping this closes the socket, upon which the guardian kills
+/// the command and everything that it has started.
 struct Guarded {
     guardian: Child,
     control: UnixStream,
@@ -48,7 +48,7 @@ struct Guarded {
 }
 
 impl Exec {
-    /// `attempt_timeout` is for jobs that set none.
+    /// Handler that runs `command`; `attempt_timeout` applies to jobs that set none.
     pub(crate) fn new(command: String, attempt_timeout: Option<Duration>) -> Self {
         Self { command, attempt_timeout }
     }
@@ -74,7 +74,7 @@ impl Exec {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Control-C in a terminal is for the worker, which decides what becomes of its jobs.
+            // A process group of its own: Ctrl-C in a terminal reaches only the worker, which decides about its jobs.
             .process_group(0);
         if let Some(created_at) = job.created_at {
             command.env("JOBQUEUE_CREATED_AT", created_at.to_string());
@@ -91,7 +91,7 @@ impl Exec {
     }
 }
 
-/// This program, also when its file has been replaced since it was started.
+/// Path of this program's executable, valid also when its file has been replaced since the start.
 fn program() -> std::path::PathBuf {
     #[cfg(test)]
     return tests::program();
@@ -100,7 +100,7 @@ fn program() -> std::path::PathBuf {
 }
 
 impl Guarded {
-    /// Hands the payload over; then the guardian starts the command. Returns the id of its shell.
+    /// Sends the payload, upon which the guardian starts the command. Returns the process id of its shell.
     async fn start(&mut self, payload: &str) -> io::Result<i32> {
         let header = Header { payload_bytes: payload.len() as u64, open_files: open_files::for_commands() };
         self.control.write_all(&header.encode()).await?;
@@ -118,7 +118,7 @@ impl Guarded {
         Event::decode(event)
     }
 
-    /// A guardian that is gone needs no request.
+    /// Asks the guardian to end the command. An error means that the guardian is gone, and is ignored.
     async fn stop(&mut self) {
         let _ = self.control.write_all(guardian::STOP).await;
     }
@@ -156,7 +156,7 @@ impl Handler for Exec {
             };
             tokio::pin!(pipes);
             let (mut flowing, mut stopped) = (true, false);
-            // Received in one piece: the guardian writes it at once.
+            // `read_exact` is not cancel safe, but the guardian writes the five bytes of an event in one piece.
             let mut event = [0; 5];
             let status = loop {
                 tokio::select! {
@@ -169,11 +169,12 @@ impl Handler for Exec {
                 }
             };
             let Ok(Event::Ended(status)) = status else {
-                // Its children are somebody else's now.
+                // The command's processes have another parent now: only its process group can be killed.
                 guardian::kill_group(shell);
                 return Err(HandlerError::retry("the process that guards the command was killed"));
             };
-            // What the command has started may still run, and ends now: soon if it still writes, else at once.
+            // The shell has ended. Processes that it started are ended now: at once when none of them holds an output
+            // pipe, otherwise after AFTERGLOW.
             let (was_stopped, mut asked) = (stopped, stopped);
             let late = tokio::time::sleep(AFTERGLOW);
             tokio::pin!(late);
@@ -223,7 +224,7 @@ fn verdict(status: ExitStatus, output: Output, errors: &str) -> HandlerResult {
 
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
-        // What a shell says of a command that died by a signal.
+        // A shell exits with 128 + n when its command died by signal n.
         (Some(code @ 129..=159), _) if signal_name(code - 128).is_some() => {
             format!("exit status {code} ({})", signal_name(code - 128).unwrap_or_default())
         }
@@ -267,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    /// The real program: what JOBQUEUE_WORKER_BIN names, else one that is built now, and is not the test itself.
+    /// Path of the worker program: JOBQUEUE_WORKER_BIN, or else a build made now. The current executable is the test.
     pub(super) fn program() -> PathBuf {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
         let build = || {
@@ -330,7 +331,7 @@ mod tests {
         let large = format!("\"{}\"", "x".repeat(1_000_000));
         assert_eq!(run("echo 1", &large).await.unwrap(), Output::json("1"));
         assert_eq!(run("exec <&-; echo 1", &large).await.unwrap(), Output::json("1"));
-        // Writes all of its output before it reads.
+        // The command writes all of its output before it reads.
         let output = run("head -c 1000000 /dev/zero | tr '\\0' x; cat >/dev/null", &large).await.unwrap();
         assert_eq!(output, Output::too_large(1_000_000));
     }
@@ -366,7 +367,7 @@ mod tests {
             context.cancel(StopReason::Cancelled);
         };
         let (result, ()) = tokio::join!(running, stopping);
-        // Not done, whatever it exits with.
+        // A cancelled command does not complete its job, although it exits with 0 here.
         assert!(result.unwrap_err().to_string().starts_with("stopped, "));
         until(&ended).await;
     }
@@ -390,7 +391,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let id = folder.path().join("id");
         let temporary = folder.path().join("temporary");
-        // The child says who it is, in one step.
+        // The child writes its process id to a file that appears in one step.
         let command = format!(
             "sh -c 'echo $$ > {temporary}; mv {temporary} {id}; exec sleep 1000' & wait",
             temporary = temporary.display(),
@@ -409,7 +410,8 @@ mod tests {
         assert_eq!(run("echo 1; sleep 1000 &", "{}").await.unwrap(), Output::json("1"));
     }
 
-    /// Starts, in the background, a process that ignores SIGTERM and holds no pipe, and says which it is in a file.
+    /// Shell command that starts a background process which ignores SIGTERM and holds no pipe, and the path of the file
+    /// to which that process writes its id.
     fn leaves(folder: &Path, how: &str) -> (String, PathBuf) {
         let (id, temporary) = (folder.join("id"), folder.join("temporary"));
         let child = format!(
@@ -443,7 +445,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (command, id) = leaves(folder.path(), "");
         let context = Context::detached(job("{}"));
-        // The shell ends by SIGTERM, and what it has started does not.
+        // SIGTERM ends the shell, but not the process that it has started.
         let handler = Exec::new(format!("{command}; sleep 1000"), None);
         let stopping = async {
             until(&id).await;
@@ -482,7 +484,7 @@ mod tests {
         }
     }
 
-    /// A zombie does not run.
+    /// True while the process exists and is no zombie.
     fn is_running(process: i32) -> bool {
         std::fs::read_to_string(format!("/proc/{process}/stat"))
             .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))

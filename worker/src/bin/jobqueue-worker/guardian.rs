@@ -1,9 +1,9 @@
-//! Process between the worker and a command: it ends everything that the command has started.
+//! Guardian: a process between the worker and a command, which ends everything that the command has started.
 //!
 //! The worker starts its own program once more for each command, as a child subreaper: processes whose parents have
-//! ended become children of the guardian, whatever process group or session they have moved to. So nothing is left
-//! when the guardian has ended, and a worker that dies, by SIGKILL too, takes its commands along: the socket between
-//! the two closes.
+//! ended become children of the guardian, whatever process group or session they have moved to. So no process is left
+//! when the guardian has ended. A worker that dies, even by SIGKILL, takes its commands along, because the socket
+//! between the two closes.
 
 use std::{
     ffi::OsString,
@@ -31,33 +31,36 @@ use crate::{processes, signals};
 
 /// First argument of a guardian; the second is the command.
 pub(crate) const ARGUMENT: &str = "__guard-command";
-/// Between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// Time for processes to go after SIGKILL: those of another user, and those that hang in the kernel, do not.
+/// Time after SIGKILL until the guardian gives up on processes that do not end: those of another user, and those that
+/// hang in the kernel.
 const DYING: Duration = Duration::from_secs(1);
-/// How often processes that are left are looked for again; what they start meanwhile would escape.
+/// Interval at which SIGKILL is sent again to remaining descendants; processes that they start meanwhile would escape
+/// otherwise.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// What the worker sends first, before the payload itself.
+/// First message of the worker to the guardian, before the payload itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) payload_bytes: u64,
-    /// Soft limit of open files for the command: that of the worker has been raised. `u64::MAX` = leave it.
+    /// Soft limit of open files for the command, because the worker has raised its own. `u64::MAX` = unchanged.
     pub(crate) open_files: u64,
 }
 
-/// What the guardian sends.
+/// Message of the guardian to the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The command runs; the id of its shell, which is that of its process group as well.
+    /// The command runs: the process id of its shell, which is also that of its process group.
     Started(i32),
-    /// It could not be started: an errno.
+    /// The command could not be started: the errno.
     Failed(i32),
-    /// The shell has ended with a wait status. What it has started may still run.
+    /// The shell has ended: its wait status. Processes that it started may still run.
     Ended(i32),
 }
 
-/// Asks the guardian to end everything: SIGTERM, and SIGKILL after [`GRACE`]. Closing the socket is SIGKILL at once.
+/// Request of the worker to end everything: SIGTERM, and SIGKILL after [`GRACE`]. Closing the socket is SIGKILL at
+/// once.
 pub(crate) const STOP: &[u8] = b"T";
 
 impl Header {
@@ -95,7 +98,7 @@ impl Event {
     }
 }
 
-/// `main` of a guardian. Its standard input is the socket to the worker; its output is the command's.
+/// Main function of a guardian. Its standard input is the socket to the worker; its output streams are the command's.
 pub(crate) fn main(command: &OsString) -> ExitCode {
     let guarded = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -105,7 +108,8 @@ pub(crate) fn main(command: &OsString) -> ExitCode {
 }
 
 async fn guard(command: &OsString) -> io::Result<()> {
-    // Whoever stops all programs of this name stops the worker, which stops this one in time.
+    // The guardian ignores stop signals: a signal to all programs of this name also stops the worker, which stops this
+    // guardian in time.
     let _ignored = signals::stopping()?;
     let mut child_ended = signal(SignalKind::child())?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -129,7 +133,7 @@ async fn guard(command: &OsString) -> io::Result<()> {
         }
     };
     let shell = i32::try_from(id).map_err(io::Error::other)?;
-    // The command's output ends when those who write it have ended.
+    // The guardian closes its copies of the output pipes, so that these end with the last process that writes to them.
     let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&nowhere)?;
     rustix::stdio::dup2_stderr(&nowhere)?;
@@ -137,13 +141,13 @@ async fn guard(command: &OsString) -> io::Result<()> {
 
     let feeding = async {
         if let Some(mut stdin) = stdin {
-            // The command may end, or close its input, without having read it.
+            // The command may end, or close its input, before it has read all of it.
             let _ = stdin.write_all(&payload).await;
         }
     };
     tokio::pin!(feeding);
     let (mut fed, mut connected) = (false, true);
-    // When SIGKILL is due; and when to give up.
+    // Times at which SIGKILL is due, and at which the guardian gives up.
     let mut kill_at: Option<Instant> = None;
     let mut give_up_at: Option<Instant> = None;
     loop {
@@ -175,7 +179,7 @@ async fn guard(command: &OsString) -> io::Result<()> {
     }
 }
 
-/// The socket that was handed over as standard input, which then is empty.
+/// Socket to the worker, which was passed as standard input; /dev/null replaces it there.
 fn worker() -> io::Result<UnixStream> {
     let stream = StdStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
@@ -186,17 +190,17 @@ fn worker() -> io::Result<UnixStream> {
 fn limit_open_files(soft: u64) {
     if soft != u64::MAX {
         let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
-        // A command with the worker's limit runs as well.
+        // An error is ignored: a command runs with the worker's limit as well.
         let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum });
     }
 }
 
-/// Takes note of every child that has ended. False when none is left, and so no descendant.
+/// Reaps every child that has ended. False when no child is left, and therefore no descendant.
 async fn reap(shell: i32, worker: &mut UnixStream) -> io::Result<bool> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid.as_raw_pid() == shell => {
-                // A worker that has died does not want to know.
+                // An error means that the worker has died, and is ignored.
                 let _ = worker.write_all(&Event::Ended(status.as_raw()).encode()).await;
             }
             Ok(Some(_)) | Err(Errno::INTR) => {}
@@ -214,10 +218,10 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
-/// The process group of a shell whose guardian was killed.
+/// Kills the process group of a shell whose guardian was killed.
 pub(crate) fn kill_group(shell: i32) {
     if let Some(shell) = Pid::from_raw(shell) {
-        // Gone already is what was wanted.
+        // An error means that the group has ended already, and is ignored.
         let _ = rustix::process::kill_process_group(shell, Signal::KILL);
     }
 }

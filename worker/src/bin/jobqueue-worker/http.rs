@@ -1,4 +1,4 @@
-//! Runs a job by posting its payload to a URL.
+//! Handler that runs a job by posting its payload to a URL.
 
 use std::{
     net::IpAddr,
@@ -16,23 +16,24 @@ use reqwest::{
 
 use crate::{capture::Head, open_files};
 
-/// Attempts of a job that sets no limit of its own end after this time.
+/// Time limit of an attempt of a job that sets no `attempt_timeout`, unless --attempt-timeout is given.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(5);
-/// How long a body may pause. A head may take as long as the attempt: that is the endpoint at work.
+/// Maximum pause between two chunks of a response's body. Its head may take as long as the attempt, because the
+/// endpoint does the work before it answers.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Http {
     client: Client,
-    /// Keeps no connection, so that each request has a new one.
+    /// Client that keeps no connection alive, so that each of its requests opens a new one.
     once: Client,
     url: Url,
     attempt_timeout: Option<Duration>,
 }
 
 impl Http {
-    /// `attempt_timeout` is for jobs that set none.
+    /// Handler that posts to `url`; `attempt_timeout` applies to jobs that set none.
     pub(crate) fn new(url: Url, attempt_timeout: Option<Duration>) -> anyhow::Result<Self> {
-        // Fails when one is installed already, which is as good.
+        // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = client(&url).build().context("cannot set up an HTTP client")?;
         let once = client_once(&url).build().context("cannot set up an HTTP client")?;
@@ -41,8 +42,8 @@ impl Http {
 
     async fn post(&self, context: &Context) -> HandlerResult {
         let answer = match self.send(&self.client, context).await {
-            // An endpoint may close a kept connection at the moment when a request is sent on it. It may have carried
-            // the request out, and the Idempotency-Key tells it so.
+            // An endpoint may close a kept connection just as a request is sent on it, so the request is repeated on a
+            // new one. The endpoint may have carried it out; the Idempotency-Key lets it tell.
             Err(error) if is_broken(&error) => self.send(&self.once, context).await,
             answer => answer,
         };
@@ -72,16 +73,16 @@ impl Http {
 fn client(url: &Url) -> ClientBuilder {
     let mut client = Client::builder()
         .user_agent(concat!("jobqueue-worker/", env!("CARGO_PKG_VERSION")))
-        // A redirected POST would arrive as a GET, or somewhere that nobody named.
+        // A followed redirect would turn the POST into a GET, or send the payload to a host that nobody configured.
         .redirect(Policy::none())
         .connect_timeout(Duration::from_secs(10))
         .tcp_keepalive(Duration::from_secs(30));
     if url.scheme() == "http" {
-        // A machine without CA certificates can still call plain HTTP.
+        // Plain HTTP needs no certificates, and has to work on a machine that has none.
         client = client.tls_certs_only([]);
     }
     if is_loopback(url) {
-        // To a proxy, this machine is another one.
+        // A proxy would resolve a loopback address to its own machine.
         client = client.no_proxy();
     }
     client
@@ -91,7 +92,7 @@ fn client_once(url: &Url) -> ClientBuilder {
     client(url).pool_max_idle_per_host(0)
 }
 
-/// True when the address cannot be another machine's.
+/// True when the URL's host can only be this machine: a loopback or unspecified address, or localhost.
 fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
@@ -102,7 +103,7 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// True when the connection had been made and broke before an answer came.
+/// True when the connection was made, and broke before an answer came.
 fn is_broken(error: &reqwest::Error) -> bool {
     error.is_request() && !error.is_connect() && !error.is_timeout()
 }
@@ -121,7 +122,8 @@ impl Handler for Http {
     }
 }
 
-/// The same key for every attempt: whoever has done the work already can tell.
+/// Headers that describe the job. The Idempotency-Key is the same for every attempt, so that the endpoint can recognize
+/// work that it has already done.
 fn facts(context: &Context) -> HeaderMap {
     let job = context.job();
     let mut headers = HeaderMap::new();
@@ -147,7 +149,7 @@ fn facts(context: &Context) -> HeaderMap {
     headers
 }
 
-/// What came of the body; the second is why it is not complete.
+/// Reads a response's body, up to the limit of its capture. The second value is the reason why the body is incomplete.
 async fn read(mut response: Response) -> (Head, Option<String>) {
     let mut head = Head::default();
     loop {
@@ -165,7 +167,7 @@ async fn read(mut response: Response) -> (Head, Option<String>) {
 
 fn verdict(status: StatusCode, pause: Option<Duration>, (body, broken): (Head, Option<String>)) -> HandlerResult {
     if status.is_success() {
-        // The status has said that the work is done.
+        // A 2xx status says that the work is done, even when the body is cut off.
         return Ok(match broken {
             None => body.into_output(),
             Some(error) => Output::none().note(format!("result dropped: {error}")),
@@ -184,7 +186,8 @@ fn verdict(status: StatusCode, pause: Option<Duration>, (body, broken): (Head, O
     })
 }
 
-/// Seconds or a date (RFC 9110, 10.2.3), at most a year; a date that has passed is no pause.
+/// Pause that a Retry-After header asks for: seconds or a date (RFC 9110, 10.2.3), at most a year; zero for a date that
+/// has passed.
 fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let pause = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -312,7 +315,7 @@ mod tests {
         assert!(error.to_string().contains("refused"), "{error}");
     }
 
-    /// Reads a request, and returns its Idempotency-Key.
+    /// Reads a request, and returns its Idempotency-Key; `None` when the connection was closed.
     async fn request(stream: &mut TcpStream) -> Option<String> {
         let mut read = Vec::new();
         while !read.ends_with(b"{\"to\":\"a\"}") {
@@ -338,7 +341,7 @@ mod tests {
             let (mut second, _) = listener.accept().await.unwrap();
             keys.push(request(&mut second).await.unwrap());
             second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2").await.unwrap();
-            // Not for ever: a third one is not served.
+            // A request is repeated only once: the third and the fourth connection are closed without an answer.
             let (third, _) = listener.accept().await.unwrap();
             drop(third);
             let (fourth, _) = listener.accept().await.unwrap();

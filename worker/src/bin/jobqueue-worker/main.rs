@@ -1,4 +1,4 @@
-//! The worker process: handlers from the command line, run until a signal says stop.
+//! The `jobqueue-worker` program: a worker with the handlers of its command line, which runs until a signal stops it.
 
 mod args;
 mod capture;
@@ -18,7 +18,7 @@ use jobqueue_shared::logs::{self, Logs};
 use tokio::signal::unix::Signal;
 use tracing_subscriber::EnvFilter;
 
-/// How often dropped log lines are told of.
+/// Interval at which the number of dropped log lines is logged.
 const DROPPED: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -46,12 +46,12 @@ fn run(args: Args, logs: &Logs) -> anyhow::Result<ExitCode> {
             never = reap_orphans() => never,
         }
     });
-    // Drops what still runs, and with it the commands, without waiting for a stuck DNS look-up.
+    // Drops running handlers, and with them their commands. The limit keeps a stuck DNS look-up from delaying the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-/// The first signal stops the worker in order, a second one at once.
+/// Runs the worker. The first signal stops it in order, a second one at once.
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = signals::stopping().context("cannot listen for signals")?;
     let stop = tokio_util::sync::CancellationToken::new();
@@ -70,7 +70,7 @@ async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The exit status that a shell gives to the next signal.
+/// Waits for the next signal, and returns the exit status that a shell reports for it.
 async fn next(signals: &mut [(i32, Signal)]) -> u8 {
     std::future::poll_fn(|task| {
         for (number, signal) in &mut *signals {
@@ -93,7 +93,7 @@ async fn tell_of_dropped_lines<T>(logs: &Logs) -> T {
     }
 }
 
-/// The first process of a container has to.
+/// Reaps orphans if this is the first process of a container; never returns.
 async fn reap_orphans<T>() -> T {
     if std::process::id() == 1 {
         processes::reap_orphans().await;
@@ -104,13 +104,13 @@ async fn reap_orphans<T>() -> T {
 fn start_logging(args: &Args) -> Logs {
     let filter = EnvFilter::new(&args.log);
     let (writer, writing) = logs::writer(std::io::stderr());
-    // A line that cannot be written is no reason to print another.
+    // A log line that cannot be written must not cause another one.
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
-    // A panic's text may quote a job; it is told to the server and not logged.
+    // A panic's text may quote a job's payload: it is reported to the server and not logged.
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(at, "panicked");

@@ -1,4 +1,4 @@
-//! Limit of open files: raised at the start, and compared with what the jobs need.
+//! Limit of open files, which is raised at the start, and the number of jobs that it allows.
 
 use std::{error::Error as StdError, io, sync::OnceLock, time::Duration};
 
@@ -8,41 +8,41 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// A command's socket, two pipes and process; half as many again while it is started.
+/// Open files per command: its socket, two pipes and process; half as many again while it is started.
 pub(crate) const BY_COMMAND: usize = 5;
-/// A request's connection, and one that is kept alive or looks a name up.
+/// Open files per HTTP request: its connection, and one that is kept alive or looks up a name.
 pub(crate) const BY_REQUEST: usize = 2;
-/// Everything that is no job: the connections to the server, event queues, standard streams.
+/// Open files that belong to no job: the connections to the server, event queues, standard streams.
 const RESERVED: usize = 34;
-/// How long a job waits that could not be started for want of something on this machine.
+/// Delay of a job that could not be started for want of files, processes or memory on this machine.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// The soft limit that this process was started with.
+/// Soft limit with which this process was started.
 static STARTED_WITH: OnceLock<Option<u64>> = OnceLock::new();
 
 /// Raises the soft limit to the hard one, and returns it; `None` = no limit.
 pub(crate) fn raise() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let _ = STARTED_WITH.set(limit.current);
-    // Refused only in a sandbox, and then the limit is what it was.
+    // An error, which occurs only in a sandbox, leaves the limit as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current
 }
 
-/// The soft limit for commands, in the form of [`crate::guardian::Header`]: programs that use `select` fail with more
-/// than 1024 files.
+/// Soft limit for commands, in the form of [`crate::guardian::Header`]: the one with which this process was started,
+/// because programs that use `select` fail with more than 1024 files.
 pub(crate) fn for_commands() -> u64 {
     STARTED_WITH.get().copied().flatten().unwrap_or(u64::MAX)
 }
 
-/// How many jobs fit under a limit of open files; at least one.
+/// Number of jobs that fit under a limit of open files; at least one.
 pub(crate) fn jobs(limit: Option<u64>, by_job: usize) -> usize {
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     (limit.saturating_sub(RESERVED) / by_job.max(1)).max(1)
 }
 
-/// The outcome of a job that could not be started for want of files, processes or memory on this machine: it waits a
-/// moment, and no attempt is used up. `None` for every other error.
+/// Outcome of a job that could not be started for want of files, processes or memory on this machine: a snooze, which
+/// uses up no attempt. `None` for every other error.
 pub(crate) fn shortage(what: &str, error: &(dyn StdError + 'static)) -> Option<HandlerError> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,10 +1,11 @@
-//! Processes below this one, as /proc shows them.
+//! Descendants of this process, as /proc shows them.
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
-    sync::{Mutex, MutexGuard, PoisonError, RwLock},
 };
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,11 +17,11 @@ struct Process {
     is_zombie: bool,
 }
 
-/// Sends `signal` to every descendant of this process; those in the process group `group` get it at the same time.
+/// Sends `signal` to every descendant of this process. Members of the process group `group` get it at the same time.
 pub(crate) fn signal_descendants(group: i32, signal: Signal) {
     let descendants = descendants(&all(), getpid().as_raw_pid());
     let (together, apart): (Vec<_>, Vec<_>) = descendants.into_iter().partition(|(_, of)| *of == group);
-    // One that has ended meanwhile is no failure.
+    // Errors are ignored: a process may have ended meanwhile.
     if !together.is_empty()
         && let Some(group) = Pid::from_raw(group)
     {
@@ -53,26 +54,27 @@ fn all() -> Vec<Process> {
     pids.filter_map(|pid| parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
-/// `stat` is `pid (name) state ppid pgrp …`, with anything in the name.
+/// Parses /proc/PID/stat: `pid (name) state ppid pgrp …`, with any characters in the name.
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let is_zombie = fields.next()? == "Z";
     Some(Process { pid, parent: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()?, is_zombie })
 }
 
-/// Children that this process waits for by itself.
+/// Process ids of children that this process waits for itself.
 static OWN: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
-/// Read while a child is started and not known yet; nobody looks for orphans meanwhile.
+/// Read lock held while a child is started and not yet in [`OWN`]. Orphans are reaped under the write lock, so that
+/// such a child is not taken for an orphan.
 static STARTING: RwLock<()> = RwLock::new(());
 
-/// A child of this process that is not to be reaped by [`reap_orphans`].
+/// Entry of a child in [`OWN`], which keeps [`reap_orphans`] from reaping the child.
 #[derive(Debug)]
 pub(crate) struct Own(i32);
 
 impl Own {
-    /// Starts a child by `spawn`, which returns its process id.
+    /// Starts a child by `spawn`, which returns its process id, and registers it.
     pub(crate) fn spawned<T, E>(spawn: impl FnOnce() -> Result<(T, i32), E>) -> Result<(T, Self), E> {
-        let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+        let _starting = STARTING.read();
         let (child, pid) = spawn()?;
         own().get_or_insert_default().insert(pid);
         Ok((child, Self(pid)))
@@ -80,7 +82,7 @@ impl Own {
 }
 
 fn own() -> MutexGuard<'static, Option<HashSet<i32>>> {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+    OWN.lock()
 }
 
 impl Drop for Own {
@@ -91,8 +93,8 @@ impl Drop for Own {
     }
 }
 
-/// Reaps what became this process's child by the death of its parent: init's duty, and this process is init in a
-/// container that starts it as its first. Never ends.
+/// Reaps processes that became children of this one by the death of their parent. That is init's duty, and this process
+/// is init in a container that starts it as its first. Never returns.
 pub(crate) async fn reap_orphans() {
     let Ok(mut ended) = signal(SignalKind::child()) else { return std::future::pending().await };
     loop {
@@ -101,7 +103,7 @@ pub(crate) async fn reap_orphans() {
         }
         let us = getpid().as_raw_pid();
         let zombies: Vec<_> = all().into_iter().filter(|it| it.parent == us && it.is_zombie).collect();
-        let _none_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        let _none_starts = STARTING.write();
         let own = own().clone();
         for orphan in zombies.iter().filter(|it| !own.as_ref().is_some_and(|own| own.contains(&it.pid))) {
             let _ = waitpid(Pid::from_raw(orphan.pid), WaitOptions::NOHANG);

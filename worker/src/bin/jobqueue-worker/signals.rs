@@ -4,8 +4,8 @@ use std::{fs, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT, SIGHUP and SIGQUIT, as far as whoever started this program does not have it ignore them: nohup does
-/// that with SIGHUP. As long as they are listened to they do nothing else.
+/// Streams of SIGTERM, SIGINT, SIGHUP and SIGQUIT with their numbers, without those that this program was started to
+/// ignore: nohup does that with SIGHUP. A signal that is listened to has no other effect.
 pub(crate) fn stopping() -> io::Result<Vec<(i32, Signal)>> {
     let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
@@ -17,7 +17,7 @@ pub(crate) fn stopping() -> io::Result<Vec<(i32, Signal)>> {
         .collect()
 }
 
-/// The set of ignored signals in /proc/self/status; bit 0 is signal 1.
+/// Set of ignored signals in /proc/self/status; bit 0 is signal 1.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

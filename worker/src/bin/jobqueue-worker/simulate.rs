@@ -1,4 +1,4 @@
-//! The built-in demonstration: does nothing for a while, and fails when it is asked to.
+//! Built-in demonstration handler: does nothing for a while, and fails when the payload asks for it.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ const USUAL_MS: u64 = 100;
 
 pub(crate) struct Simulate;
 
-/// What a payload may ask for; everything else in it is ignored.
+/// Options that a payload may set; everything else in it is ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Wishes {
     sleep_ms: Option<u64>,
     fail: bool,
-    /// The number of attempts that fail before one succeeds.
+    /// Number of attempts that fail before one succeeds.
     fail_times: u32,
     panic: bool,
 }
@@ -39,7 +39,7 @@ impl Handler for Simulate {
     }
 }
 
-/// A payload that is no object asks for nothing.
+/// Options of a payload; the defaults for a payload that is no object.
 fn wishes(payload_json: &str) -> Result<Wishes, HandlerError> {
     if !payload_json.trim_start().starts_with('{') {
         return Ok(Wishes::default());

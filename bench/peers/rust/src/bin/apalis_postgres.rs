@@ -1,4 +1,4 @@
-//! apalis-postgres 1.0. It keeps finished jobs.
+//! Peer apalis-postgres 1.0, which keeps finished jobs.
 //!
 //! Settings: its README and examples/pubsub.rs (NOTIFY by `with_pubsub`, with polling beside it), apalis' README
 //! (`concurrency`, `parallelize`), and src/config.rs: "larger batches can improve throughput".

@@ -1,9 +1,9 @@
-//! graphile_worker 0.14. It deletes finished jobs and cannot keep them.
+//! Peer graphile_worker 0.14, which deletes finished jobs and cannot keep them.
 //!
-//! Settings: docs/src/guides/local-queue.md (a local queue for many small jobs), docs/src/configuration/worker-options.md
-//! (completions in batches "for high-throughput workers"), with the numbers of its own throughput benchmark,
-//! benches/perf_test.rs. For latency the local queue is left out: the guide calls the direct path "usually simpler" for
-//! rare jobs, and it is woken by NOTIFY.
+//! Settings: docs/src/guides/local-queue.md (a local queue for many small jobs),
+//! docs/src/configuration/worker-options.md (completions in batches "for high-throughput workers"), with the numbers of
+//! its own throughput benchmark, benches/perf_test.rs. For latency the local queue is left out: the guide calls the
+//! direct path "usually simpler" for rare jobs, and NOTIFY wakes it.
 
 use std::{
     sync::{

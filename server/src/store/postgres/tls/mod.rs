@@ -1,8 +1,8 @@
 //! TLS to PostgreSQL, in libpq's modes.
 //!
-//! sqlx's own TLS trusts every public authority beside the one that `sslrootcert` names, does not verify under `require`
-//! when a root is named, and never tries TLS under `allow`. Here sqlx speaks plain text to a [`Relay`] within this process
-//! instead, and the relay speaks TLS.
+//! sqlx's own TLS trusts every public authority besides the one that `sslrootcert` names, does not verify under
+//! `require` when a root is named, and never tries TLS under `allow`. Here sqlx speaks plain text to a [`Relay`] within
+//! this process instead, and the relay speaks TLS.
 
 mod relay;
 mod settings;
@@ -16,7 +16,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-/// How to connect, and what has to stay for as long as somebody does.
+/// Connection options, and the relay, if one is needed, which must live as long as the connections.
 pub(super) struct Route {
     pub options: PgConnectOptions,
     pub relay: Option<Relay>,
@@ -24,18 +24,18 @@ pub(super) struct Route {
 
 /// Finds out whether TLS is needed, and starts a relay for it.
 ///
-/// Under `prefer` the server is asked once, now: where it has no TLS, connections are made without a relay. Under `allow`
-/// a connection is tried without TLS first. A Unix socket never has TLS.
+/// Under `prefer` the server is asked once, now: if it has no TLS, connections are made without a relay. Under `allow`
+/// a connection without TLS is tried first. A Unix socket never has TLS.
 ///
 /// # Errors
-/// What is wrong with the files that the settings name, in words.
+/// A description of an invalid or missing file that the settings name.
 pub(super) async fn route(options: PgConnectOptions, settings: Settings) -> Result<Route, String> {
     let direct = options.ssl_mode(PgSslMode::Disable);
     let is_socket = direct.get_socket().is_some() || direct.get_host().starts_with('/');
     if is_socket || settings.mode == Mode::Disable {
         return Ok(Route { options: direct, relay: None });
     }
-    // Said at the start rather than at each connection.
+    // Errors are reported at the start rather than at each connection.
     settings.client_config()?;
     let target = Target { address: (direct.get_host().to_owned(), direct.get_port()), settings };
     let needed = match target.settings.mode {
@@ -51,7 +51,7 @@ pub(super) async fn route(options: PgConnectOptions, settings: Settings) -> Resu
     Ok(Route { options: direct.socket(relay.folder()), relay: Some(relay) })
 }
 
-/// `INVALID_AUTHORIZATION_SPECIFICATION`: so a server answers that has no rule for connections without TLS.
+/// `INVALID_AUTHORIZATION_SPECIFICATION`: the answer of a server that has no rule for connections without TLS.
 const REFUSED: &str = "28000";
 
 async fn is_refused_without_tls(options: &PgConnectOptions) -> bool {

@@ -1,4 +1,4 @@
-//! A Unix socket that leads to PostgreSQL by TLS.
+//! Relay: a Unix socket whose connections lead to PostgreSQL by TLS.
 
 use std::{
     io,
@@ -19,26 +19,26 @@ use tokio_rustls::TlsConnector;
 
 use super::settings::{Mode, Settings};
 
-/// For everything up to the first answer: whoever waits for it gives up sooner.
+/// Time limit of a connection up to the server's first answer. A caller of the pool gives up sooner.
 const OPENING: Duration = Duration::from_secs(30);
-/// For a goodbye to a server that may be gone.
+/// Time limit of the shutdown of TLS with a server that may be gone.
 const CLOSING: Duration = Duration::from_secs(1);
-/// The message that asks for TLS: its length, and the number of the request.
+/// SSLRequest message, which asks for TLS: its length, and the number of the request.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// libpq's limit for the first message of a client. What servers say first is shorter, too.
+/// Maximum size of a client's first message in bytes, as in libpq. A server's first message is shorter, too.
 const FIRST_MESSAGE: usize = 10_000;
 
-/// Where connections lead, and how.
+/// Address and TLS settings of the server that connections lead to.
 #[derive(Debug)]
 pub(super) struct Target {
     pub address: (String, u16),
     pub settings: Settings,
 }
 
-/// Serves connections until it is dropped; those that are made by then go on.
+/// Relay that accepts connections until it is dropped. Open connections go on afterwards.
 #[derive(Debug)]
 pub(in crate::store::postgres) struct Relay {
-    /// Nobody else can enter it.
+    /// Folder of the socket, which other users cannot enter.
     folder: TempDir,
     task: JoinHandle<()>,
 }
@@ -51,7 +51,7 @@ impl Relay {
         Ok(Self { folder, task })
     }
 
-    /// The socket's folder, as a host of PostgreSQL is given.
+    /// Folder of the socket, as PostgreSQL's clients take it for a host.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -97,7 +97,7 @@ async fn serve(mut local: UnixStream, target: Arc<Target>) {
     }
 }
 
-/// Until either side ends: a connection whose server is silent must not outlive its client.
+/// Copies bytes both ways until either side ends: a connection whose server is silent must not outlive its client.
 async fn pass_on(local: UnixStream, remote: Box<dyn Stream>) {
     let (mut from_client, mut to_client) = local.into_split();
     let (mut from_server, mut to_server) = split(remote);
@@ -131,14 +131,14 @@ struct Opened {
 }
 
 impl Opened {
-    /// The server has refused the connection, perhaps only this way.
+    /// Whether the server has refused the connection, perhaps only with TLS or only without.
     fn is_refused(&self) -> bool {
         self.answer.first() == Some(&b'E')
     }
 }
 
 impl Target {
-    /// Whether the server speaks TLS. False if it cannot be reached: whoever connects next learns why.
+    /// Whether the server speaks TLS. False if it cannot be reached: the next attempt to connect tells why.
     pub(super) async fn offers_tls(&self) -> bool {
         let asked = async { ask_for_tls(&mut self.connect().await?).await };
         matches!(timeout(OPENING, asked).await, Ok(Ok(true)))
@@ -189,7 +189,7 @@ impl Target {
     }
 }
 
-/// Reads no more than the one byte of the answer: what follows must come by TLS.
+/// Asks the server for TLS. Reads no more than the one byte of the answer: what follows must come by TLS.
 async fn ask_for_tls(tcp: &mut TcpStream) -> io::Result<bool> {
     tcp.write_all(&SSL_REQUEST).await?;
     match tcp.read_u8().await? {
@@ -199,7 +199,7 @@ async fn ask_for_tls(tcp: &mut TcpStream) -> io::Result<bool> {
     }
 }
 
-/// One message; empty if the server has closed the connection, as it does after a request to cancel.
+/// Reads one message of the server. Empty if it has closed the connection, as it does after a request to cancel.
 async fn read_answer(stream: &mut Box<dyn Stream>) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; 5];
     if let Err(error) = stream.read_exact(&mut answer).await {
@@ -214,7 +214,7 @@ async fn read_answer(stream: &mut Box<dyn Stream>) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// `SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION`, as a server says such things.
+/// ErrorResponse with the code 08001, `SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION`, as a server would send it.
 fn error_response(text: &str) -> Vec<u8> {
     let text = text.replace('\0', " ");
     let fields = format!("SFATAL\0VFATAL\0C08001\0M{text}\0\0");

@@ -1,4 +1,4 @@
-//! What a URL, libpq's variables and its files say of TLS.
+//! TLS settings from a URL, libpq's variables and libpq's default files.
 
 use std::{
     fs,
@@ -43,10 +43,10 @@ impl FromStr for Mode {
     }
 }
 
-/// Whose certificates are trusted.
+/// Certificate authorities that are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store::postgres) enum Root {
-    /// The authorities that the system trusts.
+    /// Authorities that the system trusts.
     System,
     File(PathBuf),
 }
@@ -54,15 +54,15 @@ pub(in crate::store::postgres) enum Root {
 #[derive(Clone, Debug)]
 pub(in crate::store::postgres) struct Settings {
     pub mode: Mode,
-    /// The host that a certificate has to be for under `verify-full`.
+    /// Host that a certificate has to be for under `verify-full`.
     pub host: String,
-    /// Where it is given, or where libpq's default file is there.
+    /// Trusted authorities: `sslrootcert`, or libpq's default file if it exists.
     root: Option<Root>,
-    /// The files of the client's certificate and its key.
+    /// Files of the client's certificate and its key.
     identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// A parameter of a URL or, where it has none, libpq's variable.
+/// Look-up of a parameter in a URL or, if that has none, in libpq's variables.
 pub(in crate::store::postgres) trait Source {
     fn get(&self, parameter: &str) -> Option<String>;
 }
@@ -74,10 +74,10 @@ impl<F: Fn(&str) -> Option<String>> Source for F {
 }
 
 impl Settings {
-    /// `defaults`: the folder of libpq's default files, `~/.postgresql`.
+    /// Reads the settings. `defaults` is the folder of libpq's default files, `~/.postgresql`.
     ///
     /// # Errors
-    /// What contradicts itself, in words.
+    /// A description of parameters that contradict each other.
     pub(in crate::store::postgres) fn new(
         source: &impl Source,
         host: &str,
@@ -101,7 +101,7 @@ impl Settings {
                     "sslmode=verify-ca and verify-full need sslrootcert: a file of certificates, or system".into()
                 );
             }
-            // As libpq has it: who names an authority under `require` wants it verified.
+            // As in libpq, `require` together with an authority verifies the certificate.
             (Some(Mode::Require), Some(_)) => Mode::VerifyCa,
             (named, _) => named.unwrap_or(Mode::Prefer),
         };
@@ -109,13 +109,13 @@ impl Settings {
         let identity = match (file("sslcert", "postgresql.crt"), file("sslkey", "postgresql.key")) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (Some(_), None) => return Err("sslcert needs sslkey".into()),
-            // Without a certificate nobody asks for a key.
+            // Without a certificate no key is used.
             (None, _) => None,
         };
         Ok(Self { mode, host: host.to_owned(), root, identity })
     }
 
-    /// Reads the files, which may be others than at the last connection.
+    /// Configuration of rustls. Reads the files anew for each connection, as they may have been replaced.
     pub(super) fn client_config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -157,7 +157,8 @@ fn certificates(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'stat
     all.map_err(|error| format!("{parameter}: {}: {error}", path.display()))
 }
 
-/// Nobody but its owner may read it, and a group if it is the administrator's, as libpq has it.
+/// Reads a private key. As in libpq, only its owner may have access to the file; if that is root, its group may read
+/// it, too.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let wrong = |error: String| format!("sslkey: {}: {error}", path.display());
     let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;

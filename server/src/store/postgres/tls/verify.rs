@@ -1,4 +1,4 @@
-//! What is verified of a server's certificate besides by rustls itself, which verifies everything.
+//! Certificate verifiers for the TLS modes that verify less than rustls does by itself.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Any certificate will do: `require` and weaker modes without a root.
+/// Verifier that accepts any certificate, for `require` and weaker modes without a root.
 #[derive(Debug)]
 pub(super) struct AnyCertificate(pub Arc<CryptoProvider>);
 
@@ -51,7 +51,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// A certificate of a trusted authority, for whatever host: `verify-ca`.
+/// Verifier that accepts a certificate of a trusted authority for any host: `verify-ca`.
 #[derive(Debug)]
 pub(super) struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -71,7 +71,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.0.verify_server_cert(end_entity, intermediates, name, ocsp_response, now) {
-            // The name is what is verified last.
+            // The name is verified last, so that everything else is right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

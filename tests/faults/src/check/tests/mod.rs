@@ -1,4 +1,4 @@
-//! Histories that the checker must accept, and for every promise one that it must reject.
+//! Tests of the checker: histories that it must accept, and for every promise histories that it must reject.
 
 mod model;
 mod property;
@@ -18,7 +18,7 @@ fn accepts(model: Model) -> super::Figures {
     report.figures
 }
 
-/// A model in which `worker-1` has got one job.
+/// Model in which `worker-1` has leased one job and started it.
 fn leased(submit: &Submit) -> (Model, Lease) {
     let mut model = Model::new();
     model.submit("submitter", std::slice::from_ref(submit), Reply::Told).unwrap();
@@ -169,7 +169,7 @@ fn recovery_is_the_next_start_of_what_was_handed_out_afterwards() {
     let (mut model, lease) = leased(&submit("a"));
     model.fault(1, "a server", false, Phase::Begins);
     model.fault(1, "a server", false, Phase::Injected);
-    // It was handed out before: that it goes on says nothing about the server.
+    // The job was handed out before the fault, so its start says nothing about the server.
     model.start(&lease);
     model.submit("s", &[submit("b")], Reply::Told);
     model.pass(70);
@@ -188,7 +188,7 @@ fn recovery_is_the_next_start_of_what_was_handed_out_afterwards() {
 #[test]
 fn a_hand_over_that_a_crash_of_the_database_forgot_is_accepted() {
     let (mut model, lease) = leased(&submit("a"));
-    // The same run is handed out once more, under another lease.
+    // The run is handed out again, under another lease.
     let again = Lease { id: "forgotten".to_owned(), ..lease.clone() };
     model.fault(1, "postmaster", false, Phase::Begins);
     model.heard_of(&again, 1_000);

@@ -1,4 +1,4 @@
-//! A queue that keeps every promise, small enough to be seen to: it writes the histories that the checker must accept.
+//! Model of a queue that keeps every promise: it writes the histories that the checker must accept.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,15 +8,15 @@ use crate::history::{
     Event, Fault, FinalAttempt, FinalJob, FinalState, History, Kind, Move, Outcome, Phase, Recovery, Status, Submit,
 };
 
-/// What the caller hears.
+/// Fate of a call's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     Told,
-    /// Carried out, and the answer got lost.
+    /// The call is carried out, and the answer gets lost.
     Lost,
-    /// The caller died before it could write down what it heard.
+    /// The call is carried out, and the caller dies before it can record the answer.
     Died,
-    /// The request got lost.
+    /// The request gets lost.
     NeverArrived,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Lease {
 }
 
 pub(super) struct Model {
-    /// The clock of the database, and of everybody else. Every event takes a millisecond.
+    /// Clock of the database and of all processes, in milliseconds. Every event takes one.
     now_ms: i64,
     next: u128,
     events: Vec<Event>,
@@ -43,7 +43,7 @@ struct Job {
     shown: FinalJob,
     run_at_ms: i64,
     lease: Option<Lease>,
-    /// Said of leases that are over.
+    /// Accepted outcomes of leases that are over, by lease.
     said: HashMap<String, (Outcome, Status)>,
 }
 
@@ -86,7 +86,7 @@ impl Model {
         self.next as u64
     }
 
-    /// The ids of the jobs, when the submit arrived and was not refused.
+    /// Submits one batch. Returns the ids of the jobs when the request arrived and was not refused.
     pub(super) fn submit(&mut self, process: &str, submits: &[Submit], reply: Reply) -> Option<Vec<Uuid>> {
         let call = self.call();
         let of = submits.len() as u32;
@@ -184,7 +184,7 @@ impl Model {
         Some(lease)
     }
 
-    /// An answer that was on its way for longer.
+    /// Records the answer to an acquire, with the start time that it names, as received now.
     pub(super) fn heard_of(&mut self, lease: &Lease, started_at_ms: i64) {
         let shown = &self.jobs[&lease.job].shown;
         let kind = Kind::Acquired {
@@ -210,12 +210,12 @@ impl Model {
         self.record(&self.process(lease.session), kind);
     }
 
-    /// True when it was accepted.
+    /// Settles the lease as its own session. Returns true when the outcome was accepted.
     pub(super) fn settle(&mut self, lease: &Lease, outcome: Outcome, delay_ms: Option<i64>, reply: Reply) -> bool {
         self.settle_as(lease, lease.session, outcome, delay_ms, reply)
     }
 
-    /// The same by any session.
+    /// Settles the lease as the given session.
     pub(super) fn settle_as(
         &mut self,
         lease: &Lease,
@@ -275,7 +275,7 @@ impl Model {
         Some(job.shown.status)
     }
 
-    /// The server ends a session that was silent for too long; its worker does not hear of it yet.
+    /// Ends a session that was silent for too long; its worker does not learn of it yet.
     pub(super) fn lose(&mut self, session: Uuid) {
         self.now_ms += 1;
         if let Some(it) = self.sessions.get_mut(&session) {
@@ -355,7 +355,7 @@ impl Model {
         self.record("runner", Kind::Fault(fault));
     }
 
-    /// Lets every job finish.
+    /// Runs all jobs to a final state.
     pub(super) fn drain(&mut self) {
         let sessions: Vec<_> = self.sessions.iter().filter(|(_, it)| it.alive).map(|(id, _)| *id).collect();
         for session in sessions {
@@ -419,7 +419,7 @@ impl Job {
     }
 }
 
-/// A submit with nothing special about it.
+/// Submit of a job with defaults.
 pub(super) fn submit(nonce: &str) -> Submit {
     Submit {
         worker_id: "faults".to_owned(),

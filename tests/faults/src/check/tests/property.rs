@@ -1,4 +1,4 @@
-//! Whatever a true queue does is accepted; whatever is then changed in the record of it is caught.
+//! Property tests of the checker: it accepts every history of the model, and rejects every history that was falsified.
 
 use proptest::{prelude::*, sample::Index};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::history::{FinalState, History, Kind, Move, Outcome, Phase, Status, Submit};
 
-/// One thing that happens; what it does not fit is left out.
+/// Step of a random history; a step that is not possible in the present state is left out.
 #[derive(Clone, Debug)]
 enum Step {
     Submit { new: u8, key: Option<u8>, max_retries: i32, delay_ms: Option<i64>, reply: Reply },
@@ -67,7 +67,7 @@ fn run(steps: Vec<Step>) -> (History, FinalState) {
         match step {
             Step::Submit { new, key, max_retries, delay_ms, reply } => {
                 let submit = match key {
-                    // Of one key several requests, most of them the same.
+                    // An idempotency key has several requests, most of them equal.
                     Some(key) => with_key(&format!("key {key} {}", new / 200), &format!("k{key}")),
                     None => Submit { max_retries, delay_ms, ..submit(&format!("new {number}")) },
                 };
@@ -80,7 +80,7 @@ fn run(steps: Vec<Step>) -> (History, FinalState) {
             Step::Register => sessions.push(model.register(&format!("worker-{number}"))),
             Step::Acquire { session, reply } => {
                 let lease = model.acquire(*session.get(&sessions), reply);
-                // Of a lease that it did not hear of a worker says nothing.
+                // A worker settles no lease that it did not receive.
                 leases.extend(lease.filter(|_| reply == Reply::Told));
             }
             Step::Settle { lease, outcome, delay_ms, reply } if !leases.is_empty() => {
@@ -107,7 +107,7 @@ fn run(steps: Vec<Step>) -> (History, FinalState) {
     model.finish()
 }
 
-/// Every change of the record that would be a broken promise: each is made to the record alone.
+/// Falsified copies of the record, each with one change that breaks a promise.
 fn lies(history: &History, state: &FinalState) -> Vec<(String, History, FinalState)> {
     let mut lies = Vec::new();
     let mut shown = |what: &str, at: usize, change: &dyn Fn(&mut FinalState)| {
@@ -180,7 +180,8 @@ fn lies(history: &History, state: &FinalState) -> Vec<(String, History, FinalSta
     lies
 }
 
-/// A refusal of a lease of which no answer told is a settlement that nobody is known to have made.
+/// True if an answer told of each of the job's runs. A refusal of a lease that no answer told of cannot be checked: no
+/// worker is known to have settled it.
 fn hears_of_all_runs(history: &History, job: Uuid, run_no: i32) -> bool {
     (1..=run_no).all(|run| {
         history

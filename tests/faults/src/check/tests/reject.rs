@@ -1,4 +1,4 @@
-//! For every promise, histories that break it: what is told, and in how few events.
+//! Histories that break a promise: for each promise, the reported violation and the events in its excerpt.
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::history::{Event, FinalState, History, Kind, Move, Outcome, Phase, Status, Submit};
 
-/// The one promise that is broken, as told.
+/// The single violation that the checker reports.
 fn broken(history: &History, state: &FinalState) -> Violation {
     let report = check(history, state);
     let told: String = report.violations.iter().map(ToString::to_string).collect();
@@ -17,14 +17,14 @@ fn broken(history: &History, state: &FinalState) -> Violation {
     report.violations.into_iter().next().unwrap()
 }
 
-/// The broken promise, and the kinds of the events that show it.
+/// The broken promise, and the kinds of the events that prove it.
 fn told(history: &History, state: &FinalState) -> (Promise, Vec<String>) {
     let violation = broken(history, state);
     let kinds = violation.excerpt.iter().map(|event| serde_json::to_value(&event.kind).unwrap()["kind"].clone());
     (violation.promise, kinds.map(|kind| kind.as_str().unwrap().to_owned()).collect())
 }
 
-/// A job that ran well, among others that did.
+/// History without a fault: the job that is returned ran well, another one too.
 fn good_day() -> (History, FinalState, Uuid) {
     let (mut model, lease) = leased(&submit("a"));
     assert!(model.settle(&lease, Outcome::Complete, None, Reply::Told));
@@ -172,7 +172,7 @@ fn a_key_that_is_two_jobs() {
     model.submit("s", &[with_key("a", "k")], Reply::Told);
     model.submit("s", &[with_key("b", "other")], Reply::Told);
     let (mut history, mut state) = model.finish();
-    // The second request used the first one's key all along.
+    // The second request is given the first one's key.
     for event in &mut history.events {
         if let Kind::SubmitInvoke { submit, .. } = &mut event.kind {
             submit.key = "k".to_owned();
@@ -185,7 +185,7 @@ fn a_key_that_is_two_jobs() {
 
 #[test]
 fn a_duplicate_that_is_none() {
-    // Of another request.
+    // The job was made by another request.
     let mut model = Model::new();
     model.submit("s", &[with_key("a", "k")], Reply::Told);
     model.submit("s", &[with_key("a", "k")], Reply::Told);
@@ -195,7 +195,7 @@ fn a_duplicate_that_is_none() {
     submit.payload = r#"{"nonce":"a","more":1}"#.to_owned();
     assert_eq!(told(&history, &state), (Promise::TrueDuplicate, vec!["submit_invoke".into(), "submit_ok".into()]));
 
-    // Of nothing.
+    // No earlier job exists.
     let mut model = Model::new();
     model.submit("s", &[with_key("a", "k")], Reply::Told);
     let (mut history, state) = model.finish();
@@ -206,7 +206,7 @@ fn a_duplicate_that_is_none() {
     *deduplicated = true;
     assert_eq!(told(&history, &state), (Promise::TrueDuplicate, vec!["submit_invoke".into(), "submit_ok".into()]));
 
-    // Not said.
+    // The second answer does not say `deduplicated`.
     let mut model = Model::new();
     model.submit("s", &[with_key("a", "k")], Reply::Told);
     model.submit("s", &[with_key("a", "k")], Reply::Told);
@@ -286,7 +286,7 @@ fn a_stale_outcome_that_is_accepted() {
     assert!(model.settle(&next, Outcome::Complete, None, Reply::Told));
     let (mut history, mut state) = model.finish();
     accept_refused(&mut history, Status::Pending);
-    // The store even shows it so.
+    // The store shows the stale outcome, too.
     for line in &mut state.jobs[0].attempts {
         if line.outcome == "lost" {
             line.outcome = "snoozed".to_owned();
@@ -415,7 +415,7 @@ fn more_attempts_than_allowed() {
     let (promise, kinds) = told(&history, &miscounted);
     assert_eq!((promise, kinds.len()), (Promise::Budget, 2));
 
-    // The server hid it in the answers, too.
+    // The attempt number in the server's answers hides it, too.
     for event in &mut asked.events {
         if let Kind::Acquired { attempt, .. } = &mut event.kind {
             *attempt = 1;
@@ -440,7 +440,7 @@ fn a_run_before_its_time() {
         *submit = late;
         assert_eq!(told(&history, &state), (Promise::NotEarly, vec!["submit_invoke".into(), "acquired".into()]));
     }
-    // The times that the database tells are such as they should be; only the watches of others are not.
+    // The database's times are right; the monotonic times of the processes show the job as handed out too early.
     let mut model = Model::new();
     model.submit("s", &[Submit { delay_ms: Some(60_000), ..submit("a") }], Reply::Told);
     let (mut history, state) = model.finish();

@@ -1,0 +1,155 @@
+//! Shell around every page: the navigation rail, and the top bar with search and live state.
+
+use jobqueue_shared::proto::v1::GetMetricsResponse;
+use leptos::{ev::SubmitEvent, html, prelude::*};
+use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
+
+use super::{heading::Place, icon::Icon};
+use crate::{
+    api, dom,
+    live::{Feed, Live, feed},
+    model::{id, number},
+    theme::ThemeButton,
+    toast::Toasts,
+};
+
+/// Counts that several parts of the page show, requested once.
+#[derive(Clone, Copy)]
+pub struct Metrics(pub Feed<GetMetricsResponse>);
+
+impl Metrics {
+    pub fn provide() {
+        provide_context(Self(feed(|| (), |()| api::all_metrics())));
+    }
+
+    pub fn get() -> Self {
+        expect_context()
+    }
+
+    /// Known worker_ids: those that have jobs or sessions.
+    pub fn worker_ids(self) -> Vec<String> {
+        self.0.data.with(|data| {
+            data.as_ref().map_or_else(Vec::new, |data| data.worker_ids.iter().map(|it| it.worker_id.clone()).collect())
+        })
+    }
+}
+
+/// Datalist of the known worker_ids, for inputs that refer to it.
+#[component]
+pub fn WorkerIdList() -> impl IntoView {
+    let metrics = Metrics::get();
+    view! {
+        <datalist id="worker-ids">
+            {move || metrics.worker_ids().into_iter().map(|id| view! { <option value=id></option> }).collect_view()}
+        </datalist>
+    }
+}
+
+#[component]
+pub fn Rail() -> impl IntoView {
+    let metrics = Metrics::get();
+    let failed = Memo::new(move |_| metrics.0.data.with(|data| data.as_ref().map_or(0, |data| data.failed)));
+    let link = |href: &'static str, icon: &'static str, word: &'static str| {
+        view! {
+            <A href=href exact=href == "/">
+                <Icon name=icon />
+                <span>{word}</span>
+            </A>
+        }
+    };
+    view! {
+        <nav class="rail" aria-label="Pages">
+            <a class="brand" href="/" aria-label="jobqueue, overview">
+                <svg class="logo" width="24" height="24" viewBox="0 0 24 24" aria-hidden="true">
+                    <rect width="24" height="24" rx="6" />
+                    <rect class="bar" x="5" y="6" width="14" height="3" rx="1.5" />
+                    <rect class="bar" x="5" y="10.5" width="10" height="3" rx="1.5" />
+                    <rect class="bar" x="5" y="15" width="6" height="3" rx="1.5" />
+                </svg>
+                <span>"jobqueue"</span>
+            </a>
+            {link("/", "overview", "Overview")}
+            {link("/jobs", "jobs", "Jobs")}
+            <A href="/dead-letters">
+                <Icon name="letters" />
+                <span>"Dead letters"</span>
+                <Show when=move || { failed.get() > 0 }>
+                    <span class="badge">{move || number::count(failed.get())}</span>
+                </Show>
+            </A>
+            {link("/workers", "workers", "Workers")}
+            {link("/submit", "submit", "Submit")}
+        </nav>
+    }
+}
+
+#[component]
+pub fn TopBar() -> impl IntoView {
+    let place = expect_context::<Place>();
+    view! {
+        <header class="top">
+            <p class="place">{move || place.title.get()}</p>
+            <Search />
+            <LiveState />
+            <ThemeButton />
+        </header>
+    }
+}
+
+/// Search box that opens the job whose id is in the pasted text.
+#[component]
+fn Search() -> impl IntoView {
+    let input = NodeRef::<html::Input>::new();
+    let navigate = use_navigate();
+    let toasts = Toasts::get();
+    let submit = move |event: SubmitEvent| {
+        event.prevent_default();
+        let Some(input) = input.get_untracked() else { return };
+        let text = input.value();
+        if let Some(id) = id::find(&text) {
+            input.set_value("");
+            navigate(&format!("/jobs/{id}"), NavigateOptions::default());
+        } else if !text.trim().is_empty() {
+            toasts.bad("There is no job id in that; an id looks like 0192f5a6-1000-7000-8000-0000003f2a91");
+        }
+    };
+    view! {
+        <form class="search" role="search" on:submit=submit>
+            <Icon name="search" />
+            <input
+                class="input"
+                type="search"
+                aria-label="Go to a job by its id"
+                placeholder="Paste an id"
+                autocomplete="off"
+                spellcheck="false"
+                node_ref=input
+            />
+        </form>
+    }
+}
+
+/// Freshness of the page: away since a time, or polling, with the time of the last answer.
+#[component]
+fn LiveState() -> impl IntoView {
+    let live = Live::get();
+    move || {
+        let (tone, icon, word, title) = match (live.away.get(), live.heard.get()) {
+            (Some((since, _)), _) => {
+                let since = dom::local_clock(since);
+                ("away", "circle", format!("away since {since}"), "The server does not answer".to_owned())
+            }
+            (None, Some(heard)) => {
+                let title = format!("Asks every 3 s; last answer at {}", dom::local_time(heard));
+                ("polling", "half", "polling".to_owned(), title)
+            }
+            (None, None) => ("polling", "circle", "connecting".to_owned(), String::new()),
+        };
+        view! {
+            <span class=format!("live {tone}") title=title>
+                <Icon name=icon />
+                {word}
+            </span>
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Explanation why a pending job does not run, in one sentence, and help for it.
+
+use jobqueue_shared::proto::v1::{ExplainJobRequest, ExplainJobResponse, Job, explain_job_response::Reason};
+use leptos::prelude::*;
+use leptos_router::components::A;
+
+use crate::{
+    api,
+    components::{icon::Icon, pause::ResumeButton},
+    live::feed,
+    model::explain::{self, Help},
+};
+
+#[component]
+pub fn Why(job: Signal<Job>) -> impl IntoView {
+    let worker_id = job.with_untracked(|job| job.worker_id.clone());
+    let answer = feed(move || job.with(|job| job.id.clone()), |job_id| api::explain_job(ExplainJobRequest { job_id }));
+    // Failures are shown elsewhere on the page; without an answer this part is empty.
+    let told = Memo::new(move |_| answer.data.get().filter(|it| explain::is_waiting(it.reason())));
+    let reason =
+        Memo::new(move |_| told.with(|told| told.as_ref().map_or(Reason::Unspecified, ExplainJobResponse::reason)));
+    let sentence =
+        Memo::new(move |_| told.with(|told| told.as_ref().map(|it| it.sentence.clone())).unwrap_or_default());
+    // Screen readers read the sentence when the reason changes, and not whenever a number in it does.
+    let read_out = move || {
+        let reason = reason.get();
+        (reason != Reason::Unspecified).then(|| sentence.get_untracked())
+    };
+    let help = move || match explain::help(reason.get(), &worker_id) {
+        Help::None => ().into_any(),
+        Help::Link(words, href) => view! { <A href=href>{words}</A> }.into_any(),
+        Help::Resume => view! { <ResumeButton worker_id=worker_id.clone() /> }.into_any(),
+    };
+    let help = StoredValue::new(help);
+    view! {
+        <p class="unseen" role="status">
+            {read_out}
+        </p>
+        <Show when=move || reason.get() != Reason::Unspecified>
+            <section class="notice why" class:warn=move || explain::is_stuck(reason.get())>
+                <Icon name="question" />
+                <div>
+                    <h2>"Why is it not running?"</h2>
+                    <p class="why-sentence">{move || sentence.get()}</p>
+                    <p class="why-help">{move || help.with_value(|help| help())}</p>
+                </div>
+            </section>
+        </Show>
+    }
+}

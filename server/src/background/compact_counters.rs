@@ -1,0 +1,11 @@
+//! Compacts counter deltas into their totals, so that reading the counters stays cheap.
+
+use crate::store::{Store, StoreResult};
+
+/// Maximum number of deltas in one transaction.
+const LIMIT: u32 = 5_000;
+
+pub async fn run_once(store: &dyn Store) -> StoreResult<()> {
+    while store.compact_counters(LIMIT).await? >= u64::from(LIMIT) {}
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! What is specific to one database.
+
+mod connections;
+mod pooler;
+pub(crate) mod postgres;
+pub(crate) mod schemas;
+mod sqlite;
+mod tls;

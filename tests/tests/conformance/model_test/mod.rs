@@ -1,0 +1,4 @@
+//! Random operations against a model.
+
+mod model;
+pub(crate) mod operations;

@@ -1,0 +1,5 @@
+//! Operator actions and pruning.
+
+mod operator_actions;
+mod partitions;
+mod prune;

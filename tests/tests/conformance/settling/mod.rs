@@ -1,0 +1,5 @@
+//! Settling attempts.
+
+mod lease;
+mod settle;
+mod timeouts;

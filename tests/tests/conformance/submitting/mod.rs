@@ -1,0 +1,6 @@
+//! Submitting jobs.
+
+mod idempotency;
+mod inline_job;
+mod submit;
+mod texts;

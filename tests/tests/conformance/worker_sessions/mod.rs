@@ -1,0 +1,6 @@
+//! Sessions, and their loss.
+
+mod lost;
+mod quarantine;
+mod sessions;
+mod takeover;

@@ -1,0 +1,13 @@
+//! The API and the pages, as clients see them.
+
+mod contract;
+mod errors;
+mod explain;
+mod gzip;
+mod idempotency;
+mod large_answers;
+mod lifecycle;
+mod malformed;
+mod pages;
+mod protocol;
+mod timeline;

@@ -1,0 +1,10 @@
+//! Faults of processes, networks and databases.
+
+pub(crate) mod crashes;
+mod failpoints;
+mod half_open;
+pub(crate) mod outage;
+mod pooler;
+mod postgres_faults;
+mod sqlite_faults;
+mod unheard;

@@ -1,0 +1,10 @@
+//! The server process.
+
+mod clocks;
+mod command_line;
+mod logging;
+mod overload;
+mod pressure;
+mod rolling;
+mod servers;
+mod shutdown;

@@ -1,0 +1,98 @@
+//! Workers of one worker_id that handle different tasks: each job goes to one that handles it.
+
+use jobqueue_shared::proto::v1::{
+    RegisterSessionRequest, SubmitJobRequest, SubmitJobsRequest,
+    job::Status,
+    settlement::{Complete, Outcome, Release},
+};
+use jobqueue_tests::{
+    api::job,
+    database::{Database, Driver},
+    poll::eventually,
+    server::Server,
+};
+
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::deployment::{ByHand, Deployment, W, history};
+
+fn task(name: &str) -> SubmitJobRequest {
+    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(W, "{}") }
+}
+
+fn handles(task: &str) -> RegisterSessionRequest {
+    RegisterSessionRequest { tasks: vec![task.to_owned()], slots: 10, ..Default::default() }
+}
+
+/// Stores the run number of a job that was given back twenty times: the next time it waits for a minute, longer than a
+/// test's patience.
+async fn give_back_often(database: &Database, driver: Driver) {
+    if driver == Driver::Sqlite {
+        let mut connection = SqliteConnection::connect(database.url()).await.unwrap();
+        sqlx::raw_sql("UPDATE ready SET run_no = 20").execute(&mut connection).await.unwrap();
+        return connection.close().await.unwrap();
+    }
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql("UPDATE jobqueue.ready SET run_no = 20").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn each_job_finds_its_worker(driver: Driver) {
+    let deployment = Deployment::new(driver).await;
+    let jobs: Vec<_> = (0..100).map(|n| task(if n < 90 { "t2" } else { "t1" })).collect();
+    let response = deployment.api.jobs().submit_jobs(SubmitJobsRequest { jobs }).await.unwrap().into_inner();
+    let ids: Vec<_> = response.jobs.into_iter().map(|job| job.job_id).collect();
+    give_back_often(&deployment.database, driver).await;
+    let _first = deployment.worker(&["--exec", "t1=true"]);
+    for id in &ids[90..] {
+        deployment.api.until(id, Status::Done).await;
+    }
+    for id in &ids[..90] {
+        eventually("it waits for a handler", async || {
+            deployment.api.get(id).await.job?.waits_for_handler.then_some(())
+        })
+        .await;
+    }
+    let _second = deployment.worker(&["--exec", "t2=true"]);
+    // The jobs that were given back are done, and new ones while both workers run.
+    for id in &ids[..90] {
+        assert_eq!(history(&deployment.api.until(id, Status::Done).await), ["no_handler"]);
+    }
+    for name in ["t1", "t2", "t2", "t2", "t1", "t2"] {
+        let id = deployment.api.submit(task(name)).await;
+        deployment.api.until(&id, Status::Done).await;
+    }
+    deployment.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_a_hundred_jobs_finds_the_worker_that_handles_it_on_sqlite() {
+    each_job_finds_its_worker(Driver::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_a_hundred_jobs_finds_the_worker_that_handles_it_on_postgres() {
+    each_job_finds_its_worker(Driver::Postgres).await;
+}
+
+/// The worker without the handler gives the job back at one server; the one that handles it waits at another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_given_back_to_one_server_reaches_a_worker_that_waits_at_another() {
+    let database = Database::create(Driver::Postgres).await;
+    let (mut one, other) = tokio::join!(Server::start(database.url()), Server::start(database.url()));
+    let mut first = ByHand::register_as(&one.api(), handles("t1")).await;
+    let mut second = ByHand::register_as(&other.api(), handles("t2")).await;
+    let id = one.api().submit(task("t2")).await;
+    give_back_often(&database, Driver::Postgres).await;
+    let leased = first.acquire_one().await;
+    let waiting = tokio::spawn(async move { (second.acquire_one().await, second) });
+    first.settle(&leased.lease_id, Outcome::Release(Release { no_handler: true })).await;
+    // The second worker gets the job whether its poll is parked when the job is given back, or acquires afterwards.
+    let (leased, second) = waiting.await.unwrap();
+    assert_eq!(leased.job.as_ref().unwrap().id, id);
+    second.settle(&leased.lease_id, Outcome::Complete(Complete::default())).await;
+    assert_eq!(history(&one.api().finished(&id).await), ["no_handler"]);
+    assert!(one.terminate().await.success());
+    other.stop_and_check().await;
+    tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
+}
