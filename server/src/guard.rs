@@ -17,7 +17,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::{
     config::{HostName, Origin, Serve},
-    router::is_grpc,
+    grpc::is_grpc,
 };
 
 /// Layer that refuses requests that change something and come from an origin that is not allowed.

@@ -23,13 +23,7 @@ pub mod transport;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use background::{
-    compact_counters,
-    health::Health,
-    housekeeping, poll,
-    prune::{self, Pruner},
-    rescue,
-};
+use background::health::Health;
 use config::{Common, Serve};
 use jobqueue_shared::limits;
 use queue::Queue;
@@ -46,15 +40,6 @@ use transport::{
     request_body::Reading,
     serve::serve,
 };
-
-const HEALTH_EVERY: Duration = Duration::from_secs(1);
-const POLL_EVERY: Duration = Duration::from_secs(1);
-const COMPACT_EVERY: Duration = Duration::from_secs(1);
-/// Interval at which dropped and suppressed log lines are reported.
-const LOG_EVERY: Duration = Duration::from_secs(1);
-const PRUNE_EVERY: Duration = Duration::from_mins(1);
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Fraction (1/n) of the shutdown grace that is kept for the storage and background work after connections have ended.
 const REST_OF_GRACE: u32 = 5;
@@ -101,7 +86,7 @@ impl Server {
         if let Err(error) = background::listen::run_once(&*store).await {
             warn!(%error, "it could not be noted that workers are heard again; it is tried again");
         }
-        start_background(&config, &store, &queue, &health, &tracker, [&draining, &closing])?;
+        background::start(&config, &store, &queue, &health, &tracker, [&draining, &closing])?;
 
         let reading = Reading {
             budget: Budget::new(config.transfer_memory as usize),
@@ -175,99 +160,3 @@ fn announce(grpc_addr: std::net::SocketAddr, http_addr: std::net::SocketAddr) {
     });
     std::thread::spawn(move || telemetry::print(&line));
 }
-
-fn start_background(
-    config: &Serve,
-    store: &Arc<dyn Store>,
-    queue: &Arc<Queue>,
-    health: &Arc<Health>,
-    tracker: &TaskTracker,
-    [draining, closing]: [&CancellationToken; 2],
-) -> anyhow::Result<()> {
-    let recorder = metrics::recorder()?;
-    let (interval, retention) = (config.rescue_interval, config.retention());
-    let every = |name, interval| (name, interval, closing.clone());
-    let told = Arc::clone(health);
-    let spawn = move |(name, interval, stop), work: Work| {
-        let health = Arc::clone(&told);
-        tracker.spawn(async move { background::every(name, interval, stop, &health, work).await });
-    };
-    let (it, notifier) = (Arc::clone(store), Arc::clone(&queue.context.notifier));
-    spawn(
-        // Workers cannot reach a server that stops, so it must not decide which of them are lost.
-        ("rescue", interval, draining.clone()),
-        Box::new(move || {
-            let (store, notifier) = (Arc::clone(&it), Arc::clone(&notifier));
-            Box::pin(async move { rescue::run_once(&*store, &notifier).await })
-        }),
-    );
-    let it = Arc::clone(store);
-    spawn(
-        // A server that stops receives no heartbeats.
-        ("listen", store::listening::LISTEN_EVERY, draining.clone()),
-        Box::new(move || {
-            let store = Arc::clone(&it);
-            Box::pin(async move { background::listen::run_once(&*store).await })
-        }),
-    );
-    let it = Arc::clone(queue);
-    spawn(
-        every("poll", POLL_EVERY),
-        Box::new(move || {
-            let queue = Arc::clone(&it);
-            Box::pin(async move { poll::run_once(&queue).await })
-        }),
-    );
-    let (it, pruner) = (Arc::clone(store), Arc::new(Pruner::new(prune::HOLD)));
-    spawn(
-        every("prune", PRUNE_EVERY),
-        Box::new(move || {
-            let (store, pruner) = (Arc::clone(&it), Arc::clone(&pruner));
-            Box::pin(async move { pruner.run_once(&*store, &retention).await })
-        }),
-    );
-    let it = Arc::clone(store);
-    spawn(
-        every("housekeeping", HOUSEKEEPING_EVERY),
-        Box::new(move || {
-            let store = Arc::clone(&it);
-            Box::pin(async move { housekeeping::run_once(&*store).await })
-        }),
-    );
-    let it = Arc::clone(store);
-    spawn(
-        every("compact_counters", COMPACT_EVERY),
-        Box::new(move || {
-            let store = Arc::clone(&it);
-            Box::pin(async move { compact_counters::run_once(&*store).await })
-        }),
-    );
-    let (it, queue, health) = (Arc::clone(store), Arc::clone(queue), Arc::clone(health));
-    spawn(
-        every("health", HEALTH_EVERY),
-        Box::new(move || {
-            let (store, queue, health) = (Arc::clone(&it), Arc::clone(&queue), Arc::clone(&health));
-            Box::pin(async move {
-                health.run_once(&*store, &queue.context.clock).await;
-                Ok(())
-            })
-        }),
-    );
-    spawn(
-        every("log", LOG_EVERY),
-        Box::new(|| {
-            telemetry::report();
-            Box::pin(std::future::ready(Ok(())))
-        }),
-    );
-    spawn(
-        every("metrics", METRICS_EVERY),
-        Box::new(move || {
-            recorder.run_upkeep();
-            Box::pin(std::future::ready(Ok(())))
-        }),
-    );
-    Ok(())
-}
-
-type Work = Box<dyn Fn() -> futures::future::BoxFuture<'static, store::StoreResult<()>> + Send + Sync>;

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -25,7 +25,10 @@ use crate::{
     background::health::Readiness,
     config::Serve,
     dashboard,
-    grpc::routes::{self, Calls},
+    grpc::{
+        self,
+        routes::{self, Calls},
+    },
     guard,
     metrics::Scrape,
     transport::{Activity, serve::Answer},
@@ -102,7 +105,7 @@ impl Answer for Entrance {
 fn is_of_a_program<B>(request: &http::Request<B>) -> bool {
     let headers = request.headers();
     request.version() == Version::HTTP_2
-        && is_grpc(headers)
+        && grpc::is_grpc(headers)
         && !headers.contains_key(header::ORIGIN)
         && !headers.contains_key("sec-fetch-site")
         && !headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc-web"))
@@ -111,14 +114,10 @@ fn is_of_a_program<B>(request: &http::Request<B>) -> bool {
 /// Middleware that sends requests to gRPC by content type. The paths alone do not reach the methods: a page of another
 /// site cannot send gRPC's content types without being allowed to by CORS first.
 async fn by_content_type(State(grpc): State<Router>, request: Request, next: Next) -> Response {
-    if is_grpc(request.headers()) {
+    if grpc::is_grpc(request.headers()) {
         return grpc.oneshot(request).await.into_response();
     }
     next.run(request).await
-}
-
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
 }
 
 async fn metrics(State(http): State<Http>) -> impl IntoResponse {

@@ -221,10 +221,20 @@ impl Client {
             .map(drop)
     }
 
-    /// Number of jobs in each state, overall and per `worker_id`, for at most 10,000 of these.
+    /// Number of jobs in each state, overall and per `worker_id`. With very many worker_ids the answer comes in several
+    /// pages, each of its own moment; the totals are those of the last page.
     pub async fn metrics(&self) -> Result<proto::GetMetricsResponse, Error> {
-        let request = proto::GetMetricsRequest::default();
-        self.call(Repeat::Safe, request, |mut api, request| async move { api.get_metrics(request).await }).await
+        let mut request = proto::GetMetricsRequest::default();
+        let mut worker_ids = Vec::new();
+        loop {
+            let send = |mut api: JobServiceClient<Channel>, request| async move { api.get_metrics(request).await };
+            let mut page = self.call(Repeat::Safe, request.clone(), send).await?;
+            worker_ids.append(&mut page.worker_ids);
+            if page.next_page_token.is_empty() {
+                return Ok(proto::GetMetricsResponse { worker_ids, ..page });
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// Reads the job until it is done, failed or cancelled: at first every 50 ms, later every 2 s. There is no time

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod poll;
 pub mod prune;
 pub mod rescue;
+mod start;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::health::Health;
+pub(crate) use self::start::start;
 use crate::store::{StoreError, StoreResult};
 
 /// Maximum pause after a turn that failed, so that the end of an outage is noticed soon.

@@ -12,3 +12,10 @@ pub mod health;
 mod job_service;
 pub mod routes;
 mod worker_service;
+
+use http::{HeaderMap, header};
+
+/// Whether a request is gRPC or gRPC-web, by its content type.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
+}

@@ -8,12 +8,13 @@ use jobqueue_shared::{lease::LeaseId, state::Ending};
 use uuid::Uuid;
 
 use super::{
+    claim::Claim,
     clock::Clock,
     leases::{self, Taker},
     packed_claim, prepare,
     rows::job::TakenRow,
     rows::write::Deltas,
-    settle_decision::{self, Claim, Item},
+    settle_decision::{self, Item},
     types::{NewJob, Start, Unit},
 };
 

@@ -6,13 +6,13 @@ use jobqueue_shared::{lease::LeaseId, limits};
 use uuid::Uuid;
 
 use super::{
+    claim::Claim,
     error::StoreResult,
     inline_job,
     packed_claim::{ENTRIES_PER_CLAIM, Entry},
     prepare::JobToStore,
     rows::job::{LeasedRow, TakenRow},
     rows::write::Deltas,
-    settle_decision::Claim,
     types::{HandOff, Leased, Unit},
 };
 

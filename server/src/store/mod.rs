@@ -9,6 +9,7 @@ mod audit;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod claim;
 mod clock;
 mod codes;
 mod connect;
@@ -18,6 +19,7 @@ pub mod instrumented;
 mod leases;
 pub mod listening;
 mod operator_actions;
+mod options;
 mod packed_claim;
 mod page;
 mod partition_calendar;
@@ -33,8 +35,9 @@ mod sqlite;
 pub mod types;
 
 use async_trait::async_trait;
-pub use connect::{ConnectOptions, Pooler, SchemaName, backup, connect, set_clock_back};
+pub use connect::{backup, connect, set_clock_back};
 pub use error::{StoreError, StoreResult};
+pub use options::{ConnectOptions, Pooler, SchemaName};
 pub use packed_claim::ENTRIES_PER_CLAIM;
 pub use settle_group::settle_group;
 use tokio::sync::broadcast;

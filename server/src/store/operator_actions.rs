@@ -7,8 +7,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
+    claim::Claim,
     rows::write::{AttemptRow, CancelledRow, Deltas, ReadyRow},
-    settle_decision::{Claim, Item},
+    settle_decision::Item,
     types::{AttemptOutcome, JobRecord, Moved},
 };
 

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
+    claim::Claim,
     clock::Clock,
     error::StoreResult,
     inline_job,
     rows::job::retry_json,
     rows::write::{Deltas, ReadyRow},
-    settle_decision::Claim,
     types::{HandOff, Inserted, NewJob, Start, Stored, Unit, UnitAnswer},
 };
 use uuid::Uuid;

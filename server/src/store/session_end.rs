@@ -8,9 +8,10 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
+    claim::Claim,
     error::{StoreError, StoreResult},
     packed_claim,
-    settle_decision::{Claim, Item},
+    settle_decision::Item,
     types::{NewSession, Registration, Rescued},
 };
 

@@ -12,12 +12,12 @@ use super::{
     handlers, range, session_key,
 };
 use crate::store::{
+    claim::Claim,
     error::StoreResult,
     leases::{self, Taker},
     packed_claim,
     rows::job::{ClaimRow, LeasedRow},
     rows::write::Deltas,
-    settle_decision::Claim,
     types::{Acquire, Acquired, Leased},
 };
 

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{PostgresStore, Tx, session_key, session_quota::Reservation};
 use crate::store::{
+    claim::Claim,
     error::StoreResult,
     leases, packed_claim,
     prepare::JobToStore,
     rows::job::LeasedRow,
-    settle_decision::Claim,
     types::{HandOff, Leased, Unit},
 };
 

@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::{Tx, dequeue::Dequeue};
 use crate::store::{
+    claim::RetryFacts,
     error::{StoreError, StoreResult},
     rows::job::TakenRow,
-    settle_decision::{self, RetryFacts},
+    settle_decision::{self},
     types::handles_all,
 };
 

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use crate::store::{connect::SchemaName, error::StoreResult, types::Notification};
+use crate::store::{error::StoreResult, options::SchemaName, types::Notification};
 
 /// Names of the notification channels of one schema, so that queues that share a database do not hear each other.
 #[derive(Clone, Debug)]

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::store::{
     clock::Clock,
-    connect::{ConnectOptions, Pooler, SCHEMA_LEVEL, SchemaName, too_new},
     error::{StoreError, StoreResult},
+    options::{ConnectOptions, Pooler, SCHEMA_LEVEL, SchemaName, too_new},
     quarantine::Quarantine,
 };
 

@@ -27,7 +27,7 @@ use super::{
     connection::{PooledConnection, Trouble},
     lifo_pool::{Borrowed, LifoPool},
 };
-use crate::store::connect::{ConnectOptions, Pooler};
+use crate::store::options::{ConnectOptions, Pooler};
 
 /// Settings of every session: no plan depends on statistics, and no statement waits long for a stuck server. Sequential
 /// scans are off because a table that was empty when it was analysed is taken for empty: reading and sorting all of it

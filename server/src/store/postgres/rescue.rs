@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::{PostgresStore, Tx, settle};
 use crate::store::{
+    claim::Claim,
     error::StoreResult,
     rows::job::ClaimRow,
     session_end::{self, Cause, HoldRow, LostRow, SessionEnd, SessionEndRow, is_of_some_rows},
-    settle_decision::{self, Claim, SettleDecision},
+    settle_decision::{self, SettleDecision},
     types::Rescued,
 };
 

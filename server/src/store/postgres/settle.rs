@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::{PostgresStore, Tx, counts, handlers, range};
 use crate::store::{
+    claim::{Claim, Prior, RetryFacts},
     error::StoreResult,
     packed_claim,
     rows::job::{ClaimRow, PriorRow, RetryFactsRow},
     rows::write::{AttemptRow, CancelledRow, DeadRow, ReadyRow, ResultRow, StopRow},
-    settle_decision::{self, Claim, Item, Prior, RetryFacts, SettleDecision},
+    settle_decision::{self, Item, SettleDecision},
     types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
 };
 

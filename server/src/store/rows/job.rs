@@ -9,9 +9,9 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use crate::store::{
-    codes,
+    claim, codes,
     error::{StoreError, StoreResult},
-    packed_claim, settle_decision,
+    packed_claim,
     types::{AttemptRecord, JobRecord, Progress, StopReason, Stopped},
 };
 
@@ -176,7 +176,7 @@ impl ClaimRow {
     pub(in crate::store) fn sound(
         rows: Vec<Self>,
         mut damaged: impl FnMut(Uuid, &StoreError),
-    ) -> impl Iterator<Item = settle_decision::Claim> {
+    ) -> impl Iterator<Item = claim::Claim> {
         rows.into_iter().filter_map(move |row| {
             let id = row.id;
             row.into_claim().map_err(|error| damaged(id, &error)).ok()
@@ -184,14 +184,14 @@ impl ClaimRow {
     }
 
     /// Claims that can be decoded, in order. The others are logged.
-    pub(in crate::store) fn sound_or_logged(rows: Vec<Self>) -> impl Iterator<Item = settle_decision::Claim> {
+    pub(in crate::store) fn sound_or_logged(rows: Vec<Self>) -> impl Iterator<Item = claim::Claim> {
         Self::sound(rows, |_, error| tracing::error!(%error, "a stored claim cannot be read"))
     }
 
-    fn into_claim(self) -> StoreResult<settle_decision::Claim> {
+    fn into_claim(self) -> StoreResult<claim::Claim> {
         let entries = packed_claim::decode_entries(&self.ids, &self.entries)
             .ok_or_else(|| StoreError::Defect(format!("claim {} does not hold together", self.id)))?;
-        Ok(settle_decision::Claim {
+        Ok(claim::Claim {
             id: self.id,
             worker_id: self.worker_id,
             session_id: self.session_id,
@@ -212,13 +212,13 @@ pub(in crate::store) struct RetryFactsRow {
 }
 
 impl RetryFactsRow {
-    pub(in crate::store) fn into_facts(self) -> settle_decision::RetryFacts {
+    pub(in crate::store) fn into_facts(self) -> claim::RetryFacts {
         // A damaged policy must not hold up everything that ends in the same transaction.
         let retry = retry(self.retry.as_deref()).unwrap_or_else(|error| {
             tracing::error!(job_id = %self.id, %error, "the default retry policy serves");
             RetryPolicy::default()
         });
-        settle_decision::RetryFacts {
+        claim::RetryFacts {
             priority: self.priority,
             payload_bytes: self.payload_bytes,
             max_retries: self.max_retries as u32,
@@ -244,10 +244,10 @@ pub(in crate::store) struct PriorRow {
 }
 
 impl PriorRow {
-    pub(in crate::store) fn into_prior(self) -> (LeaseId, settle_decision::Prior) {
+    pub(in crate::store) fn into_prior(self) -> (LeaseId, claim::Prior) {
         let lease = LeaseId { claim_id: self.claim_id, job_id: self.job_id };
         let index = self.ids.and_then(|ids| packed_claim::index_of(&ids, self.job_id));
-        let prior = settle_decision::Prior {
+        let prior = claim::Prior {
             session_id: self.session_id.unwrap_or_default(),
             run_no: index.map_or(self.run_no as u32, |index| packed_claim::run_at_index(self.runs.as_deref(), index).0),
             outcome: self.outcome.and_then(codes::outcome_from),
@@ -314,7 +314,7 @@ pub(in crate::store) struct LeasedRow {
 impl LeasedRow {
     pub(in crate::store) fn into_record(
         self,
-        claim: &settle_decision::Claim,
+        claim: &claim::Claim,
         entry: &packed_claim::Entry,
     ) -> StoreResult<JobRecord> {
         Ok(JobRecord {

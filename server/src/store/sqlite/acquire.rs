@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::{SqliteStore, Tx, batches, begin, counts, handlers, id_list};
 use crate::store::{
+    claim::Claim,
     error::{StoreError, StoreResult},
     leases::{self, Taker},
     packed_claim,
     rows::job::{ClaimRow, LeasedRow, TakenRow},
     rows::write::Deltas,
-    settle_decision::Claim,
     types::{Acquire, Acquired, HandOff, Leased},
 };
 

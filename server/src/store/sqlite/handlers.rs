@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::{Tx, pair_list};
 use crate::store::{
+    claim::RetryFacts,
     error::{StoreError, StoreResult},
     leases,
     rows::job::TakenRow,
-    settle_decision::{self, RetryFacts},
+    settle_decision::{self},
     types::handles_all,
 };
 

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{SqliteStore, Tx, acquire, batches, begin, id_list};
 use crate::store::{
+    claim::Claim,
     error::{StoreError, StoreResult},
     leases,
     prepare::{self, Holder, JobToStore, KeyRef, Verdict},
-    settle_decision::Claim,
     types::{HandOff, Inserted, Unit, UnitAnswer},
 };
 

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::store::{
     clock::{Clock, wall_ms},
-    connect::{ConnectOptions, SCHEMA_LEVEL, too_new},
     error::{StoreError, StoreResult},
+    options::{ConnectOptions, SCHEMA_LEVEL, too_new},
     quarantine::Quarantine,
 };
 

@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::{SqliteStore, Tx, batches, begin, counts, handlers, id_list, pair_list};
 use crate::store::{
+    claim::{Claim, Prior, RetryFacts},
     error::StoreResult,
     packed_claim,
     rows::job::{ClaimRow, PriorRow, RetryFactsRow},
     rows::write::{AttemptRow, CancelledRow, DeadRow, DoneRow, ReadyRow, ResultRow, StopRow},
-    settle_decision::{self, Claim, Item, Prior, RetryFacts, SettleDecision},
+    settle_decision::{self, Item, SettleDecision},
     types::{AttemptOutcome, ProgressReport, SettleAnswer, Settlement},
 };
 

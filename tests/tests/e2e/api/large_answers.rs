@@ -7,6 +7,7 @@ use jobqueue_shared::{
     limits,
     proto::v1::{GetMetricsRequest, ListWorkersRequest, PauseWorkerIdRequest, RegisterSessionRequest},
 };
+use jobqueue_worker::Client;
 use prost::Message as _;
 
 use crate::{
@@ -62,5 +63,9 @@ async fn very_many_paused_worker_ids_come_in_pages(deployment: &mut Deployment) 
         }
         request.page_token = page.next_page_token;
     }
-    assert_eq!(found, (0..COUNT).map(|n| format!("w{n:04}")).collect::<Vec<_>>());
+    let expected: Vec<_> = (0..COUNT).map(|n| format!("w{n:04}")).collect();
+    assert_eq!(found, expected);
+    let client = Client::connect(&format!("http://{}", deployment.server.grpc_addr())).unwrap();
+    let metrics = client.metrics().await.unwrap();
+    assert_eq!(metrics.worker_ids.into_iter().map(|it| it.worker_id).collect::<Vec<_>>(), expected);
 }

@@ -8,7 +8,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// Open files per command: its socket, two pipes and process; half as many again while it is started.
+/// Open files per command: its socket, two pipes and process, and one more for those that are just being started.
 pub(crate) const BY_COMMAND: usize = 5;
 /// Open files per HTTP request: its connection, and one that is kept alive or looks up a name.
 pub(crate) const BY_REQUEST: usize = 2;
