@@ -83,7 +83,7 @@ impl Server {
         let health = Arc::new(Health::new().await);
         health.run_once(&*store, &queue.context.clock).await;
         // Before rescue, so that no lease ends because of an outage.
-        if let Err(error) = background::listen::run_once(&*store).await {
+        if let Err(error) = background::note_heard::run_once(&*store).await {
             warn!(%error, "it could not be noted that workers are heard again; it is tried again");
         }
         background::start(&config, &store, &queue, &health, &tracker, [&draining, &closing])?;

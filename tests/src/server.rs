@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Number of acquires that the server has made in its store.
-    pub async fn looks_for_jobs(&self) -> u64 {
+    pub async fn acquire_count(&self) -> u64 {
         let metrics = web::get(self.http_addr, "/metrics").await.text();
         let line = metrics.lines().find(|it| it.starts_with("jobqueue_store_seconds_count{method=\"acquire\"}"));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())

@@ -48,13 +48,13 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without
 /// closing the connection is noticed after `silence`.
-pub(crate) fn lazy(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
+pub(crate) fn plain(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
     Ok(endpoint(address, silence)?.connect_lazy())
 }
 
 /// Channel like [`lazy`] that coalesces the writes of many small calls. Not for a session: a handler that blocks its
 /// thread would delay what that thread was about to send, including heartbeats.
-pub(crate) fn gathering(address: &str) -> Result<Channel, BadAddress> {
+pub(crate) fn coalescing(address: &str) -> Result<Channel, BadAddress> {
     Ok(endpoint(address, SILENCE)?.connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
 }
 
@@ -158,7 +158,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let channel = lazy(&address, SILENCE).unwrap();
+        let channel = plain(&address, SILENCE).unwrap();
         let mut api = jobqueue_shared::proto::v1::job_service_client::JobServiceClient::new(channel);
         let limit = Duration::from_secs(5);
         let message = jobqueue_shared::proto::v1::GetMetricsRequest::default();

@@ -106,7 +106,7 @@ impl Client {
     /// # Errors
     /// [`Error::Address`].
     pub fn connect(endpoint: impl AsRef<str>) -> Result<Self, Error> {
-        let channel = channel::gathering(endpoint.as_ref()).map_err(|error| Error::Address(error.to_string()))?;
+        let channel = channel::coalescing(endpoint.as_ref()).map_err(|error| Error::Address(error.to_string()))?;
         let api = JobServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES);
         Ok(Self { api, deadline: Duration::from_secs(10), repeats: true })
     }

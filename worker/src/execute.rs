@@ -40,21 +40,21 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Jobs {
     pub(crate) core: Arc<Core>,
     pub(crate) session: Arc<Session>,
-    pub(crate) outcomes: Arc<Outcomes<Place<Held>>>,
+    pub(crate) outcomes: Arc<Outcomes<Place<HeldJob>>>,
     pub(crate) tracker: TaskTracker,
 }
 
 /// Job that the worker holds and has not finished.
-pub(crate) struct Held {
+pub(crate) struct HeldJob {
     context: Context,
     handler: Arc<dyn Handler>,
-    place: Place<Held>,
+    place: Place<HeldJob>,
     jobs: Arc<Jobs>,
     /// Keeps the session's tracker open until this job is finished.
     _tracked: TaskTrackerToken,
 }
 
-impl Queued for Held {
+impl Queued for HeldJob {
     fn turn(&self) -> (i32, Due) {
         let job = self.context.job();
         (job.priority, job.run_at.map_or((0, 0), |at| (at.seconds, at.nanos)))
@@ -78,7 +78,7 @@ enum Ended {
 impl Jobs {
     /// Runs each job as soon as it has a slot, which it keeps until its handler has ended. Releases jobs without a
     /// handler, and jobs for which there is no room.
-    pub(crate) fn start(self: &Arc<Self>, mut room: Room<Held>, leased: Vec<LeasedJob>) {
+    pub(crate) fn start(self: &Arc<Self>, mut room: Room<HeldJob>, leased: Vec<LeasedJob>) {
         let begun: Vec<_> = leased.into_iter().map(|leased| self.job(leased)).collect();
         self.session.begin(begun.iter().map(|(context, _)| context));
         let mut jobs = Vec::with_capacity(begun.len());
@@ -94,7 +94,7 @@ impl Jobs {
                 self.end(&context, release(context.stop()), None);
                 continue;
             };
-            jobs.push(Held { context, handler, place, jobs: Arc::clone(self), _tracked: self.tracker.token() });
+            jobs.push(HeldJob { context, handler, place, jobs: Arc::clone(self), _tracked: self.tracker.token() });
         }
         drop(room);
         for (slot, held) in self.core.slots.take(jobs) {
@@ -111,7 +111,7 @@ impl Jobs {
         (Context::new(leased, limit, self.session.progress.clone()), handler)
     }
 
-    fn end(&self, context: &Context, outcome: Option<Outcome>, place: Option<Place<Held>>) {
+    fn end(&self, context: &Context, outcome: Option<Outcome>, place: Option<Place<HeldJob>>) {
         self.session.finish(context);
         if let Some(outcome) = outcome {
             self.outcomes.push(context.lease_id().to_owned(), outcome, place);
@@ -125,7 +125,7 @@ impl Jobs {
 }
 
 /// Runs a job, and then the jobs that wait for its slot.
-async fn run(mut slot: Slot<Held>, first: Held) {
+async fn run(mut slot: Slot<HeldJob>, first: HeldJob) {
     let mut next = Some(first);
     while let Some(held) = next {
         held.run().await;
@@ -135,7 +135,7 @@ async fn run(mut slot: Slot<Held>, first: Held) {
     }
 }
 
-impl Held {
+impl HeldJob {
     async fn run(self) {
         if self.context.is_cancelled() {
             return self.give_back();
@@ -152,7 +152,7 @@ impl Held {
 
 /// Releases prefetched jobs that should wait no longer: they were stopped, the worker stops, or they have waited too
 /// long while other workers may be free. Runs until it is dropped.
-pub(crate) async fn give_back_what_waits(core: &Core) {
+pub(crate) async fn release_waiting_too_long(core: &Core) {
     loop {
         core.slots.waits().await;
         tokio::select! {
@@ -160,8 +160,8 @@ pub(crate) async fn give_back_what_waits(core: &Core) {
             () = tokio::time::sleep(LOOK) => {}
         }
         let (stopping, now) = (core.stopping.is_cancelled(), Instant::now());
-        let over = |until: Instant, held: &Held| stopping || until <= now || held.context.is_cancelled();
-        core.slots.give_up(over).into_iter().for_each(Held::give_back);
+        let over = |until: Instant, held: &HeldJob| stopping || until <= now || held.context.is_cancelled();
+        core.slots.give_up(over).into_iter().for_each(HeldJob::give_back);
     }
 }
 

@@ -120,7 +120,8 @@ async fn beat(api: &WorkerApi, core: &Core, session: &Session) {
     }
 }
 
-/// Stops the handlers when the lease time has passed without an answer: the server then gives their jobs to others.
+/// Stops the handlers when the lease time has passed without an answer: rescue may then give their jobs to others. If all servers were away, the lease is
+/// extended when one is back, and the outcomes are still sent.
 async fn watch_the_lease(session: &Session) {
     let mut kept_until = session.kept_until.subscribe();
     loop {

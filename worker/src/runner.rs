@@ -14,7 +14,7 @@ use crate::{
     channel,
     connectivity::Connectivity,
     context::StopReason,
-    execute::{self, Held, Jobs, STOPPING},
+    execute::{self, HeldJob, Jobs, STOPPING},
     heartbeat, progress,
     proto::{
         AcquireJobsRequest, AcquireJobsResponse, EndSessionRequest, EndSessionResponse, HeartbeatRequest,
@@ -55,7 +55,7 @@ pub(crate) type WorkerApi = WorkerServiceClient<Channel>;
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) handlers: Handlers,
-    pub(crate) slots: Slots<Held>,
+    pub(crate) slots: Slots<HeldJob>,
     /// Cancelled when the worker must take no more jobs.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when all running jobs must be dropped at once.
@@ -105,7 +105,7 @@ impl Worker {
         // A lost connection is noticed in time to keep the lease through another one.
         let silence = channel::SILENCE.min(self.config.lease_time / 2);
         let channel =
-            channel::lazy(&self.config.endpoint, silence).map_err(|error| RunError::Address(error.to_string()))?;
+            channel::plain(&self.config.endpoint, silence).map_err(|error| RunError::Address(error.to_string()))?;
         let core = Arc::new(Core {
             slots: Slots::new(self.config.concurrency),
             config: self.config,
@@ -132,7 +132,8 @@ async fn work(core: &Arc<Core>) -> Result<(), RunError> {
     // Later sessions of this run have no predecessors but this run's own sessions.
     let mut takeover = core.config.takeover;
     let it = Arc::clone(core);
-    let _giving_back = AbortOnDropHandle::new(tokio::spawn(async move { execute::give_back_what_waits(&it).await }));
+    let _giving_back =
+        AbortOnDropHandle::new(tokio::spawn(async move { execute::release_waiting_too_long(&it).await }));
     loop {
         let Some(session) = Session::register(core, takeover).await? else { return Ok(()) };
         takeover = false;
@@ -212,7 +213,7 @@ fn worker_api(channel: Channel) -> WorkerApi {
 impl Core {
     /// Opens another connection to the server, which the current runtime drives.
     pub(crate) fn connect(&self) -> Result<WorkerApi, channel::BadAddress> {
-        channel::lazy(&self.config.endpoint, self.silence).map(worker_api)
+        channel::plain(&self.config.endpoint, self.silence).map(worker_api)
     }
 
     pub(crate) async fn register_session(

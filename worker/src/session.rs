@@ -113,7 +113,7 @@ impl Session {
 
     /// Waits while the leases may have expired: outcomes that are sent then would only be refused, and the refusals
     /// would appear in the jobs' history. The next heartbeat that is answered decides.
-    pub(crate) async fn is_kept(&self) {
+    pub(crate) async fn wait_until_kept(&self) {
         let mut kept_until = self.kept_until.subscribe();
         while *kept_until.borrow_and_update() <= Instant::now() {
             tokio::select! {

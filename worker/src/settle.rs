@@ -122,7 +122,7 @@ async fn deliver<P>(core: &Core, session: &Session, outcomes: &Outcomes<P>, leas
     let mut most = limits::SETTLEMENTS;
     let mut pauses = Backoff::for_lease(session.lease_time);
     while let Some(sent) = outcomes.take(least, most).await {
-        session.is_kept().await;
+        session.wait_until_kept().await;
         let request = SettleJobsRequest { session_id: session.id.clone(), settlements: sent.clone() };
         let (again, pause) = match core.settle_jobs(request).await {
             Ok(reply) => {

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     grpc::health::set,
-    queue::Clock,
+    queue::DisplayClock,
     store::{Store, StoreError},
 };
 
@@ -88,7 +88,7 @@ impl Health {
         set(&self.reporter, false).await;
     }
 
-    pub async fn run_once(&self, store: &dyn Store, clock: &Clock) {
+    pub async fn run_once(&self, store: &dyn Store, clock: &DisplayClock) {
         let answer = timeout(PATIENCE, store.now_ms())
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {PATIENCE:?}"))));

@@ -5,7 +5,7 @@
 pub mod compact_counters;
 pub mod health;
 pub mod housekeeping;
-pub mod listen;
+pub mod note_heard;
 pub mod poll;
 pub mod prune;
 pub mod rescue;

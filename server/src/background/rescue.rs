@@ -3,7 +3,7 @@
 use metrics::counter;
 use tracing::info;
 
-use super::listen;
+use super::note_heard;
 use crate::{
     queue::Notifier,
     store::{Store, StoreResult},
@@ -15,7 +15,7 @@ const LIMIT: u32 = 1_000;
 pub async fn run_once(store: &dyn Store, notifier: &Notifier) -> StoreResult<()> {
     // If this process was suspended, the time in which no server received heartbeats must be known before sessions are
     // judged.
-    listen::run_once(store).await?;
+    note_heard::run_once(store).await?;
     loop {
         let rescued = store.rescue(LIMIT).await?;
         if rescued.lost + rescued.timed_out + rescued.sessions > 0 {

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     compact_counters,
     health::Health,
-    housekeeping, listen, poll,
+    housekeeping, note_heard, poll,
     prune::{self, Pruner},
     rescue,
 };
@@ -15,7 +15,7 @@ use crate::{
     config::Serve,
     metrics,
     queue::Queue,
-    store::{Store, StoreResult, listening::LISTEN_EVERY},
+    store::{Store, StoreResult, outage::NOTE_EVERY},
     telemetry,
 };
 
@@ -56,10 +56,10 @@ pub(crate) fn start(
     let it = Arc::clone(store);
     spawn(
         // A server that stops receives no heartbeats.
-        ("listen", LISTEN_EVERY, draining.clone()),
+        ("note_heard", NOTE_EVERY, draining.clone()),
         Box::new(move || {
             let store = Arc::clone(&it);
-            Box::pin(async move { listen::run_once(&*store).await })
+            Box::pin(async move { note_heard::run_once(&*store).await })
         }),
     );
     let it = Arc::clone(queue);

@@ -6,10 +6,10 @@ use jobqueue_shared::{
 };
 
 use crate::{
-    queue::{AcquireResult, Counts, Event, Explanation, Outcome, Verdict},
+    queue::{AcquireResult, Counts, Event, Explanation, Outcome, SettleVerdict},
     store::{
-        Alive, AttemptOutcome, AttemptRecord, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails, SessionRecord,
-        SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
+        AttemptOutcome, AttemptRecord, HeartbeatAnswer, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails,
+        SessionRecord, SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
     },
 };
 
@@ -105,16 +105,16 @@ pub(super) fn event(it: Event) -> v1::TimelineEvent {
 }
 
 pub(super) fn explanation(it: Explanation) -> v1::ExplainJobResponse {
-    let around = it.around;
+    let inputs = it.inputs;
     v1::ExplainJobResponse {
         reason: it.reason.into(),
         sentence: it.sentence,
         run_at: it.run_at_ms.map(timestamp),
-        sessions: count(around.sessions),
-        handling_sessions: count(around.handling),
-        slots: count(around.slots),
-        held: count(around.held),
-        ahead: count(around.ahead),
+        sessions: count(inputs.sessions),
+        handling_sessions: count(inputs.handling),
+        slots: count(inputs.slots),
+        held: count(inputs.held),
+        ahead: count(inputs.ahead),
     }
 }
 
@@ -133,7 +133,7 @@ fn leased(leased: Leased) -> v1::LeasedJob {
     }
 }
 
-pub(super) fn alive(alive: Alive) -> v1::HeartbeatResponse {
+pub(super) fn alive(alive: HeartbeatAnswer) -> v1::HeartbeatResponse {
     let stop = alive.stop.into_iter().map(stopped).collect();
     v1::HeartbeatResponse { expires_at: Some(timestamp(alive.expires_at_ms)), stop }
 }
@@ -149,12 +149,12 @@ fn stopped(it: Stopped) -> v1::StoppedLease {
 
 pub(super) fn settled(Outcome { lease_id, verdict }: Outcome) -> v1::SettleResult {
     let (code, message, status) = match verdict {
-        Verdict::Accepted(state) => (OK, String::new(), state.into()),
-        Verdict::Stale => {
+        SettleVerdict::Accepted(state) => (OK, String::new(), state.into()),
+        SettleVerdict::Stale => {
             let message = "the lease is no longer valid: its attempt has ended".to_owned();
             (FAILED_PRECONDITION, message, v1::job::Status::Unspecified)
         }
-        Verdict::Malformed(message) => (INVALID_ARGUMENT, message, v1::job::Status::Unspecified),
+        SettleVerdict::Malformed(message) => (INVALID_ARGUMENT, message, v1::job::Status::Unspecified),
     };
     v1::SettleResult { lease_id, code, message, status: status.into() }
 }

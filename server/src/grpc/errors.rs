@@ -43,10 +43,10 @@ impl From<Error> for Status {
                 let info = [("job_id", id.to_string()), ("state", state.word().to_owned())];
                 with_info(Code::FailedPrecondition, text, "WRONG_STATE", info)
             }
-            Error::NoSession(id) => {
+            Error::SessionEnded(id) => {
                 with_info(Code::FailedPrecondition, text, "SESSION_ENDED", [("session_id", id.to_string())])
             }
-            Error::NoWorker(id) => {
+            Error::SessionNotFound(id) => {
                 with_info(Code::NotFound, text, "SESSION_NOT_FOUND", [("session_id", id.to_string())])
             }
             Error::StaleLease => with_info(Code::FailedPrecondition, text, "LEASE_NOT_VALID", []),

@@ -41,7 +41,7 @@ use super::{
     worker_service::WorkerService,
 };
 use crate::{
-    queue::{Clock, Queue},
+    queue::{DisplayClock, Queue},
     transport::{
         Activity,
         request_body::{Reading, RequestBody},
@@ -92,11 +92,11 @@ pub struct Calls {
     services: Router,
     draining: CancellationToken,
     reading: Reading,
-    clock: Arc<Clock>,
+    clock: Arc<DisplayClock>,
 }
 
 impl Calls {
-    fn new(services: Router, draining: CancellationToken, reading: Reading, clock: Arc<Clock>) -> Self {
+    fn new(services: Router, draining: CancellationToken, reading: Reading, clock: Arc<DisplayClock>) -> Self {
         let none = |uri: Uri| async move { errors::no_such_method(uri.path()).into_http::<Body>() };
         Self { services: services.fallback(none), draining, reading, clock }
     }

@@ -72,11 +72,11 @@ impl Queue {
                     called.enable();
                 }
                 let (worker_id, next_run_at_ms) = match self.try_acquire(&acquire).await? {
-                    Attempt::Found(jobs) => {
+                    Try::Found(jobs) => {
                         let stop = if stops.is_told() { self.stops(session_id).await } else { Vec::new() };
                         return Ok(AcquireResult { jobs, stop });
                     }
-                    Attempt::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
+                    Try::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
                 };
                 let now = Instant::now();
                 if now >= until {
@@ -128,22 +128,22 @@ impl Queue {
         found.map(|found| Tasks::of(&found.session.tasks)).unwrap_or_default()
     }
 
-    async fn try_acquire(&self, acquire: &Acquire) -> Result<Attempt> {
+    async fn try_acquire(&self, acquire: &Acquire) -> Result<Try> {
         match self.acquires.call(acquire.clone()).await? {
             Acquired::NoSession => {
                 self.sessions.forget(acquire.session_id);
-                Err(Error::NoSession(acquire.session_id))
+                Err(Error::SessionEnded(acquire.session_id))
             }
             Acquired::SessionFull => Err(Error::SessionFull),
             Acquired::Jobs { worker_id, jobs, next_run_at_ms } if jobs.is_empty() => {
-                Ok(Attempt::Nothing { worker_id, next_run_at_ms })
+                Ok(Try::Nothing { worker_id, next_run_at_ms })
             }
             Acquired::Jobs { worker_id, jobs, .. } => {
                 if jobs.len() >= acquire.max_jobs as usize {
                     self.context.notifier.wake_here(&worker_id, 1);
                 }
                 self.context.meters.acquired(&jobs);
-                Ok(Attempt::Found(jobs))
+                Ok(Try::Found(jobs))
             }
         }
     }
@@ -157,7 +157,7 @@ impl Queue {
     }
 }
 
-enum Attempt {
+enum Try {
     Found(Vec<Leased>),
     Nothing { worker_id: String, next_run_at_ms: Option<i64> },
 }

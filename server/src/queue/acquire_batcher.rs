@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 use super::error::{Error, Result};
 use crate::store::{Acquire, Acquired, StoreError, StoreResult};
 
-/// Number of transactions under way from which on further acquires wait for a batch. An acquire whose worker_id is in a
-/// transaction under way starts its own at once: it could not join that one, and one busy worker needs three.
+/// While fewer transactions are under way, an acquire starts one of its own at once; otherwise it waits to be batched. An
+/// acquire whose worker_id is in a transaction under way never waits: it could not join that one, and one busy worker
+/// needs three.
 const LANES_BEFORE_BATCHING: usize = 2;
 /// A transaction that takes longer does not count towards [`LANES_BEFORE_BATCHING`] any more: it waits for a lock or a
 /// slow database, and other acquires must not wait with it.
@@ -98,7 +99,7 @@ impl AcquireBatcher {
         let answers = match self.acquire(requests).await {
             Ok(answers) => answers,
             // The error does not tell which request caused it: each is repeated alone, which is safe for acquires.
-            Err(error) if group.len() > 1 && !is_of_all(&error) => group.iter().map(|_| None).collect(),
+            Err(error) if group.len() > 1 && !concerns_whole_database(&error) => group.iter().map(|_| None).collect(),
             Err(error) => {
                 let error = Arc::new(error);
                 for waiting in group {
@@ -137,7 +138,7 @@ impl AcquireBatcher {
 }
 
 /// Whether the error concerns the database as a whole rather than one request of the batch.
-fn is_of_all(error: &StoreError) -> bool {
+fn concerns_whole_database(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Damaged(_))
 }
 
@@ -179,7 +180,7 @@ impl State {
     }
 }
 
-/// One transaction at a time for a batch. When it is dropped, the next batch starts.
+/// Runs one batch in one transaction; dropping it starts the next batch.
 struct Lane {
     batcher: AcquireBatcher,
     served: Vec<String>,
@@ -442,7 +443,7 @@ mod tests {
         it.waiting(2).await;
         it.go.add_permits(10);
         for call in calls {
-            assert!(matches!(call.await.unwrap(), Err(Error::Store(error)) if is_of_all(&error)));
+            assert!(matches!(call.await.unwrap(), Err(Error::Store(error)) if concerns_whole_database(&error)));
         }
         assert_eq!(it.next().await, ["a", "gone"]);
         assert!(it.begun.try_recv().is_err());

@@ -7,11 +7,11 @@ use std::{
 
 /// Clock for estimates, such as how old a job is or how long until it is due. The store decides what must be exact.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub struct DisplayClock {
     ahead_ms: AtomicI64,
 }
 
-impl Clock {
+impl DisplayClock {
     /// Estimate of the database's time, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         local_ms() + self.ahead_ms.load(Ordering::Relaxed)
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn it_follows_the_database() {
-        let clock = Clock::default();
+        let clock = DisplayClock::default();
         let hour = 3_600_000;
         clock.set(local_ms() + hour);
         assert!((clock.now_ms() - local_ms() - hour).abs() < 1_000);

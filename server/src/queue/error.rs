@@ -28,10 +28,10 @@ pub enum Error {
     #[error("job {id} is {}; it cannot be {verb}", state.word())]
     WrongState { id: Uuid, state: State, verb: &'static str },
     #[error("session {0} is unknown or has ended: register a new one")]
-    NoSession(Uuid),
+    SessionEnded(Uuid),
     /// The session to show is unknown, or ended so long ago that it was pruned.
     #[error("there is no session {0}")]
-    NoWorker(Uuid),
+    SessionNotFound(Uuid),
     #[error("the session holds as many jobs as it may; settle some first")]
     SessionFull,
     #[error("the lease is no longer valid: its attempt has ended")]

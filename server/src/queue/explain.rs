@@ -17,55 +17,55 @@ pub struct Explanation {
     pub sentence: String,
     /// Due time of a scheduled or retrying job.
     pub run_at_ms: Option<i64>,
-    pub around: ExplainInputs,
+    pub inputs: ExplainInputs,
 }
 
 impl Queue {
     pub async fn explain(&self, request: &ExplainJobRequest) -> Result<Explanation> {
         let job = self.job(job_id(&request.job_id)?).await?;
-        let around = match job.state {
+        let inputs = match job.state {
             State::Pending => self.context.store.explain_inputs(&job).await?,
             _ => ExplainInputs { now_ms: self.context.clock.now_ms(), ..ExplainInputs::default() },
         };
-        Ok(explain(&job, around))
+        Ok(explain(&job, inputs))
     }
 }
 
-fn explain(job: &JobRecord, around: ExplainInputs) -> Explanation {
-    let reason = reason(job, &around);
+fn explain(job: &JobRecord, inputs: ExplainInputs) -> Explanation {
+    let reason = reason(job, &inputs);
     let run_at_ms = matches!(reason, Reason::Scheduled | Reason::Retrying).then_some(job.run_at_ms);
-    Explanation { reason, sentence: sentence(job, &around, reason), run_at_ms, around }
+    Explanation { reason, sentence: sentence(job, &inputs, reason), run_at_ms, inputs }
 }
 
 /// The first reason that applies.
-fn reason(job: &JobRecord, around: &ExplainInputs) -> Reason {
+fn reason(job: &JobRecord, inputs: &ExplainInputs) -> Reason {
     if job.state.is_finished() {
         return Reason::Finished;
     }
     if job.state == State::Running {
         return Reason::Running;
     }
-    if around.paused.is_some() {
+    if inputs.paused.is_some() {
         return Reason::Paused;
     }
-    let none_handles = around.sessions > 0 && around.handling == 0;
+    let none_handles = inputs.sessions > 0 && inputs.handling == 0;
     // A job that waits for a handler is leased before its time to a session that has one.
-    if job.run_at_ms > around.now_ms && !(job.waits_for_handler && around.sessions > 0) {
+    if job.run_at_ms > inputs.now_ms && !(job.waits_for_handler && inputs.sessions > 0) {
         return if job.attempts_used == 0 { Reason::Scheduled } else { Reason::Retrying };
     }
-    if around.sessions == 0 {
+    if inputs.sessions == 0 {
         Reason::NoSession
     } else if none_handles {
         Reason::NoHandler
-    } else if around.held >= around.slots {
+    } else if inputs.held >= inputs.slots {
         Reason::SlotsBusy
     } else {
         Reason::Next
     }
 }
 
-fn sentence(job: &JobRecord, around: &ExplainInputs, reason: Reason) -> String {
-    let now = around.now_ms;
+fn sentence(job: &JobRecord, inputs: &ExplainInputs, reason: Reason) -> String {
+    let now = inputs.now_ms;
     let worker_id = &job.worker_id;
     match reason {
         Reason::Unspecified => String::new(),
@@ -75,7 +75,7 @@ fn sentence(job: &JobRecord, around: &ExplainInputs, reason: Reason) -> String {
             format!("It has been running{since}: {}.", attempt(job, job.attempts_used))
         }
         Reason::Paused => {
-            let pause = around.paused.as_ref();
+            let pause = inputs.paused.as_ref();
             let since = pause.map(|it| format!(" for {}", span(now - it.at_ms))).unwrap_or_default();
             let why = pause.map(|it| it.reason.trim()).filter(|it| !it.is_empty());
             let why = why.map(|it| format!(": {it}")).unwrap_or_default();
@@ -83,28 +83,28 @@ fn sentence(job: &JobRecord, around: &ExplainInputs, reason: Reason) -> String {
         }
         Reason::Scheduled => format!("Scheduled: it starts {}.", due(job, now)),
         Reason::Retrying => format!("Retrying: {} starts {}.", attempt(job, job.attempts_used + 1), due(job, now)),
-        Reason::NoSession => no_session(worker_id, around),
+        Reason::NoSession => no_session(worker_id, inputs),
         Reason::NoHandler => {
             let task = if job.task.is_empty() {
                 "jobs without a task".to_owned()
             } else {
                 format!("the task \"{}\"", job.task)
             };
-            match around.sessions {
+            match inputs.sessions {
                 1 => format!("The live worker for \"{worker_id}\" does not handle {task}."),
                 2 => format!("Neither of the 2 live workers for \"{worker_id}\" handles {task}."),
                 n => format!("None of the {n} live workers for \"{worker_id}\" handles {task}."),
             }
         }
-        Reason::SlotsBusy => format!("{} busy; {}.", all_slots(job, around), ahead(around.ahead)),
+        Reason::SlotsBusy => format!("{} busy; {}.", all_slots(job, inputs), ahead(inputs.ahead)),
         Reason::Next => {
-            let free = around.slots - around.held;
+            let free = inputs.slots - inputs.held;
             format!(
                 "Nothing is in its way: {} of {} {} free, and {}.",
                 free,
-                counted(around.slots, "slot"),
+                counted(inputs.slots, "slot"),
                 is(free),
-                ahead(around.ahead)
+                ahead(inputs.ahead)
             )
         }
     }
@@ -119,40 +119,40 @@ fn finished(job: &JobRecord, now: i64) -> String {
     }
 }
 
-fn no_session(worker_id: &str, around: &ExplainInputs) -> String {
-    if around.draining > 0 {
-        let (workers, are) = (counted(around.draining, "worker"), is(around.draining));
+fn no_session(worker_id: &str, inputs: &ExplainInputs) -> String {
+    if inputs.draining > 0 {
+        let (workers, are) = (counted(inputs.draining, "worker"), is(inputs.draining));
         return format!("No worker for \"{worker_id}\" takes jobs: {workers} {are} stopping.");
     }
-    match around.last_seen_ms {
+    match inputs.last_seen_ms {
         Some(at) => {
-            let ago = span(around.now_ms - at);
+            let ago = span(inputs.now_ms - at);
             format!("No worker for \"{worker_id}\" is connected; the last one was seen {ago} ago.")
         }
         None => format!("No worker for \"{worker_id}\" is connected, and none was seen lately."),
     }
 }
 
-fn all_slots(job: &JobRecord, around: &ExplainInputs) -> String {
-    let slots = match around.slots {
+fn all_slots(job: &JobRecord, inputs: &ExplainInputs) -> String {
+    let slots = match inputs.slots {
         1 => "The only slot".to_owned(),
         2 => "Both slots".to_owned(),
         n => format!("All {n} slots"),
     };
-    let workers = match around.handling {
+    let workers = match inputs.handling {
         1 => "the live worker".to_owned(),
         n => format!("the {n} live workers"),
     };
-    let that_handle = if around.handling == around.sessions {
+    let that_handle = if inputs.handling == inputs.sessions {
         String::new()
     } else {
-        let handle = if around.handling == 1 { "handles" } else { "handle" };
+        let handle = if inputs.handling == 1 { "handles" } else { "handle" };
         match job.task.as_str() {
             "" => format!(" that {handle} jobs without a task"),
             task => format!(" that {handle} \"{task}\""),
         }
     };
-    format!("{slots} of {workers} for \"{}\"{that_handle} {}", job.worker_id, is(around.slots))
+    format!("{slots} of {workers} for \"{}\"{that_handle} {}", job.worker_id, is(inputs.slots))
 }
 
 fn ahead(jobs: u64) -> String {
@@ -229,14 +229,14 @@ mod tests {
         }
     }
 
-    fn says(job: &JobRecord, around: ExplainInputs) -> (Reason, String) {
-        let Explanation { reason, sentence, .. } = explain(job, around);
+    fn says(job: &JobRecord, inputs: ExplainInputs) -> (Reason, String) {
+        let Explanation { reason, sentence, .. } = explain(job, inputs);
         (reason, sentence)
     }
 
     #[track_caller]
-    fn expect(job: &JobRecord, around: ExplainInputs, reason: Reason, sentence: &str) {
-        assert_eq!(says(job, around), (reason, sentence.to_owned()));
+    fn expect(job: &JobRecord, inputs: ExplainInputs, reason: Reason, sentence: &str) {
+        assert_eq!(says(job, inputs), (reason, sentence.to_owned()));
     }
 
     #[test]
@@ -342,30 +342,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_job_gets_one_reason_that_is_true(job in jobs(), around in explain_inputs()) {
-            let Explanation { reason, sentence, run_at_ms, around } = explain(&job, around);
-            let due = job.run_at_ms <= NOW || (job.waits_for_handler && around.sessions > 0);
+        fn every_job_gets_one_reason_that_is_true(job in jobs(), inputs in explain_inputs()) {
+            let Explanation { reason, sentence, run_at_ms, inputs } = explain(&job, inputs);
+            let due = job.run_at_ms <= NOW || (job.waits_for_handler && inputs.sessions > 0);
             let pending = job.state == State::Pending;
             let holds = match reason {
                 Reason::Unspecified => false,
                 Reason::Finished => job.state.is_finished(),
                 Reason::Running => job.state == State::Running,
-                Reason::Paused => pending && around.paused.is_some(),
+                Reason::Paused => pending && inputs.paused.is_some(),
                 Reason::Scheduled => pending && !due && job.attempts_used == 0,
                 Reason::Retrying => pending && !due && job.attempts_used > 0,
-                Reason::NoSession => pending && due && around.sessions == 0,
-                Reason::NoHandler => pending && around.sessions > 0 && around.handling == 0,
-                Reason::SlotsBusy => pending && due && around.handling > 0 && around.held >= around.slots,
-                Reason::Next => pending && due && around.handling > 0 && around.held < around.slots,
+                Reason::NoSession => pending && due && inputs.sessions == 0,
+                Reason::NoHandler => pending && inputs.sessions > 0 && inputs.handling == 0,
+                Reason::SlotsBusy => pending && due && inputs.handling > 0 && inputs.held >= inputs.slots,
+                Reason::Next => pending && due && inputs.handling > 0 && inputs.held < inputs.slots,
             };
             prop_assert!(holds, "{reason:?}: {sentence}");
-            prop_assert_eq!(around.paused.is_some() && pending, reason == Reason::Paused);
+            prop_assert_eq!(inputs.paused.is_some() && pending, reason == Reason::Paused);
             prop_assert_eq!(run_at_ms.is_some(), matches!(reason, Reason::Scheduled | Reason::Retrying));
         }
 
         #[test]
-        fn every_sentence_is_one(job in jobs(), around in explain_inputs()) {
-            let sentence = explain(&job, around).sentence;
+        fn every_sentence_is_one(job in jobs(), inputs in explain_inputs()) {
+            let sentence = explain(&job, inputs).sentence;
             prop_assert!(sentence.ends_with('.') && !sentence.contains(". "), "{sentence}");
             prop_assert!(!sentence.contains(" 1 jobs") && !sentence.contains(" 1 slots are"), "{sentence}");
             prop_assert!(!sentence.contains('-') || sentence.contains('T'), "a negative number: {sentence}");

@@ -10,7 +10,7 @@ use super::{
     submit::job_id,
     validate::{Violations, storable},
 };
-use crate::store::{AttemptRecord, JobRecord, Moved, View};
+use crate::store::{ActionAnswer, AttemptRecord, JobRecord, View};
 
 /// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
 /// clients refuse messages of more than 4 MiB.
@@ -133,11 +133,11 @@ fn view(given: i32, violations: &mut Violations) -> View {
 }
 
 /// Result of an action on one job: its worker_id, and the session that it was taken from.
-fn moved(id: Uuid, verb: &'static str, answers: Vec<Moved>) -> Result<(String, Option<Uuid>)> {
+fn moved(id: Uuid, verb: &'static str, answers: Vec<ActionAnswer>) -> Result<(String, Option<Uuid>)> {
     match answers.into_iter().next() {
-        Some(Moved::Yes { worker_id, stopped }) => Ok((worker_id, stopped)),
-        Some(Moved::Refused(state)) => Err(Error::WrongState { id, state, verb }),
-        Some(Moved::NotFound) | None => Err(Error::NoJob(id)),
+        Some(ActionAnswer::Done { worker_id, stopped }) => Ok((worker_id, stopped)),
+        Some(ActionAnswer::Refused(state)) => Err(Error::WrongState { id, state, verb }),
+        Some(ActionAnswer::NotFound) | None => Err(Error::NoJob(id)),
     }
 }
 

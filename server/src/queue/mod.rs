@@ -32,14 +32,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     acquire::AcquireResult,
-    clock::Clock,
+    clock::DisplayClock,
     error::{Error, Result},
     explain::Explanation,
     jobs::JobPage,
     metrics::{Counts, sum},
     notify::Notifier,
     sessions::Registered,
-    settle::{Outcome, Verdict},
+    settle::{Outcome, SettleVerdict},
     timeline::Event,
 };
 use self::{
@@ -50,7 +50,7 @@ use self::{
 };
 use crate::{
     meters::Meters,
-    store::{Alive, Beat, SettleAnswer, Settlement, Store, Unit, UnitAnswer},
+    store::{Heartbeat, HeartbeatAnswer, SettleAnswer, Settlement, Store, Unit, UnitAnswer},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -79,7 +79,7 @@ pub struct Context {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) notifier: Arc<Notifier>,
     parked_polls: Arc<ParkedPolls>,
-    pub(crate) clock: Arc<Clock>,
+    pub(crate) clock: Arc<DisplayClock>,
     pub(crate) meters: Meters,
 }
 
@@ -91,7 +91,7 @@ pub struct Queue {
     /// groups.
     large_submits: Batcher<Unit, UnitAnswer>,
     settles: Batcher<Settlement, SettleAnswer>,
-    beats: Batcher<Beat, Option<Alive>>,
+    beats: Batcher<Heartbeat, Option<HeartbeatAnswer>>,
     sessions: Sessions,
     acquires: AcquireBatcher,
     payload_bytes: usize,
@@ -122,8 +122,8 @@ impl Queue {
             meters: Meters::new(),
         });
         let Options { payload_bytes, acquires, draining, closing } = options;
-        if let Some(notifier) = context.store.notifications() {
-            tracker.spawn(Arc::clone(&context.notifier).hear(notifier, closing.clone()));
+        if let Some(notifications) = context.store.notifications() {
+            tracker.spawn(Arc::clone(&context.notifier).hear(notifications, closing.clone()));
             tracker.spawn(Arc::clone(&context.notifier).announce(Arc::clone(&context.store), closing.clone()));
         }
         let [submits, large_submits] = [(); 2].map(|()| {

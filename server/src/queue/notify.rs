@@ -52,9 +52,9 @@ pub struct StopListener {
 }
 
 impl Notifier {
-    /// `others`: other servers may work on the same database.
-    pub fn new(others: bool) -> Arc<Self> {
-        Arc::new(Self { unsent: others.then(Unsent::default), ..Self::default() })
+    /// Makes a notifier; `shared` if other servers can use the database.
+    pub fn new(shared: bool) -> Arc<Self> {
+        Arc::new(Self { unsent: shared.then(Unsent::default), ..Self::default() })
     }
 
     pub fn listen(self: &Arc<Self>, worker_id: &str) -> Listener {
@@ -71,7 +71,7 @@ impl Notifier {
     }
 
     /// Wakes all listeners of this worker_id, here and at other servers, because a job waits for a session that handles
-    /// its task. Listeners do not tell which session they are of.
+    /// its task. A listener does not know its session, so that the right one cannot be picked.
     pub fn wake_for_handler(&self, worker_id: &str) {
         self.wake_all_of(worker_id);
         self.tell(|| Notification::ForHandler(worker_id.to_owned()));
@@ -151,11 +151,11 @@ impl Notifier {
     }
 
     /// Receives notifications of other servers until `stop` is cancelled.
-    pub async fn hear(self: Arc<Self>, mut notifier: broadcast::Receiver<Notification>, stop: CancellationToken) {
+    pub async fn hear(self: Arc<Self>, mut notifications: broadcast::Receiver<Notification>, stop: CancellationToken) {
         loop {
             let heard = tokio::select! {
                 () = stop.cancelled() => return,
-                heard = notifier.recv() => heard,
+                heard = notifications.recv() => heard,
             };
             match heard {
                 Ok(Notification::Runnable(worker_id)) => self.wake_here(&worker_id, 1),

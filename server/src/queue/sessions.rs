@@ -16,8 +16,8 @@ use super::{
     validate::Violations,
 };
 use crate::store::{
-    Alive, Beat, NewSession, Registration, SessionCursor, SessionDetails, SessionQuery, SessionRecord, StoreError,
-    StoreResult,
+    Heartbeat, HeartbeatAnswer, NewSession, Registration, SessionCursor, SessionDetails, SessionQuery, SessionRecord,
+    StoreError, StoreResult,
 };
 
 /// A new session.
@@ -79,16 +79,16 @@ impl Queue {
         }
     }
 
-    pub async fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<Alive> {
+    pub async fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<HeartbeatAnswer> {
         let session_id = session_id(&request.session_id)?;
-        let beat = Beat { session_id, draining: request.draining };
+        let beat = Heartbeat { session_id, draining: request.draining };
         let answers = self.beats.call(vec![beat], Weight { count: 1, bytes: 0 }).await?;
-        answers.into_iter().next().flatten().ok_or(Error::NoSession(session_id))
+        answers.into_iter().next().flatten().ok_or(Error::SessionEnded(session_id))
     }
 
     pub async fn worker(&self, request: &v1::GetWorkerRequest) -> Result<SessionDetails> {
         let session_id = session_id(&request.session_id)?;
-        self.context.store.session(session_id).await?.ok_or(Error::NoWorker(session_id))
+        self.context.store.session(session_id).await?.ok_or(Error::SessionNotFound(session_id))
     }
 
     /// Lists a page of sessions, and returns the token of the next page.
@@ -161,9 +161,12 @@ fn session_id(text: &str) -> Result<Uuid> {
 
 /// Extends the sessions of a group. Each session is passed to the store once: a worker that repeats a heartbeat whose
 /// answer was slow may have two in one group.
-pub(super) async fn flush(queue: &super::Context, beats: Vec<Beat>) -> StoreResult<Vec<Option<Alive>>> {
+pub(super) async fn flush(
+    context: &super::Context,
+    beats: Vec<Heartbeat>,
+) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
     let mut places = HashMap::with_capacity(beats.len());
-    let mut unique: Vec<Beat> = Vec::with_capacity(beats.len());
+    let mut unique: Vec<Heartbeat> = Vec::with_capacity(beats.len());
     for beat in &beats {
         let place = *places.entry(beat.session_id).or_insert(unique.len());
         match unique.get_mut(place) {
@@ -171,7 +174,7 @@ pub(super) async fn flush(queue: &super::Context, beats: Vec<Beat>) -> StoreResu
             None => unique.push(*beat),
         }
     }
-    let answers = queue.store.heartbeat(&unique).await?;
+    let answers = context.store.heartbeat(&unique).await?;
     Ok(beats
         .iter()
         .map(|beat| places.get(&beat.session_id).and_then(|&at| answers.get(at).cloned().flatten()))

@@ -24,11 +24,11 @@ use crate::store::{ProgressReport, SettleAnswer, Settlement, StoreResult, settle
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub lease_id: String,
-    pub verdict: Verdict,
+    pub verdict: SettleVerdict,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SettleVerdict {
     Accepted(State),
     Stale,
     /// The settlement is not stored, and cannot be; the text says why.
@@ -56,18 +56,18 @@ impl Queue {
                     items.push(item);
                     places.push(place);
                     // A placeholder until the store has answered.
-                    Verdict::Stale
+                    SettleVerdict::Stale
                 }
-                Ok(_) => Verdict::Malformed("lease_id appears twice in this call".into()),
-                Err(wrong) => Verdict::Malformed(wrong),
+                Ok(_) => SettleVerdict::Malformed("lease_id appears twice in this call".into()),
+                Err(wrong) => SettleVerdict::Malformed(wrong),
             };
             outcomes.push(Outcome { lease_id, verdict });
         }
         for (place, answer) in places.into_iter().zip(self.settle_all(session_id, items).await?) {
             outcomes[place].verdict = match answer {
-                SettleAnswer::Accepted(state) => Verdict::Accepted(state),
-                SettleAnswer::Stale => Verdict::Stale,
-                SettleAnswer::Refused => Verdict::Malformed(
+                SettleAnswer::Accepted(state) => SettleVerdict::Accepted(state),
+                SettleAnswer::Stale => SettleVerdict::Stale,
+                SettleAnswer::Unstorable => SettleVerdict::Malformed(
                     "the database cannot store this outcome: send another text, without result and note".into(),
                 ),
             };
@@ -176,23 +176,23 @@ fn result(result_json: String) -> (Option<String>, String) {
 
 /// Settles a group. Each lease is passed to the store once a call: of two settlements of one lease, the second is
 /// passed when the first has been decided.
-pub(super) async fn flush(queue: &super::Context, items: Vec<Settlement>) -> StoreResult<Vec<SettleAnswer>> {
+pub(super) async fn flush(context: &super::Context, items: Vec<Settlement>) -> StoreResult<Vec<SettleAnswer>> {
     let mut seen = HashSet::with_capacity(items.len());
     let answers = if items.iter().all(|it| seen.insert(it.lease)) {
-        settle_group(&*queue.store, &items).await?
+        settle_group(&*context.store, &items).await?
     } else {
         let mut answers = Vec::with_capacity(items.len());
         let mut rest = &items[..];
         while !rest.is_empty() {
             seen.clear();
             let unique = rest.iter().take_while(|it| seen.insert(it.lease)).count();
-            answers.extend(settle_group(&*queue.store, &rest[..unique]).await?);
+            answers.extend(settle_group(&*context.store, &rest[..unique]).await?);
             rest = &rest[unique..];
         }
         answers
     };
     for (item, answer) in items.iter().zip(&answers) {
-        queue.meters.settled(item.ending, *answer);
+        context.meters.settled(item.ending, *answer);
         if *answer == SettleAnswer::Stale {
             warn!(
                 session_id = %item.session_id, job_id = %item.lease.job_id,

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::store::{Inserted, NewJob, Start, StoreError, StoreResult, Stored, Unit, UnitAnswer};
 
-/// Time, in milliseconds, within which a job has to be due for its submit to notify parked polls. They then learn its
-/// due time; later jobs are found by polling.
+/// Maximum delay, in milliseconds, of a job whose submit notifies parked polls; they then wait for its due time. Jobs with
+/// a longer delay are found by polling.
 const SOON_MS: i64 = 2_000;
 
 impl Queue {
@@ -157,22 +157,22 @@ pub(super) fn tally(answers: &[UnitAnswer]) -> (u64, u64) {
 }
 
 /// Inserts a group of units, hands jobs to parked polls, and notifies polls of the other jobs.
-pub(super) async fn flush(queue: &super::Context, units: Vec<Unit>) -> StoreResult<Vec<UnitAnswer>> {
-    let pending = queue.parked_polls.hand_off(&units);
+pub(super) async fn flush(context: &super::Context, units: Vec<Unit>) -> StoreResult<Vec<UnitAnswer>> {
+    let pending = context.parked_polls.hand_off(&units);
     let (offers, calls): (Vec<_>, Vec<_>) = pending.into_iter().map(|it| (it.hand_off, it.handed)).unzip();
-    let Inserted { answers, handed } = queue.store.insert(&units, &offers).await?;
+    let Inserted { answers, handed } = context.store.insert(&units, &offers).await?;
     let ids: HashSet<_> = handed.iter().flatten().map(|leased| leased.lease.job_id).collect();
     for ((call, offer), jobs) in calls.into_iter().zip(&offers).zip(handed) {
         if !jobs.is_empty() && call.send(jobs).is_err() {
             // The poll has ended. If its worker has repeated it with the same acquire_no, that one finds the jobs when
             // it acquires.
-            queue.notifier.wake_here(&offer.worker_id, usize::MAX);
+            context.notifier.wake_here(&offer.worker_id, usize::MAX);
         }
     }
-    wake_for(&queue.notifier, queue.clock.now_ms(), &units, &answers, &ids);
+    wake_for(&context.notifier, context.clock.now_ms(), &units, &answers, &ids);
     let (new, deduplicated) = tally(&answers);
-    queue.meters.submitted.increment(new);
-    queue.meters.deduplicated.increment(deduplicated);
+    context.meters.submitted.increment(new);
+    context.meters.deduplicated.increment(deduplicated);
     Ok(answers)
 }
 

@@ -13,9 +13,9 @@ use super::{
 };
 
 /// Rows of `ready` with an inline job.
-pub(super) const KEPT_FACTS: &str = "SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job FROM ready WHERE inline_job IS NOT NULL";
+pub(super) const INLINE_JOBS: &str = "SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job FROM ready WHERE inline_job IS NOT NULL";
 /// Rows of `jobs` that these inline jobs are copies of.
-pub(super) const FACTS_KEPT: &str = "
+pub(super) const THEIR_JOBS: &str = "
     SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
     FROM jobs WHERE EXISTS (
         SELECT 1 FROM ready

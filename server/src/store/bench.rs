@@ -55,7 +55,7 @@ pub fn hand_over(jobs: usize) -> Work {
         let claims = claims(&taken);
         let bytes: usize = claims.iter().map(|claim| encoded(claim).1.len()).sum();
         let mut deltas = Deltas::default();
-        leases::count(&mut deltas, WORKER_ID, &taken);
+        leases::add_deltas(&mut deltas, WORKER_ID, &taken);
         bytes + deltas.rows().count()
     })
 }

@@ -30,7 +30,7 @@ impl Claim {
     }
 
     /// The open lease of an entry, for the refusal of another session's settlement.
-    pub(super) fn held(&self, entry: Entry) -> Prior {
+    pub(super) fn as_prior(&self, entry: Entry) -> Prior {
         Prior {
             session_id: self.session_id,
             run_no: entry.run_no,
@@ -49,10 +49,10 @@ pub(super) struct RetryFacts {
     pub max_retries: u32,
     pub retry: RetryPolicy,
     /// The job's task, if it is released for want of a handler by a session that does not list the task.
-    pub foreign_task: Option<String>,
+    pub unhandled_task: Option<String>,
 }
 
-/// How a lease ended that is not open any more.
+/// The session that holds or held a lease, and how the lease ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prior {
     pub session_id: Uuid,

@@ -19,10 +19,10 @@ use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
 use super::{
-    Acquire, Acquired, Alive, AttemptRecord, Beat, ExplainInputs, HandOff, History, Inserted, JobRecord, ListQuery,
-    MinuteCounts, Moved, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued, Retention,
-    SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Store, StoreError, StoreResult,
-    Unit, WorkerIdCounts,
+    Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+    Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
+    Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped,
+    Store, StoreError, StoreResult, Unit, WorkerIdCounts,
 };
 use crate::failpoint;
 
@@ -155,7 +155,7 @@ impl Store for Instrumented {
         self.call("register", || self.store.register(session)).await
     }
 
-    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
         self.call("heartbeat", || self.store.heartbeat(beats)).await
     }
 
@@ -167,15 +167,15 @@ impl Store for Instrumented {
         self.call("stops", || self.store.stops(session_id)).await
     }
 
-    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
         self.call("cancel", || self.store.cancel(ids, reason)).await
     }
 
-    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
         self.call("retry", || self.store.retry(ids)).await
     }
 
-    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
         self.call("delete", || self.store.delete(ids)).await
     }
 
@@ -191,8 +191,8 @@ impl Store for Instrumented {
         self.call("runnable", || self.store.runnable(worker_ids)).await
     }
 
-    async fn listen(&self) -> StoreResult<i64> {
-        self.call("listen", || self.store.listen()).await
+    async fn note_heard(&self) -> StoreResult<i64> {
+        self.call("note_heard", || self.store.note_heard()).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {

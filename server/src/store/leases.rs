@@ -55,7 +55,7 @@ pub(super) fn reply_bytes(requests: usize) -> usize {
 }
 
 /// Truncates rows to those whose payloads fit into `reply_bytes`, but at least one.
-pub(super) fn fit(taken: &mut Vec<TakenRow>, reply_bytes: usize) {
+pub(super) fn cut_to_reply(taken: &mut Vec<TakenRow>, reply_bytes: usize) {
     let mut bytes = 0;
     let too_large = taken.iter().position(|row| {
         bytes += i64::from(row.payload_bytes);
@@ -65,7 +65,7 @@ pub(super) fn fit(taken: &mut Vec<TakenRow>, reply_bytes: usize) {
 }
 
 /// Decodes the inline jobs of rows into `known`; jobs without one go to `unknown` and have to be read from `jobs`.
-pub(super) fn facts(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRow>, unknown: &mut Vec<Uuid>) {
+pub(super) fn decode_inline_jobs(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRow>, unknown: &mut Vec<Uuid>) {
     known.reserve(taken.len());
     for row in taken {
         match inline_job::decode(row) {
@@ -77,7 +77,7 @@ pub(super) fn facts(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRow>, un
 
 /// The claim of a direct hand-off and its jobs, without those that turned out to be stored already. The database fills
 /// in time and host. `None` if no job is left.
-pub(super) fn offered(
+pub(super) fn claim_for_hand_off(
     units: &[Unit],
     jobs: &[JobToStore],
     offer: &HandOff,
@@ -114,7 +114,7 @@ pub(super) fn offered(
     Some((claim, facts))
 }
 
-pub(super) fn count(deltas: &mut Deltas, worker_id: &str, taken: &[TakenRow]) {
+pub(super) fn add_deltas(deltas: &mut Deltas, worker_id: &str, taken: &[TakenRow]) {
     for row in taken {
         deltas.pending(worker_id, row.enqueued_at, row.run_at, row.attempts_used, -1);
     }

@@ -17,9 +17,9 @@ mod error;
 mod inline_job;
 pub mod instrumented;
 mod leases;
-pub mod listening;
 mod operator_actions;
 mod options;
+pub mod outage;
 mod packed_claim;
 mod page;
 mod partition_calendar;
@@ -52,17 +52,15 @@ pub trait Store: Send + Sync + 'static {
     /// Stores units, each completely or not at all, independently of each other; one answer for each unit, in order.
     /// Afterwards every new job is pending and counted, and its idempotency key, if any, names it.
     ///
-    /// `offers` are direct hand-offs: their new jobs are leased to a session, as an acquire with the same `acquire_no`
-    /// would do; a repeated acquire with that number returns them again. A hand-off does not take place if such an
-    /// acquire would return nothing or has been made already, and can be passed over for other reasons; its jobs are
-    /// then pending.
+    /// `offers` are direct hand-offs: their new jobs are leased to a session under the `acquire_no` of its parked poll, and
+    /// repeating that acquire returns them again. A hand-off is skipped, and its jobs are pending, if the number was
+    /// used already, if the session may take nothing, or if the driver would have to wait for another transaction.
     async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted>;
 
     /// Leases runnable jobs to sessions, to each those of its worker_id: by priority, then `run_at`, then id; one
     /// answer for each request, in order. Repeating an `acquire_no` returns the jobs of the first answer that are not
-    /// settled. An answer is `None` if the other requests would have to wait for it or it needs more than the usual
-    /// statements; that request has to be made alone. An error may be caused by a single request, which shows when each
-    /// is made alone.
+    /// settled. `None`: the caller has to repeat this request alone, because it would delay the others. An error may be
+    /// caused by one of the requests; the caller repeats each alone.
     async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>>;
 
     /// Leases jobs for one request, which always gets an answer.
@@ -85,24 +83,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// Extends sessions by their lease times; one answer for each, in order. `None`: the session is unknown or has
     /// ended, and cannot be revived.
-    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>>;
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>>;
 
     /// Ends a session at its worker's request: its jobs are pending again, with no attempt charged; if there are very
-    /// many, rescue takes back the rest. Returns the worker_id if jobs were taken back, or `None` if the session was
-    /// unknown or had ended.
+    /// many, rescue takes back the rest. Returns the session's worker_id, or `None` if the session was unknown or had
+    /// ended.
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>>;
 
     /// Reads the leases of a session that others ended while it held them, as a heartbeat returns them.
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>>;
 
     /// Cancels pending and running jobs; the session of a running job gets a lease to stop.
-    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>>;
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>>;
 
     /// Makes failed and cancelled jobs pending, with no attempt used.
-    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>>;
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>>;
 
     /// Deletes finished jobs, with everything that is stored about them.
-    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>>;
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>>;
 
     /// Pauses a worker_id: after the call has returned, none of its jobs is leased. Pausing it again replaces the
     /// reason.
@@ -116,8 +114,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records that this server receives heartbeats now. After an outage of all servers, the leases that were live when
     /// it began are extended by its length, up to a whole lease from now. Returns that length in milliseconds, or 0. To
-    /// be called at the start, every `LISTEN_EVERY`, and before each rescue.
-    async fn listen(&self) -> StoreResult<i64>;
+    /// be called at the start, every `NOTE_EVERY`, and before each rescue.
+    async fn note_heard(&self) -> StoreResult<i64>;
 
     /// Ends sessions whose lease ran out and attempts past their timeout; about `limit` jobs in one call.
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued>;

@@ -10,14 +10,14 @@ use super::{
     claim::Claim,
     rows::write::{AttemptRow, CancelledRow, Deltas, ReadyRow},
     settle_decision::Item,
-    types::{AttemptOutcome, JobRecord, Moved},
+    types::{ActionAnswer, AttemptOutcome, JobRecord},
 };
 
 /// Answers to an action on several jobs, as they become known.
 pub(super) struct Answers {
     /// Ids that were asked for: sorted, so that rows are locked in one order everywhere, and each once.
     asked: Vec<Uuid>,
-    given: HashMap<Uuid, Moved>,
+    given: HashMap<Uuid, ActionAnswer>,
 }
 
 impl Answers {
@@ -34,29 +34,29 @@ impl Answers {
     }
 
     fn moved(&mut self, id: Uuid, worker_id: &str) {
-        self.given.insert(id, Moved::Yes { worker_id: worker_id.to_owned(), stopped: None });
+        self.given.insert(id, ActionAnswer::Done { worker_id: worker_id.to_owned(), stopped: None });
     }
 
     fn taken_from(&mut self, id: Uuid, claim: &Claim) {
         let (worker_id, stopped) = (claim.worker_id.clone(), Some(claim.session_id));
-        self.given.insert(id, Moved::Yes { worker_id, stopped });
+        self.given.insert(id, ActionAnswer::Done { worker_id, stopped });
     }
 
     /// Answers for ids that were not found in the tables of the action: refused for their state, or not found at all. A
     /// job whose state allows the action has changed its state between two statements; it stays open and is tried
     /// again.
-    pub(super) fn explain(&mut self, records: &HashMap<Uuid, JobRecord>, moves: fn(State) -> bool) {
+    pub(super) fn answer_rest(&mut self, records: &HashMap<Uuid, JobRecord>, moves: fn(State) -> bool) {
         for id in self.open() {
             match records.get(&id).map(|record| record.state) {
-                None => drop(self.given.insert(id, Moved::NotFound)),
-                Some(state) if !moves(state) => drop(self.given.insert(id, Moved::Refused(state))),
+                None => drop(self.given.insert(id, ActionAnswer::NotFound)),
+                Some(state) if !moves(state) => drop(self.given.insert(id, ActionAnswer::Refused(state))),
                 Some(_) => {}
             }
         }
     }
 
-    pub(super) fn in_order(&self, ids: &[Uuid]) -> Vec<Moved> {
-        ids.iter().map(|id| self.given.get(id).cloned().unwrap_or(Moved::NotFound)).collect()
+    pub(super) fn in_order(&self, ids: &[Uuid]) -> Vec<ActionAnswer> {
+        ids.iter().map(|id| self.given.get(id).cloned().unwrap_or(ActionAnswer::NotFound)).collect()
     }
 }
 

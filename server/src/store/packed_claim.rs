@@ -32,7 +32,7 @@ pub(super) fn decode_ids(bytes: &[u8]) -> impl Iterator<Item = Uuid> {
     bytes.as_chunks::<16>().0.iter().map(|bytes| Uuid::from_bytes(*bytes))
 }
 
-/// Encodes entries, little-endian: run_no 4 bytes, used 2, timeout 5 (0 = none; a year in milliseconds takes 35 bits).
+/// Encodes entries, little-endian: run_no 4 bytes, attempts_used 2, timeout 5 (0 = none; a year in milliseconds takes 35 bits).
 pub(super) fn encode_entries(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
     for entry in entries {

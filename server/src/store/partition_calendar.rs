@@ -18,7 +18,7 @@ fn day_of(ms: i64) -> i64 {
 
 /// Change of the newest partition, which has no upper bound.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct Split {
     /// Upper bound that the newest partition gets, if it is in use and stays.
     pub closed: Option<i64>,
     /// Days that are created in its place or after it.
@@ -33,7 +33,7 @@ pub(super) fn runs_out(from: i64, now: i64) -> bool {
 }
 
 /// Splits days off the newest partition, which begins at `from`. `newest_id` is the time of the last id in it.
-pub(super) fn cut(from: i64, newest_id: Option<i64>, now: i64) -> Cut {
+pub(super) fn cut(from: i64, newest_id: Option<i64>, now: i64) -> Split {
     // Submits that are under way may use the partition until tomorrow ends.
     let by_time = (from <= now).then_some((day_of(now) + 2) * DAY_MS);
     let by_ids = newest_id.map(|ms| (day_of(ms) + 1) * DAY_MS);
@@ -41,7 +41,7 @@ pub(super) fn cut(from: i64, newest_id: Option<i64>, now: i64) -> Cut {
     let start = closed.unwrap_or(from);
     let days: Vec<_> = (day_of(start)..=day_of(now) + AHEAD.end).map(|day| day * DAY_MS..(day + 1) * DAY_MS).collect();
     let newest_from = days.last().map_or(start, |day| day.end);
-    Cut { closed, days, newest_from }
+    Split { closed, days, newest_from }
 }
 
 /// Time before which done jobs are deleted row by row.
@@ -91,7 +91,7 @@ mod tests {
         let unseen = cut(at(-30), Some(at(0) + 5), NOON);
         assert_eq!((unseen.closed, unseen.days.first().cloned()), (Some(at(2)), Some(at(2)..at(3))));
         let ahead = cut(at(3), Some(at(20) + 5), NOON);
-        assert_eq!(ahead, Cut { closed: Some(at(21)), days: Vec::new(), newest_from: at(21) });
+        assert_eq!(ahead, Split { closed: Some(at(21)), days: Vec::new(), newest_from: at(21) });
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(super) struct Holder {
 }
 
 /// Answers to the units, jobs to insert, and jobs whose keys have to be released because their unit is refused.
-pub(super) struct Verdict {
+pub(super) struct KeyDecision {
     pub answers: Vec<UnitAnswer>,
     pub insert: Vec<JobToStore>,
     /// Ids of this group that hold a key but will not be inserted.
@@ -79,8 +79,9 @@ pub(super) struct Verdict {
 }
 
 /// Decides each unit in order. A unit with a key that belongs to another request is refused as a whole.
-pub(super) fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(String, String), Holder>) -> Verdict {
-    let mut verdict = Verdict { answers: Vec::with_capacity(units.len()), insert: Vec::new(), give_back: Vec::new() };
+pub(super) fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(String, String), Holder>) -> KeyDecision {
+    let mut verdict =
+        KeyDecision { answers: Vec::with_capacity(units.len()), insert: Vec::new(), give_back: Vec::new() };
     let mut jobs = jobs.into_iter().peekable();
     for (number, unit) in units.iter().enumerate() {
         let mut stored = Vec::with_capacity(unit.jobs.len());
@@ -119,7 +120,7 @@ pub(super) fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(St
 
 /// Whether a unit was decided by a key that another, refused unit of the group had won. The group is then stored unit
 /// by unit, so that a refused unit does not affect the others.
-pub(super) fn hangs_on_refused(verdict: &Verdict) -> bool {
+pub(super) fn depends_on_refused_unit(verdict: &KeyDecision) -> bool {
     verdict.answers.iter().any(|answer| match answer {
         UnitAnswer::Stored(stored) => {
             stored.iter().any(|stored| stored.deduplicated && verdict.give_back.contains(&stored.id))

@@ -8,7 +8,7 @@ use super::types::{JobRecord, Retention};
 
 /// Treatment of the idempotency keys of jobs that are pruned.
 #[derive(Clone, Copy)]
-pub(super) enum Keys {
+pub(super) enum KeyTreatment {
     Delete,
     /// The keys outlive their jobs, which were pruned at this time.
     Keep {
@@ -16,7 +16,7 @@ pub(super) enum Keys {
     },
 }
 
-impl Keys {
+impl KeyTreatment {
     /// Treatment of the keys of jobs with a retention of `kept_ms`.
     pub(super) fn of(retention: &Retention, kept_ms: i64, now: i64) -> Self {
         if kept_ms >= retention.keys_ms { Self::Delete } else { Self::Keep { gone_at: now } }

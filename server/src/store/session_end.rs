@@ -17,7 +17,7 @@ use super::{
 
 /// Maximum number of jobs that EndSession and RegisterSession take back in their own transaction. Rescue takes back the
 /// rest.
-pub(super) const AT_ONCE: usize = 1_000;
+pub(super) const TAKEN_BACK_AT_ONCE: usize = 1_000;
 
 /// A row of `sessions`, locked, that ends or has ended.
 #[derive(FromRow)]
@@ -45,9 +45,9 @@ impl SessionEndRow {
     }
 
     /// Why the session ended. A session whose lease had time left was declared gone.
-    fn cause(&self, now: Cause) -> Cause {
+    fn cause(&self, ending_cause: Cause) -> Cause {
         match self.ended_at {
-            None => now,
+            None => ending_cause,
             Some(_) if !self.lost => Cause::Goodbye,
             Some(ended_at) if ended_at < self.expires_at => Cause::Declared,
             Some(_) => Cause::Silent,
@@ -207,7 +207,7 @@ pub(super) fn batches(lost: Vec<LostRow>, limit: usize) -> Vec<Vec<Uuid>> {
 }
 
 /// Answer of a rescue that may have failed half-way: an error only if nothing was rescued.
-pub(super) fn rescued(mut rescued: Rescued, result: StoreResult<()>) -> StoreResult<Rescued> {
+pub(super) fn rescue_answer(mut rescued: Rescued, result: StoreResult<()>) -> StoreResult<Rescued> {
     rescued.worker_ids.sort_unstable();
     rescued.worker_ids.dedup();
     let got_on = rescued.sessions + rescued.lost + rescued.timed_out > 0;
@@ -224,7 +224,7 @@ pub(super) fn rescued(mut rescued: Rescued, result: StoreResult<()>) -> StoreRes
 
 /// The refusal of a registration whose predecessors are no earlier runs of the same worker on the same host; `None` if
 /// it may go on. Predecessors that have ended, or are not known, are no obstacle.
-pub(super) fn no_predecessor(new: &NewSession, sessions: &[SessionEndRow]) -> Option<Registration> {
+pub(super) fn refuse_predecessors(new: &NewSession, sessions: &[SessionEndRow]) -> Option<Registration> {
     let refused = |session: &SessionEndRow| {
         let why = if session.worker_id != new.worker_id {
             "is a session of another worker_id"
@@ -240,7 +240,7 @@ pub(super) fn no_predecessor(new: &NewSession, sessions: &[SessionEndRow]) -> Op
 }
 
 /// Whether an error is caused by the data of some rows, so that the same statement can succeed without them.
-pub(super) fn is_of_some_rows(error: &StoreError) -> bool {
+pub(super) fn concerns_single_rows(error: &StoreError) -> bool {
     matches!(error, StoreError::Data(_) | StoreError::Defect(_))
 }
 
@@ -365,14 +365,14 @@ mod tests {
             lease_ms: 5_000,
             predecessors: vec![Uuid::from_u128(9), Uuid::from_u128(1)],
         };
-        assert_eq!(no_predecessor(&new("w", "h"), &[row(1)]), None);
+        assert_eq!(refuse_predecessors(&new("w", "h"), &[row(1)]), None);
         for (new, why) in [(new("x", "h"), "of another worker_id"), (new("w", "g"), "of another host")] {
-            let Some(Registration::NoPredecessor { index: 1, why: told }) = no_predecessor(&new, &[row(1)]) else {
+            let Some(Registration::NoPredecessor { index: 1, why: told }) = refuse_predecessors(&new, &[row(1)]) else {
                 panic!()
             };
             assert!(told.ends_with(why), "{told}");
             let ended = SessionEndRow { ended_at: Some(1), ..row(1) };
-            assert_eq!(no_predecessor(&new, &[ended]), None, "it is over anyway");
+            assert_eq!(refuse_predecessors(&new, &[ended]), None, "it is over anyway");
         }
     }
 }

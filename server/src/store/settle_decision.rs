@@ -118,7 +118,7 @@ pub(super) fn without_handler(items: &[Item], claims: &HashMap<Uuid, Claim>) -> 
 pub(super) fn set_foreign_tasks(facts: &mut HashMap<Uuid, RetryFacts>, tasks: Vec<(Uuid, String)>) {
     for (job_id, task) in tasks {
         if let Some(facts) = facts.get_mut(&job_id) {
-            facts.foreign_task = Some(task);
+            facts.unhandled_task = Some(task);
         }
     }
 }
@@ -151,14 +151,14 @@ pub(super) fn decide(
             if answer.is_none()
                 && let (Some(session_id), Some(prior)) = (item.session_id, priors.get(&item.lease))
             {
-                decision.attempts.push(refusal(word(item.ending), item.lease, session_id, *prior, now));
+                decision.attempts.push(refusal(settlement_name(item.ending), item.lease, session_id, *prior, now));
             }
             decision.answers.push(answer.unwrap_or(SettleAnswer::Stale));
             continue;
         };
         if let Some(session_id) = item.session_id.filter(|session_id| *session_id != claim.session_id) {
-            let prior = claim.held(claim.entries[index]);
-            decision.attempts.push(refusal(word(item.ending), item.lease, session_id, prior, now));
+            let prior = claim.as_prior(claim.entries[index]);
+            decision.attempts.push(refusal(settlement_name(item.ending), item.lease, session_id, prior, now));
             decision.answers.push(SettleAnswer::Stale);
             continue;
         }
@@ -276,7 +276,7 @@ impl SettleDecision {
                     payload_bytes: facts.map_or(0, |facts| facts.payload_bytes),
                     enqueued_at: now,
                     waits_for_handler,
-                    for_task: facts.filter(|_| waits_for_handler).and_then(|facts| facts.foreign_task.clone()),
+                    for_task: facts.filter(|_| waits_for_handler).and_then(|facts| facts.unhandled_task.clone()),
                     inline_job: None,
                 };
                 self.deltas.ready(&row, 1);
@@ -344,7 +344,7 @@ pub(super) fn refusal(what: &str, lease: LeaseId, session_id: Uuid, prior: Prior
 }
 
 /// Name of a settlement, for refusals.
-fn word(ending: Ending) -> &'static str {
+fn settlement_name(ending: Ending) -> &'static str {
     match ending {
         Ending::Complete => "completion",
         Ending::Fail { .. } => "failure",
@@ -395,7 +395,7 @@ pub(super) fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<It
 }
 
 /// Locked claims whose stored deadline has passed though no entry is late: their deadline has to be written anew.
-pub(super) fn not_late(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Claim> {
+pub(super) fn outdated_deadlines(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Claim> {
     claims.values().filter(|claim| claim.deadline().is_none_or(|deadline| deadline > now)).cloned().collect()
 }
 
@@ -414,7 +414,7 @@ mod tests {
             state: State::Pending,
             ended_at: 1_767_225_600_123,
         };
-        let row = refusal(word(Ending::Complete), lease, owner, prior, 9);
+        let row = refusal(settlement_name(Ending::Complete), lease, owner, prior, 9);
         assert_eq!(
             row.error,
             format!("completion refused: the lease of session {owner} ended at 2026-01-01T00:00:00.123Z (timed out)")

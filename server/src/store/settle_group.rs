@@ -1,12 +1,12 @@
 //! Settlements of many callers in one transaction, independent of each other.
 
-use super::{SettleAnswer, Settlement, Store, StoreError, StoreResult, session_end::is_of_some_rows};
+use super::{SettleAnswer, Settlement, Store, StoreError, StoreResult, session_end::concerns_single_rows};
 
 /// Settles a group; one answer for each item, in order, each lease at most once. If the database refuses the data of
-/// some items, each is settled alone, and only the refused ones are answered [`SettleAnswer::Refused`].
+/// some items, each is settled alone, and only the refused ones are answered [`SettleAnswer::Unstorable`].
 pub async fn settle_group(store: &dyn Store, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
     let error = match store.settle(items).await {
-        Err(error) if is_of_some_rows(&error) => error,
+        Err(error) if concerns_single_rows(&error) => error,
         result => return result,
     };
     // A lone item fails because of a defect of the server or the schema, not because of its data: its outcome must not
@@ -18,10 +18,10 @@ pub async fn settle_group(store: &dyn Store, items: &[Settlement]) -> StoreResul
     for item in items {
         match store.settle(std::slice::from_ref(item)).await {
             Ok(answer) => answers.extend(answer),
-            Err(error) if is_of_some_rows(&error) => {
+            Err(error) if concerns_single_rows(&error) => {
                 tracing::warn!(job_id = %item.lease.job_id, %error, "an outcome that the database refuses was sent back");
                 defects += usize::from(matches!(error, StoreError::Defect(_)));
-                answers.push(SettleAnswer::Refused);
+                answers.push(SettleAnswer::Unstorable);
             }
             // The items settled so far are answered in the same way when they are sent again.
             Err(error) => return Err(error),

@@ -127,10 +127,10 @@ pub struct Settlement {
 pub enum SettleAnswer {
     /// The job has moved to this state, now or by an earlier settlement with the same outcome.
     Accepted(State),
-    /// The lease is not valid, or no longer valid.
+    /// The session does not hold this lease, or holds it no more. Only the job's history changes.
     Stale,
-    /// The database cannot store the data of the outcome; the attempt goes on.
-    Refused,
+    /// The database cannot store the data of the outcome. Nothing is recorded, and the attempt goes on.
+    Unstorable,
 }
 
 #[derive(Clone, Debug)]
@@ -171,13 +171,13 @@ pub enum Registration {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Beat {
+pub struct Heartbeat {
     pub session_id: Uuid,
     pub draining: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alive {
+pub struct HeartbeatAnswer {
     pub expires_at_ms: i64,
     /// Leases of this session that others ended.
     pub stop: Vec<Stopped>,
@@ -208,8 +208,8 @@ pub enum Notification {
 
 /// Result of an operator action (cancel, retry, delete) on one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Moved {
-    Yes {
+pub enum ActionAnswer {
+    Done {
         worker_id: String,
         /// The session that held the job and has to stop it.
         stopped: Option<Uuid>,

@@ -106,7 +106,7 @@ async fn drive(
         async move { Ok::<Response<Body>, Infallible>(answer.answer(request, &activity).await) }
     });
     let mut served = pin!(http.serve_connection(TokioIo::new(connection), service));
-    let mut clock = Clock::new(lifetimes, Instant::now());
+    let mut timer = ConnectionTimer::new(lifetimes, Instant::now());
     let mut told = false;
     loop {
         tokio::select! {
@@ -121,7 +121,7 @@ async fn drive(
                 told = true;
                 served.as_mut().graceful_shutdown();
             }
-            () = sleep_until(clock.next()) => match clock.look(&activity, Instant::now()) {
+            () = sleep_until(timer.next()) => match timer.look(&activity, Instant::now()) {
                 Verdict::Keep => {}
                 Verdict::Finish => served.as_mut().graceful_shutdown(),
                 Verdict::Cut(why) => {
@@ -143,7 +143,7 @@ enum Verdict {
 
 /// Time limits of one connection.
 #[derive(Debug)]
-struct Clock {
+struct ConnectionTimer {
     lifetimes: Lifetimes,
     period: Instant,
     idle: Instant,
@@ -153,7 +153,7 @@ struct Clock {
     finishing: Option<Instant>,
 }
 
-impl Clock {
+impl ConnectionTimer {
     fn new(lifetimes: Lifetimes, now: Instant) -> Self {
         let age = lifetimes.age.mul_f64(1.0 - JITTER * rand::random::<f64>());
         Self {
@@ -209,15 +209,15 @@ mod tests {
     fn a_connection_without_calls_is_closed_and_one_with_a_call_is_kept_until_it_is_old() {
         let begun = Instant::now();
         let activity = Arc::new(Activity::default());
-        let mut clock = Clock::new(LIFETIMES, begun);
+        let mut timer = ConnectionTimer::new(LIFETIMES, begun);
         let mut call = Some(activity.call());
         let mut finished = None;
         while finished.is_none() {
-            let now = clock.next();
+            let now = timer.next();
             if now > begun + Duration::from_mins(50) {
                 call = None;
             }
-            match clock.look(&activity, now) {
+            match timer.look(&activity, now) {
                 Verdict::Keep => {}
                 Verdict::Finish => finished = Some(now - begun),
                 cut @ Verdict::Cut(_) => panic!("{cut:?}"),
@@ -234,10 +234,10 @@ mod tests {
         let activity = Arc::new(Activity::default());
         let _call = activity.call();
         let ends = [0; 8].map(|_| {
-            let mut clock = Clock::new(LIFETIMES, begun);
-            while clock.look(&activity, clock.next()) == Verdict::Keep {}
-            let told = clock.finishing.unwrap() - LAST_CALLS - begun;
-            while clock.look(&activity, clock.next()) == Verdict::Keep {}
+            let mut timer = ConnectionTimer::new(LIFETIMES, begun);
+            while timer.look(&activity, timer.next()) == Verdict::Keep {}
+            let told = timer.finishing.unwrap() - LAST_CALLS - begun;
+            while timer.look(&activity, timer.next()) == Verdict::Keep {}
             told
         });
         for end in ends {
@@ -250,9 +250,9 @@ mod tests {
     fn a_peer_that_does_not_read_is_cut_off_within_two_periods() {
         let begun = Instant::now();
         let activity = Arc::new(Activity::default());
-        let mut clock = Clock::new(LIFETIMES, begun);
+        let mut timer = ConnectionTimer::new(LIFETIMES, begun);
         let _unread = activity.unread();
-        assert_eq!(clock.look(&activity, begun + LIFETIMES.unread), Verdict::Keep);
-        assert!(matches!(clock.look(&activity, begun + 2 * LIFETIMES.unread), Verdict::Cut(_)));
+        assert_eq!(timer.look(&activity, begun + LIFETIMES.unread), Verdict::Keep);
+        assert!(matches!(timer.look(&activity, begun + 2 * LIFETIMES.unread), Verdict::Cut(_)));
     }
 }

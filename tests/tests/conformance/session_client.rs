@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use jobqueue_server::store::{
-    Acquire, Acquired, Alive, Beat, Leased, NewSession, ProgressReport, Registration, SettleAnswer, Settlement, Store,
+    Acquire, Acquired, Heartbeat, HeartbeatAnswer, Leased, NewSession, ProgressReport, Registration, SettleAnswer,
+    Settlement, Store,
 };
 use jobqueue_shared::{lease::LeaseId, state::Ending};
 use jobqueue_tests::poll::eventually;
@@ -37,20 +38,20 @@ impl Session {
         Self { id, worker_id: None, ..self.clone() }
     }
 
-    pub(crate) async fn acquire_as(&self, acquire_no: u32, max_jobs: u32) -> Acquired {
+    pub(crate) async fn acquire_numbered(&self, acquire_no: u32, max_jobs: u32) -> Acquired {
         let worker_id = self.worker_id.clone();
         self.store.acquire(&Acquire { session_id: self.id, worker_id, acquire_no, max_jobs }).await.unwrap()
     }
 
-    pub(crate) async fn acquire_as_many(&self, acquire_no: u32, max_jobs: u32) -> Vec<Leased> {
-        let Acquired::Jobs { jobs, .. } = self.acquire_as(acquire_no, max_jobs).await else { panic!() };
+    pub(crate) async fn jobs_numbered(&self, acquire_no: u32, max_jobs: u32) -> Vec<Leased> {
+        let Acquired::Jobs { jobs, .. } = self.acquire_numbered(acquire_no, max_jobs).await else { panic!() };
         jobs
     }
 
     /// Answer to an acquire under a new number.
     pub(crate) async fn acquire_any(&self, max_jobs: u32) -> Acquired {
         let acquire_no = self.acquired.fetch_add(1, Ordering::Relaxed) + 1;
-        self.acquire_as(acquire_no, max_jobs).await
+        self.acquire_numbered(acquire_no, max_jobs).await
     }
 
     pub(crate) async fn acquire(&self, max_jobs: u32) -> Vec<Leased> {
@@ -141,8 +142,8 @@ impl Session {
     }
 
     /// Sends a heartbeat. `None` when the session has ended.
-    pub(crate) async fn beat(&self) -> Option<Alive> {
-        let mut answers = self.store.heartbeat(&[Beat { session_id: self.id, draining: false }]).await.unwrap();
+    pub(crate) async fn beat(&self) -> Option<HeartbeatAnswer> {
+        let mut answers = self.store.heartbeat(&[Heartbeat { session_id: self.id, draining: false }]).await.unwrap();
         assert_eq!(answers.len(), 1);
         answers.remove(0)
     }

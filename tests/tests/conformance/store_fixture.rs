@@ -26,10 +26,10 @@ use crate::session_client::Session;
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
 /// Policy without any delay, so that the next attempt can begin at once.
-pub(crate) const AT_ONCE: RetryPolicy = RetryPolicy { initial_ms: 0, factor: 1.0, max_ms: 0, jitter: 0.0 };
+pub(crate) const NO_DELAY: RetryPolicy = RetryPolicy { initial_ms: 0, factor: 1.0, max_ms: 0, jitter: 0.0 };
 
 /// Retention that keeps no finished job.
-pub(crate) const NOTHING: Retention = Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0 };
+pub(crate) const KEEP_NOTHING: Retention = Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0 };
 
 /// An ordinary job; vary it by `NewJob { priority: 0, ..job("w") }`.
 pub(crate) fn job(worker_id: &str) -> NewJob {
@@ -40,7 +40,7 @@ pub(crate) fn job(worker_id: &str) -> NewJob {
         start: Start::Now,
         payload: r#"{"to":"somebody@example.org"}"#.to_owned(),
         max_retries: limits::MAX_RETRIES_DEFAULT,
-        retry: Some(AT_ONCE),
+        retry: Some(NO_DELAY),
         attempt_timeout_ms: None,
         key: None,
     }
@@ -118,7 +118,7 @@ impl StoreFixture {
         }
         assert_eq!(before, listed, "the counts and the list differ");
         while self.store.compact_counters(1_000).await.unwrap() > 0 {}
-        assert_eq!(self.all_counts().await, before, "folding changed the counts");
+        assert_eq!(self.all_counts().await, before, "compaction changed the counts");
         self.audited().await;
     }
 
@@ -266,7 +266,7 @@ impl StoreFixture {
     }
 
     /// Session that sends no heartbeats, and the jobs that it had acquired before its short lease ran out.
-    pub(crate) async fn doomed(
+    pub(crate) async fn expiring_session(
         &self,
         new: NewSession,
         max_jobs: u32,

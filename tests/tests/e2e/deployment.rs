@@ -15,7 +15,7 @@ use jobqueue_tests::{
 use prost_types::Duration;
 use tempfile::TempDir;
 
-pub(crate) const W: &str = "worker-1a";
+pub(crate) const WORKER_ID: &str = "worker-1a";
 
 pub(crate) struct Deployment {
     // The fields are dropped in this order: the server before its database.
@@ -38,14 +38,14 @@ impl Deployment {
     }
 
     /// Stops the server in order and checks its stored data.
-    pub(crate) async fn over(self) {
+    pub(crate) async fn stop_and_check(self) {
         let Self { server, database, .. } = self;
         server.stop_and_check().await;
         tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
     }
 
     pub(crate) fn worker(&self, args: &[&str]) -> Worker {
-        Worker::start(&self.server, W, args)
+        Worker::start(&self.server, WORKER_ID, args)
     }
 
     /// A worker that runs the built-in demonstration.
@@ -60,21 +60,21 @@ impl Deployment {
 }
 
 /// Minimal worker that makes only the calls of a scenario.
-pub(crate) struct ByHand {
+pub(crate) struct ManualWorker {
     api: Api,
     pub(crate) session_id: String,
     acquire_no: i32,
 }
 
-impl ByHand {
+impl ManualWorker {
     pub(crate) async fn register(api: &Api) -> Self {
         Self::register_as(api, RegisterSessionRequest::default()).await
     }
 
-    /// Registers a session for [`W`], with 10 slots unless the request names another number.
+    /// Registers a session for [`WORKER_ID`], with 10 slots unless the request names another number.
     pub(crate) async fn register_as(api: &Api, request: RegisterSessionRequest) -> Self {
         let slots = if request.slots == 0 { 10 } else { request.slots };
-        let request = RegisterSessionRequest { worker_id: W.to_owned(), slots, ..request };
+        let request = RegisterSessionRequest { worker_id: WORKER_ID.to_owned(), slots, ..request };
         let session = api.workers().register_session(request).await.unwrap().into_inner();
         Self { api: api.clone(), session_id: session.session_id, acquire_no: 0 }
     }

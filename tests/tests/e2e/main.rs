@@ -20,7 +20,7 @@ macro_rules! scenarios {
             async fn $name() {
                 let mut deployment = $crate::deployment::Deployment::new(jobqueue_tests::database::Driver::Sqlite).await;
                 super::$name(&mut deployment).await;
-                deployment.over().await;
+                deployment.stop_and_check().await;
             })+
         }
         mod postgres {
@@ -28,7 +28,7 @@ macro_rules! scenarios {
             async fn $name() {
                 let mut deployment = $crate::deployment::Deployment::new(jobqueue_tests::database::Driver::Postgres).await;
                 super::$name(&mut deployment).await;
-                deployment.over().await;
+                deployment.stop_and_check().await;
             })+
         }
     };

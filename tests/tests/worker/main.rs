@@ -67,7 +67,7 @@ impl World {
 
     /// Waits until the server has made more than `looks` acquires, so that a worker's call waits.
     async fn waits_for_jobs(&self, looks: u64) {
-        eventually("a worker waits", async || (self.server.looks_for_jobs().await > looks).then_some(())).await;
+        eventually("a worker waits", async || (self.server.acquire_count().await > looks).then_some(())).await;
     }
 
     async fn until(&self, job_id: &str, status: Status) -> JobDetails {

@@ -170,7 +170,7 @@ async fn a_cancel_is_heard_at_once_while_the_worker_waits_for_more_jobs() {
     ));
     world.waits_for_jobs(0).await;
     for _ in 0..3 {
-        let looks = world.server.looks_for_jobs().await;
+        let looks = world.server.acquire_count().await;
         let job_id = world.submit("film").await;
         assert_eq!(heard.recv().await, Some(None), "it runs");
         // The parked poll has returned the job; this waits for the next one.

@@ -93,13 +93,13 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Dequeue<'_>>) 
     scan_below(store, &mut tx, &mut looks).await?;
     let later = look_ahead(&mut tx, &looks).await?;
     for look in &mut looks {
-        if look.taker().and_then(|session| later.get(&session.worker_id)).is_some_and(|later| later.for_tasks) {
+        if look.taker().and_then(|session| later.get(&session.worker_id)).is_some_and(|later| later.waits_for_handler) {
             handlers::take(&mut tx, look).await?;
         }
     }
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
     for look in &looks {
-        leases::facts(&look.taken, &mut facts, &mut unknown);
+        leases::decode_inline_jobs(&look.taken, &mut facts, &mut unknown);
     }
     if !unknown.is_empty() {
         facts.extend(facts_of(&mut tx, unknown).await?);
@@ -117,7 +117,7 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Dequeue<'_>>) 
         let (session_id, worker_id) = (look.request.session_id, session.worker_id.as_str());
         let taker = Taker { worker_id, session_id, host: &session.host, now: session.now };
         let own = leases::new_claims(&taker, &look.taken, &facts);
-        leases::count(&mut deltas, worker_id, &look.taken);
+        leases::add_deltas(&mut deltas, worker_id, &look.taken);
         let next_run_at_ms = later.get(worker_id).and_then(|later| later.next_run_at);
         let jobs = leases::leased(&own, &mut facts)?;
         answers.push(Some(Acquired::Jobs { worker_id: worker_id.to_owned(), jobs, next_run_at_ms }));
@@ -180,10 +180,10 @@ pub(super) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> St
 
 /// Jobs of a worker_id that are not due.
 #[derive(Clone, Copy)]
-struct Later {
+struct NotDue {
     next_run_at: Option<i64>,
     /// Some jobs wait for sessions that handle their task.
-    for_tasks: bool,
+    waits_for_handler: bool,
 }
 
 const LOOK_AHEAD: &str = "
@@ -197,7 +197,7 @@ const LOOK_AHEAD: &str = "
     FROM unnest($1::text[], $2::bigint[]) AS w(worker_id, now)";
 
 /// Jobs that are not due, for the worker_ids of sessions that got nothing.
-async fn look_ahead(tx: &mut Tx, looks: &[Dequeue<'_>]) -> StoreResult<HashMap<String, Later>> {
+async fn look_ahead(tx: &mut Tx, looks: &[Dequeue<'_>]) -> StoreResult<HashMap<String, NotDue>> {
     let empty: Vec<_> = looks.iter().filter(|look| look.taken.is_empty()).filter_map(Dequeue::taker).collect();
     if empty.is_empty() {
         return Ok(HashMap::new());
@@ -207,7 +207,7 @@ async fn look_ahead(tx: &mut Tx, looks: &[Dequeue<'_>]) -> StoreResult<HashMap<S
         .bind(empty.iter().map(|session| session.now).collect::<Vec<_>>())
         .fetch_all(&mut **tx)
         .await?;
-    let later = |(worker_id, next_run_at, for_tasks)| (worker_id, Later { next_run_at, for_tasks });
+    let later = |(worker_id, next_run_at, waits_for_handler)| (worker_id, NotDue { next_run_at, waits_for_handler });
     Ok(rows.into_iter().map(later).collect())
 }
 

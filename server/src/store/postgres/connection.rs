@@ -23,9 +23,9 @@ const UNTESTED: Duration = Duration::from_secs(1);
 
 /// Time at which a connection was last found lost: others that have not been used since may be lost too.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trouble(Arc<Mutex<Option<Instant>>>);
+pub(super) struct LastLoss(Arc<Mutex<Option<Instant>>>);
 
-impl Trouble {
+impl LastLoss {
     fn at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock()
     }
@@ -52,7 +52,7 @@ pub(super) struct PooledConnection {
     pub(super) named: bool,
     /// A write was refused because the server at the other end is read-only.
     pub(super) read_only: bool,
-    pub(super) trouble: Trouble,
+    pub(super) trouble: LastLoss,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -71,7 +71,7 @@ fn tells_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.code().is_some_and(|code| code == "25006"))
 }
 
-fn note(error: &sqlx::Error, read_only: &mut bool, trouble: &Trouble) {
+fn note(error: &sqlx::Error, read_only: &mut bool, trouble: &LastLoss) {
     *read_only |= tells_read_only(error);
     trouble.notice(error);
 }
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn connections_from_before_a_loss_and_long_idle_ones_are_tested() {
-        let trouble = Trouble::default();
+        let trouble = LastLoss::default();
         assert!(trouble.trusts(Duration::ZERO) && !trouble.trusts(UNTESTED));
         let long = Duration::from_millis(900);
         assert!(trouble.trusts(long));

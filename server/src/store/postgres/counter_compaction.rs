@@ -1,11 +1,12 @@
 //! Counter compaction: adds counter deltas to the totals, and raises the low watermark below which no deltas are left.
 //!
 //! While an old snapshot is held, deltas that were added stay in the table as dead rows. Readers of deltas therefore
-//! begin behind the low watermark, `deltas_folded.up_to`: no delta at or below it will ever become visible.
-//! Transactions take ids in the order in which they insert, but commit in another order, so the watermark rises in two
-//! steps. One turn notes the newest id, and the transactions that may have taken an id and have not ended. A later
-//! turn, when all of these have ended, compacts the deltas up to that id, and raises the watermark in the same
-//! transaction.
+//! begin behind the low watermark, `delta_watermark.up_to`: no delta at or below it will ever become visible.
+//!
+//! Every turn moves all visible deltas into the totals; only the watermark waits. Transactions take ids in the order in
+//! which they insert, but commit in another order, so one turn notes the newest id and the transactions that may have
+//! taken an id and have not ended. A later turn, when all of these have ended, raises the watermark to that id in the
+//! transaction that moves the deltas up to it.
 
 use std::collections::HashMap;
 

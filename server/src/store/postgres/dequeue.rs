@@ -207,10 +207,10 @@ pub(super) async fn dequeue(tx: &mut Tx, looks: &mut [&mut Dequeue<'_>], locked:
 /// Starts the full scans that are due, and scans below the scan cursors for sessions that got fewer jobs than they
 /// asked for: jobs may have become ready there.
 pub(super) async fn scan_below(store: &PostgresStore, tx: &mut Tx, looks: &mut [Dequeue<'_>]) -> StoreResult<()> {
-    for look in looks.iter().filter(|look| look.start.expired) {
+    for look in looks.iter().filter(|look| look.start.starts_full_scan) {
         if let Some(session) = look.taker() {
             let (pool, scan_cursors) = (store.pool.clone(), Arc::clone(&store.scan_cursors));
-            tokio::spawn(scan_from_bottom(pool, scan_cursors, session.worker_id.clone(), session.now));
+            tokio::spawn(full_scan(pool, scan_cursors, session.worker_id.clone(), session.now));
         }
     }
     let mut short = Vec::new();
@@ -243,10 +243,10 @@ const FIRST_READY: &str = "
 
 /// Full scan of a worker_id, which lowers its scan cursor. It runs beside the acquires, because it walks every dead row
 /// while an old snapshot is held. A failure costs nothing: another scan is due soon.
-async fn scan_from_bottom(pool: Pool, scan_cursors: Arc<ScanCursors>, worker_id: String, now: i64) {
+async fn full_scan(pool: Pool, scan_cursors: Arc<ScanCursors>, worker_id: String, now: i64) {
     let began = Instant::now();
     match sqlx::query_as(FIRST_READY).bind(&worker_id).bind(now).fetch_all(&pool).await {
         Ok(first) => scan_cursors.full_scan_found(&worker_id, began, &first),
-        Err(error) => tracing::debug!(%error, worker_id, "nobody looked below the scan_cursor"),
+        Err(error) => tracing::debug!(%error, worker_id, "the full scan failed"),
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn offered<'a>(
     let offered = offers.iter().enumerate().filter_map(|(at, offer)| {
         let reservation = store.session_quotas.reserve(offer.session_id, offer.jobs.len() as u32);
         reservation.holds?;
-        let (claim, facts) = leases::offered(units, jobs, offer)?;
+        let (claim, facts) = leases::claim_for_hand_off(units, jobs, offer)?;
         Some(Offered { at, claim, acquire_no: offer.acquire_no, facts, reservation })
     });
     offered.collect()

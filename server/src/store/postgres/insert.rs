@@ -13,7 +13,7 @@ use crate::{
     failpoint,
     store::{
         error::{StoreError, StoreResult},
-        prepare::{self, Holder, JobToStore, KeyRef, Verdict},
+        prepare::{self, Holder, JobToStore, KeyDecision, KeyRef},
         rows::write::ReadyRow,
         types::{HandOff, Inserted, Unit, UnitAnswer},
     },
@@ -56,7 +56,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff])
         // New jobs without keys are stored by one statement, which is its own transaction.
         let mut tx = if keyed || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
         let verdict = win_keys(&mut tx, units, jobs.clone()).await?;
-        if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
+        if units.len() > 1 && prepare::depends_on_refused_unit(&verdict) {
             tx.rollback().await?;
             return Ok(None);
         }
@@ -88,7 +88,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff])
     }
 }
 
-async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<Verdict> {
+async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<KeyDecision> {
     let mut open = prepare::first_keys(units, &jobs);
     let mut holders: HashMap<(String, String), Holder> = HashMap::new();
     // A key whose holder is deleted between the two statements is free again.

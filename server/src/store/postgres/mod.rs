@@ -46,10 +46,10 @@ use super::{
     error::StoreResult,
     quarantine::Quarantine,
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, ExplainInputs, HandOff, History, Inserted, JobRecord, ListQuery,
-        MinuteCounts, Moved, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued,
-        Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Unit,
-        WorkerIdCounts,
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+        Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
+        Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
+        Stopped, Unit, WorkerIdCounts,
     },
 };
 
@@ -159,7 +159,7 @@ impl Store for PostgresStore {
         sessions::register(self, session).await
     }
 
-    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
         sessions::heartbeat(self, beats).await
     }
 
@@ -171,15 +171,15 @@ impl Store for PostgresStore {
         sessions::stops(self, session_id).await
     }
 
-    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
         operator_actions::cancel(self, ids, reason).await
     }
 
-    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
         operator_actions::retry(self, ids).await
     }
 
-    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
         operator_actions::delete(self, ids).await
     }
 
@@ -195,7 +195,7 @@ impl Store for PostgresStore {
         acquire::runnable(self, worker_ids).await
     }
 
-    async fn listen(&self) -> StoreResult<i64> {
+    async fn note_heard(&self) -> StoreResult<i64> {
         sessions::listen(self).await
     }
 

@@ -10,21 +10,21 @@ use crate::store::{
     error::StoreResult,
     operator_actions::{self, Answers, FinishedRow, SetAsideRow},
     packed_claim,
-    retention::Keys,
+    retention::KeyTreatment,
     rows::write::{Deltas, ReadyRow},
-    types::Moved,
+    types::ActionAnswer,
 };
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
     let open = answers.open();
     if !open.is_empty() {
-        answers.explain(&read::states(tx, &open).await?, moves);
+        answers.answer_rest(&read::states(tx, &open).await?, moves);
     }
     Ok(())
 }
 
-pub(super) async fn cancel(store: &PostgresStore, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+pub(super) async fn cancel(store: &PostgresStore, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
     let mut answers = Answers::to(ids);
     while !answers.open().is_empty() {
         let mut tx = store.begin().await?;
@@ -79,7 +79,7 @@ async fn cancel_running(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answe
     Ok(())
 }
 
-pub(super) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+pub(super) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
     let mut answers = Answers::to(ids);
     while !answers.open().is_empty() {
         let mut tx = store.begin().await?;
@@ -96,7 +96,7 @@ const TAKE_FINISHED: &str = "
     WITH failed AS (
         DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE))
         RETURNING id, run_no
-    ), stopped AS (
+    ), cancelled_rows AS (
         DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
         RETURNING id, run_no, CASE WHEN session_id IS NULL THEN cancelled_at END AS cancelled_at, note
     )
@@ -104,7 +104,7 @@ const TAKE_FINISHED: &str = "
     FROM (
         SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note FROM failed
         UNION ALL
-        SELECT id, run_no, false, cancelled_at, note FROM stopped
+        SELECT id, run_no, false, cancelled_at, note FROM cancelled_rows
     ) AS t
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j";
 
@@ -117,7 +117,7 @@ async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreRe
     Ok(ready)
 }
 
-pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
     let mut answers = Answers::to(ids);
     while !answers.open().is_empty() {
         let mut tx = store.begin().await?;
@@ -125,7 +125,7 @@ pub(super) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
         let mut deltas = Deltas::default();
         let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut answers).await?;
         gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
-        forget(&mut tx, &gone, Keys::Delete).await?;
+        delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
         counts::write_deltas(&mut tx, &deltas, now).await?;
         tx.commit().await?;
@@ -137,11 +137,11 @@ const DELETE_SET_ASIDE: &str = "
     WITH failed AS (
         DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE))
         RETURNING id, worker_id
-    ), stopped AS (
+    ), cancelled_rows AS (
         DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
         RETURNING id, worker_id
     )
-    SELECT id, worker_id, true AS failed FROM failed UNION ALL SELECT id, worker_id, false FROM stopped";
+    SELECT id, worker_id, true AS failed FROM failed UNION ALL SELECT id, worker_id, false FROM cancelled_rows";
 
 async fn delete_set_aside(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
     let rows: Vec<SetAsideRow> = sqlx::query_as(DELETE_SET_ASIDE).bind(answers.open()).fetch_all(&mut **tx).await?;
@@ -202,26 +202,26 @@ async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) ->
 /// Deletes the rows in `jobs` of jobs that have left their last state table, and all other rows that belong to them.
 /// `jobs` comes first: the deletion waits for refusals that are being recorded, which lock the row, and later
 /// statements see what these wrote.
-pub(super) async fn forget(tx: &mut Tx, ids: &[Uuid], keys: Keys) -> StoreResult<()> {
+pub(super) async fn delete_jobs(tx: &mut Tx, ids: &[Uuid], keys: KeyTreatment) -> StoreResult<()> {
     const STATEMENTS: [&str; 3] = [
         "DELETE FROM attempts WHERE job_id = ANY($1)",
         "DELETE FROM results WHERE id = ANY($1)",
         "DELETE FROM progress WHERE id = ANY($1)",
     ];
-    const DELETE_FACTS: &str = "DELETE FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
+    const DELETE_JOBS: &str = "DELETE FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
     const DELETE_KEYS: &str = "DELETE FROM idempotency_keys WHERE job_id = ANY($1)";
     const KEEP_KEYS: &str = "UPDATE idempotency_keys SET gone_at = $2 WHERE job_id = ANY($1)";
     if ids.is_empty() {
         return Ok(());
     }
     let (first, last) = range(ids);
-    sqlx::query(DELETE_FACTS).bind(ids).bind(first).bind(last).execute(&mut **tx).await?;
+    sqlx::query(DELETE_JOBS).bind(ids).bind(first).bind(last).execute(&mut **tx).await?;
     for statement in STATEMENTS {
         sqlx::query(statement).bind(ids).execute(&mut **tx).await?;
     }
     let query = match keys {
-        Keys::Delete => sqlx::query(DELETE_KEYS).bind(ids),
-        Keys::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(ids).bind(gone_at),
+        KeyTreatment::Delete => sqlx::query(DELETE_KEYS).bind(ids),
+        KeyTreatment::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(ids).bind(gone_at),
     };
     query.execute(&mut **tx).await?;
     Ok(())

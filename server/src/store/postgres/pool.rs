@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{PooledConnection, Trouble},
+    connection::{LastLoss, PooledConnection},
     lifo_pool::{Borrowed, LifoPool},
 };
 use crate::store::options::{ConnectOptions, Pooler};
@@ -59,7 +59,7 @@ pub(super) struct Pool {
     pooler: Pooler,
     /// Statements that begin each transaction behind a pooler; empty without one.
     local_settings: Arc<str>,
-    trouble: Trouble,
+    trouble: LastLoss,
 }
 
 impl Pool {
@@ -68,7 +68,7 @@ impl Pool {
             Pooler::None => base.options(SETTINGS),
             Pooler::Transaction => base,
         };
-        let trouble = Trouble::default();
+        let trouble = LastLoss::default();
         let connections = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)

@@ -9,7 +9,7 @@ use crate::store::{
     error::StoreResult,
     operator_actions::{self as actions, SetAsideRow},
     packed_claim,
-    retention::{self, Keys},
+    retention::{self, KeyTreatment},
     rows::write::Deltas,
     types::{PruningTime, Retention},
 };
@@ -18,7 +18,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: &Retention, limit: u
     store.now().await?;
     let now = store.clock.no_later_than(wall_ms());
     let limit = i64::from(limit);
-    let keys = |kept_ms| Keys::of(retention, kept_ms, now);
+    let keys = |kept_ms| KeyTreatment::of(retention, kept_ms, now);
     let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
     let mut pruned = prune_done(store, now, done, limit, keys(done)).await?;
     pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
@@ -50,7 +50,7 @@ const TAKE_OLD_DONE: &str = "
         WHERE jobs_before < $2))
     RETURNING worker_id, ids";
 
-async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, keys: Keys) -> StoreResult<u64> {
+async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, keys: KeyTreatment) -> StoreResult<u64> {
     let mut tx = store.begin().await?;
     let before = partitions::done_before(&mut tx, now, kept_ms).await?;
     let rows: Vec<DoneRow> = sqlx::query_as(TAKE_OLD_DONE).bind(before).bind(limit).fetch_all(&mut *tx).await?;
@@ -65,7 +65,7 @@ async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, k
         gone.extend(ids);
     }
     gone.sort_unstable();
-    operator_actions::forget(&mut tx, &gone, keys).await?;
+    operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
     counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
@@ -88,7 +88,7 @@ async fn prune_set_aside(
     take_old: &'static str,
     before: i64,
     limit: i64,
-    keys: Keys,
+    keys: KeyTreatment,
 ) -> StoreResult<u64> {
     let mut tx = store.begin().await?;
     let rows: Vec<SetAsideRow> = sqlx::query_as(take_old).bind(before).bind(limit).fetch_all(&mut *tx).await?;
@@ -97,7 +97,7 @@ async fn prune_set_aside(
     }
     let mut deltas = Deltas::default();
     let gone = actions::set_aside_gone(&rows, &mut deltas);
-    operator_actions::forget(&mut tx, &gone, keys).await?;
+    operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
     counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)

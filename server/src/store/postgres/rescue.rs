@@ -14,7 +14,7 @@ use crate::store::{
     claim::Claim,
     error::StoreResult,
     rows::job::ClaimRow,
-    session_end::{self, Cause, HoldRow, LostRow, SessionEnd, SessionEndRow, is_of_some_rows},
+    session_end::{self, Cause, HoldRow, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
     settle_decision::{self, SettleDecision},
     types::Rescued,
 };
@@ -23,7 +23,7 @@ pub(super) async fn rescue(store: &PostgresStore, limit: u32) -> StoreResult<Res
     let mut rescued = Rescued::default();
     let timed_out = time_out(store, limit, &mut rescued).await;
     let lost = end_lost(store, limit, &mut rescued).await;
-    session_end::rescued(rescued, timed_out.and(lost))
+    session_end::rescue_answer(rescued, timed_out.and(lost))
 }
 
 /// Claims with attempts past their timeout, by deadline, of about $1 jobs.
@@ -46,10 +46,10 @@ async fn time_out(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
         .await?;
     let before = rescued.timed_out;
     match time_out_claims(store, &ids, rescued).await {
-        Err(error) if is_of_some_rows(&error) => {
+        Err(error) if concerns_single_rows(&error) => {
             for id in &ids {
                 match time_out_claims(store, &[*id], rescued).await {
-                    Err(error) if is_of_some_rows(&error) => store.quarantine.add("claim", *id, &error),
+                    Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", *id, &error),
                     result => result?,
                 }
             }
@@ -69,7 +69,7 @@ async fn time_out_claims(store: &PostgresStore, ids: &[Uuid], rescued: &mut Resc
     let claims = lock_free_claims(store, &mut tx, ids).await?;
     let now = now(&mut tx).await?;
     let items = settle_decision::timed_out_items(&claims, now);
-    settle::keep_claims(&mut tx, &settle_decision::not_late(&claims, now)).await?;
+    settle::keep_claims(&mut tx, &settle_decision::outdated_deadlines(&claims, now)).await?;
     let decision = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     store.scan_cursors.lower(&decision.ready);
@@ -111,10 +111,10 @@ async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
             break;
         }
         match end_sessions(store, &ids, limit, rescued).await {
-            Err(error) if is_of_some_rows(&error) => {
+            Err(error) if concerns_single_rows(&error) => {
                 for id in ids {
                     match end_piecemeal(store, id, rescued).await {
-                        Err(error) if is_of_some_rows(&error) => store.quarantine.add("session", id, &error),
+                        Err(error) if concerns_single_rows(&error) => store.quarantine.add("session", id, &error),
                         result => result?,
                     }
                 }
@@ -161,7 +161,7 @@ async fn end_piecemeal(store: &PostgresStore, id: Uuid, rescued: &mut Rescued) -
                 store.scan_cursors.lower(&decision.ready);
                 count(rescued, &decision);
             }
-            Err(error) if is_of_some_rows(&error) => store.quarantine.add("claim", claim_id, &error),
+            Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", claim_id, &error),
             Err(error) => return Err(error),
         }
     }
@@ -285,9 +285,9 @@ pub(super) async fn end_now(
 }
 
 pub(super) async fn end_session(store: &PostgresStore, session_id: Uuid) -> StoreResult<Option<String>> {
-    match try_end_session(store, session_id, session_end::AT_ONCE).await {
+    match try_end_session(store, session_id, session_end::TAKEN_BACK_AT_ONCE).await {
         // The session ends in any case; rescue takes back those of its claims that are sound.
-        Err(error) if is_of_some_rows(&error) => try_end_session(store, session_id, 0).await,
+        Err(error) if concerns_single_rows(&error) => try_end_session(store, session_id, 0).await,
         result => result,
     }
 }

@@ -32,7 +32,7 @@ const QUIET_JOBS: usize = 1_000;
 /// Minimum time between two full scans of a worker_id.
 const FULL_SCAN_EVERY: Duration = Duration::from_secs(1);
 /// Full scans, and scans below the cursor, take at most 1/50 of the time each.
-const SCAN_SHARE: u32 = 50;
+const SCAN_PAUSE_FACTOR: u32 = 50;
 /// Maximum number of cursors. Beyond it all are forgotten, which costs one full scan for each worker_id.
 const WORKER_IDS: usize = 10_000;
 
@@ -48,7 +48,7 @@ pub(super) struct ScanStart {
     /// there again.
     starts_below: bool,
     /// A full scan is due, and this acquire is the one that starts it.
-    pub expired: bool,
+    pub starts_full_scan: bool,
     generation: u64,
     began: Instant,
     /// The database's milliseconds.
@@ -133,22 +133,22 @@ impl ScanCursors {
                 keys: [BOTTOM; PRIORITIES],
                 full: true,
                 starts_below: false,
-                expired: false,
+                starts_full_scan: false,
                 generation: 0,
                 began,
                 now,
             };
         };
         let (full_scan, took) = scan_cursor.full_scan;
-        let expired = began.duration_since(full_scan) >= FULL_SCAN_EVERY.max(took * SCAN_SHARE);
-        if expired {
+        let starts_full_scan = began.duration_since(full_scan) >= FULL_SCAN_EVERY.max(took * SCAN_PAUSE_FACTOR);
+        if starts_full_scan {
             scan_cursor.full_scan = (began, took);
         }
         scan_cursor.count(began, 0);
         let (at, took) = scan_cursor.scanned_below;
-        let starts_below = scan_cursor.is_quiet() || began.duration_since(at) < took * SCAN_SHARE;
+        let starts_below = scan_cursor.is_quiet() || began.duration_since(at) < took * SCAN_PAUSE_FACTOR;
         let keys = scan_cursor.low_if_quiet(now);
-        ScanStart { keys, full: false, starts_below, expired, generation: scan_cursor.generation, began, now }
+        ScanStart { keys, full: false, starts_below, starts_full_scan, generation: scan_cursor.generation, began, now }
     }
 
     /// Records a scan below the cursor that began at `began` and has ended.
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_rises_with_what_is_taken_in_each_priority() {
+    fn a_cursor_rises_with_what_is_taken_in_each_priority() {
         let scan_cursors = ScanCursors::default();
         let start = scan_cursors.start(Some("w"), NOW);
         assert!(start.full);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_below_is_seen_by_the_next_look() {
+    fn what_is_put_below_is_seen_by_the_next_scan() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
         scan_cursors.lower(&[ready(5, 10, 3), ready(5, 11, 1), ready(6, 1, 1)]);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_began_before_something_was_put_below_raises_nothing() {
+    fn a_scan_that_began_before_something_was_put_below_raises_nothing() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
         let start = scan_cursors.start(Some("w"), NOW);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_from_the_bottom_finds_what_nobody_told_of() {
+    fn a_scan_from_the_bottom_finds_what_nobody_told_of() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7), taken(6, 10, 7)]);
         scan_cursors.full_scan_found("w", Instant::now(), &[(5, 4, Uuid::from_u128(1)), (6, 12, Uuid::from_u128(1))]);
@@ -308,21 +308,21 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_floor_is_still_used_and_one_acquire_is_told_to_look() {
+    fn an_expired_cursor_is_still_used_and_one_acquire_is_told_to_scan() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
         let long_ago = Instant::now().checked_sub(FULL_SCAN_EVERY * 2).unwrap();
         scan_cursors.full_scan_found("w", long_ago, &[]);
         // The full scan seems to have taken two seconds: its share of the time puts the next one off.
-        assert!(!scan_cursors.start(Some("w"), NOW).expired);
+        assert!(!scan_cursors.start(Some("w"), NOW).starts_full_scan);
         scan_cursors.0.lock().get_mut("w").unwrap().full_scan = (long_ago, Duration::ZERO);
         let (first, second) = (busy(&scan_cursors), scan_cursors.start(Some("w"), NOW));
-        assert_eq!((first.expired, first.full, first.keys[5]), (true, false, (10, Uuid::from_u128(7))));
-        assert!(!second.expired);
+        assert_eq!((first.starts_full_scan, first.full, first.keys[5]), (true, false, (10, Uuid::from_u128(7))));
+        assert!(!second.starts_full_scan);
     }
 
     #[test]
-    fn a_short_answer_looks_below_once() {
+    fn a_short_answer_scans_below_once() {
         let scan_cursors = ScanCursors::default();
         let full = scan_cursors.start(Some("w"), NOW);
         assert_eq!(full.below(), None);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn where_little_was_taken_lately_the_first_look_begins_below() {
+    fn where_little_was_taken_lately_the_first_scan_begins_below() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, NOW, 7)]);
         let start = scan_cursors.start(Some("w"), NOW);

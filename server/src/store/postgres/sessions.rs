@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::{PostgresStore, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
-    listening, packed_claim,
+    outage, packed_claim,
     rows::job::StopReadRow,
     rows::session::SessionRow,
     session_end::{self, Cause, HoldRow},
     types::{
-        Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery, SessionRecord, Stopped,
+        Heartbeat, HeartbeatAnswer, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery,
+        SessionRecord, Stopped,
     },
 };
 
@@ -28,9 +29,9 @@ pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> Sto
         let session_id = write(&store.pool, session).await?;
         return Ok(Registration::New { session_id, taken_back: 0 });
     }
-    match take_over(store, session, session_end::AT_ONCE).await {
+    match take_over(store, session, session_end::TAKEN_BACK_AT_ONCE).await {
         // The predecessors end in any case; rescue takes back those of their claims that are sound.
-        Err(error) if session_end::is_of_some_rows(&error) => take_over(store, session, 0).await,
+        Err(error) if session_end::concerns_single_rows(&error) => take_over(store, session, 0).await,
         result => result,
     }
 }
@@ -38,7 +39,7 @@ pub(super) async fn register(store: &PostgresStore, session: &NewSession) -> Sto
 async fn take_over(store: &PostgresStore, session: &NewSession, limit: usize) -> StoreResult<Registration> {
     let mut tx = store.begin().await?;
     let mut predecessors = rescue::lock_sessions(&mut tx, &session.predecessors).await?;
-    if let Some(refused) = session_end::no_predecessor(session, &predecessors) {
+    if let Some(refused) = session_end::refuse_predecessors(session, &predecessors) {
         return Ok(refused);
     }
     predecessors.retain(|predecessor| !predecessor.has_ended());
@@ -103,7 +104,7 @@ const EXTEND: &str = "
 pub(super) async fn listen(store: &PostgresStore) -> StoreResult<i64> {
     let mut tx = store.begin_lazy().await?;
     let (until, now): (i64, i64) = sqlx::query_as(HEARD).fetch_one(&mut *tx).await?;
-    let outage = listening::outage_ms(until, now);
+    let outage = outage::outage_ms(until, now);
     if let Some(outage) = outage {
         sqlx::query(EXTEND).bind(until).bind(outage).bind(now).execute(&mut *tx).await?;
     }
@@ -113,7 +114,7 @@ pub(super) async fn listen(store: &PostgresStore) -> StoreResult<i64> {
 
 const STOPS: &str = "SELECT session_id, claim_id, job_id, reason FROM stops WHERE session_id = ANY($1)";
 
-pub(super) async fn heartbeat(store: &PostgresStore, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+pub(super) async fn heartbeat(store: &PostgresStore, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
     let ids: Vec<_> = beats.iter().map(|beat| beat.session_id).collect();
     let mut tx = store.begin_lazy().await?;
     let rows: Vec<BeatRow> = sqlx::query_as(HEARTBEAT)
@@ -130,7 +131,7 @@ pub(super) async fn heartbeat(store: &PostgresStore, beats: &[Beat]) -> StoreRes
     let expires: HashMap<Uuid, i64> = rows.into_iter().map(|row| (row.id, row.expires_at)).collect();
     let alive = |id: &Uuid| {
         let expires_at_ms = *expires.get(id)?;
-        Some(Alive { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
+        Some(HeartbeatAnswer { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
     };
     Ok(ids.iter().map(alive).collect())
 }
@@ -152,7 +153,7 @@ pub(super) async fn report_progress(store: &PostgresStore, report: &ProgressRepo
         .get(&report.lease.claim_id)
         .and_then(|claim| Some((claim, *claim.entries.iter().find(|entry| entry.job_id == report.lease.job_id)?)));
     let Some((_, entry)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
-        let held = held.map(|(claim, entry)| claim.held(entry));
+        let held = held.map(|(claim, entry)| claim.as_prior(entry));
         settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
         tx.commit().await?;
         return Ok(false);

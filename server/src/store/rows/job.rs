@@ -37,7 +37,7 @@ pub(in crate::store) struct JobRow {
     c_session_id: Option<Uuid>,
     c_claimed_at: Option<i64>,
     c_ids: Option<Vec<u8>>,
-    c_places: Option<Vec<u8>>,
+    c_entries: Option<Vec<u8>>,
     d_session_id: Option<Uuid>,
     d_claimed_at: Option<i64>,
     d_finished_at: Option<i64>,
@@ -100,7 +100,7 @@ impl JobRow {
             (job.run_no, job.attempts_used) = (run_no as u32, attempts_used as u32);
             (job.run_at_ms, job.updated_at_ms) = (run_at, enqueued_at);
             job.waits_for_handler = self.r_waits.unwrap_or_default();
-        } else if let (Some(ids), Some(bytes), Some(claimed_at)) = (self.c_ids, self.c_places, self.c_claimed_at) {
+        } else if let (Some(ids), Some(bytes), Some(claimed_at)) = (self.c_ids, self.c_entries, self.c_claimed_at) {
             let entry = packed_claim::decode_entries(&ids, &bytes)
                 .and_then(|entries| entries.into_iter().find(|entry| entry.job_id == id))
                 .ok_or_else(|| StoreError::Defect(format!("job {id} has no entry in its claim")))?;
@@ -172,7 +172,7 @@ pub(in crate::store) struct ClaimRow {
 }
 
 impl ClaimRow {
-    /// Claims that can be decoded, in order. The others are passed to `quarantine`: one must not hold up all.
+    /// Claims that can be decoded, in order. The others are passed to `damaged`: one must not hold up all.
     pub(in crate::store) fn sound(
         rows: Vec<Self>,
         mut damaged: impl FnMut(Uuid, &StoreError),
@@ -223,7 +223,7 @@ impl RetryFactsRow {
             payload_bytes: self.payload_bytes,
             max_retries: self.max_retries as u32,
             retry,
-            foreign_task: None,
+            unhandled_task: None,
         }
     }
 }

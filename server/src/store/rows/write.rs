@@ -138,7 +138,7 @@ impl Deltas {
         self.pending(&row.worker_id, row.enqueued_at, row.run_at, row.attempts_used, n);
     }
 
-    /// Adds `n` jobs that are pending since `since`, due at `run_at`, with `used` attempts used.
+    /// Adds `n` jobs that are pending since `enqueued_at`, due at `run_at`, with so many attempts used.
     pub(in crate::store) fn pending(
         &mut self,
         worker_id: &str,

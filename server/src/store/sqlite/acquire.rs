@@ -83,13 +83,13 @@ async fn acquire_one(
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
     let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
-    leases::facts(&taken, &mut facts, &mut unknown);
+    leases::decode_inline_jobs(&taken, &mut facts, &mut unknown);
     if !unknown.is_empty() {
         facts.extend(facts_of(tx, &unknown).await?);
     }
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
     let claims = leases::new_claims(&taker, &taken, &facts);
-    leases::count(&mut all.deltas, &session.worker_id, &taken);
+    leases::add_deltas(&mut all.deltas, &session.worker_id, &taken);
     let jobs = leases::leased(&claims, &mut facts)?;
     all.claims.extend(claims.into_iter().zip(0..).map(|(claim, chunk)| (claim, request.acquire_no, chunk)));
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
@@ -167,7 +167,7 @@ async fn dequeue(
 ) -> StoreResult<Vec<TakenRow>> {
     let mut taken: Vec<TakenRow> =
         sqlx::query_as(NEXT_READY).bind(worker_id).bind(now).bind(max_jobs as i64).fetch_all(&mut **tx).await?;
-    leases::fit(&mut taken, reply_bytes);
+    leases::cut_to_reply(&mut taken, reply_bytes);
     for of_priority in taken.chunk_by(|a, b| a.priority == b.priority) {
         delete_through(tx, worker_id, of_priority).await?;
     }

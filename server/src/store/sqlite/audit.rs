@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::store::{
-    audit::{CounterRow, FACTS_KEPT, Found, KEPT_FACTS, StateCheck},
+    audit::{CounterRow, Found, INLINE_JOBS, StateCheck, THEIR_JOBS},
     error::StoreResult,
     rows::job::TakenRow,
 };
@@ -22,8 +22,8 @@ pub(super) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
             .fetch_all(&mut *tx)
             .await?;
     states.ready(ready);
-    let kept: Vec<TakenRow> = sqlx::query_as(KEPT_FACTS).fetch_all(&mut *tx).await?;
-    states.facts(&kept, sqlx::query_as(FACTS_KEPT).fetch_all(&mut *tx).await?);
+    let kept: Vec<TakenRow> = sqlx::query_as(INLINE_JOBS).fetch_all(&mut *tx).await?;
+    states.facts(&kept, sqlx::query_as(THEIR_JOBS).fetch_all(&mut *tx).await?);
     let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
         sqlx::query_as("SELECT id, worker_id, ids, entries FROM claims").fetch_all(&mut *tx).await?;
     states.claims(claims);

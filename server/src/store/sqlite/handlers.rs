@@ -78,7 +78,7 @@ pub(super) async fn take(
         found.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
         found.truncate(most as usize);
     }
-    leases::fit(&mut found, reply_bytes);
+    leases::cut_to_reply(&mut found, reply_bytes);
     for row in &found {
         sqlx::query(TAKE).bind(worker_id).bind(row.priority).bind(row.run_at).bind(row.id).execute(&mut **tx).await?;
     }

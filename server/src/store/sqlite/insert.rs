@@ -10,7 +10,7 @@ use crate::store::{
     claim::Claim,
     error::{StoreError, StoreResult},
     leases,
-    prepare::{self, Holder, JobToStore, KeyRef, Verdict},
+    prepare::{self, Holder, JobToStore, KeyDecision, KeyRef},
     types::{HandOff, Inserted, Unit, UnitAnswer},
 };
 
@@ -42,7 +42,7 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -
     let jobs = prepare::jobs_to_store(units, &store.clock)?;
     let mut tx = begin(&mut writer).await?;
     let verdict = win_keys(&mut tx, units, jobs).await?;
-    if units.len() > 1 && prepare::hangs_on_refused(&verdict) {
+    if units.len() > 1 && prepare::depends_on_refused_unit(&verdict) {
         tx.rollback().await?;
         return Ok(None);
     }
@@ -51,7 +51,7 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -
     for (offer, handed) in offers.iter().zip(&mut handed) {
         let now = store.clock.now_ms();
         let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
-        let Some((claim, mut facts)) = leases::offered(units, &verdict.insert, offer) else { continue };
+        let Some((claim, mut facts)) = leases::claim_for_hand_off(units, &verdict.insert, offer) else { continue };
         // The claim is written at once, because the next offer may be to the same session.
         let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
         acquire::write_claims(&mut tx, &claims).await?;
@@ -65,7 +65,7 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -
 }
 
 /// Wins the keys of a group. With one writer a key without a holder is free, so that one query decides.
-async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<Verdict> {
+async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<KeyDecision> {
     let keys = prepare::first_keys(units, &jobs);
     let mut holders = read_keys(tx, &keys).await?;
     let open: Vec<_> = keys

@@ -43,10 +43,10 @@ use super::{
     error::{StoreError, StoreResult},
     quarantine::Quarantine,
     types::{
-        Acquire, Acquired, Alive, AttemptRecord, Beat, ExplainInputs, HandOff, History, Inserted, JobRecord, ListQuery,
-        MinuteCounts, Moved, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued,
-        Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Unit,
-        WorkerIdCounts,
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+        Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
+        Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
+        Stopped, Unit, WorkerIdCounts,
     },
 };
 
@@ -172,7 +172,7 @@ impl Store for SqliteStore {
         self.kept(sessions::register(self, session).await)
     }
 
-    async fn heartbeat(&self, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
         self.kept(sessions::heartbeat(self, beats).await)
     }
 
@@ -184,15 +184,15 @@ impl Store for SqliteStore {
         self.kept(sessions::stops(self, session_id).await)
     }
 
-    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
         self.kept(operator_actions::cancel(self, ids, reason).await)
     }
 
-    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
         self.kept(operator_actions::retry(self, ids).await)
     }
 
-    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
         self.kept(operator_actions::delete(self, ids).await)
     }
 
@@ -208,7 +208,7 @@ impl Store for SqliteStore {
         self.kept(acquire::runnable(self, worker_ids).await)
     }
 
-    async fn listen(&self) -> StoreResult<i64> {
+    async fn note_heard(&self) -> StoreResult<i64> {
         self.kept(sessions::listen(self).await)
     }
 

@@ -9,21 +9,21 @@ use crate::store::{
     error::StoreResult,
     operator_actions::{self, Answers, FinishedRow, SetAsideRow},
     packed_claim,
-    retention::Keys,
+    retention::KeyTreatment,
     rows::write::{Deltas, ReadyRow},
-    types::Moved,
+    types::ActionAnswer,
 };
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx<'_>, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
     let open = answers.open();
     if !open.is_empty() {
-        answers.explain(&read::states(tx, &open).await?, moves);
+        answers.answer_rest(&read::states(tx, &open).await?, moves);
     }
     Ok(())
 }
 
-pub(super) async fn cancel(store: &SqliteStore, ids: &[Uuid], reason: &str) -> StoreResult<Vec<Moved>> {
+pub(super) async fn cancel(store: &SqliteStore, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
     let mut answers = Answers::to(ids);
     while !answers.open().is_empty() {
         let mut writer = store.writer().await?;
@@ -70,7 +70,7 @@ async fn cancel_running(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut A
     Ok(())
 }
 
-pub(super) async fn retry(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+pub(super) async fn retry(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
     let mut answers = Answers::to(ids);
     while !answers.open().is_empty() {
         let mut writer = store.writer().await?;
@@ -115,7 +115,7 @@ async fn take_set_aside(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
     Ok(())
 }
 
-pub(super) async fn delete(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<Moved>> {
+pub(super) async fn delete(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
     let mut answers = Answers::to(ids);
     while !answers.open().is_empty() {
         let mut writer = store.writer().await?;
@@ -124,7 +124,7 @@ pub(super) async fn delete(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec
         let mut deltas = Deltas::default();
         let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut answers).await?;
         gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
-        forget(&mut tx, &gone, Keys::Delete).await?;
+        delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
         counts::write_deltas(&mut tx, &deltas, now).await?;
         tx.commit().await?;
@@ -191,7 +191,7 @@ async fn delete_done(tx: &mut Tx<'_>, deltas: &mut Deltas, answers: &mut Answers
 }
 
 /// Deletes the rows in `jobs` of jobs that have left their last state table, and all other rows that belong to them.
-pub(super) async fn forget(tx: &mut Tx<'_>, ids: &[Uuid], keys: Keys) -> StoreResult<()> {
+pub(super) async fn delete_jobs(tx: &mut Tx<'_>, ids: &[Uuid], keys: KeyTreatment) -> StoreResult<()> {
     const STATEMENTS: [&str; 4] = [
         "DELETE FROM attempts WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))",
         "DELETE FROM results WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
@@ -208,8 +208,8 @@ pub(super) async fn forget(tx: &mut Tx<'_>, ids: &[Uuid], keys: Keys) -> StoreRe
         sqlx::query(statement).bind(id_list(ids)).execute(&mut **tx).await?;
     }
     let query = match keys {
-        Keys::Delete => sqlx::query(DELETE_KEYS).bind(id_list(ids)),
-        Keys::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(id_list(ids)).bind(gone_at),
+        KeyTreatment::Delete => sqlx::query(DELETE_KEYS).bind(id_list(ids)),
+        KeyTreatment::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(id_list(ids)).bind(gone_at),
     };
     query.execute(&mut **tx).await?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::store::{
     error::{StoreError, StoreResult},
     operator_actions::{self as actions, SetAsideRow},
     packed_claim,
-    retention::{self, Keys},
+    retention::{self, KeyTreatment},
     rows::write::Deltas,
     types::{PruningTime, Retention},
 };
@@ -22,7 +22,7 @@ const ROOM: u64 = 24 * 1024 * 1024;
 pub(super) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     let now = store.clock.no_later_than(wall_ms());
     let limit = i64::from(limit);
-    let keys = |kept_ms| Keys::of(retention, kept_ms, now);
+    let keys = |kept_ms| KeyTreatment::of(retention, kept_ms, now);
     let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
     let mut pruned = prune_done(store, now - done, limit, keys(done)).await?;
     pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
@@ -56,7 +56,7 @@ const TAKE_OLD_DONE: &str = "
         WHERE jobs_before < ?2)
     RETURNING worker_id, ids";
 
-async fn prune_done(store: &SqliteStore, before: i64, limit: i64, keys: Keys) -> StoreResult<u64> {
+async fn prune_done(store: &SqliteStore, before: i64, limit: i64, keys: KeyTreatment) -> StoreResult<u64> {
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
     let rows: Vec<DoneRow> = sqlx::query_as(TAKE_OLD_DONE).bind(before).bind(limit).fetch_all(&mut *tx).await?;
@@ -71,7 +71,7 @@ async fn prune_done(store: &SqliteStore, before: i64, limit: i64, keys: Keys) ->
         gone.extend(ids);
     }
     gone.sort_unstable();
-    operator_actions::forget(&mut tx, &gone, keys).await?;
+    operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
     counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
@@ -92,7 +92,7 @@ async fn prune_set_aside(
     take_old: &'static str,
     before: i64,
     limit: i64,
-    keys: Keys,
+    keys: KeyTreatment,
 ) -> StoreResult<u64> {
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
@@ -102,7 +102,7 @@ async fn prune_set_aside(
     }
     let mut deltas = Deltas::default();
     let gone = actions::set_aside_gone(&rows, &mut deltas);
-    operator_actions::forget(&mut tx, &gone, keys).await?;
+    operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
     counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)

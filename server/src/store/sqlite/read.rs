@@ -21,7 +21,7 @@ const GET: &str = "
            j.attempt_timeout, j.idempotency_key,
            coalesce(n.run_no, b.run_no) AS r_run_no, coalesce(n.attempts_used, b.attempts_used) AS r_attempts_used, coalesce(n.run_at, b.run_at) AS r_run_at,
            coalesce(n.enqueued_at, b.enqueued_at) AS r_enqueued_at, coalesce(n.waits_for_handler, b.waits_for_handler) AS r_waits,
-           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_places,
+           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_entries,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,
            f.run_no AS f_run_no, f.attempts_used AS f_attempts_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,

@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::{SqliteStore, begin, id_list, read, rescue, settle};
 use crate::store::{
     error::{StoreError, StoreResult},
-    listening, packed_claim,
+    outage, packed_claim,
     rows::job::StopReadRow,
     rows::session::SessionRow,
     session_end::{self, Cause, HoldRow},
     types::{
-        Alive, Beat, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery, SessionRecord, Stopped,
+        Heartbeat, HeartbeatAnswer, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery,
+        SessionRecord, Stopped,
     },
 };
 
@@ -31,9 +32,9 @@ pub(super) async fn register(store: &SqliteStore, session: &NewSession) -> Store
         tx.commit().await?;
         return Ok(Registration::New { session_id, taken_back: 0 });
     }
-    match take_over(store, session, session_end::AT_ONCE).await {
+    match take_over(store, session, session_end::TAKEN_BACK_AT_ONCE).await {
         // The predecessors end in any case; rescue takes back those of their claims that are sound.
-        Err(error) if session_end::is_of_some_rows(&error) => take_over(store, session, 0).await,
+        Err(error) if session_end::concerns_single_rows(&error) => take_over(store, session, 0).await,
         result => result,
     }
 }
@@ -43,7 +44,7 @@ async fn take_over(store: &SqliteStore, session: &NewSession, limit: usize) -> S
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let mut predecessors = rescue::read_sessions(&mut tx, &session.predecessors, now).await?;
-    if let Some(refused) = session_end::no_predecessor(session, &predecessors) {
+    if let Some(refused) = session_end::refuse_predecessors(session, &predecessors) {
         return Ok(refused);
     }
     predecessors.retain(|predecessor| !predecessor.has_ended());
@@ -102,7 +103,7 @@ pub(super) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
         Listening { until, stored: until }
     };
     let now = store.clock.now_ms();
-    let outage = listening::outage_ms(known.until, now);
+    let outage = outage::outage_ms(known.until, now);
     let mut stored = known.stored;
     // The first note of a process is always stored: a session that registers right after it may need it after a crash.
     // Later ones matter only while there are sessions.
@@ -132,7 +133,7 @@ const STOPS: &str = "
     SELECT session_id, claim_id, job_id, reason FROM stops
     WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))";
 
-pub(super) async fn heartbeat(store: &SqliteStore, beats: &[Beat]) -> StoreResult<Vec<Option<Alive>>> {
+pub(super) async fn heartbeat(store: &SqliteStore, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
@@ -155,7 +156,7 @@ pub(super) async fn heartbeat(store: &SqliteStore, beats: &[Beat]) -> StoreResul
     }
     let alive = |id: &Uuid| {
         let expires_at_ms = *expires.get(id)?;
-        Some(Alive { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
+        Some(HeartbeatAnswer { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
     };
     Ok(ids.iter().map(alive).collect())
 }
@@ -178,7 +179,7 @@ pub(super) async fn report_progress(store: &SqliteStore, report: &ProgressReport
         .get(&report.lease.claim_id)
         .and_then(|claim| Some((claim, *claim.entries.iter().find(|entry| entry.job_id == report.lease.job_id)?)));
     let Some((_, entry)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
-        let held = held.map(|(claim, entry)| claim.held(entry));
+        let held = held.map(|(claim, entry)| claim.as_prior(entry));
         settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
         tx.commit().await?;
         return Ok(false);

@@ -93,7 +93,7 @@ mod tests {
             panic!("not registered")
         };
         store.insert(&[job(Start::Now, Some(60_000))], &[]).await.unwrap();
-        store.listen().await.unwrap();
+        store.note_heard().await.unwrap();
         let acquire = Acquire { session_id, worker_id: None, acquire_no: 1, max_jobs: 1 };
         assert_eq!(jobs_of(store.acquire(&acquire).await.unwrap()), 1);
         // Due in a moment by the future wall clock, which is an hour ahead.
@@ -104,7 +104,7 @@ mod tests {
         follow(&store, wall_ms() + HOUR_MS).await.unwrap();
         let skew = store.now_ms().await.unwrap() - wall_ms() - HOUR_MS;
         assert!(skew.abs() < 1_000, "{skew}");
-        assert_eq!(store.listen().await.unwrap(), 0, "a jump is no outage");
+        assert_eq!(store.note_heard().await.unwrap(), 0, "a jump is no outage");
         let rescued = store.rescue(100).await.unwrap();
         assert_eq!((rescued.sessions, rescued.lost, rescued.timed_out), (0, 0, 0), "the jump took jobs away");
         let alive = store.sessions(&SessionQuery { page_size: 10, ..SessionQuery::default() }).await.unwrap();

@@ -226,11 +226,11 @@ async fn a_session_gets_the_jobs_of_its_worker_id_only(fixture: &StoreFixture) {
 async fn the_same_acquire_no_gives_what_is_still_open_of_the_first_answer(fixture: &StoreFixture) {
     fixture.submit_all(jobs("w", 200)).await;
     let session = fixture.session("w").await;
-    let again = async |acquire_no| match session.acquire_as(acquire_no, 1).await {
+    let again = async |acquire_no| match session.acquire_numbered(acquire_no, 1).await {
         Acquired::Jobs { jobs, .. } => jobs.iter().map(|leased| (leased.lease, leased.job.clone())).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
-    let Acquired::Jobs { jobs: first, .. } = session.acquire_as(7, 100).await else { panic!() };
+    let Acquired::Jobs { jobs: first, .. } = session.acquire_numbered(7, 100).await else { panic!() };
     assert_eq!(first.len(), 100);
     let mut open: Vec<_> = first.iter().map(|leased| (leased.lease, leased.job.clone())).collect();
     assert_eq!(again(7).await, open);
@@ -249,9 +249,9 @@ async fn the_same_acquire_no_gives_what_is_still_open_of_the_first_answer(fixtur
 
 async fn an_acquire_that_was_answered_empty_stays_repeatable(fixture: &StoreFixture) {
     let session = fixture.session("w").await;
-    assert!(matches!(session.acquire_as(1, 5).await, Acquired::Jobs { jobs, .. } if jobs.is_empty()));
+    assert!(matches!(session.acquire_numbered(1, 5).await, Acquired::Jobs { jobs, .. } if jobs.is_empty()));
     let id = fixture.submit(job("w")).await;
-    let Acquired::Jobs { jobs, .. } = session.acquire_as(1, 5).await else { panic!() };
+    let Acquired::Jobs { jobs, .. } = session.acquire_numbered(1, 5).await else { panic!() };
     assert_eq!(jobs.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [id]);
 }
 
@@ -262,7 +262,7 @@ async fn one_acquire_no_asked_by_many_at_once_gives_one_answer(fixture: &StoreFi
         let session = fixture.session("w").await;
         let askers = (0..8).map(|n| {
             let session = session.on(if n % 2 == 0 { &fixture.store } else { &second });
-            tokio::spawn(async move { session.acquire_as(acquire_no, 10).await })
+            tokio::spawn(async move { session.acquire_numbered(acquire_no, 10).await })
         });
         let mut answers = HashSet::new();
         for answer in join_all(askers).await {

@@ -92,7 +92,7 @@ async fn what_is_offered_is_leased_as_by_an_acquire(fixture: &StoreFixture) {
     assert_eq!((first.deadline_ms, second.deadline_ms), (first.job.started_at_ms.map(|at| at + HOUR_MS), None));
     assert_eq!(fixture.tally("w").await, [1, 2, 0, 0, 0]);
     // A repeated acquire under the hand-off's number returns its jobs again, in the same order.
-    let Acquired::Jobs { jobs, .. } = session.acquire_as(2, 10).await else { panic!() };
+    let Acquired::Jobs { jobs, .. } = session.acquire_numbered(2, 10).await else { panic!() };
     assert_eq!(ids_of(&jobs), [ids[2], ids[0]]);
     assert_eq!(jobs.iter().map(|it| it.lease).collect::<Vec<_>>(), [second.lease, first.lease]);
     session.complete(first.lease).await;
@@ -112,7 +112,7 @@ async fn what_is_not_offered_is_pending(fixture: &StoreFixture) {
         fixture.states(&ids).await,
         [State::Pending, State::Pending, State::Pending, State::Running, State::Pending]
     );
-    assert_eq!(ids_of(&session.acquire_as_many(3, 10).await), [ids[2], ids[4]]);
+    assert_eq!(ids_of(&session.jobs_numbered(3, 10).await), [ids[2], ids[4]]);
 }
 
 async fn an_offer_to_who_may_not_have_it_is_not_taken(fixture: &StoreFixture) {
@@ -144,7 +144,7 @@ async fn an_offer_to_who_may_not_have_it_is_not_taken(fixture: &StoreFixture) {
     fixture.store.resume("w").await.unwrap();
     let inserted = insert(&*fixture.store, &units(1), &[offer(&alive, 3, [(0, 0)])]).await;
     assert_eq!(inserted.handed[0].len(), 1);
-    assert_eq!(alive.acquire_as_many(4, 10).await.len(), 5);
+    assert_eq!(alive.jobs_numbered(4, 10).await.len(), 5);
 }
 
 async fn an_offer_under_a_number_that_has_jobs_is_not_taken(fixture: &StoreFixture) {
@@ -153,8 +153,8 @@ async fn an_offer_under_a_number_that_has_jobs_is_not_taken(fixture: &StoreFixtu
     let second = insert(&*fixture.store, &units(2), &[offer(&session, 2, [(0, 1)])]).await;
     assert!(second.handed[0].is_empty());
     assert_eq!(fixture.states(&ids(&second)).await, [State::Pending; 2]);
-    assert_eq!(ids_of(&session.acquire_as_many(2, 10).await), ids(&first));
-    assert_eq!(session.acquire_as_many(3, 10).await.len(), 2);
+    assert_eq!(ids_of(&session.jobs_numbered(2, 10).await), ids(&first));
+    assert_eq!(session.jobs_numbered(3, 10).await.len(), 2);
 }
 
 async fn two_offers_under_one_number_are_one(fixture: &StoreFixture) {
@@ -316,7 +316,7 @@ async fn an_offer_waits_for_nobody() {
         let inserted = insert(&*fixture.store, &units(1), &[offer(&session, 2, [(0, 0)])]).await;
         assert_eq!(inserted.handed[0].len(), usize::from(lock == "none"), "{lock}");
         sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
-        let pending = session.acquire_as_many(3, 10).await.len();
+        let pending = session.jobs_numbered(3, 10).await.len();
         assert_eq!(pending, usize::from(lock != "none"), "{lock}");
     }
     other.close().await.unwrap();

@@ -140,10 +140,10 @@ async fn a_repeated_acquire_gives_the_same_jobs_given_back(fixture: &StoreFixtur
     let given = given_back_often(fixture, vec![of_task("t2"); 3]).await;
     assert_eq!(gives_back(&handling(fixture, &["t1"]).await).await, 3);
     let second = handling(fixture, &["t2"]).await;
-    let leased = ids(&second.acquire_as_many(7, 2).await);
+    let leased = ids(&second.jobs_numbered(7, 2).await);
     assert_eq!(leased.len(), 2);
-    assert_eq!(ids(&second.acquire_as_many(7, 2).await), leased);
-    let last = ids(&second.acquire_as_many(8, 2).await);
+    assert_eq!(ids(&second.jobs_numbered(7, 2).await), leased);
+    let last = ids(&second.jobs_numbered(8, 2).await);
     assert_eq!(BTreeSet::from_iter([leased, last].concat()), BTreeSet::from_iter(given));
 }
 

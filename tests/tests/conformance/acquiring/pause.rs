@@ -66,7 +66,7 @@ async fn what_runs_ends_while_its_worker_id_is_paused(fixture: &StoreFixture) {
 
 async fn rescue_and_retry_go_on_while_a_worker_id_is_paused(fixture: &StoreFixture) {
     let ids = fixture.submit_all(vec![NewJob { max_retries: 1, ..job("w") }; 2]).await;
-    let (_, leased) = fixture.doomed(NewSession { slots: 1, ..session("w") }, 2).await;
+    let (_, leased) = fixture.expiring_session(NewSession { slots: 1, ..session("w") }, 2).await;
     assert_eq!(leased.len(), 2);
     fixture.store.pause("w", "").await.unwrap();
     fixture.rescue_until(2, 0).await;
@@ -79,18 +79,18 @@ async fn rescue_and_retry_go_on_while_a_worker_id_is_paused(fixture: &StoreFixtu
 async fn a_repeated_acquire_gets_its_jobs_from_a_paused_worker_id(fixture: &StoreFixture) {
     fixture.submit_all(jobs("w", 5)).await;
     let session = fixture.session("w").await;
-    let first = match session.acquire_as(1, 3).await {
+    let first = match session.acquire_numbered(1, 3).await {
         Acquired::Jobs { jobs, .. } => jobs,
         other => panic!("{other:?}"),
     };
     fixture.store.pause("w", "").await.unwrap();
-    let Acquired::Jobs { jobs, .. } = session.acquire_as(1, 3).await else { panic!() };
+    let Acquired::Jobs { jobs, .. } = session.acquire_numbered(1, 3).await else { panic!() };
     let leases = |jobs: &[jobqueue_server::store::Leased]| jobs.iter().map(|it| it.lease).collect::<Vec<_>>();
     let (mut again, mut before) = (leases(&jobs), leases(&first));
     again.sort();
     before.sort();
     assert_eq!(again, before);
-    let Acquired::Jobs { jobs, .. } = session.acquire_as(2, 3).await else { panic!() };
+    let Acquired::Jobs { jobs, .. } = session.acquire_numbered(2, 3).await else { panic!() };
     assert!(jobs.is_empty());
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     session_client::Session,
-    store_fixture::{NOTHING, StoreFixture, insert_on, job, jobs, keyed, open, open_by, session},
+    store_fixture::{KEEP_NOTHING, StoreFixture, insert_on, job, jobs, keyed, open, open_by, session},
 };
 
 async fn fixture() -> StoreFixture {
@@ -463,7 +463,7 @@ async fn a_dead_letter_that_is_new_again_is_not_pruned_for_what_it_was() {
     let mut other = PgConnection::connect(fixture.database.url()).await.unwrap();
     sqlx::raw_sql("BEGIN; UPDATE dead_letters SET failed_at = now_ms() + 3600000").execute(&mut other).await.unwrap();
     let store = fixture.store.clone();
-    let prune = tokio::spawn(async move { store.prune(&NOTHING, 100).await });
+    let prune = tokio::spawn(async move { store.prune(&KEEP_NOTHING, 100).await });
     let mut watcher = PgConnection::connect(fixture.database.url()).await.unwrap();
     eventually("the pruner has passed by, or waits", async || {
         let waits: bool = sqlx::query_scalar(

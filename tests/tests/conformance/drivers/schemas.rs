@@ -40,7 +40,7 @@ pub(crate) async fn works(store: &Arc<dyn Store>, worker_id: &str, count: usize)
     for leased in session.acquire(5).await {
         session.complete(leased.lease).await;
     }
-    store.listen().await.unwrap();
+    store.note_heard().await.unwrap();
     store.rescue(100).await.unwrap();
     store.compact_counters(100).await.unwrap();
     store.pause(worker_id, "why").await.unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jobqueue_server::store::{
-    AttemptOutcome, Leased, Moved, NewJob, NewSession, Retention, SettleAnswer, Start, UnitAnswer,
+    ActionAnswer, AttemptOutcome, Leased, NewJob, NewSession, Retention, SettleAnswer, Start, UnitAnswer,
 };
 use jobqueue_shared::{lease::LeaseId, state::State};
 use proptest::{
@@ -20,7 +20,7 @@ use crate::{
     model_test::operations::{Op, Say, Submit, op},
     scenarios,
     session_client::Session,
-    store_fixture::{HOUR_MS, NOTHING, StoreFixture, job, keyed, session},
+    store_fixture::{HOUR_MS, KEEP_NOTHING, StoreFixture, job, keyed, session},
 };
 
 scenarios!(store_and_model_agree_after_any_sequence_of_operations);
@@ -115,14 +115,14 @@ impl<'a> Model<'a> {
                 let job = self.jobs.get_mut(&id).unwrap();
                 match job.state {
                     State::Pending | State::Running => {
-                        assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                        assert!(matches!(moved, ActionAnswer::Done { .. }), "{moved:?}");
                         if job.state == State::Running {
                             job.history.insert((job.run_no, AttemptOutcome::Cancelled as u8));
                             self.close(id, None);
                         }
                         self.jobs.get_mut(&id).unwrap().state = State::Cancelled;
                     }
-                    state => assert_eq!(moved, Moved::Refused(state)),
+                    state => assert_eq!(moved, ActionAnswer::Refused(state)),
                 }
             }
             Op::Retry { job } => {
@@ -133,7 +133,7 @@ impl<'a> Model<'a> {
                 let job = self.jobs.get_mut(&id).unwrap();
                 match job.state {
                     State::Failed | State::Cancelled => {
-                        assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                        assert!(matches!(moved, ActionAnswer::Done { .. }), "{moved:?}");
                         if job.state == State::Cancelled {
                             // A cancellation that ended no attempt is recorded, too, because the retry deletes the
                             // `cancelled` row that showed it.
@@ -142,7 +142,7 @@ impl<'a> Model<'a> {
                         job.history.insert((job.run_no, AttemptOutcome::Retried as u8));
                         (job.state, job.used, job.run_at) = (State::Pending, 0, before..=after);
                     }
-                    state => assert_eq!(moved, Moved::Refused(state)),
+                    state => assert_eq!(moved, ActionAnswer::Refused(state)),
                 }
             }
             Op::Delete { job } => {
@@ -150,11 +150,11 @@ impl<'a> Model<'a> {
                 let moved = store.delete(&[id]).await.unwrap().remove(0);
                 let state = self.jobs[&id].state;
                 if state.is_finished() {
-                    assert!(matches!(moved, Moved::Yes { .. }), "{moved:?}");
+                    assert!(matches!(moved, ActionAnswer::Done { .. }), "{moved:?}");
                     self.forget(id);
                     self.keys.retain(|_, (_, holder)| *holder != id);
                 } else {
-                    assert_eq!(moved, Moved::Refused(state));
+                    assert_eq!(moved, ActionAnswer::Refused(state));
                 }
             }
             Op::EndSession { session } => {
@@ -174,7 +174,7 @@ impl<'a> Model<'a> {
             Op::Rescue => assert_eq!(store.rescue(100).await.unwrap().lost, 0),
             Op::Prune => {
                 // Keys are kept: a repeated submit still finds its job's id.
-                store.prune(&Retention { keys_ms: HOUR_MS, ..NOTHING }, 1_000).await.unwrap();
+                store.prune(&Retention { keys_ms: HOUR_MS, ..KEEP_NOTHING }, 1_000).await.unwrap();
                 let finished: Vec<_> =
                     self.jobs.iter().filter(|(_, job)| job.state.is_finished()).map(|(id, _)| *id).collect();
                 let found = store.get(&finished).await.unwrap();
@@ -350,7 +350,7 @@ impl<'a> Model<'a> {
             let leased = lost.acquire(max_jobs).await;
             (lost, leased)
         } else {
-            self.fixture.doomed(new.clone(), max_jobs).await
+            self.fixture.expiring_session(new.clone(), max_jobs).await
         };
         self.acquired(&lost, max_jobs, &leased, before).await;
         let before = self.fixture.earliest_ms().await;

@@ -14,7 +14,7 @@ use jobqueue_tests::poll::eventually;
 
 use crate::{
     scenarios,
-    store_fixture::{HOUR_MS, NOTHING, StoreFixture, job, jobs, keyed, tally},
+    store_fixture::{HOUR_MS, KEEP_NOTHING, StoreFixture, job, jobs, keyed, tally},
 };
 
 scenarios!(
@@ -234,7 +234,7 @@ async fn every_minute_tells_what_happened_in_it(fixture: &StoreFixture) {
     }
     // Removal of a job later does not change the throughput.
     eventually("all that is finished is pruned", async || {
-        fixture.store.prune(&NOTHING, 100).await.unwrap();
+        fixture.store.prune(&KEEP_NOTHING, 100).await.unwrap();
         (fixture.tally("w").await[State::Done as usize] == 0).then_some(())
     })
     .await;

@@ -1,6 +1,6 @@
 //! Inputs of a job's timeline and of the explanation why it waits: its history, and the state around it.
 
-use jobqueue_server::store::{Beat, NewJob, NewSession, ProgressReport, Start};
+use jobqueue_server::store::{Heartbeat, NewJob, NewSession, ProgressReport, Start};
 use jobqueue_shared::{limits, state::State};
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ async fn sessions_are_counted_by_what_they_handle(fixture: &StoreFixture) {
     assert_eq!(counted(id).await, (4, 0, 3, 9));
     assert_eq!(counted(untold).await, (4, 0, 2, 6));
     let leaving = fixture.register(handling("w", &["email"])).await;
-    fixture.store.heartbeat(&[Beat { session_id: leaving.id, draining: true }]).await.unwrap();
+    fixture.store.heartbeat(&[Heartbeat { session_id: leaving.id, draining: true }]).await.unwrap();
     assert_eq!(counted(id).await, (4, 1, 3, 9));
     fixture.store.end_session(leaving.id).await.unwrap();
     assert_eq!(counted(id).await, (4, 0, 3, 9));

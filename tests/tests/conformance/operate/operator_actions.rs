@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use jobqueue_server::store::{AttemptOutcome, Moved, NewJob, SettleAnswer, StopReason, Stopped};
+use jobqueue_server::store::{ActionAnswer, AttemptOutcome, NewJob, SettleAnswer, StopReason, Stopped};
 use jobqueue_shared::state::{Ending, FailureReason, State};
 use uuid::Uuid;
 
@@ -35,13 +35,13 @@ scenarios!(
     refusals_beside_a_deletion_leave_nothing_of_the_job,
 );
 
-fn yes(worker_id: &str) -> Moved {
-    Moved::Yes { worker_id: worker_id.to_owned(), stopped: None }
+fn yes(worker_id: &str) -> ActionAnswer {
+    ActionAnswer::Done { worker_id: worker_id.to_owned(), stopped: None }
 }
 
 /// Answer to the cancellation of a job that this session ran.
-fn stopped(worker_id: &str, session: &Session) -> Moved {
-    Moved::Yes { worker_id: worker_id.to_owned(), stopped: Some(session.id) }
+fn stopped(worker_id: &str, session: &Session) -> ActionAnswer {
+    ActionAnswer::Done { worker_id: worker_id.to_owned(), stopped: Some(session.id) }
 }
 
 async fn a_pending_job_that_is_cancelled_never_runs(fixture: &StoreFixture) {
@@ -94,7 +94,7 @@ async fn a_finished_job_cannot_be_cancelled(fixture: &StoreFixture) {
     for state in [State::Done, State::Failed, State::Cancelled] {
         let id = fixture.job_in(state, job(state.word())).await;
         let before = fixture.get(id).await;
-        assert_eq!(fixture.store.cancel(&[id], "too late").await.unwrap(), [Moved::Refused(state)]);
+        assert_eq!(fixture.store.cancel(&[id], "too late").await.unwrap(), [ActionAnswer::Refused(state)]);
         assert_eq!(fixture.get(id).await, before);
     }
 }
@@ -201,7 +201,7 @@ async fn only_what_failed_or_was_cancelled_can_be_retried(fixture: &StoreFixture
     for state in [State::Pending, State::Running, State::Done] {
         let id = fixture.job_in(state, job(state.word())).await;
         let before = fixture.get(id).await;
-        assert_eq!(fixture.store.retry(&[id]).await.unwrap(), [Moved::Refused(state)]);
+        assert_eq!(fixture.store.retry(&[id]).await.unwrap(), [ActionAnswer::Refused(state)]);
         assert_eq!(fixture.get(id).await, before);
     }
 }
@@ -244,8 +244,8 @@ async fn deleting_a_finished_job_leaves_nothing_of_it(fixture: &StoreFixture) {
         assert_eq!(fixture.find(id).await, None);
         assert_eq!(fixture.attempts(id).await, []);
         assert_eq!(fixture.tally(worker_id).await, [0; 5]);
-        assert_eq!(fixture.store.delete(&[id]).await.unwrap(), [Moved::NotFound]);
-        assert_eq!(fixture.store.retry(&[id]).await.unwrap(), [Moved::NotFound]);
+        assert_eq!(fixture.store.delete(&[id]).await.unwrap(), [ActionAnswer::NotFound]);
+        assert_eq!(fixture.store.retry(&[id]).await.unwrap(), [ActionAnswer::NotFound]);
         // The job's key is free, for another request too.
         assert_ne!(fixture.submit(keyed(worker_id, "k", 2)).await, id);
     }
@@ -255,16 +255,25 @@ async fn only_finished_jobs_can_be_deleted(fixture: &StoreFixture) {
     for state in [State::Pending, State::Running] {
         let id = fixture.job_in(state, job(state.word())).await;
         let before = fixture.get(id).await;
-        assert_eq!(fixture.store.delete(&[id]).await.unwrap(), [Moved::Refused(state)]);
+        assert_eq!(fixture.store.delete(&[id]).await.unwrap(), [ActionAnswer::Refused(state)]);
         assert_eq!(fixture.get(id).await, before);
     }
 }
 
 async fn what_does_not_exist_is_not_found(fixture: &StoreFixture) {
     let ids = [Uuid::nil(), Uuid::max(), Uuid::now_v7()];
-    assert_eq!(fixture.store.cancel(&ids, "").await.unwrap(), [Moved::NotFound, Moved::NotFound, Moved::NotFound]);
-    assert_eq!(fixture.store.retry(&ids).await.unwrap(), [Moved::NotFound, Moved::NotFound, Moved::NotFound]);
-    assert_eq!(fixture.store.delete(&ids).await.unwrap(), [Moved::NotFound, Moved::NotFound, Moved::NotFound]);
+    assert_eq!(
+        fixture.store.cancel(&ids, "").await.unwrap(),
+        [ActionAnswer::NotFound, ActionAnswer::NotFound, ActionAnswer::NotFound]
+    );
+    assert_eq!(
+        fixture.store.retry(&ids).await.unwrap(),
+        [ActionAnswer::NotFound, ActionAnswer::NotFound, ActionAnswer::NotFound]
+    );
+    assert_eq!(
+        fixture.store.delete(&ids).await.unwrap(),
+        [ActionAnswer::NotFound, ActionAnswer::NotFound, ActionAnswer::NotFound]
+    );
     assert_eq!(fixture.store.get(&ids).await.unwrap(), [None, None, None]);
     assert_eq!(fixture.attempts(ids[2]).await, []);
     assert_eq!(fixture.store.cancel(&[], "").await.unwrap(), []);
@@ -274,7 +283,7 @@ async fn what_does_not_exist_is_not_found(fixture: &StoreFixture) {
 }
 
 async fn many_are_moved_at_once_each_by_itself(fixture: &StoreFixture) {
-    use Moved::{NotFound, Refused};
+    use ActionAnswer::{NotFound, Refused};
     use State::{Cancelled, Done, Failed, Pending, Running};
     let mut ids = Vec::new();
     for state in State::ALL {
@@ -284,7 +293,7 @@ async fn many_are_moved_at_once_each_by_itself(fixture: &StoreFixture) {
     ids.reverse();
     let cancelled = fixture.store.cancel(&ids, "").await.unwrap();
     let holder = fixture.sessions(Some("running")).await[0].session_id;
-    let taken = Moved::Yes { worker_id: "running".to_owned(), stopped: Some(holder) };
+    let taken = ActionAnswer::Done { worker_id: "running".to_owned(), stopped: Some(holder) };
     assert_eq!(cancelled, [Refused(Cancelled), Refused(Failed), Refused(Done), NotFound, taken, yes("pending")]);
     let retried = fixture.store.retry(&ids).await.unwrap();
     assert_eq!(retried, [yes("cancelled"), yes("failed"), Refused(Done), NotFound, yes("running"), yes("pending")]);
@@ -336,8 +345,8 @@ async fn of_many_who_cancel_or_take_a_job_at_once_each_sees_one_truth(fixture: &
     let moved: Vec<_> = join_all(tasks.drain(..)).await.into_iter().flat_map(Result::unwrap).collect();
     for (id, moved) in ids.iter().zip(moved) {
         let expected = match moved {
-            Moved::Yes { .. } => State::Cancelled,
-            Moved::Refused(State::Done) => State::Done,
+            ActionAnswer::Done { .. } => State::Cancelled,
+            ActionAnswer::Refused(State::Done) => State::Done,
             other => panic!("{other:?}"),
         };
         assert_eq!(fixture.state(*id).await, expected);
@@ -353,8 +362,8 @@ async fn of_many_who_retry_a_job_at_once_one_does(fixture: &StoreFixture) {
             tokio::spawn(async move { store.retry(&[id]).await.unwrap().remove(0) })
         });
         let answers: Vec<_> = join_all(racers).await.into_iter().map(Result::unwrap).collect();
-        assert_eq!(answers.iter().filter(|it| matches!(it, Moved::Yes { .. })).count(), 1, "{answers:?}");
-        assert_eq!(answers.iter().filter(|it| **it == Moved::Refused(State::Pending)).count(), 7, "{answers:?}");
+        assert_eq!(answers.iter().filter(|it| matches!(it, ActionAnswer::Done { .. })).count(), 1, "{answers:?}");
+        assert_eq!(answers.iter().filter(|it| **it == ActionAnswer::Refused(State::Pending)).count(), 7, "{answers:?}");
     }
 }
 
@@ -366,8 +375,10 @@ async fn of_a_deletion_and_a_retry_that_race_one_wins(fixture: &StoreFixture) {
         let delete = tokio::spawn(async move { one.delete(&[id]).await.unwrap().remove(0) });
         let retry = tokio::spawn(async move { other.retry(&[id]).await.unwrap().remove(0) });
         match (delete.await.unwrap(), retry.await.unwrap()) {
-            (Moved::Yes { .. }, Moved::NotFound) => assert_eq!(fixture.find(id).await, None),
-            (Moved::Refused(State::Pending), Moved::Yes { .. }) => assert_eq!(fixture.state(id).await, State::Pending),
+            (ActionAnswer::Done { .. }, ActionAnswer::NotFound) => assert_eq!(fixture.find(id).await, None),
+            (ActionAnswer::Refused(State::Pending), ActionAnswer::Done { .. }) => {
+                assert_eq!(fixture.state(id).await, State::Pending);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -394,7 +405,7 @@ async fn refusals_beside_a_deletion_leave_nothing_of_the_job(fixture: &StoreFixt
         let progress = join_all(leases.iter().map(|lease| late.progress(*lease, "late"))).await;
         assert!(progress.iter().all(|accepted| !accepted), "{round}");
         assert!(settle.await.unwrap().unwrap().iter().all(|it| *it == SettleAnswer::Stale), "{round}");
-        assert!(delete.await.unwrap().unwrap().iter().all(|it| matches!(it, Moved::Yes { .. })), "{round}");
+        assert!(delete.await.unwrap().unwrap().iter().all(|it| matches!(it, ActionAnswer::Done { .. })), "{round}");
         assert_eq!(fixture.store.audit().await.unwrap(), Vec::<String>::new(), "{round}");
     }
 }

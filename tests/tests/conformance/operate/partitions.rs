@@ -13,7 +13,7 @@ use jobqueue_tests::{database::Driver, poll::eventually};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::store_fixture::{AT_ONCE, HOUR_MS, StoreFixture, job, jobs, keyed};
+use crate::store_fixture::{HOUR_MS, NO_DELAY, StoreFixture, job, jobs, keyed};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -146,7 +146,7 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
         let late = fixture.job_in(State::Done, job("late")).await;
         fixture.sql("", "UPDATE done SET finished_at = now_ms() + 3 * 86400000 WHERE worker_id = 'late'").await;
         let session = fixture.session("some").await;
-        let some = fixture.submit_all(vec![NewJob { retry: Some(AT_ONCE), ..job("some") }; 100]).await;
+        let some = fixture.submit_all(vec![NewJob { retry: Some(NO_DELAY), ..job("some") }; 100]).await;
         let first = session.acquire(1).await[0].lease;
         session.fail(first, "at first").await;
         let leased = session.acquire(100).await;
@@ -168,7 +168,7 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
         let done_list = ListQuery { state: Some(State::Done), page_size: 10, ..ListQuery::default() };
         assert_eq!(fixture.list_all(&done_list).await.iter().map(|job| job.id).collect::<Vec<_>>(), [late]);
         assert_eq!(session.complete(leased[0].lease).await, SettleAnswer::Stale, "nothing is known of it any more");
-        assert_eq!(fixture.store.retry(&[done]).await.unwrap(), [jobqueue_server::store::Moved::NotFound]);
+        assert_eq!(fixture.store.retry(&[done]).await.unwrap(), [jobqueue_server::store::ActionAnswer::NotFound]);
         let known = fixture.submit_or_known(keyed("done", "k", 1)).await;
         assert_eq!((known.id, known.deduplicated), (done, true), "its key has its own time");
         assert_eq!(fixture.store.audit().await.unwrap(), Vec::<String>::new());

@@ -11,7 +11,7 @@ use jobqueue_tests::poll::eventually;
 
 use crate::{
     scenarios,
-    store_fixture::{HOUR_MS, NOTHING, StoreFixture, job, jobs, keyed},
+    store_fixture::{HOUR_MS, KEEP_NOTHING, StoreFixture, job, jobs, keyed},
 };
 
 scenarios!(
@@ -73,7 +73,7 @@ async fn unfinished_jobs_never_go(fixture: &StoreFixture) {
     session.snooze(leased[1].lease, HOUR_MS).await;
     let later = fixture.submit(NewJob { start: Start::After { delay_ms: HOUR_MS }, ..job("w") }).await;
     let done = fixture.job_in(State::Done, job("done")).await;
-    prune_away(fixture, &NOTHING, done).await;
+    prune_away(fixture, &KEEP_NOTHING, done).await;
     assert_eq!(fixture.states(&ids).await, [Pending, Pending, Running, Pending]);
     assert_eq!(fixture.state(later).await, Pending);
     assert_eq!(fixture.attempts(ids[0]).await.len(), 1);
@@ -84,13 +84,13 @@ async fn a_key_outlives_its_finished_job_for_its_own_time(fixture: &StoreFixture
     for state in [State::Done, State::Failed, State::Cancelled] {
         let worker_id = state.word();
         let id = fixture.job_in(state, keyed(worker_id, "k", 1)).await;
-        prune_away(fixture, &Retention { keys_ms: HOUR_MS, ..NOTHING }, id).await;
+        prune_away(fixture, &Retention { keys_ms: HOUR_MS, ..KEEP_NOTHING }, id).await;
         // A client that repeats its submit within the published time does not make a second job.
         let stored = fixture.submit_or_known(keyed(worker_id, "k", 1)).await;
         assert_eq!((stored.id, stored.deduplicated), (id, true), "{worker_id}");
     }
     eventually("the keys are free", async || {
-        fixture.store.prune(&NOTHING, 100).await.unwrap();
+        fixture.store.prune(&KEEP_NOTHING, 100).await.unwrap();
         let stored = fixture.submit_or_known(keyed("done", "k", 1)).await;
         (!stored.deduplicated).then_some(())
     })
@@ -125,7 +125,7 @@ async fn what_is_pruned_leaves_nothing_behind(fixture: &StoreFixture) {
         session.complete_with(leased.lease, "{\"sent\":true}").await;
     }
     fixture.pass(fixture.now_ms().await).await;
-    while fixture.store.prune(&NOTHING, 1_000).await.unwrap() > 0 {}
+    while fixture.store.prune(&KEEP_NOTHING, 1_000).await.unwrap() > 0 {}
     assert_eq!(fixture.tally("w").await, [0; 5]);
     for id in ids.iter().chain(&done) {
         assert_eq!(fixture.find(*id).await, None);
@@ -145,7 +145,7 @@ async fn pruning_comes_in_batches(fixture: &StoreFixture) {
     fixture.pass(fixture.now_ms().await).await;
     let mut left = 300;
     while left > 0 {
-        let removed = fixture.store.prune(&NOTHING, 50).await.unwrap();
+        let removed = fixture.store.prune(&KEEP_NOTHING, 50).await.unwrap();
         assert!(removed > 0, "{left} are left");
         fixture.check().await;
         let now_left = fixture.tally("w").await[State::Done as usize];
@@ -153,14 +153,14 @@ async fn pruning_comes_in_batches(fixture: &StoreFixture) {
         assert!(now_left + 200 >= left, "{} went at once", left - now_left);
         left = now_left;
     }
-    assert_eq!(fixture.store.prune(&NOTHING, 50).await.unwrap(), 0);
+    assert_eq!(fixture.store.prune(&KEEP_NOTHING, 50).await.unwrap(), 0);
 }
 
 async fn a_dead_letter_that_is_retried_is_kept(fixture: &StoreFixture) {
     let id = fixture.job_in(State::Failed, job("w")).await;
     let marker = fixture.job_in(State::Done, job("marker")).await;
     fixture.store.retry(&[id]).await.unwrap();
-    prune_away(fixture, &NOTHING, marker).await;
+    prune_away(fixture, &KEEP_NOTHING, marker).await;
     let found = fixture.get(id).await;
     assert_eq!((found.state, found.attempts_used), (State::Pending, 0));
     assert_eq!(fixture.attempts(id).await.len(), 2, "its history is kept");
@@ -181,14 +181,14 @@ async fn nothing_is_pruned_for_a_while_after_the_clock_has_jumped(fixture: &Stor
     for _ in 0..2 {
         let pruner = Pruner::new(HOLD);
         for _ in 0..2 {
-            pruner.run_once(&*fixture.store, &NOTHING).await.unwrap();
+            pruner.run_once(&*fixture.store, &KEEP_NOTHING).await.unwrap();
         }
     }
     assert_eq!((fixture.state(id).await, confirmed().await), (State::Failed, before));
 
     let pruner = Pruner::new(Duration::ZERO);
-    pruner.run_once(&*fixture.store, &NOTHING).await.unwrap();
+    pruner.run_once(&*fixture.store, &KEEP_NOTHING).await.unwrap();
     assert_eq!(fixture.state(id).await, State::Failed, "one look is not enough, however short the wait");
-    pruner.run_once(&*fixture.store, &NOTHING).await.unwrap();
+    pruner.run_once(&*fixture.store, &KEEP_NOTHING).await.unwrap();
     assert!(fixture.find(id).await.is_none() && fixture.earliest_ms().await - confirmed().await < HOUR_MS);
 }

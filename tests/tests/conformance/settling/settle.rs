@@ -9,7 +9,7 @@ use jobqueue_shared::{
 
 use crate::{
     scenarios,
-    store_fixture::{AT_ONCE, HOUR_MS, StoreFixture, job, jobs},
+    store_fixture::{HOUR_MS, NO_DELAY, StoreFixture, job, jobs},
 };
 
 scenarios!(
@@ -147,7 +147,7 @@ async fn a_dead_letter_keeps_its_payload_and_all_its_errors(fixture: &StoreFixtu
     }
     let job = fixture.get(id).await;
     assert_eq!((job.payload.as_str(), job.task.as_str(), job.priority), (payload, "email", 8));
-    assert_eq!((job.attempt_timeout_ms, job.retry, job.max_retries), (Some(HOUR_MS), AT_ONCE, 4));
+    assert_eq!((job.attempt_timeout_ms, job.retry, job.max_retries), (Some(HOUR_MS), NO_DELAY, 4));
     assert_eq!(job.idempotency_key.as_deref(), Some("k"));
     assert_eq!(job.session_id, Some(session.id));
     assert!(job.finished_at_ms.is_some() && job.started_at_ms <= job.finished_at_ms);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     scenarios,
-    store_fixture::{AT_ONCE, HOUR_MS, StoreFixture, job, jobs, keyed, session},
+    store_fixture::{HOUR_MS, NO_DELAY, StoreFixture, job, jobs, keyed, session},
 };
 
 scenarios!(
@@ -59,7 +59,7 @@ async fn an_outage_of_all_servers_extends_the_leases_that_were_live_when_it_bega
     // The acquire returns no job, and no error that would end the worker, since no server may have received its
     // heartbeats.
     assert!(live.acquire(1).await.is_empty());
-    let outage = fixture.store.listen().await.unwrap();
+    let outage = fixture.store.note_heard().await.unwrap();
     assert!((59_000..HOUR_MS).contains(&outage), "{outage}");
     let rescued = fixture.store.rescue(100).await.unwrap();
     assert_eq!(rescued.sessions, 1);
@@ -68,7 +68,7 @@ async fn an_outage_of_all_servers_extends_the_leases_that_were_live_when_it_bega
     let expires_at_ms = fixture.store.session(live.id).await.unwrap().unwrap().session.expires_at_ms;
     let left = expires_at_ms - fixture.now_ms().await;
     assert!((1_000..=31_000).contains(&left), "as much as before the outage, and not {left} ms");
-    assert_eq!(fixture.store.listen().await.unwrap(), 0, "counted once");
+    assert_eq!(fixture.store.note_heard().await.unwrap(), 0, "counted once");
 }
 
 fn slots(worker_id: &str, slots: u32) -> NewSession {
@@ -88,7 +88,7 @@ async fn nothing_is_rescued_while_its_session_lives(fixture: &StoreFixture) {
 
 async fn a_lost_job_is_pending_again_within_a_second(fixture: &StoreFixture) {
     let id = fixture.submit(NewJob { retry: None, ..job("w") }).await;
-    let (lost, leased) = fixture.doomed(session("w"), 1).await;
+    let (lost, leased) = fixture.expiring_session(session("w"), 1).await;
     assert_eq!(leased.len(), 1);
     let before = fixture.earliest_ms().await;
     let rescued = fixture.rescue_until(1, 0).await;
@@ -109,7 +109,7 @@ async fn a_lost_job_is_pending_again_within_a_second(fixture: &StoreFixture) {
 
 async fn only_what_was_started_is_charged(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 10)).await;
-    let (lost, leased) = fixture.doomed(slots("w", 3), 8).await;
+    let (lost, leased) = fixture.expiring_session(slots("w", 3), 8).await;
     assert_eq!(leased.len(), 8);
     // A job that was settled before is not lost, and does not count as one of the started.
     let settled = lost.complete(leased[0].lease).await;
@@ -132,7 +132,7 @@ async fn only_what_was_started_is_charged(fixture: &StoreFixture) {
 async fn the_started_ones_are_the_first_in_the_order_they_were_taken(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 200)).await;
     // The jobs are so many that they are in several claims, acquired by two calls.
-    let (session, leased) = fixture.doomed(slots("w", 140), 90).await;
+    let (session, leased) = fixture.expiring_session(slots("w", 140), 90).await;
     let more = session.acquire_if_alive(90).await.unwrap_or_default();
     assert_eq!(leased.len(), 90);
     let held = leased.len() + more.len();
@@ -148,7 +148,7 @@ async fn what_was_handed_out_first_counts_as_started_whatever_its_id(fixture: &S
     for priority in [9, 7, 5, 3, 1] {
         ids.push(fixture.submit(NewJob { priority, ..job("w") }).await);
     }
-    let (_, leased) = fixture.doomed(slots("w", 2), 5).await;
+    let (_, leased) = fixture.expiring_session(slots("w", 2), 5).await;
     assert_eq!(leased.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [ids[4], ids[3], ids[2], ids[1], ids[0]]);
     fixture.rescue_until(5, 0).await;
     let jobs = fixture.store.get(&ids).await.unwrap();
@@ -256,10 +256,10 @@ async fn thousands_of_late_attempts_are_taken_back_in_batches(fixture: &StoreFix
 async fn a_second_loss_waits_as_the_policy_says(fixture: &StoreFixture) {
     let policy = RetryPolicy { initial_ms: HOUR_MS, factor: 2.0, max_ms: 10 * HOUR_MS, jitter: 0.0 };
     let id = fixture.submit(NewJob { retry: Some(policy), max_retries: 3, ..job("w") }).await;
-    fixture.doomed(session("w"), 1).await;
+    fixture.expiring_session(session("w"), 1).await;
     fixture.rescue_until(1, 0).await;
     eventually("it is taken again", async || {
-        let (_, leased) = fixture.doomed(session("w"), 1).await;
+        let (_, leased) = fixture.expiring_session(session("w"), 1).await;
         (!leased.is_empty()).then_some(())
     })
     .await;
@@ -276,7 +276,7 @@ async fn a_poison_job_becomes_a_dead_letter(fixture: &StoreFixture) {
     for n in 1..=2 {
         assert_eq!(fixture.state(id).await, State::Pending, "before loss {n}");
         eventually("it is taken", async || {
-            let (_, leased) = fixture.doomed(session("w"), 1).await;
+            let (_, leased) = fixture.expiring_session(session("w"), 1).await;
             (!leased.is_empty()).then_some(())
         })
         .await;
@@ -293,7 +293,7 @@ async fn a_poison_job_becomes_a_dead_letter(fixture: &StoreFixture) {
 
 async fn a_mass_loss_does_not_wake_in_lockstep(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 50)).await;
-    let (_, leased) = fixture.doomed(slots("w", 50), 50).await;
+    let (_, leased) = fixture.expiring_session(slots("w", 50), 50).await;
     assert_eq!(leased.len(), 50);
     let before = fixture.earliest_ms().await;
     fixture.rescue_until(50, 0).await;
@@ -311,7 +311,7 @@ async fn rescue_comes_in_batches_and_says_that_there_is_more(fixture: &StoreFixt
     fixture.submit_all(jobs("w", 600)).await;
     let mut held = 0;
     for _ in 0..6 {
-        held += fixture.doomed(slots("w", 100), 100).await.1.len();
+        held += fixture.expiring_session(slots("w", 100), 100).await.1.len();
     }
     assert_eq!(held, 600);
     eventually("every lease has run out", async || {
@@ -338,7 +338,7 @@ async fn a_page_of_long_running_jobs_does_not_starve_the_rescue_of_others(fixtur
         assert_eq!(fixture.session("long").await.acquire(30).await.len(), 30);
     }
     let id = fixture.submit(job("w")).await;
-    fixture.doomed(session("w"), 1).await;
+    fixture.expiring_session(session("w"), 1).await;
     eventually("it is rescued", async || (fixture.store.rescue(1).await.unwrap().lost == 1).then_some(())).await;
     assert_eq!(fixture.state(id).await, State::Pending);
     assert_eq!(fixture.tally("long").await, [0, 300, 0, 0, 0]);
@@ -357,7 +357,7 @@ async fn one_odd_job_never_blocks_the_rescue_of_others(fixture: &StoreFixture) {
         job("w"),
     ];
     let ids = fixture.submit_all(odd).await;
-    let (_, leased) = fixture.doomed(session("w"), 10).await;
+    let (_, leased) = fixture.expiring_session(session("w"), 10).await;
     assert_eq!(leased.len(), ids.len());
     fixture.store.cancel(&[ids[6]], "").await.unwrap();
     fixture.store.delete(&[ids[6]]).await.unwrap();
@@ -379,7 +379,7 @@ async fn one_odd_job_never_blocks_the_rescue_of_others(fixture: &StoreFixture) {
 
 async fn a_task_that_nobody_knows_is_never_thrown_away(fixture: &StoreFixture) {
     let id = fixture.submit(NewJob { task: "nobody knows it".to_owned(), ..job("w") }).await;
-    fixture.doomed(session("w"), 1).await;
+    fixture.expiring_session(session("w"), 1).await;
     fixture.rescue_until(1, 0).await;
     assert_eq!(fixture.state(id).await, State::Pending);
     let leased = fixture.session("w").await.acquire_when_due().await;
@@ -388,7 +388,7 @@ async fn a_task_that_nobody_knows_is_never_thrown_away(fixture: &StoreFixture) {
 
 async fn what_a_lost_session_says_is_refused(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 2)).await;
-    let (lost, leased) = fixture.doomed(slots("w", 1), 2).await;
+    let (lost, leased) = fixture.expiring_session(slots("w", 1), 2).await;
     fixture.rescue_until(2, 0).await;
     assert_eq!(lost.beat().await, None);
     let before = [fixture.get(ids[0]).await, fixture.get(ids[1]).await];
@@ -404,7 +404,7 @@ async fn what_a_lost_session_says_is_refused(fixture: &StoreFixture) {
 
 async fn a_restart_is_a_new_session_that_has_nothing_of_the_old_one(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 3)).await;
-    let (old, leased) = fixture.doomed(session("w"), 2).await;
+    let (old, leased) = fixture.expiring_session(session("w"), 2).await;
     // The new session has the old one's name, host and pid, as in a container that was started again.
     let new = fixture.session("w").await;
     assert_ne!(old.id, new.id);
@@ -442,9 +442,9 @@ async fn an_acquire_that_races_with_the_end_of_its_session_loses_no_job(fixture:
 
 async fn rescue_on_many_servers_at_once_takes_each_job_once(fixture: &StoreFixture) {
     let second = fixture.second_store().await;
-    let ids = fixture.submit_all(vec![NewJob { retry: Some(AT_ONCE), max_retries: 5, ..job("w") }; 120]).await;
+    let ids = fixture.submit_all(vec![NewJob { retry: Some(NO_DELAY), max_retries: 5, ..job("w") }; 120]).await;
     for _ in 0..4 {
-        assert_eq!(fixture.doomed(slots("w", 30), 30).await.1.len(), 30);
+        assert_eq!(fixture.expiring_session(slots("w", 30), 30).await.1.len(), 30);
     }
     let mut lost = 0;
     eventually("all is rescued", async || {
@@ -465,7 +465,7 @@ async fn rescue_on_many_servers_at_once_takes_each_job_once(fixture: &StoreFixtu
 
 async fn rescue_of_nothing_does_nothing(fixture: &StoreFixture) {
     assert_eq!(fixture.store.rescue(100).await.unwrap(), Rescued::default());
-    let (_, leased) = fixture.doomed(session("w"), 5).await;
+    let (_, leased) = fixture.expiring_session(session("w"), 5).await;
     assert!(leased.is_empty());
     fixture.rescue_until(0, 0).await;
     eventually("the session is seen to be lost", async || {

@@ -55,18 +55,18 @@ impl StoreFixture {
 
     /// Sessions with one job each that send no heartbeats; the job of the first is the oldest.
     async fn doomed_with_one_each(&self, count: usize) -> Vec<(Session, LeaseId)> {
-        let mut doomed = Vec::new();
+        let mut expiring_session = Vec::new();
         for _ in 0..count {
-            let (session, leased) = self.doomed(session("w"), 1).await;
+            let (session, leased) = self.expiring_session(session("w"), 1).await;
             assert_eq!(leased.len(), 1);
-            doomed.push((session, leased[0].lease));
+            expiring_session.push((session, leased[0].lease));
         }
         eventually("every lease has run out", async || {
             let sessions = self.sessions(None).await;
             sessions.iter().all(|session| session.state == SessionState::Expired).then_some(())
         })
         .await;
-        doomed
+        expiring_session
     }
 }
 
@@ -84,7 +84,7 @@ async fn rescue_one_by_one(fixture: &StoreFixture, turns: usize) -> Rescued {
 
 async fn a_claim_that_cannot_be_read_keeps_no_other_of_its_session(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 200)).await;
-    let (lost, leased) = fixture.doomed(NewSession { slots: 200, ..session("w") }, 200).await;
+    let (lost, leased) = fixture.expiring_session(NewSession { slots: 200, ..session("w") }, 200).await;
     assert_eq!(leased.len(), 200);
     // One of the session's four claims is damaged.
     fixture.break_claims(&[leased[70].lease]).await;
@@ -107,13 +107,13 @@ async fn a_claim_that_cannot_be_read_keeps_no_other_of_its_session(fixture: &Sto
 
 async fn sessions_with_nothing_but_broken_claims_do_not_starve_those_behind_them(fixture: &StoreFixture) {
     fixture.submit_all(jobs("w", 8)).await;
-    let doomed = fixture.doomed_with_one_each(8).await;
-    let leases: Vec<_> = doomed.iter().map(|(_, lease)| *lease).collect();
+    let expiring_session = fixture.doomed_with_one_each(8).await;
+    let leases: Vec<_> = expiring_session.iter().map(|(_, lease)| *lease).collect();
     fixture.break_claims(&leases[..6]).await;
     // Each call reads one row only; six of the rows are damaged.
     let rescued = rescue_one_by_one(fixture, 10).await;
     assert_eq!((rescued.sessions, rescued.lost), (8, 2), "{rescued:?}");
-    for (session, _) in &doomed {
+    for (session, _) in &expiring_session {
         assert_eq!(fixture.session_state(session.id).await, SessionState::Lost, "it is over, whatever it held");
     }
     let states: Vec<_> = {
@@ -136,7 +136,7 @@ async fn late_claims_that_cannot_be_read_do_not_starve_those_behind_them(fixture
     fixture.break_claims(&leases[..5]).await;
     let (lost, leased) = {
         fixture.submit(job("x")).await;
-        fixture.doomed(session("x"), 1).await
+        fixture.expiring_session(session("x"), 1).await
     };
     assert_eq!(leased.len(), 1);
     eventually("its lease has run out", async || {
@@ -154,9 +154,9 @@ async fn late_claims_that_cannot_be_read_do_not_starve_those_behind_them(fixture
 async fn a_job_whose_place_is_taken_keeps_no_other(fixture: &StoreFixture) {
     // Several claims, of one session and of two others.
     let ids = fixture.submit_all(jobs("w", 202)).await;
-    let (_, leased) = fixture.doomed(NewSession { slots: 200, ..session("w") }, 200).await;
+    let (_, leased) = fixture.expiring_session(NewSession { slots: 200, ..session("w") }, 200).await;
     assert_eq!(leased.len(), 200);
-    let others = [fixture.doomed(session("w"), 1).await, fixture.doomed(session("w"), 1).await];
+    let others = [fixture.expiring_session(session("w"), 1).await, fixture.expiring_session(session("w"), 1).await];
     assert!(others.iter().all(|(_, leased)| leased.len() == 1));
     // The job cannot become pending, because the database has a ready row of it already.
     let hex = ids[3].simple();
@@ -177,7 +177,7 @@ async fn a_job_whose_place_is_taken_keeps_no_other(fixture: &StoreFixture) {
 async fn a_retry_policy_that_cannot_be_read_keeps_no_job(fixture: &StoreFixture) {
     let policy = RetryPolicy { initial_ms: HOUR_MS, factor: 1.0, max_ms: HOUR_MS, jitter: 0.0 };
     let ids = fixture.submit_all(vec![NewJob { retry: Some(policy), max_retries: 1, ..job("w") }; 3]).await;
-    let (_, leased) = fixture.doomed(session("w"), 3).await;
+    let (_, leased) = fixture.expiring_session(session("w"), 3).await;
     assert_eq!(leased.len(), 3);
     let hex = ids[1].simple();
     fixture
@@ -279,12 +279,12 @@ async fn an_outcome_that_the_database_refuses_keeps_no_neighbours_from_ending(fi
     items[4] = fail("unstorable");
     let answers = settle_group(&*fixture.store, &items).await.unwrap();
     for (n, answer) in answers.iter().enumerate() {
-        let expected = if n == 4 { SettleAnswer::Refused } else { SettleAnswer::Accepted(State::Done) };
+        let expected = if n == 4 { SettleAnswer::Unstorable } else { SettleAnswer::Accepted(State::Done) };
         assert_eq!(*answer, expected, "{n}");
     }
     assert_eq!(fixture.state(bad.job_id).await, State::Running);
     // Alone it is refused as well, and an outcome with another text is accepted.
-    assert_eq!(settle_group(&*fixture.store, &items[4..5]).await.unwrap(), [SettleAnswer::Refused]);
+    assert_eq!(settle_group(&*fixture.store, &items[4..5]).await.unwrap(), [SettleAnswer::Unstorable]);
     let again = settle_group(&*fixture.store, &[fail("another text")]).await.unwrap();
     assert_eq!(again, [SettleAnswer::Accepted(State::Failed)]);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jobqueue_server::store::{
-    Acquired, AttemptOutcome, Beat, NewJob, NewSession, SessionCursor, SessionQuery, SessionRecord, SessionState,
+    Acquired, AttemptOutcome, Heartbeat, NewJob, NewSession, SessionCursor, SessionQuery, SessionRecord, SessionState,
     SettleAnswer, StopReason, Stopped,
 };
 use jobqueue_shared::{limits, state::State};
@@ -152,7 +152,7 @@ async fn many_heartbeats_are_answered_in_order(fixture: &StoreFixture) {
     let ended = fixture.session("c").await;
     fixture.store.end_session(ended.id).await.unwrap();
     let ids = [b.id, Uuid::from_u128(9), ended.id, a.id, b.id];
-    let beats = ids.map(|session_id| Beat { session_id, draining: false });
+    let beats = ids.map(|session_id| Heartbeat { session_id, draining: false });
     let answers = fixture.store.heartbeat(&beats).await.unwrap();
     let alive: Vec<_> = answers.iter().map(Option::is_some).collect();
     assert_eq!(alive, [true, false, false, true, true]);
@@ -197,7 +197,7 @@ async fn ending_a_session_gives_back_all_it_holds_uncharged(fixture: &StoreFixtu
 
 async fn a_draining_session_is_shown_as_draining(fixture: &StoreFixture) {
     let session = fixture.session("w").await;
-    let beats = [Beat { session_id: session.id, draining: true }];
+    let beats = [Heartbeat { session_id: session.id, draining: true }];
     assert!(fixture.store.heartbeat(&beats).await.unwrap()[0].is_some());
     assert_eq!(fixture.sessions(None).await[0].state, SessionState::Draining);
 }
@@ -208,7 +208,7 @@ async fn each_session_learns_only_of_its_own_leases(fixture: &StoreFixture) {
     let (of_a, of_b) = (a.acquire(2).await, b.acquire(2).await);
     fixture.store.cancel(&[ids[0], ids[3]], "").await.unwrap();
     let stopped = |lease| vec![Stopped { lease, reason: StopReason::Cancelled }];
-    let beats = [a.id, b.id].map(|session_id| Beat { session_id, draining: false });
+    let beats = [a.id, b.id].map(|session_id| Heartbeat { session_id, draining: false });
     let answers = fixture.store.heartbeat(&beats).await.unwrap();
     let stops: Vec<_> = answers.into_iter().map(|alive| alive.unwrap().stop).collect();
     assert_eq!(stops, [stopped(of_a[0].lease), stopped(of_b[1].lease)]);

@@ -189,7 +189,7 @@ async fn a_session_shows_what_it_holds_and_what_it_held_when_it_ended(fixture: &
 
 async fn a_lost_session_shows_what_it_held(fixture: &StoreFixture) {
     let ids = fixture.submit_all(jobs("w", 700)).await;
-    let (lost, leased): (Session, _) = fixture.doomed(NewSession { slots: 3, ..session("w") }, 700).await;
+    let (lost, leased): (Session, _) = fixture.expiring_session(NewSession { slots: 3, ..session("w") }, 700).await;
     assert_eq!(leased.len(), 700);
     fixture.rescue_until(700, 0).await;
     let details = fixture.store.session(lost.id).await.unwrap().unwrap();

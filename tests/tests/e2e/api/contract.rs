@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 
 use crate::{
-    deployment::{ByHand, Deployment, W},
+    deployment::{Deployment, ManualWorker, WORKER_ID},
     scenarios,
 };
 
@@ -35,14 +35,14 @@ async fn show(deployment: &Deployment, id: &str) -> Value {
 
 async fn a_job_prints_as_the_contract_says(deployment: &mut Deployment) {
     let payload = " {\"to\": \"ada@example.org\"} ";
-    let request = SubmitJobRequest { max_retries: Some(2), ..job(W, payload) };
+    let request = SubmitJobRequest { max_retries: Some(2), ..job(WORKER_ID, payload) };
     let stored = deployment.api.jobs().submit_job(request).await.unwrap().into_inner();
     let id = stored.job_id.clone();
     assert_eq!(printed("jobqueue.v1.SubmitJobResponse", &stored), json!({ "job_id": id, "deduplicated": false }));
     let job = show(deployment, &id).await;
     let contract = json!({
         "id": id,
-        "worker_id": W,
+        "worker_id": WORKER_ID,
         "status": "pending",
         "payload_json": payload,
         "attempt_count": 0,
@@ -60,7 +60,7 @@ async fn a_job_prints_as_the_contract_says(deployment: &mut Deployment) {
     assert_eq!(printed("jobqueue.v1.SubmitJobResponse", &again)["deduplicated"], json!(true));
 
     // An unset max_retries means three, and a failed job shows its error.
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     for n in 1..=2 {
         let lease_id = worker.acquire_one().await.lease_id;
         let fail = jobqueue_shared::proto::v1::settlement::Fail { error: format!("error {n}"), ..Default::default() };
@@ -73,20 +73,20 @@ async fn a_job_prints_as_the_contract_says(deployment: &mut Deployment) {
     );
     let listed = deployment.api.jobs().list_failed_jobs(ListFailedJobsRequest::default()).await.unwrap().into_inner();
     assert_eq!(printed("jobqueue.v1.ListFailedJobsResponse", &listed)["jobs"][0]["id"], json!(id));
-    let unset = deployment.api.submit(jobqueue_tests::api::job(W, "1")).await;
+    let unset = deployment.api.submit(jobqueue_tests::api::job(WORKER_ID, "1")).await;
     assert_eq!(show(deployment, &unset).await["max_retries"], json!(3));
 }
 
 async fn every_status_is_its_lower_case_word(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     assert_eq!(show(deployment, &id).await["status"], json!("pending"));
     let lease_id = worker.acquire_one().await.lease_id;
     assert_eq!(show(deployment, &id).await["status"], json!("running"));
     let done = jobqueue_shared::proto::v1::settlement::Complete::default();
     worker.settle(&lease_id, jobqueue_shared::proto::v1::settlement::Outcome::Complete(done)).await;
     assert_eq!(show(deployment, &id).await["status"], json!("done"));
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.jobs().cancel_job(CancelJobRequest { job_id: id.clone(), reason: String::new() }).await.unwrap();
     assert_eq!(show(deployment, &id).await["status"], json!("cancelled"));
     let words = pool().get_enum_by_name("jobqueue.v1.Job.Status").unwrap();

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    deployment::{ByHand, Deployment, W},
+    deployment::{Deployment, ManualWorker, WORKER_ID},
     scenarios,
 };
 
@@ -59,7 +59,7 @@ fn ahead(seconds: i64) -> Option<Timestamp> {
 }
 
 fn fine() -> SubmitJobRequest {
-    new_job(W, "{}")
+    new_job(WORKER_ID, "{}")
 }
 
 fn policy(policy: RetryPolicy) -> SubmitJobRequest {
@@ -162,7 +162,7 @@ async fn all_wrong_fields_are_named_at_once(deployment: &mut Deployment) {
 
 async fn one_bad_job_in_a_batch_is_named_and_none_is_stored(deployment: &mut Deployment) {
     let mut jobs = vec![fine(); 30];
-    jobs[17] = new_job(W, "{");
+    jobs[17] = new_job(WORKER_ID, "{");
     let status = deployment.api.jobs().submit_jobs(SubmitJobsRequest { jobs }).await.unwrap_err();
     only(&status, "jobs[17].payload_json", "JSON");
     let mut jobs = vec![fine(); 500];
@@ -187,9 +187,9 @@ async fn a_batch_has_a_size(deployment: &mut Deployment) {
 }
 
 async fn a_request_too_large_is_an_invalid_argument(deployment: &mut Deployment) {
-    let large = new_job(W, &format!("\"{}\"", "x".repeat(5 * 1024 * 1024)));
+    let large = new_job(WORKER_ID, &format!("\"{}\"", "x".repeat(5 * 1024 * 1024)));
     only(&deployment.api.try_submit(large).await.unwrap_err(), "payload_json", "4194304");
-    let jobs = vec![new_job(W, &format!("\"{}\"", "x".repeat(250 * 1024))); 20];
+    let jobs = vec![new_job(WORKER_ID, &format!("\"{}\"", "x".repeat(250 * 1024))); 20];
     only(&deployment.api.jobs().submit_jobs(SubmitJobsRequest { jobs }).await.unwrap_err(), "jobs", "4194304");
     // The connection can still be used.
     deployment.api.submit(fine()).await;
@@ -240,7 +240,7 @@ async fn a_state_that_forbids_it_is_named(deployment: &mut Deployment) {
     let cancel = || CancelJobRequest { job_id: id.clone(), reason: String::new() };
     refused(&jobs.retry_job(RetryJobRequest { job_id: id.clone() }).await.unwrap_err(), "pending");
     refused(&jobs.delete_job(DeleteJobRequest { job_id: id.clone() }).await.unwrap_err(), "pending");
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let leased = worker.acquire_one().await;
     refused(&jobs.retry_job(RetryJobRequest { job_id: id.clone() }).await.unwrap_err(), "running");
     refused(&jobs.delete_job(DeleteJobRequest { job_id: id.clone() }).await.unwrap_err(), "running");
@@ -298,7 +298,7 @@ async fn what_is_wrong_with_a_pause_is_named(deployment: &mut Deployment) {
         let resume = ResumeWorkerIdRequest { worker_id: worker_id() };
         only(&admin.resume_worker_id(resume).await.unwrap_err(), "worker_id", said);
     }
-    let pause = |reason| PauseWorkerIdRequest { worker_id: W.to_owned(), reason };
+    let pause = |reason| PauseWorkerIdRequest { worker_id: WORKER_ID.to_owned(), reason };
     only(&admin.pause_worker_id(pause("r".repeat(1_025))).await.unwrap_err(), "reason", "1024");
     assert!(deployment.api.metrics().await.worker_ids.is_empty());
     // A character that the database cannot store is replaced.
@@ -308,7 +308,8 @@ async fn what_is_wrong_with_a_pause_is_named(deployment: &mut Deployment) {
 
 async fn what_is_wrong_with_a_worker_is_named(deployment: &mut Deployment) {
     let mut workers = deployment.api.workers();
-    let new = || RegisterSessionRequest { worker_id: W.to_owned(), slots: 1, ..RegisterSessionRequest::default() };
+    let new =
+        || RegisterSessionRequest { worker_id: WORKER_ID.to_owned(), slots: 1, ..RegisterSessionRequest::default() };
     let succeeding = |predecessors| RegisterSessionRequest { host: "host-1".to_owned(), predecessors, ..new() };
     let mut registered = async |request| workers.register_session(request).await.unwrap().into_inner().session_id;
     let elsewhere = registered(RegisterSessionRequest { host: "host-2".to_owned(), ..new() }).await;
@@ -390,6 +391,6 @@ async fn nothing_invalid_is_ever_stored(deployment: &mut Deployment) {
         attempt_timeout: seconds(YEAR_S),
     };
     deployment.api.submit(at_the_limit).await;
-    deployment.api.submit(new_job(W, &format!("\"{}\"", "x".repeat(256 * 1024 - 2)))).await;
+    deployment.api.submit(new_job(WORKER_ID, &format!("\"{}\"", "x".repeat(256 * 1024 - 2)))).await;
     assert_eq!(deployment.api.metrics().await.total, 2);
 }

@@ -14,13 +14,13 @@ use jobqueue_tests::{
 use prost::Message;
 use tonic::{Code, codec::CompressionEncoding::Gzip};
 
-use crate::deployment::{Deployment, W};
+use crate::deployment::{Deployment, WORKER_ID};
 
 const SUBMIT: &str = "/jobqueue.v1.JobService/SubmitJob";
 const GET: &str = "/jobqueue.v1.JobService/GetJob";
 
 fn large() -> SubmitJobRequest {
-    job(W, &format!("\"{}\"", "x".repeat(100_000)))
+    job(WORKER_ID, &format!("\"{}\"", "x".repeat(100_000)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,7 @@ async fn calls_in_gzip_are_taken_and_answered_in_gzip() {
     let plain = deployment.api.jobs().get_job(GetJobRequest { job_id: id }).await.unwrap();
     assert!(plain.metadata().get("grpc-encoding").is_none());
     assert_eq!(plain.into_inner().job.unwrap().payload_json, large().payload_json);
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 fn zipped(bytes: &[u8]) -> Vec<u8> {
@@ -64,13 +64,13 @@ async fn grpc_web_speaks_gzip_too() {
     let mut message = Vec::new();
     GzDecoder::new(&*messages[0]).read_to_end(&mut message).unwrap();
     assert_eq!(GetJobResponse::decode(&*message).unwrap().job.unwrap().payload_json, large().payload_json);
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_grows_beyond_the_limit_when_it_is_unpacked_is_refused() {
     let deployment = Deployment::new(Driver::Sqlite).await;
-    let bomb = job(W, &format!("\"{}\"", "x".repeat(64 * 1024 * 1024)));
+    let bomb = job(WORKER_ID, &format!("\"{}\"", "x".repeat(64 * 1024 * 1024)));
     let mut api = JobServiceClient::new(deployment.api.channel.clone()).send_compressed(Gzip);
     let refused = api.submit_job(bomb).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
@@ -83,5 +83,5 @@ async fn a_request_that_grows_beyond_the_limit_when_it_is_unpacked_is_refused() 
     let answer = exchange(deployment.server.http_addr(), "POST", SUBMIT, &WEB, &broken).await;
     assert_eq!(answer.header("grpc-status"), (Code::InvalidArgument as i32).to_string());
     deployment.api.submit(large()).await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }

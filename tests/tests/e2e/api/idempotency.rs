@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::{
-    deployment::{Deployment, W},
+    deployment::{Deployment, WORKER_ID},
     scenarios,
 };
 
@@ -21,7 +21,7 @@ scenarios!(
 );
 
 fn keyed(key: &str, payload_json: &str) -> SubmitJobRequest {
-    SubmitJobRequest { idempotency_key: key.to_owned(), ..job(W, payload_json) }
+    SubmitJobRequest { idempotency_key: key.to_owned(), ..job(WORKER_ID, payload_json) }
 }
 
 async fn of_fifty_concurrent_submits_one_makes_the_job(deployment: &mut Deployment) {

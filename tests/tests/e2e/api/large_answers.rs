@@ -11,7 +11,7 @@ use jobqueue_worker::Client;
 use prost::Message as _;
 
 use crate::{
-    deployment::{ByHand, Deployment},
+    deployment::{Deployment, ManualWorker},
     scenarios,
 };
 
@@ -22,7 +22,7 @@ async fn sessions_with_very_many_tasks_come_in_pages(deployment: &mut Deployment
     let mut expected = BTreeSet::new();
     for _ in 0..60 {
         let request = RegisterSessionRequest { tasks: tasks.clone(), ..RegisterSessionRequest::default() };
-        expected.insert(ByHand::register_as(&deployment.api, request).await.session_id);
+        expected.insert(ManualWorker::register_as(&deployment.api, request).await.session_id);
     }
     let mut request = ListWorkersRequest::default();
     let mut found = Vec::new();
@@ -65,7 +65,7 @@ async fn very_many_paused_worker_ids_come_in_pages(deployment: &mut Deployment) 
     }
     let expected: Vec<_> = (0..COUNT).map(|n| format!("w{n:04}")).collect();
     assert_eq!(found, expected);
-    let client = Client::connect(&format!("http://{}", deployment.server.grpc_addr())).unwrap();
+    let client = Client::connect(format!("http://{}", deployment.server.grpc_addr())).unwrap();
     let metrics = client.metrics().await.unwrap();
     assert_eq!(metrics.worker_ids.into_iter().map(|it| it.worker_id).collect::<Vec<_>>(), expected);
 }

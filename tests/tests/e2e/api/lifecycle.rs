@@ -10,7 +10,7 @@ use jobqueue_tests::{api::job, poll::eventually};
 use prost_types::Duration;
 
 use crate::{
-    deployment::{ByHand, Deployment, W, history, parts},
+    deployment::{Deployment, ManualWorker, WORKER_ID, history, parts},
     scenarios,
 };
 
@@ -34,11 +34,11 @@ scenarios!(
 async fn a_submitted_job_is_done(deployment: &mut Deployment) {
     let _worker = deployment.simulating();
     let payload = " {\"to\" : \"ada@example.org\", \"subject\": \"\\u0000 € 😀\"}\n";
-    let id = deployment.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(W, payload) }).await;
+    let id = deployment.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(WORKER_ID, payload) }).await;
     let found = deployment.api.until(&id, Status::Done).await;
     assert_eq!(history(&found), [""; 0]);
     let (job, _) = parts(found);
-    assert_eq!((job.id, job.worker_id.as_str(), job.task.as_str()), (id, W, "email"));
+    assert_eq!((job.id, job.worker_id.as_str(), job.task.as_str()), (id, WORKER_ID, "email"));
     assert_eq!((job.payload_json.as_str(), job.last_error.as_str()), (payload, ""));
     assert_eq!((job.attempt_count, job.run_no, job.max_retries, job.priority), (1, 1, 3, 5));
     assert_eq!(job.result_json, r#"{"attempt":1,"simulated":true}"#);
@@ -52,7 +52,7 @@ async fn every_max_retries_ends_with_its_attempts(deployment: &mut Deployment) {
     let mut ids = Vec::new();
     for max_retries in [None, Some(0), Some(1), Some(2), Some(5)] {
         let payload = r#"{"fail": true, "sleep_ms": 0}"#;
-        ids.push(deployment.api.submit(SubmitJobRequest { max_retries, ..job(W, payload) }).await);
+        ids.push(deployment.api.submit(SubmitJobRequest { max_retries, ..job(WORKER_ID, payload) }).await);
     }
     for (id, (shown, attempts)) in ids.iter().zip([(3, 3), (0, 1), (1, 1), (2, 2), (5, 5)]) {
         let (job, history) = parts(deployment.api.until(id, Status::Failed).await);
@@ -69,7 +69,7 @@ async fn every_max_retries_ends_with_its_attempts(deployment: &mut Deployment) {
 
 async fn a_job_that_fails_at_first_is_done_in_the_end(deployment: &mut Deployment) {
     let _worker = deployment.simulating();
-    let id = deployment.api.submit(job(W, r#"{"fail_times": 2, "sleep_ms": 0}"#)).await;
+    let id = deployment.api.submit(job(WORKER_ID, r#"{"fail_times": 2, "sleep_ms": 0}"#)).await;
     let found = deployment.api.until(&id, Status::Done).await;
     assert_eq!(history(&found), ["failed", "failed"]);
     let (job, _) = parts(found);
@@ -80,7 +80,7 @@ async fn a_dead_letter_is_retried_and_done_with_its_history_kept(deployment: &mu
     let mended = deployment.file("mended");
     let command = format!("email=test -e '{}' || {{ echo broken >&2; exit 1; }}", mended.display());
     let _worker = deployment.worker(&["--exec", &command]);
-    let new = SubmitJobRequest { task: "email".to_owned(), max_retries: Some(2), ..job(W, "{}") };
+    let new = SubmitJobRequest { task: "email".to_owned(), max_retries: Some(2), ..job(WORKER_ID, "{}") };
     let id = deployment.api.submit(new).await;
     let (failed, _) = parts(deployment.api.until(&id, Status::Failed).await);
     assert_eq!((failed.attempt_count, failed.last_error.as_str()), (2, "exit status 1: broken"));
@@ -99,8 +99,8 @@ async fn a_dead_letter_is_retried_and_done_with_its_history_kept(deployment: &mu
 async fn a_delayed_job_does_not_run_before_its_time(deployment: &mut Deployment) {
     let _worker = deployment.simulating();
     let delay = Some(Duration { seconds: 0, nanos: 700_000_000 });
-    let later = deployment.api.submit(SubmitJobRequest { delay, ..job(W, r#"{"sleep_ms": 0}"#) }).await;
-    let now = deployment.api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let later = deployment.api.submit(SubmitJobRequest { delay, ..job(WORKER_ID, r#"{"sleep_ms": 0}"#) }).await;
+    let now = deployment.api.submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     deployment.api.until(&now, Status::Done).await;
     let (job, _) = parts(deployment.api.until(&later, Status::Done).await);
     let time = |time: Option<prost_types::Timestamp>| SystemTime::try_from(time.unwrap()).unwrap();
@@ -111,7 +111,7 @@ async fn a_delayed_job_does_not_run_before_its_time(deployment: &mut Deployment)
 /// The worker's pace so far makes it acquire jobs in advance, which then wait behind a long one.
 async fn what_a_worker_holds_ready_is_given_back_when_it_cannot_run_it(deployment: &mut Deployment) {
     let _busy = deployment.worker(&["--concurrency", "1", "--simulate"]);
-    let submit = async |payload: String| deployment.api.submit(job(W, &payload)).await;
+    let submit = async |payload: String| deployment.api.submit(job(WORKER_ID, &payload)).await;
     // The short jobs set a pace that still holds when an answer brings the long job with some of those behind it.
     for _ in 0..300 {
         submit(r#"{"sleep_ms": 0}"#.to_owned()).await;
@@ -134,7 +134,7 @@ async fn a_better_priority_runs_first(deployment: &mut Deployment) {
     let order = deployment.file("order");
     let mut ids = Vec::new();
     for priority in [9, 0, 5, 0, 7] {
-        let new = SubmitJobRequest { task: "note".to_owned(), priority: Some(priority), ..job(W, "{}") };
+        let new = SubmitJobRequest { task: "note".to_owned(), priority: Some(priority), ..job(WORKER_ID, "{}") };
         ids.push(deployment.api.submit(new).await);
     }
     let command = format!("note=echo $JOBQUEUE_JOB_ID >> '{}'", order.display());
@@ -155,7 +155,7 @@ async fn a_cancel_reaches_the_running_job(deployment: &mut Deployment) {
         started.display()
     );
     let mut worker = deployment.worker(&["--lease-time", "5s", "--exec", &command]);
-    let id = deployment.api.submit(SubmitJobRequest { task: "long".to_owned(), ..job(W, "{}") }).await;
+    let id = deployment.api.submit(SubmitJobRequest { task: "long".to_owned(), ..job(WORKER_ID, "{}") }).await;
     eventually("the command runs", async || started.exists().then_some(())).await;
 
     let reason = "wrong address: \"ada\"".to_owned();
@@ -171,10 +171,10 @@ async fn a_cancel_reaches_the_running_job(deployment: &mut Deployment) {
 }
 
 async fn a_pending_job_that_is_cancelled_never_runs(deployment: &mut Deployment) {
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.jobs().cancel_job(CancelJobRequest { job_id: id.clone(), reason: String::new() }).await.unwrap();
     let _worker = deployment.simulating();
-    let next = deployment.api.submit(job(W, "{}")).await;
+    let next = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&next, Status::Done).await;
     let (job, attempts) = parts(deployment.api.get(&id).await);
     assert_eq!((job.status(), job.run_no, attempts), (Status::Cancelled, 0, vec![]));
@@ -182,7 +182,7 @@ async fn a_pending_job_that_is_cancelled_never_runs(deployment: &mut Deployment)
 
 async fn a_deleted_job_is_gone(deployment: &mut Deployment) {
     let _worker = deployment.simulating();
-    let id = deployment.api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let id = deployment.api.submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     deployment.api.until(&id, Status::Done).await;
     deployment.api.jobs().delete_job(DeleteJobRequest { job_id: id.clone() }).await.unwrap();
     let gone = deployment.api.jobs().get_job(GetJobRequest { job_id: id }).await.unwrap_err();
@@ -191,7 +191,7 @@ async fn a_deleted_job_is_gone(deployment: &mut Deployment) {
 }
 
 async fn a_long_poll_wakes_at_once_when_a_job_is_submitted(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     for _ in 0..3 {
         let request = worker.next_acquire(1, 60);
         let mut workers = deployment.api.workers();
@@ -199,7 +199,7 @@ async fn a_long_poll_wakes_at_once_when_a_job_is_submitted(deployment: &mut Depl
         // The call waits: there is no answer within this time.
         let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut poll).await;
         assert!(early.is_err(), "{early:?}");
-        let id = deployment.api.submit(job(W, "{}")).await;
+        let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
         // The answer comes far sooner than the call's minute, even on a busy machine.
         let jobs = tokio::time::timeout(std::time::Duration::from_secs(10), poll).await.expect("it sleeps on").unwrap();
         assert_eq!(jobs.iter().map(|leased| leased.job.as_ref().unwrap().id.as_str()).collect::<Vec<_>>(), [id]);
@@ -207,7 +207,7 @@ async fn a_long_poll_wakes_at_once_when_a_job_is_submitted(deployment: &mut Depl
 }
 
 async fn a_batch_is_stored_in_order(deployment: &mut Deployment) {
-    let jobs: Vec<_> = (0..500).map(|n| job(W, &n.to_string())).collect();
+    let jobs: Vec<_> = (0..500).map(|n| job(WORKER_ID, &n.to_string())).collect();
     let answer = deployment.api.jobs().submit_jobs(SubmitJobsRequest { jobs }).await.unwrap().into_inner();
     assert_eq!(answer.jobs.len(), 500);
     let ids: Vec<_> = answer.jobs.iter().map(|stored| stored.job_id.clone()).collect();
@@ -216,7 +216,7 @@ async fn a_batch_is_stored_in_order(deployment: &mut Deployment) {
         let (job, _) = parts(deployment.api.get(&ids[n]).await);
         assert_eq!(job.payload_json, n.to_string());
     }
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let leased: Vec<_> = worker.acquire(1_000).await.into_iter().map(|leased| leased.job.unwrap().id).collect();
     assert_eq!(leased, ids);
 }
@@ -225,7 +225,7 @@ async fn workers_are_shown_while_they_live_and_afterwards(deployment: &mut Deplo
     let mut worker =
         deployment.worker(&["--simulate", "--concurrency", "7", "--exec", "email=true", "--lease-time", "6s"]);
     let list = async || {
-        let request = ListWorkersRequest { worker_id: W.to_owned(), ..ListWorkersRequest::default() };
+        let request = ListWorkersRequest { worker_id: WORKER_ID.to_owned(), ..ListWorkersRequest::default() };
         deployment.api.admin().list_workers(request).await.unwrap().into_inner().sessions
     };
     let shown = eventually("the worker is shown", async || list().await.pop()).await;
@@ -242,11 +242,11 @@ async fn workers_are_shown_while_they_live_and_afterwards(deployment: &mut Deplo
 
 async fn metrics_count_what_happened(deployment: &mut Deployment) {
     let _worker = deployment.simulating();
-    let done = deployment.api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
-    let failing = SubmitJobRequest { max_retries: Some(1), ..job(W, r#"{"fail": true, "sleep_ms": 0}"#) };
+    let done = deployment.api.submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
+    let failing = SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, r#"{"fail": true, "sleep_ms": 0}"#) };
     let failed = deployment.api.submit(failing).await;
     let delay = Some(Duration { seconds: 3_600, nanos: 0 });
-    deployment.api.submit(SubmitJobRequest { delay, ..job(W, "{}") }).await;
+    deployment.api.submit(SubmitJobRequest { delay, ..job(WORKER_ID, "{}") }).await;
     deployment.api.submit(job("nobody", "{}")).await;
     deployment.api.finished(&done).await;
     deployment.api.finished(&failed).await;
@@ -256,6 +256,6 @@ async fn metrics_count_what_happened(deployment: &mut Deployment) {
     assert!(metrics.oldest_runnable_age.is_some());
     let by_worker: Vec<_> =
         metrics.worker_ids.iter().map(|it| (it.worker_id.as_str(), it.total, it.sessions)).collect();
-    assert_eq!(by_worker, [("nobody", 1, 0), (W, 3, 1)]);
+    assert_eq!(by_worker, [("nobody", 1, 0), (WORKER_ID, 3, 1)]);
     assert_eq!(metrics.worker_ids[1].oldest_runnable_age, None, "what is scheduled does not wait");
 }

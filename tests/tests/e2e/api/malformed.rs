@@ -31,7 +31,7 @@ async fn what_is_no_request_is_an_invalid_argument() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{message:?} {status:?}");
     }
     assert!(!deployment.server.stderr().contains("ERROR"), "{}", deployment.server.stderr());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 /// Codec that sends messages as raw bytes.

@@ -9,7 +9,7 @@ use jobqueue_shared::proto::v1::{
 use jobqueue_tests::api::job;
 
 use crate::{
-    deployment::{ByHand, Deployment, W},
+    deployment::{Deployment, ManualWorker, WORKER_ID},
     scenarios,
 };
 
@@ -35,11 +35,14 @@ async fn pages(deployment: &Deployment, mut request: ListJobsRequest) -> Vec<Vec
 
 async fn pages_together_are_the_whole_list(deployment: &mut Deployment) {
     let jobs: Vec<_> = (0..120)
-        .map(|n| SubmitJobRequest { task: ["email", "report"][n % 2].to_owned(), ..job(["a", W][n % 3 / 2], "{}") })
+        .map(|n| SubmitJobRequest {
+            task: ["email", "report"][n % 2].to_owned(),
+            ..job(["a", WORKER_ID][n % 3 / 2], "{}")
+        })
         .collect();
     let stored = deployment.api.jobs().submit_jobs(SubmitJobsRequest { jobs }).await.unwrap().into_inner().jobs;
     let ids: Vec<_> = stored.into_iter().map(|it| it.job_id).collect();
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     for leased in worker.acquire(9).await {
         let fail = jobqueue_shared::proto::v1::settlement::Fail { permanent: true, ..Default::default() };
         worker.settle(&leased.lease_id, jobqueue_shared::proto::v1::settlement::Outcome::Fail(fail)).await;
@@ -52,11 +55,11 @@ async fn pages_together_are_the_whole_list(deployment: &mut Deployment) {
         assert!(pages.iter().all(|page| page.len() <= size));
         assert_eq!(pages.concat().into_iter().map(|it| it.id).collect::<Vec<_>>(), newest_first);
     }
-    let of_w = pages(deployment, ListJobsRequest { worker_id: W.to_owned(), ..list(7) }).await.concat();
+    let of_w = pages(deployment, ListJobsRequest { worker_id: WORKER_ID.to_owned(), ..list(7) }).await.concat();
     assert_eq!(of_w.len(), 40);
-    assert!(of_w.iter().all(|it| it.worker_id == W));
+    assert!(of_w.iter().all(|it| it.worker_id == WORKER_ID));
     let failed = pages(deployment, ListJobsRequest { status: Status::Failed.into(), ..list(4) }).await.concat();
-    let request = ListFailedJobsRequest { worker_id: W.to_owned(), ..ListFailedJobsRequest::default() };
+    let request = ListFailedJobsRequest { worker_id: WORKER_ID.to_owned(), ..ListFailedJobsRequest::default() };
     let dead = deployment.api.jobs().list_failed_jobs(request).await.unwrap().into_inner().jobs;
     assert_eq!(failed, dead);
     assert_eq!(dead.len(), 9);
@@ -68,13 +71,13 @@ async fn pages_together_are_the_whole_list(deployment: &mut Deployment) {
 async fn a_page_of_large_jobs_ends_in_time(deployment: &mut Deployment) {
     let large = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
     for _ in 0..20 {
-        deployment.api.submit(job(W, &large)).await;
+        deployment.api.submit(job(WORKER_ID, &large)).await;
     }
     // Clients accept at most 4 MiB in one answer.
     let pages = pages(deployment, ListJobsRequest { page_size: 500, ..ListJobsRequest::default() }).await;
     assert!(pages.len() >= 2);
     assert_eq!(pages.concat().len(), 20);
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let mut taken = 0;
     while taken < 20 {
         let jobs = worker.acquire(1_000).await;
@@ -86,9 +89,9 @@ async fn a_page_of_large_jobs_ends_in_time(deployment: &mut Deployment) {
 async fn a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them(deployment: &mut Deployment) {
     let large = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
     for _ in 0..20 {
-        deployment.api.submit(job(W, &large)).await;
+        deployment.api.submit(job(WORKER_ID, &large)).await;
     }
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     for (n, leased) in worker.acquire(2).await.into_iter().enumerate() {
         use jobqueue_shared::proto::v1::settlement::{Complete, Fail, Outcome};
         let outcome = match n {
@@ -117,9 +120,9 @@ async fn a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them(
 
 async fn the_last_hour_is_told_minute_by_minute(deployment: &mut Deployment) {
     for _ in 0..3 {
-        deployment.api.submit(job(W, "{}")).await;
+        deployment.api.submit(job(WORKER_ID, "{}")).await;
     }
-    let request = GetThroughputRequest { worker_id: W.to_owned(), minutes: 0 };
+    let request = GetThroughputRequest { worker_id: WORKER_ID.to_owned(), minutes: 0 };
     let minutes = deployment.api.jobs().get_throughput(request).await.unwrap().into_inner().minutes;
     assert_eq!(minutes.len(), 60, "those without events included");
     let starts: Vec<_> = minutes.iter().map(|minute| minute.start.unwrap().seconds).collect();

@@ -23,7 +23,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Code, IntoRequest as _};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::deployment::{Deployment, W};
+use crate::deployment::{Deployment, WORKER_ID};
 
 const SUBMIT: &str = "/jobqueue.v1.JobService/SubmitJob";
 const GET: &str = "/jobqueue.v1.JobService/GetJob";
@@ -44,7 +44,7 @@ async fn grpc_web_works_over_plain_http_1_on_both_listeners() {
     for addr in deployment.listeners() {
         for form in [Form::Binary, Form::Text] {
             let payload = "{\"a\": \"€ 😀 \\u0000\"}";
-            let stored: SubmitJobResponse = call(addr, form, SUBMIT, &[], &job(W, payload)).await.unwrap();
+            let stored: SubmitJobResponse = call(addr, form, SUBMIT, &[], &job(WORKER_ID, payload)).await.unwrap();
             let request = GetJobRequest { job_id: stored.job_id.clone() };
             let found: GetJobResponse = call(addr, form, GET, &[], &request).await.unwrap();
             let found = found.job.unwrap();
@@ -52,7 +52,7 @@ async fn grpc_web_works_over_plain_http_1_on_both_listeners() {
             assert_eq!(found.status(), JobStatus::Pending);
         }
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn grpc_web_tells_errors_as_grpc_does() {
             }
         }
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,10 +79,10 @@ async fn grpc_works_on_both_listeners() {
     let deployment = deployment().await;
     for addr in deployment.listeners() {
         let api = Api::at(addr);
-        let id = api.submit(job(W, "{}")).await;
+        let id = api.submit(job(WORKER_ID, "{}")).await;
         assert_eq!(api.get(&id).await.job.unwrap().id, id);
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,13 +97,13 @@ async fn an_unknown_method_is_unimplemented_and_never_a_page() {
             assert_eq!(answer.unwrap_err().code(), Code::Unimplemented, "{path}");
         }
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_callers_deadline_ends_a_long_poll() {
     let deployment = deployment().await;
-    let new = RegisterSessionRequest { worker_id: W.to_owned(), slots: 1, ..RegisterSessionRequest::default() };
+    let new = RegisterSessionRequest { worker_id: WORKER_ID.to_owned(), slots: 1, ..RegisterSessionRequest::default() };
     let addr = deployment.server.grpc_addr();
     let path = "/jobqueue.v1.WorkerService/RegisterSession";
     let session: RegisterSessionResponse = call(addr, Form::Binary, path, &[], &new).await.unwrap();
@@ -129,7 +129,7 @@ async fn the_callers_deadline_ends_a_long_poll() {
         .await;
         assert_eq!(answer.jobs, []);
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +147,7 @@ async fn only_a_browser_that_navigates_gets_the_page_for_an_unknown_path() {
         assert_eq!(exchange(addr, "GET", "/jobs/some-job", &[("accept", "*/*")], b"").await.status, 404);
         assert_eq!(exchange(addr, "POST", "/jobs/some-job", &[html], b"").await.status, 404);
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn health_answers_for_the_server_and_each_service() {
     deployment.server.signal(Signal::TERM);
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(deployment.server.ended().await.success());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 /// Services that one version of the reflection API lists.
@@ -209,7 +209,7 @@ async fn reflection_answers_in_both_versions() {
             assert!(services.iter().any(|known| known == service), "{services:?}");
         }
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +239,7 @@ async fn probes_and_metrics_answer_plain_http() {
     for name in ["jobqueue_queue_latency_seconds{", "jobqueue_store_seconds_bucket{", "jobqueue_sessions{"] {
         assert!(text.lines().any(|it| it.starts_with(name)), "{name}\n{text}");
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +260,7 @@ async fn pages_of_other_sites_reach_nothing() {
     let origin = format!("http://{addr}");
     let own = [web, ("origin", origin.as_str()), ("sec-fetch-site", "same-origin")];
     assert_eq!(exchange(addr, "POST", SUBMIT, &own, &body).await.status, 200);
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +286,7 @@ async fn a_server_that_others_may_reach_answers_pages_only_under_its_own_names()
         }
     }
     assert_eq!(deployment.api.metrics().await.total, 0);
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,8 +307,8 @@ async fn garbage_on_a_connection_harms_nobody_else() {
         let headers = [("content-type", "application/grpc-web+proto")];
         let reply = exchange(addr, "POST", SUBMIT, &headers, &frame).await;
         assert_eq!(reply.status, 200, "the error is in its status");
-        let id = Api::at(addr).submit(job(W, "{}")).await;
+        let id = Api::at(addr).submit(job(WORKER_ID, "{}")).await;
         assert_ne!(id, "");
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }

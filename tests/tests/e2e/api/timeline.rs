@@ -12,7 +12,7 @@ use jobqueue_tests::{
 };
 
 use crate::{
-    deployment::{ByHand, Deployment, W},
+    deployment::{Deployment, ManualWorker, WORKER_ID},
     scenarios,
 };
 
@@ -36,12 +36,12 @@ fn told(events: &[TimelineEvent]) -> Vec<(Kind, i32, &str)> {
     events.iter().map(|it| (it.kind(), it.run_no, it.text.as_str())).collect()
 }
 
-async fn on_host(api: &Api, host: &str) -> ByHand {
-    ByHand::register_as(api, RegisterSessionRequest { host: host.to_owned(), ..Default::default() }).await
+async fn on_host(api: &Api, host: &str) -> ManualWorker {
+    ManualWorker::register_as(api, RegisterSessionRequest { host: host.to_owned(), ..Default::default() }).await
 }
 
 async fn a_plain_success_is_told_with_its_worker(deployment: &mut Deployment) {
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     assert_eq!(told(&timeline(&deployment.api, &id).await), [(Kind::Submitted, 0, "")]);
     let mut worker = on_host(&deployment.api, "alpha").await;
     let lease = worker.acquire_one().await.lease_id;
@@ -60,7 +60,7 @@ async fn a_plain_success_is_told_with_its_worker(deployment: &mut Deployment) {
 async fn all_that_happens_to_a_job_is_told_in_order(deployment: &mut Deployment) {
     let api = deployment.api.clone();
     let mut worker = on_host(&api, "alpha").await;
-    let id = api.submit(SubmitJobRequest { max_retries: Some(1), ..job(W, "{}") }).await;
+    let id = api.submit(SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, "{}") }).await;
 
     let snooze = Snooze { delay: None, reason: "not yet".to_owned() };
     ends(&mut worker, Outcome::Snooze(snooze)).await;
@@ -105,15 +105,17 @@ async fn all_that_happens_to_a_job_is_told_in_order(deployment: &mut Deployment)
 }
 
 /// Runs the next attempt, which ends with `outcome`.
-async fn ends(worker: &mut ByHand, outcome: Outcome) {
+async fn ends(worker: &mut ManualWorker, outcome: Outcome) {
     let lease_id = worker.acquire_one().await.lease_id;
     assert_eq!(worker.settle(&lease_id, outcome).await.code, 0);
 }
 
 async fn a_lost_worker_and_its_zombie_are_told(deployment: &mut Deployment) {
     let mut doomed = deployment.worker(&["--simulate", "--lease-time", "5s"]);
-    let id =
-        deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(W, r#"{"sleep_ms": 3600000}"#) }).await;
+    let id = deployment
+        .api
+        .submit(SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, r#"{"sleep_ms": 3600000}"#) })
+        .await;
     deployment.api.until(&id, jobqueue_shared::proto::v1::job::Status::Running).await;
     doomed.signal(Signal::STOP);
     deployment.api.finished(&id).await;
@@ -128,7 +130,7 @@ async fn a_lost_worker_and_its_zombie_are_told(deployment: &mut Deployment) {
 }
 
 async fn a_cancellation_that_was_taken_back_stays_in_the_timeline(deployment: &mut Deployment) {
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let cancel = CancelJobRequest { job_id: id.clone(), reason: "wrong \"address\"".to_owned() };
     deployment.api.jobs().cancel_job(cancel).await.unwrap();
     let cancelled = [(Kind::Submitted, 0, ""), (Kind::Cancelled, 0, "wrong \"address\"")];

@@ -16,7 +16,7 @@ use jobqueue_tests::{
 use tokio::sync::mpsc;
 
 use crate::{
-    deployment::{ByHand, Deployment, W, history, parts},
+    deployment::{Deployment, ManualWorker, WORKER_ID, history, parts},
     scenarios,
 };
 
@@ -52,7 +52,7 @@ async fn a_killed_workers_job_is_picked_up_by_another_after_its_lease(deployment
     let (url, mut calls) = stuck_at_first().await;
     let args = ["--lease-time", "5s", "--http", &url];
     let mut first = deployment.worker(&args);
-    let id = deployment.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(W, "{}") }).await;
+    let id = deployment.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(WORKER_ID, "{}") }).await;
     calls.recv().await.unwrap();
     first.kill9();
     let _second = deployment.worker(&args);
@@ -90,7 +90,7 @@ where
 /// Submits its keys one after the other, each until it is acknowledged.
 pub(crate) async fn submit_all(api: Api, keys: Vec<String>, acknowledged: Acknowledged) {
     for key in keys {
-        let request = SubmitJobRequest { idempotency_key: key.clone(), ..job(W, r#"{"sleep_ms": 0}"#) };
+        let request = SubmitJobRequest { idempotency_key: key.clone(), ..job(WORKER_ID, r#"{"sleep_ms": 0}"#) };
         let id = insist(|| api.try_submit(request.clone())).await;
         acknowledged.lock().unwrap().insert(key, id);
     }
@@ -165,7 +165,7 @@ async fn a_worker_that_is_told_to_stop_finishes_what_it_runs(deployment: &mut De
     let mut first = deployment.worker(&["--simulate", "--concurrency", "4"]);
     let mut ids = Vec::new();
     for _ in 0..30 {
-        ids.push(deployment.api.submit(job(W, r#"{"sleep_ms": 50}"#)).await);
+        ids.push(deployment.api.submit(job(WORKER_ID, r#"{"sleep_ms": 50}"#)).await);
     }
     deployment.api.until(&ids[3], Status::Done).await;
     let status = first.terminate().await;
@@ -186,7 +186,7 @@ async fn a_worker_that_cannot_finish_in_time_gives_back_uncharged(deployment: &m
     let started = deployment.file("started");
     let command = format!("long=touch '{}'; while :; do sleep 0.05; done", started.display());
     let mut worker = deployment.worker(&["--grace", "100ms", "--exec", &command]);
-    let new = SubmitJobRequest { task: "long".to_owned(), max_retries: Some(1), ..job(W, "{}") };
+    let new = SubmitJobRequest { task: "long".to_owned(), max_retries: Some(1), ..job(WORKER_ID, "{}") };
     let id = deployment.api.submit(new).await;
     eventually("the command runs", async || started.exists().then_some(())).await;
     assert!(worker.terminate().await.success());
@@ -224,7 +224,7 @@ async fn a_server_that_restarts_under_load_charges_nothing(deployment: &mut Depl
 }
 
 async fn a_server_that_is_told_to_stop_ends_long_polls_and_exits(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let request = worker.next_acquire(1, 60);
     let mut workers = deployment.api.workers();
     let poll = tokio::spawn(async move { workers.acquire_jobs(request).await });

@@ -15,7 +15,7 @@ use jobqueue_tests::{
 };
 use tonic::Code;
 
-use crate::deployment::{ByHand, Deployment, W, history, parts};
+use crate::deployment::{Deployment, ManualWorker, WORKER_ID, history, parts};
 
 /// Defines a test for each database from every scenario that is named; each starts its server itself.
 macro_rules! failing {
@@ -50,7 +50,7 @@ fn fired(server: &Server, place: &str) -> usize {
 }
 
 fn keyed(key: &str) -> SubmitJobRequest {
-    SubmitJobRequest { idempotency_key: key.to_owned(), ..job(W, r#"{"sleep_ms": 0}"#) }
+    SubmitJobRequest { idempotency_key: key.to_owned(), ..job(WORKER_ID, r#"{"sleep_ms": 0}"#) }
 }
 
 async fn submit(api: &Api, key: &str) -> Result<SubmitJobResponse, tonic::Status> {
@@ -58,7 +58,7 @@ async fn submit(api: &Api, key: &str) -> Result<SubmitJobResponse, tonic::Status
 }
 
 async fn stored(api: &Api) -> Vec<String> {
-    let request = ListJobsRequest { worker_id: W.to_owned(), ..ListJobsRequest::default() };
+    let request = ListJobsRequest { worker_id: WORKER_ID.to_owned(), ..ListJobsRequest::default() };
     let jobs = api.jobs().list_jobs(request).await.unwrap().into_inner().jobs;
     jobs.into_iter().map(|job| job.id).collect()
 }
@@ -83,8 +83,8 @@ async fn a_server_that_dies_between_commit_and_answer_keeps_what_it_stored(drive
 async fn an_outcome_whose_answer_was_lost_counts_once(driver: Driver) {
     let database = Database::create(driver).await;
     let server = Server::start_failing(database.url(), &[], "after_settle=2*return(lost)").await;
-    let _worker = Worker::start(&server, W, &["--simulate"]);
-    let id = server.api().submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let _worker = Worker::start(&server, WORKER_ID, &["--simulate"]);
+    let id = server.api().submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     let found = server.api().until(&id, Status::Done).await;
     eventually("the outcome was sent until it was acknowledged", async || {
         (fired(&server, "after_settle") == 2).then_some(())
@@ -111,8 +111,8 @@ async fn a_panic_beside_a_commit_costs_that_call_only(driver: Driver) {
 async fn a_hand_over_whose_answer_was_lost_costs_no_attempt(driver: Driver) {
     let database = Database::create(driver).await;
     let server = Server::start_failing(database.url(), &[], "after_acquire=3*return(lost)").await;
-    let id = server.api().submit(job(W, r#"{"sleep_ms": 0}"#)).await;
-    let _worker = Worker::start(&server, W, &["--simulate"]);
+    let id = server.api().submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
+    let _worker = Worker::start(&server, WORKER_ID, &["--simulate"]);
     let found = server.api().until(&id, Status::Done).await;
     assert_eq!(fired(&server, "after_acquire"), 3);
     assert!(history(&found).is_empty(), "the same acquire again got the same job");
@@ -130,15 +130,15 @@ async fn a_job_that_was_handed_over_as_its_server_died_comes_under_the_same_numb
 async fn dies_as_it_stores(driver: Driver) -> bool {
     let database = Database::create(driver).await;
     let mut server = Server::start_failing(database.url(), &[], "after_insert=return(exit)").await;
-    let mut worker = ByHand::register(&server.api()).await;
+    let mut worker = ManualWorker::register(&server.api()).await;
     let request = worker.next_acquire(1, 20);
     let mut workers = server.api().workers();
     let call = tokio::spawn({
         let request = request.clone();
         async move { workers.acquire_jobs(request).await }
     });
-    eventually("it has looked", async || (server.looks_for_jobs().await >= 1).then_some(())).await;
-    let submitted = server.api().jobs().submit_job(job(W, r#"{"sleep_ms": 0}"#)).await;
+    eventually("it has looked", async || (server.acquire_count().await >= 1).then_some(())).await;
+    let submitted = server.api().jobs().submit_job(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     assert_eq!(server.ended().await.code(), Some(86), "{submitted:?}");
     call.await.unwrap().unwrap_err();
     server.start_again().await;
@@ -158,11 +158,11 @@ async fn dies_as_it_stores(driver: Driver) -> bool {
 async fn a_server_whose_failpoints_are_not_set_acts_as_any(driver: Driver) {
     let mut deployment = Deployment::new(driver).await;
     let _worker = deployment.simulating();
-    let id = deployment.api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let id = deployment.api.submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     deployment.api.until(&id, Status::Done).await;
     assert!(!deployment.server.stderr().contains("failpoint"));
     assert!(deployment.server.terminate().await.success());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 async fn background_work_that_goes_on_failing_takes_the_server_out_of_service(driver: Driver) {
@@ -189,7 +189,7 @@ async fn a_submit_whose_commit_was_cut_off_is_stored_once_under_its_id() {
     let server = Server::start_failing(database.url(), &[], "insert_commit=2*return(lost)").await;
     let api = server.api();
     // The job can run before its submitter has the answer.
-    let _worker = Worker::start(&server, W, &["--simulate"]);
+    let _worker = Worker::start(&server, WORKER_ID, &["--simulate"]);
     let answer = submit(&api, "k").await.unwrap();
     assert!(!answer.deduplicated);
     assert_eq!(fired(&server, "insert_commit"), 2);

@@ -18,7 +18,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use crate::{
-    deployment::{ByHand, W, history},
+    deployment::{ManualWorker, WORKER_ID, history},
     faults::outage::healthy,
 };
 
@@ -64,11 +64,11 @@ async fn a_server_whose_connections_are_half_open_gives_them_all_up_at_once() {
     let (proxy, url) = through_a_proxy(&database).await;
     let server = Server::start_with(&url, &["--database-max-connections", &CONNECTIONS.to_string()]).await;
     let api = server.api();
-    let before = api.submit(job(W, "{}")).await;
+    let before = api.submit(job(WORKER_ID, "{}")).await;
     fill(&api, &proxy, CONNECTIONS).await;
     assert!(proxy.half_open() > CONNECTIONS as u64, "its connections and its listener");
     let after = within(PATIENCE, "submits go on", async || {
-        let call = api.try_submit(job(W, "{}"));
+        let call = api.try_submit(job(WORKER_ID, "{}"));
         timeout(PATIENCE, call).await.expect("a submit hangs").ok()
     })
     .await;
@@ -87,7 +87,7 @@ async fn connections_that_die_in_use_are_given_up_with_their_calls() {
     let (proxy, url) = through_a_proxy(&database).await;
     let server = Server::start(&url).await;
     let api = server.api();
-    let before = api.submit(job(W, "{}")).await;
+    let before = api.submit(job(WORKER_ID, "{}")).await;
     fill(&api, &proxy, 8).await;
     // The calls wait for an answer when the network breaks.
     let mut other = PgConnection::connect(database.url()).await.unwrap();
@@ -110,7 +110,7 @@ async fn connections_that_die_in_use_are_given_up_with_their_calls() {
     for call in calls {
         assert!(call.await.unwrap().is_err(), "nothing can have answered");
     }
-    let after = within(PATIENCE, "submits go on", async || api.try_submit(job(W, "{}")).await.ok()).await;
+    let after = within(PATIENCE, "submits go on", async || api.try_submit(job(WORKER_ID, "{}")).await.ok()).await;
     well(server, [before, after]).await;
     over(database).await;
 }
@@ -121,14 +121,14 @@ async fn jobs_start_by_polling_while_nobody_can_be_told() {
     let (proxy, direct) = through_a_proxy(&database).await;
     let listening = ["--database-direct-url", direct.as_str()];
     let (deaf, other) = tokio::join!(Server::start_with(database.url(), &listening), Server::start(database.url()));
-    let mut worker = ByHand::register(&deaf.api()).await;
+    let mut worker = ManualWorker::register(&deaf.api()).await;
     assert!(proxy.half_open() > 0, "nobody listens through the proxy");
-    let looks = deaf.looks_for_jobs().await;
+    let looks = deaf.acquire_count().await;
     let request = worker.next_acquire(1, 60);
     let mut workers = deaf.api().workers();
     let poll = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
-    eventually("it has looked", async || (deaf.looks_for_jobs().await > looks).then_some(())).await;
-    let id = other.api().submit(job(W, "{}")).await;
+    eventually("it has looked", async || (deaf.acquire_count().await > looks).then_some(())).await;
+    let id = other.api().submit(job(WORKER_ID, "{}")).await;
     // Polling finds the job before the call's own next acquire, which comes after 15 s at the earliest.
     let jobs = timeout(Duration::from_secs(12), poll).await.expect("it sleeps on").unwrap();
     assert_eq!(jobs[0].job.as_ref().unwrap().id, id);
@@ -144,7 +144,7 @@ async fn a_listener_that_is_half_open_is_noticed_and_hears_again() {
     let deaf = ConnectOptions { max_connections: 4, direct_url: Some(direct), ..ConnectOptions::new(database.url()) };
     let listener = connect(&deaf).await.unwrap();
     let teller = connect(&ConnectOptions { max_connections: 4, ..ConnectOptions::new(database.url()) }).await.unwrap();
-    let hint = Notification::Runnable(W.to_owned());
+    let hint = Notification::Runnable(WORKER_ID.to_owned());
     let mut notifications = listener.notifications().unwrap();
     let mut hears = async || {
         teller.announce(std::slice::from_ref(&hint)).await.unwrap();
@@ -166,10 +166,10 @@ async fn a_worker_whose_connection_is_half_open_keeps_its_lease_by_another() {
     let server = Server::start(database.url()).await;
     let proxy = Proxy::start(server.grpc_addr()).await.unwrap();
     let endpoint = format!("http://{}", proxy.addr());
-    let mut worker = Worker::start_at(&endpoint, W, &["--simulate", "--lease-time", "12s"]);
+    let mut worker = Worker::start_at(&endpoint, WORKER_ID, &["--simulate", "--lease-time", "12s"]);
     let api = server.api();
     // The job takes longer than the lease, which would run out if the dead connection were not noticed.
-    let id = api.submit(job(W, r#"{"sleep_ms": 20000}"#)).await;
+    let id = api.submit(job(WORKER_ID, r#"{"sleep_ms": 20000}"#)).await;
     api.until(&id, Status::Running).await;
     assert!(proxy.half_open() > 0);
     let found = api.until(&id, Status::Done).await;

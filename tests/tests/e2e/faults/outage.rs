@@ -18,7 +18,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::{deployment::W, faults::crashes::insist};
+use crate::{deployment::WORKER_ID, faults::crashes::insist};
 
 /// A PostgreSQL of its own, which can be stopped without disturbing other tests, and a server on it.
 pub(crate) async fn on_a_cluster_of_its_own() -> (Cluster, Server) {
@@ -71,14 +71,14 @@ async fn storage_that_is_gone_is_told_and_its_return_noticed() {
     let (cluster, server) = on_a_cluster_of_its_own().await;
     let cluster = Arc::new(cluster);
     let api = server.api();
-    let _worker = Worker::start(&server, W, &["--simulate"]);
-    let before = api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let _worker = Worker::start(&server, WORKER_ID, &["--simulate"]);
+    let before = api.submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     api.until(&before, Status::Done).await;
     healthy(&api).await;
 
     let it = Arc::clone(&cluster);
     blocking(move || it.stop_fast().unwrap()).await;
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     let status = api.jobs().get_metrics(GetMetricsRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
@@ -89,7 +89,7 @@ async fn storage_that_is_gone_is_told_and_its_return_noticed() {
     blocking(move || it.restart().unwrap()).await;
     healthy(&api).await;
     assert_eq!(get(server.http_addr(), "/readyz").await.status, 200);
-    let after = api.submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let after = api.submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     // The worker recovers by itself, too.
     api.until(&after, Status::Done).await;
     let metrics = api.metrics().await;
@@ -111,7 +111,7 @@ async fn a_database_that_crashes_mid_load_loses_nothing_acknowledged() {
                 for batch in 0..EACH {
                     let keyed = |i: usize| SubmitJobRequest {
                         idempotency_key: format!("{n}/{batch}/{i}"),
-                        ..job(W, r#"{"sleep_ms": 0}"#)
+                        ..job(WORKER_ID, r#"{"sleep_ms": 0}"#)
                     };
                     let request = SubmitJobsRequest { jobs: (0..5).map(keyed).collect() };
                     let answer = insist(|| {
@@ -127,7 +127,7 @@ async fn a_database_that_crashes_mid_load_loses_nothing_acknowledged() {
         .collect();
     let count = || acknowledged.lock().unwrap().len();
     let api = server.api();
-    let _worker = Worker::start(&server, W, &["--simulate", "--lease-time", "5s"]);
+    let _worker = Worker::start(&server, WORKER_ID, &["--simulate", "--lease-time", "5s"]);
     for crash in 1..=2 {
         eventually("batches are acknowledged", async || (count() >= crash * 40).then_some(())).await;
         let it = Arc::clone(&cluster);

@@ -10,7 +10,7 @@ use jobqueue_tests::{
     worker::Worker,
 };
 
-use crate::deployment::{W, history};
+use crate::deployment::{WORKER_ID, history};
 
 const BEHIND: [&str; 2] = ["--database-pooler", "transaction"];
 
@@ -22,12 +22,13 @@ async fn two_servers_behind_a_pooler_do_everything_that_two_servers_do() {
     let (one, mut other) = tokio::join!(start(), start());
     // Each worker runs jobs that were submitted to the other server.
     let args = ["--simulate", "--concurrency", "5", "--lease-time", "5s"];
-    let (_first, _second) = (Worker::start(&one, W, &args), Worker::start(&other, W, &args));
+    let (_first, _second) = (Worker::start(&one, WORKER_ID, &args), Worker::start(&other, WORKER_ID, &args));
     let submits = (0..JOBS).map(|n| {
         let api = if n % 2 == 0 { one.api() } else { other.api() };
         let fail = n % 10 == 0;
         let payload = if fail { r#"{"fail": true, "sleep_ms": 0}"# } else { r#"{"sleep_ms": 5}"# };
-        let request = SubmitJobRequest { idempotency_key: n.to_string(), max_retries: Some(2), ..job(W, payload) };
+        let request =
+            SubmitJobRequest { idempotency_key: n.to_string(), max_retries: Some(2), ..job(WORKER_ID, payload) };
         async move {
             let id = api.submit(request.clone()).await;
             assert_eq!(api.submit(request).await, id, "a key is a job");
@@ -46,7 +47,7 @@ async fn two_servers_behind_a_pooler_do_everything_that_two_servers_do() {
 
     // One server dies; the other goes on.
     other.kill9();
-    let id = one.api().submit(job(W, r#"{"sleep_ms": 0}"#)).await;
+    let id = one.api().submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await;
     one.api().until(&id, Status::Done).await;
     one.stop_and_check().await;
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();

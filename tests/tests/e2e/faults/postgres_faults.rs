@@ -22,7 +22,7 @@ use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use crate::{
-    deployment::W,
+    deployment::WORKER_ID,
     faults::outage::{blocking, healthy, not_ready, on_a_cluster, on_a_cluster_of_its_own, tells_when_to_try_again},
 };
 
@@ -62,12 +62,12 @@ async fn a_database_that_only_reads_is_told_and_its_connections_are_given_up() {
     let (cluster, server) = on_a_cluster_of_its_own().await;
     let cluster = Arc::new(cluster);
     let api = server.api();
-    let mut ids = vec![api.submit(job(W, "{}")).await];
+    let mut ids = vec![api.submit(job(WORKER_ID, "{}")).await];
     let before = backends(&cluster).await;
 
     query(&cluster, "ALTER SYSTEM SET default_transaction_read_only = on").await;
     query(&cluster, "SELECT pg_reload_conf()").await;
-    let status = eventually("writing is refused", async || match api.try_submit(job(W, "{}")).await {
+    let status = eventually("writing is refused", async || match api.try_submit(job(WORKER_ID, "{}")).await {
         Ok(id) => {
             ids.push(id);
             None
@@ -92,7 +92,7 @@ async fn a_database_that_only_reads_is_told_and_its_connections_are_given_up() {
     .await;
     query(&cluster, "SELECT pg_reload_conf()").await;
     healthy(&api).await;
-    ids.push(api.submit(job(W, "{}")).await);
+    ids.push(api.submit(job(WORKER_ID, "{}")).await);
     all_there(&api, &ids).await;
     over(server, cluster).await;
 }
@@ -103,7 +103,7 @@ async fn connections_that_are_used_up_are_told_and_their_return_noticed() {
     let (cluster, server) = on_a_cluster(Setup { settings: limits, ..Setup::default() }).await;
     let cluster = Arc::new(cluster);
     let api = server.api();
-    let first = api.submit(job(W, "{}")).await;
+    let first = api.submit(job(WORKER_ID, "{}")).await;
 
     // Other sessions take every connection that there is, the server's included.
     let mut ours = session(&cluster).await.unwrap();
@@ -123,7 +123,7 @@ async fn connections_that_are_used_up_are_told_and_their_return_noticed() {
         (left == 0).then_some(())
     })
     .await;
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     not_ready(&server).await;
 
@@ -132,7 +132,7 @@ async fn connections_that_are_used_up_are_told_and_their_return_noticed() {
     }
     ours.close().await.unwrap();
     healthy(&api).await;
-    let second = api.submit(job(W, "{}")).await;
+    let second = api.submit(job(WORKER_ID, "{}")).await;
     all_there(&api, &[first, second]).await;
     over(server, cluster).await;
 }
@@ -143,16 +143,16 @@ async fn a_lock_that_somebody_else_holds_is_not_waited_for_for_ever() {
     let (cluster, server) = on_a_cluster_of_its_own().await;
     let cluster = Arc::new(cluster);
     let api = server.api();
-    let first = api.submit(job(W, "{}")).await;
+    let first = api.submit(job(WORKER_ID, "{}")).await;
     let mut other = session(&cluster).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE").execute(&mut other).await.unwrap();
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     let status = api.jobs().get_job(GetJobRequest { job_id: first.clone() }).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
-    let second = api.submit(job(W, "{}")).await;
+    let second = api.submit(job(WORKER_ID, "{}")).await;
     all_there(&api, &[first, second]).await;
     healthy(&api).await;
     over(server, cluster).await;
@@ -166,7 +166,7 @@ fn large(kib: usize, seed: u64) -> SubmitJobRequest {
         char::from(b'0' + u8::try_from((state >> 33) % 75).unwrap())
     };
     let text: String = (0..kib * 1024).map(|_| letter()).filter(|letter| !matches!(letter, '\\' | '"')).collect();
-    job(W, &format!("\"{text}\""))
+    job(WORKER_ID, &format!("\"{text}\""))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +212,7 @@ async fn a_sync_that_fails_is_never_an_acknowledgement() {
     let (cluster, server) = on_a_cluster_of_its_own().await;
     let cluster = Arc::new(cluster);
     let api = server.api();
-    let mut ids = vec![api.submit(job(W, "{}")).await];
+    let mut ids = vec![api.submit(job(WORKER_ID, "{}")).await];
 
     // The present backends, and not the postmaster: processes that it starts afterwards can sync again.
     let mut pids = Vec::new();
@@ -223,7 +223,7 @@ async fn a_sync_that_fails_is_never_an_acknowledgement() {
     let log = cluster.folder().unwrap().join("server.log");
     within(2 * PATIENCE, "a sync has failed", async || {
         // Only a job that is stored after the recovery was answered OK.
-        match api.try_submit(job(W, "{}")).await {
+        match api.try_submit(job(WORKER_ID, "{}")).await {
             Ok(id) => ids.push(id),
             Err(status) => tells_when_to_try_again(&status, Code::Unavailable),
         }
@@ -234,7 +234,7 @@ async fn a_sync_that_fails_is_never_an_acknowledgement() {
     assert!(failing.failed() > 0);
     failing.stop().await;
     // Health is up to a second old, so it may still be that of before the crash.
-    ids.push(eventually("submits are stored again", async || api.try_submit(job(W, "{}")).await.ok()).await);
+    ids.push(eventually("submits are stored again", async || api.try_submit(job(WORKER_ID, "{}")).await.ok()).await);
     healthy(&api).await;
     all_there(&api, &ids).await;
     over(server, cluster).await;
@@ -252,17 +252,17 @@ async fn a_commit_that_no_standby_has_is_never_an_acknowledgement() {
     .await;
     let server = Server::start(&cluster.url("jobs")).await;
     let api = server.api();
-    let first = api.submit(job(W, "{}")).await;
+    let first = api.submit(job(WORKER_ID, "{}")).await;
     let it = Arc::clone(&standby);
     blocking(move || it.kill9().unwrap()).await;
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     not_ready(&server).await;
 
     let it = Arc::clone(&standby);
     blocking(move || it.restart().unwrap()).await;
     healthy(&api).await;
-    let second = api.submit(job(W, "{}")).await;
+    let second = api.submit(job(WORKER_ID, "{}")).await;
     all_there(&api, &[first, second]).await;
     over(server, cluster).await;
     blocking(move || drop(standby)).await;
@@ -283,7 +283,7 @@ async fn a_failover_behind_one_address_loses_nothing_acknowledged() {
     let api = server.api();
     let mut ids = Vec::new();
     for _ in 0..20 {
-        ids.push(api.submit(job(W, "{}")).await);
+        ids.push(api.submit(job(WORKER_ID, "{}")).await);
     }
     let it = Arc::clone(&primary);
     blocking(move || it.kill9().unwrap()).await;
@@ -295,14 +295,14 @@ async fn a_failover_behind_one_address_loses_nothing_acknowledged() {
         api.jobs().get_job(request).await.ok()
     })
     .await;
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     not_ready(&server).await;
 
     let it = Arc::clone(&standby);
     blocking(move || it.promote().unwrap()).await;
     healthy(&api).await;
-    ids.push(api.submit(job(W, "{}")).await);
+    ids.push(api.submit(job(WORKER_ID, "{}")).await);
     all_there(&api, &ids).await;
     over(server, standby).await;
     blocking(move || drop(primary)).await;

@@ -22,12 +22,12 @@ use jobqueue_tests::{
 use tonic::Code;
 
 use crate::{
-    deployment::W,
+    deployment::WORKER_ID,
     faults::outage::{healthy, not_ready, tells_when_to_try_again},
 };
 
 fn large(kib: usize) -> SubmitJobRequest {
-    job(W, &format!("\"{}\"", "x".repeat(kib * 1024)))
+    job(WORKER_ID, &format!("\"{}\"", "x".repeat(kib * 1024)))
 }
 
 async fn all_there(api: &Api, ids: &[String]) {
@@ -55,7 +55,7 @@ async fn a_full_disk_is_told_until_there_is_room_again() {
     // Reads still work, and the server stays not ready, although small writes may find space.
     all_there(&api, &ids).await;
     for _ in 0..3 {
-        if let Ok(id) = api.try_submit(job(W, "{}")).await {
+        if let Ok(id) = api.try_submit(job(WORKER_ID, "{}")).await {
             ids.push(id);
         }
     }
@@ -102,7 +102,7 @@ async fn a_sync_that_fails_is_never_an_acknowledgement() {
 async fn a_damaged_file_is_told_and_takes_the_server_out_of_service() {
     let database = Database::create(Driver::Sqlite).await;
     let mut server = Server::start(database.url()).await;
-    let small = server.api().submit(job(W, "{}")).await;
+    let small = server.api().submit(job(WORKER_ID, "{}")).await;
     let damaged = server.api().submit(large(200)).await;
     assert!(server.terminate().await.success());
 
@@ -134,13 +134,13 @@ async fn a_file_that_another_process_has_locked_is_told_and_its_release_noticed(
     let api = server.api();
     let mut other = SqliteConnection::connect(database.url()).await.unwrap();
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     not_ready(&server).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
     healthy(&api).await;
-    let id = api.submit(job(W, "{}")).await;
+    let id = api.submit(job(WORKER_ID, "{}")).await;
     eventually("the job is there", async || api.get(&id).await.job).await;
     server.stop_and_check().await;
 }
@@ -155,7 +155,7 @@ fn move_files(from: &Path, to: &Path) {
 
 /// Checks that submits fail, that the server becomes not ready, and that the log says why.
 async fn lost(server: &Server, api: &Api) {
-    let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+    let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     not_ready(server).await;
     assert!(server.stderr().contains("nothing is acknowledged any more"), "{}", server.stderr());
@@ -166,14 +166,14 @@ async fn nothing_is_acknowledged_into_a_file_that_was_moved_and_all_goes_on_when
     let database = Database::create(Driver::Sqlite).await;
     let server = Server::start(database.url()).await;
     let api = server.api();
-    let mut ids = vec![api.submit(job(W, "{}")).await];
+    let mut ids = vec![api.submit(job(WORKER_ID, "{}")).await];
     let elsewhere = tempfile::tempdir_in(database.folder()).unwrap();
     move_files(&database.folder(), elsewhere.path());
     lost(&server, &api).await;
 
     move_files(elsewhere.path(), &database.folder());
     healthy(&api).await;
-    ids.push(api.submit(job(W, "{}")).await);
+    ids.push(api.submit(job(WORKER_ID, "{}")).await);
     all_there(&api, &ids).await;
     server.stop_and_check().await;
 }
@@ -184,12 +184,12 @@ async fn nothing_is_acknowledged_once_the_file_or_its_log_is_removed_or_replaced
         let database = Database::create(Driver::Sqlite).await;
         let mut server = Server::start(database.url()).await;
         let api = server.api();
-        api.submit(job(W, "{}")).await;
+        api.submit(job(WORKER_ID, "{}")).await;
         let file = database.folder().join(format!("jobqueue.db{suffix}"));
         fs::remove_file(&file).unwrap();
         lost(&server, &api).await;
         fs::write(&file, "").unwrap();
-        let status = api.try_submit(job(W, "{}")).await.unwrap_err();
+        let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
         tells_when_to_try_again(&status, Code::Unavailable);
         server.kill9();
     }
@@ -220,7 +220,7 @@ async fn nobody_else_can_read_the_files() {
     let folder = database.folder().join("made");
     let file = folder.join("jobs.db");
     let server = Server::start(&format!("sqlite://{}", file.display())).await;
-    server.api().submit(job(W, "{}")).await;
+    server.api().submit(job(WORKER_ID, "{}")).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for suffix in ["", "-wal", "-shm"] {
         assert_eq!(mode(&folder.join(format!("jobs.db{suffix}"))), 0o600, "{suffix}");

@@ -13,7 +13,7 @@ use jobqueue_tests::{
 use prost_types::Duration;
 use rustix::process::Signal;
 
-use crate::deployment::{ByHand, Deployment, W, history, parts};
+use crate::deployment::{Deployment, ManualWorker, WORKER_ID, history, parts};
 
 /// A job with one attempt whose command runs until it is let go.
 struct OneAttempt {
@@ -32,7 +32,7 @@ impl OneAttempt {
             go = go.display()
         );
         let worker = deployment.worker(&["--lease-time", "5s", "--exec", &command]);
-        let request = SubmitJobRequest { task: "t".to_owned(), max_retries: Some(1), ..job(W, "{}") };
+        let request = SubmitJobRequest { task: "t".to_owned(), max_retries: Some(1), ..job(WORKER_ID, "{}") };
         let id = deployment.api.submit(request).await;
         eventually("the command has begun", async || begun.exists().then_some(())).await;
         Self { deployment, worker, id }
@@ -58,7 +58,7 @@ impl OneAttempt {
             deployment.server.stderr()
         );
         assert!(worker.terminate().await.success());
-        deployment.over().await;
+        deployment.stop_and_check().await;
     }
 }
 
@@ -104,13 +104,15 @@ async fn the_end_of_one_server_of_two_does_not_delay_what_its_workers_have_lost(
     let one = Server::start(database.url()).await;
     let mut other = Server::start(database.url()).await;
     let lease_time = Some(Duration { seconds: 5, nanos: 0 });
-    let mut lost =
-        ByHand::register_as(&other.api(), RegisterSessionRequest { lease_time, ..RegisterSessionRequest::default() })
-            .await;
-    let id = one.api().submit(job(W, "{}")).await;
+    let mut lost = ManualWorker::register_as(
+        &other.api(),
+        RegisterSessionRequest { lease_time, ..RegisterSessionRequest::default() },
+    )
+    .await;
+    let id = one.api().submit(job(WORKER_ID, "{}")).await;
     lost.acquire_one().await;
     other.kill9();
-    let mut next = ByHand::register(&one.api()).await;
+    let mut next = ManualWorker::register(&one.api()).await;
     let taken = within(2 * PATIENCE, "the job is handed to another", async || next.acquire(1).await.pop()).await;
     assert_eq!(taken.job.unwrap().id, id);
     assert!(!one.stderr().contains("no server could hear"), "{}", one.stderr());

@@ -19,7 +19,7 @@ use jobqueue_tests::{
     web::get,
 };
 
-use crate::deployment::{ByHand, W};
+use crate::deployment::{ManualWorker, WORKER_ID};
 
 /// Both names of the setting, because libfaketime has renamed it.
 const REAL_MONOTONIC: [(&str, &str); 2] = [("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("DONT_FAKE_MONOTONIC", "1")];
@@ -41,12 +41,12 @@ async fn a_clock_that_is_set_ahead_while_the_server_runs_is_followed_and_no_sess
     let environment = [PRELOAD, clock_file, ("FAKETIME_NO_CACHE", "1"), REAL_MONOTONIC[0], REAL_MONOTONIC[1]];
     let server = Server::start_in(database.url(), &environment).await;
     let api = server.api();
-    let running = api.submit(job(W, "{}")).await;
-    let mut worker = ByHand::register(&api).await;
+    let running = api.submit(job(WORKER_ID, "{}")).await;
+    let mut worker = ManualWorker::register(&api).await;
     let lease = worker.acquire_one().await.lease_id;
     // The job is due a few seconds after the clock is set ahead by an hour.
     let due = SystemTime::now() + Duration::from_secs(3_600 + 3);
-    let scheduled = api.submit(SubmitJobRequest { run_at: Some(due.into()), ..job(W, "{}") }).await;
+    let scheduled = api.submit(SubmitJobRequest { run_at: Some(due.into()), ..job(WORKER_ID, "{}") }).await;
 
     // A rename, so that a reader always finds a whole line.
     fs::write(clock.with_extension("new"), "+1h").unwrap();
@@ -66,7 +66,7 @@ async fn a_server_that_was_once_started_with_a_clock_ahead_says_so_until_the_sto
     let database = Database::create(Driver::Sqlite).await;
     let environment = [PRELOAD, ("FAKETIME", "+40d"), REAL_MONOTONIC[0], REAL_MONOTONIC[1]];
     let mut server = Server::start_in(database.url(), &environment).await;
-    server.api().submit(job(W, "{}")).await;
+    server.api().submit(job(WORKER_ID, "{}")).await;
     assert!(server.terminate().await.success());
 
     server.start_again().await;
@@ -80,7 +80,7 @@ async fn a_server_that_was_once_started_with_a_clock_ahead_says_so_until_the_sto
     server.start_again().await;
     assert!(skew_s(&server).await.abs() < 60.0 && !server.stderr().contains("clock differ"));
     // A job that was submitted meanwhile can run: its time is not in the future.
-    let mut worker = ByHand::register(&server.api()).await;
+    let mut worker = ManualWorker::register(&server.api()).await;
     let lease = worker.acquire_one().await.lease_id;
     worker.settle(&lease, Outcome::Complete(Complete::default())).await;
     server.stop_and_check().await;

@@ -10,7 +10,7 @@ use jobqueue_tests::{
     server::{Server, command},
 };
 
-use crate::deployment::{Deployment, W};
+use crate::deployment::{Deployment, WORKER_ID};
 
 /// Runs a program to its end; returns whether it succeeded, its stdout and its stderr.
 async fn run(command: &mut Command) -> (bool, String, String) {
@@ -182,28 +182,28 @@ async fn a_second_server_on_one_file_is_refused_and_the_first_goes_on() {
     let args = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
     let (ok, _, error) = run(command(deployment.database.url()).args(args)).await;
     assert!(!ok && one_line(&error).contains(&deployment.server.id().to_string()), "{error}");
-    deployment.api.submit(job(W, "{}")).await;
-    deployment.over().await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lock_of_a_killed_server_does_not_keep_the_next_one_out() {
     let mut deployment = Deployment::new(Driver::Sqlite).await;
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.server.kill9();
     deployment.server.start_again().await;
     assert_eq!(deployment.server.api().get(&id).await.job.unwrap().id, id);
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_a_running_server_is_a_database_of_its_own() {
     let deployment = Deployment::new(Driver::Sqlite).await;
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let copy = deployment.file("copy.db");
     let (ok, printed, error) = run(command(deployment.database.url()).arg("backup").arg(&copy)).await;
     assert!(ok && printed.contains("copy.db"), "{printed}{error}");
-    deployment.api.submit(job(W, "{}")).await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
     let (ok, _, error) = run(command(deployment.database.url()).arg("backup").arg(&copy)).await;
     assert!(!ok && error.contains("copy.db"), "it must not be overwritten: {error}");
 
@@ -212,7 +212,7 @@ async fn a_backup_of_a_running_server_is_a_database_of_its_own() {
     assert_eq!(api.metrics().await.total, 1);
     assert_eq!(api.get(&id).await.job.unwrap().id, id);
     restored.stop_and_check().await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,8 +233,8 @@ async fn logs_are_one_json_object_a_line_when_asked_for_and_hold_no_payload() {
     let database = Database::create(Driver::Sqlite).await;
     let mut server = Server::start_with(database.url(), &["--log-format", "json"]).await;
     let secret = "correct horse battery staple";
-    server.api().submit(job(W, &format!("\"{secret}\""))).await;
-    server.api().try_submit(job(W, &format!("{{{secret}"))).await.unwrap_err();
+    server.api().submit(job(WORKER_ID, &format!("\"{secret}\""))).await;
+    server.api().try_submit(job(WORKER_ID, &format!("{{{secret}"))).await.unwrap_err();
     assert!(server.terminate().await.success());
     let log = server.stderr();
     assert!(log.lines().count() >= 3, "{log}");

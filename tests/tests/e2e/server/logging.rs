@@ -27,7 +27,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::deployment::{ByHand, Deployment, W};
+use crate::deployment::{Deployment, ManualWorker, WORKER_ID};
 
 /// A server whose stderr this test holds; killed when it is dropped.
 struct Muted {
@@ -88,7 +88,7 @@ async fn a_server_whose_log_nobody_reads_serves_and_stops_and_counts_what_it_dro
     let mut server = Muted::start(database.url(), stderr, &["--log", "trace"]);
     let api = Api::at(server.grpc);
     eventually("lines are dropped", async || {
-        api.submit(job(W, "{}")).await;
+        api.submit(job(WORKER_ID, "{}")).await;
         (server.dropped().await > 0).then_some(())
     })
     .await;
@@ -116,7 +116,7 @@ async fn a_server_whose_log_nobody_reads_ends_at_its_first_and_at_its_second_sig
     let database = Database::create(Driver::Sqlite).await;
     let (_reader, stderr) = full_pipe();
     let mut server = Muted::start(database.url(), stderr, &[]);
-    Api::at(server.grpc).submit(job(W, "{}")).await;
+    Api::at(server.grpc).submit(job(WORKER_ID, "{}")).await;
     server.terminate();
     assert!(server.ended().await.success());
 
@@ -146,7 +146,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
     drop(reader);
     for stderr in [Stdio::from(full()), closed.into()] {
         let mut server = Muted::start(database.url(), stderr, &[]);
-        Api::at(server.grpc).submit(job(W, "{}")).await;
+        Api::at(server.grpc).submit(job(WORKER_ID, "{}")).await;
         eventually("failed writes are counted", async || (server.dropped().await > 0).then_some(())).await;
         server.terminate();
         assert!(server.ended().await.success());
@@ -164,7 +164,7 @@ async fn outcomes_for_leases_that_do_not_exist_are_a_line_a_second_and_not_a_lin
     const CALLS: usize = 10;
     const EACH: usize = 200;
     let deployment = Deployment::new(Driver::Sqlite).await;
-    let worker = ByHand::register(&deployment.api).await;
+    let worker = ManualWorker::register(&deployment.api).await;
     let uuid = |n: usize| format!("00000000-0000-4000-8000-{n:012}");
     let begun = std::time::Instant::now();
     for call in 0..CALLS {
@@ -188,5 +188,5 @@ async fn outcomes_for_leases_that_do_not_exist_are_a_line_a_second_and_not_a_lin
     // In each second at most one line, and one with the number of the others.
     assert!((1..=2 * seconds).contains(&lines), "{lines} lines in {seconds} s");
     worker.end().await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }

@@ -13,7 +13,7 @@ use jobqueue_tests::{
 use tokio::{sync::Notify, time::timeout};
 use tonic::Code;
 
-use crate::{deployment::W, faults::outage::tells_when_to_try_again};
+use crate::{deployment::WORKER_ID, faults::outage::tells_when_to_try_again};
 
 /// Number of large submits: more than the 64 MiB that may wait.
 const LARGE: usize = 100;
@@ -30,14 +30,14 @@ async fn large_payloads_are_bounded_and_do_not_starve_small_ones(driver: Driver)
     let full = Arc::new(Notify::new());
     let calls: Vec<_> = (0..LARGE)
         .map(|n| {
-            let (api, job) = (connections[n % connections.len()].clone(), job(W, &payload));
+            let (api, job) = (connections[n % connections.len()].clone(), job(WORKER_ID, &payload));
             let full = Arc::clone(&full);
             tokio::spawn(async move { api.try_submit(job).await.inspect_err(|_| full.notify_one()) })
         })
         .collect();
     timeout(PATIENCE, full.notified()).await.expect("everything is taken");
     let api = server.api();
-    let mut ids = join_all((0..SMALL).map(|_| api.submit(job(W, "{}")))).await;
+    let mut ids = join_all((0..SMALL).map(|_| api.submit(job(WORKER_ID, "{}")))).await;
     // A group has at most 8 MiB: the large jobs take eight groups, one after the other.
     assert!(calls.iter().any(|call| !call.is_finished()), "the small ones waited for all large ones");
     let answers: Vec<_> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
@@ -52,7 +52,7 @@ async fn large_payloads_are_bounded_and_do_not_starve_small_ones(driver: Driver)
     }
     assert_eq!(api.metrics().await.total, ids.len() as i32, "a refused one has left something");
     // The server accepts submits again.
-    api.submit(job(W, &payload)).await;
+    api.submit(job(WORKER_ID, &payload)).await;
     server.stop_and_check().await;
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
 }

@@ -26,7 +26,7 @@ use tokio::{
 use tonic::{Code, Status};
 
 use crate::{
-    deployment::{ByHand, Deployment, W},
+    deployment::{Deployment, ManualWorker, WORKER_ID},
     faults::outage::tells_when_to_try_again,
 };
 
@@ -92,25 +92,25 @@ async fn requests_that_do_not_end_share_one_budget_and_small_calls_go_on() {
     let (refused, _, held) = select_all(responses.into_iter().map(|response| Box::pin(status(response)))).await;
     tells_when_to_try_again(&refused, Code::ResourceExhausted);
     // A complete request by gRPC-web that is not small.
-    let jobs = vec![job(W, &format!("\"{}\"", "x".repeat(200_000)))];
+    let jobs = vec![job(WORKER_ID, &format!("\"{}\"", "x".repeat(200_000)))];
     let large = SubmitJobsRequest { jobs };
     let web = web::call::<SubmitJobsResponse>(deployment.server.http_addr(), Form::Binary, SUBMIT, &[], &large).await;
     assert_eq!(web.unwrap_err().code(), Code::ResourceExhausted);
-    deployment.api.submit(job(W, "{}")).await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
     // Requests that do not arrive are given up, and their share of the budget is free again.
     for status in join_all(held).await {
         assert_eq!(status.code(), Code::DeadlineExceeded);
     }
     let web = web::call::<SubmitJobsResponse>(deployment.server.http_addr(), Form::Text, SUBMIT, &[], &large).await;
     assert_eq!(web.unwrap().jobs.len(), 1);
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_reads_share_the_budget_and_end_with_their_connection() {
     let deployment = Deployment::with(Driver::Sqlite, &[&BUDGET[..], &["--peer-timeout", "2s"]].concat()).await;
     for _ in 0..12 {
-        deployment.api.submit(job(W, &format!("\"{}\"", "x".repeat(250_000)))).await;
+        deployment.api.submit(job(WORKER_ID, &format!("\"{}\"", "x".repeat(250_000)))).await;
     }
     let peer = Peer::connect(deployment.server.grpc_addr()).await;
     let list = frame(&ListJobsRequest { page_size: 12, ..ListJobsRequest::default() }.encode_to_vec());
@@ -126,7 +126,7 @@ async fn answers_that_nobody_reads_share_the_budget_and_end_with_their_connectio
     };
     tells_when_to_try_again(&refused, Code::ResourceExhausted);
     assert!(!kept.is_empty());
-    deployment.api.submit(job(W, "{}")).await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
     peer.closed().await;
     eventually("there is room again", async || {
         let listed =
@@ -134,14 +134,14 @@ async fn answers_that_nobody_reads_share_the_budget_and_end_with_their_connectio
         listed.ok().map(|it| assert!(!it.into_inner().jobs.is_empty()))
     })
     .await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_reads_nothing_from_its_socket_is_cut_off() {
     let deployment = Deployment::with(Driver::Sqlite, &["--peer-timeout", "1s"]).await;
     for _ in 0..12 {
-        deployment.api.submit(job(W, &format!("\"{}\"", "x".repeat(250_000)))).await;
+        deployment.api.submit(job(WORKER_ID, &format!("\"{}\"", "x".repeat(250_000)))).await;
     }
     let mut stream = TcpStream::connect(deployment.server.http_addr()).await.unwrap();
     let body = frame(&ListJobsRequest { page_size: 12, ..ListJobsRequest::default() }.encode_to_vec());
@@ -161,7 +161,7 @@ async fn a_peer_that_reads_nothing_from_its_socket_is_cut_off() {
     })
     .await
     .expect("the server keeps the connection");
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,18 +177,18 @@ async fn connections_that_stop_within_their_preface_keep_nobody_out_for_long() {
     }
     // The other address has connections of its own.
     assert_eq!(web::get(deployment.server.http_addr(), "/healthz").await.status, 200);
-    timeout(PATIENCE, deployment.api.submit(job(W, "{}"))).await.expect("no call is answered");
+    timeout(PATIENCE, deployment.api.submit(job(WORKER_ID, "{}"))).await.expect("no call is answered");
     for mut stream in held {
         let ended = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
         let _ = ended.expect("a connection that never opened is kept");
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_without_calls_is_closed_and_a_long_poll_is_a_call() {
     let deployment = Deployment::with(Driver::Sqlite, &["--connection-idle", "500ms"]).await;
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let waiting = deployment.server.api();
     let request = worker.next_acquire(1, 20);
     let poll = tokio::spawn(async move { waiting.workers().acquire_jobs(request).await });
@@ -196,17 +196,17 @@ async fn a_connection_without_calls_is_closed_and_a_long_poll_is_a_call() {
     for _ in 0..3 {
         Peer::connect(deployment.server.grpc_addr()).await.closed().await;
     }
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let got: AcquireJobsResponse = poll.await.unwrap().unwrap().into_inner();
     assert_eq!(got.jobs[0].job.as_ref().unwrap().id, id);
     worker.end().await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_connections_are_replaced_while_long_polls_and_workers_go_on() {
     let deployment = Deployment::with(Driver::Sqlite, &["--connection-age", "1s"]).await;
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let waiting = deployment.server.api();
     let request = worker.next_acquire(1, 20);
     let poll = tokio::spawn(async move { waiting.workers().acquire_jobs(request).await });
@@ -214,7 +214,7 @@ async fn old_connections_are_replaced_while_long_polls_and_workers_go_on() {
     for _ in 0..3 {
         Peer::connect(deployment.server.grpc_addr()).await.closed().await;
     }
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let got = poll.await.unwrap().unwrap().into_inner();
     assert_eq!(got.jobs[0].job.as_ref().unwrap().id, id);
     worker.end().await;
@@ -223,7 +223,7 @@ async fn old_connections_are_replaced_while_long_polls_and_workers_go_on() {
         Peer::connect(deployment.server.grpc_addr()).await.closed().await;
         // A call that meets the end of its connection may fail, and is repeated.
         let id = eventually("a job is submitted", async || {
-            deployment.api.try_submit(job(W, r#"{"sleep_ms": 0}"#)).await.ok()
+            deployment.api.try_submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await.ok()
         })
         .await;
         eventually("the job is done", async || {
@@ -233,7 +233,7 @@ async fn old_connections_are_replaced_while_long_polls_and_workers_go_on() {
         })
         .await;
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,5 +251,5 @@ async fn a_head_and_headers_of_grpc_are_as_before() {
     assert_eq!(trailers["grpc-status"], "0");
     let page = exchange(deployment.server.http_addr(), "GET", "/healthz", &[], b"").await;
     assert_eq!((page.status, page.text().as_str()), (200, "ok\n"));
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }

@@ -14,7 +14,7 @@ use jobqueue_tests::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    deployment::{W, history},
+    deployment::{WORKER_ID, history},
     faults::crashes::{Acknowledged, submit_all},
 };
 
@@ -23,7 +23,7 @@ const JOBS: usize = 60;
 
 /// Worker whose lease outlives every restart, so that an attempt lost by a stop shows.
 fn worker(server: &Server) -> Worker {
-    Worker::start(server, W, &["--simulate", "--concurrency", "4", "--lease-time", "10m"])
+    Worker::start(server, WORKER_ID, &["--simulate", "--concurrency", "4", "--lease-time", "10m"])
 }
 
 /// Submits that go on while programs are replaced.

@@ -17,7 +17,7 @@ use jobqueue_tests::{
 use prost_types::Duration;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::deployment::{ByHand, W};
+use crate::deployment::{ManualWorker, WORKER_ID};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_are_gone_do_not_hold_up_a_server_that_stops() {
@@ -26,7 +26,7 @@ async fn clients_that_are_gone_do_not_hold_up_a_server_that_stops() {
     let mut server = Server::start_with(database.url(), &["--shutdown-grace", "10m"]).await;
     let proxy = Proxy::start(server.grpc_addr()).await.unwrap();
     let gone = Api::at(proxy.addr());
-    gone.submit(job(W, "{}")).await;
+    gone.submit(job(WORKER_ID, "{}")).await;
     assert!(proxy.half_open() > 0);
     assert!(server.terminate().await.success());
     assert!(server.stderr().contains("clients do not answer"), "{}", server.stderr());
@@ -52,8 +52,9 @@ async fn a_server_that_stops_does_not_take_jobs_from_workers_that_cannot_reach_i
     let api = server.api();
     let lease_time = Some(Duration { seconds: 5, nanos: 0 });
     let mut worker =
-        ByHand::register_as(&api, RegisterSessionRequest { lease_time, ..RegisterSessionRequest::default() }).await;
-    let id = api.submit(job(W, "{}")).await;
+        ManualWorker::register_as(&api, RegisterSessionRequest { lease_time, ..RegisterSessionRequest::default() })
+            .await;
+    let id = api.submit(job(WORKER_ID, "{}")).await;
     worker.acquire_one().await;
     api.until(&id, Status::Running).await;
     let _unfinished = unfinished_call(server.grpc_addr()).await;

@@ -5,10 +5,10 @@ use std::{fs, path::Path};
 use jobqueue_shared::proto::v1::{SubmitJobRequest, dead_letter::Reason, job::Status};
 use jobqueue_tests::{api::job, database::Driver, poll::eventually, process::Signal, worker::Worker};
 
-use crate::deployment::{Deployment, W, history};
+use crate::deployment::{Deployment, WORKER_ID, history};
 
 fn task(name: &str) -> SubmitJobRequest {
-    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(W, "{}") }
+    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(WORKER_ID, "{}") }
 }
 
 /// Shell command that writes its process id into `file`, in one step, and sleeps.
@@ -55,7 +55,7 @@ async fn what_ignores_sigterm_is_killed_although_its_shell_has_ended() {
     assert_eq!(found.job.unwrap().failure_reason(), Reason::TimedOut);
     assert!(worker.terminate().await.success());
     assert!(!runs(process));
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,7 @@ async fn kill_9_of_a_worker_ends_its_command_and_what_has_left_its_session() {
     assert!(processes.into_iter().all(runs));
     worker.kill9();
     eventually("both are gone", async || (!processes.into_iter().any(runs)).then_some(())).await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +90,7 @@ async fn a_command_does_not_run_beside_itself_after_a_takeover() {
     let _second = deployment.worker(&args);
     let found = deployment.api.finished(&id).await;
     assert_eq!((found.job.as_ref().unwrap().status(), history(&found)), (Status::Done, vec!["lost"]), "{found:?}");
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,8 @@ async fn sighup_and_sigquit_stop_a_worker_in_order() {
         // These tests may themselves run under nohup, which the worker would respect.
         let launcher = ["env", "--default-signal=HUP,QUIT"];
         let exec = format!("t={}", sleeper(&file));
-        let mut worker = Worker::start_by(&launcher, &deployment.server, W, &["--grace", "0s", "--exec", &exec]);
+        let mut worker =
+            Worker::start_by(&launcher, &deployment.server, WORKER_ID, &["--grace", "0s", "--exec", &exec]);
         let id = deployment.api.submit(task("t")).await;
         let process = process_in(&file).await;
         worker.signal(signal);
@@ -111,7 +112,7 @@ async fn sighup_and_sigquit_stop_a_worker_in_order() {
         assert_eq!((found.job.as_ref().unwrap().status(), history(&found)), (Status::Pending, vec!["released"]));
         deployment.api.jobs().cancel_job(cancel(id)).await.unwrap();
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 fn cancel(job_id: String) -> jobqueue_shared::proto::v1::CancelJobRequest {
@@ -121,14 +122,14 @@ fn cancel(job_id: String) -> jobqueue_shared::proto::v1::CancelJobRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_nohup_has_started_outlives_sighup() {
     let deployment = Deployment::new(Driver::Sqlite).await;
-    let mut worker = Worker::start_by(&["nohup"], &deployment.server, W, &["--simulate"]);
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let mut worker = Worker::start_by(&["nohup"], &deployment.server, WORKER_ID, &["--simulate"]);
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&id, Status::Done).await;
     worker.signal(Signal::HUP);
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&id, Status::Done).await;
     assert!(worker.terminate().await.success());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 /// Needs root, as other tests here do.
@@ -140,7 +141,7 @@ async fn a_worker_that_is_the_first_process_of_a_container_leaves_no_zombies() {
     let left = "left=sleep 1000 >/dev/null 2>&1 & true";
     let orphan = "orphan=sleep 0.1; (sleep 0.05; sleep 0.05) >/dev/null 2>&1 & sleep 0.01 & kill -9 $PPID; sleep 1000";
     let launcher = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
-    let unshare = Worker::start_by(&launcher, &deployment.server, W, &["--exec", left, "--exec", orphan]);
+    let unshare = Worker::start_by(&launcher, &deployment.server, WORKER_ID, &["--exec", left, "--exec", orphan]);
     for name in ["left", "orphan"] {
         let mut ids = Vec::new();
         for _ in 0..15 {
@@ -154,5 +155,5 @@ async fn a_worker_that_is_the_first_process_of_a_container_leaves_no_zombies() {
     let unshare = i32::try_from(unshare.id()).unwrap();
     let worker = children(unshare).first().expect("it runs").0;
     eventually("no child is left", async || children(worker).is_empty().then_some(())).await;
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }

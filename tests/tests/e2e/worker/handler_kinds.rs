@@ -19,7 +19,7 @@ use jobqueue_shared::proto::v1::{SubmitJobRequest, dead_letter::Reason, job::Sta
 use jobqueue_tests::{api::job, poll::eventually};
 
 use crate::{
-    deployment::{Deployment, W, history, parts},
+    deployment::{Deployment, WORKER_ID, history, parts},
     scenarios,
 };
 
@@ -38,7 +38,7 @@ scenarios!(
 );
 
 fn task(name: &str, payload_json: &str) -> SubmitJobRequest {
-    SubmitJobRequest { task: name.to_owned(), ..job(W, payload_json) }
+    SubmitJobRequest { task: name.to_owned(), ..job(WORKER_ID, payload_json) }
 }
 
 async fn a_command_gets_the_payload_and_the_facts_and_gives_the_result(deployment: &mut Deployment) {
@@ -175,12 +175,12 @@ async fn an_endpoint_that_does_not_answer_is_asked_again(deployment: &mut Deploy
 
 async fn a_panic_is_an_error_like_any_other(deployment: &mut Deployment) {
     let _worker = deployment.simulating();
-    let panics = SubmitJobRequest { max_retries: Some(2), ..job(W, r#"{"panic": true, "sleep_ms": 0}"#) };
+    let panics = SubmitJobRequest { max_retries: Some(2), ..job(WORKER_ID, r#"{"panic": true, "sleep_ms": 0}"#) };
     let panics = deployment.api.submit(panics).await;
     let (found, _) = parts(deployment.api.until(&panics, Status::Failed).await);
     assert!(found.last_error.contains("simulated panic"), "{}", found.last_error);
     // The worker goes on.
-    let next = deployment.api.submit(job(W, "{}")).await;
+    let next = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&next, Status::Done).await;
 }
 
@@ -215,7 +215,7 @@ async fn an_unknown_task_waits_for_a_worker_that_knows_it(deployment: &mut Deplo
 
 async fn the_task_may_be_in_the_payload(deployment: &mut Deployment) {
     let _worker = deployment.worker(&["--exec", "email=printf '\"from the payload\"'"]);
-    let id = deployment.api.submit(job(W, r#"{"task": "email"}"#)).await;
+    let id = deployment.api.submit(job(WORKER_ID, r#"{"task": "email"}"#)).await;
     let (job, _) = parts(deployment.api.until(&id, Status::Done).await);
     assert_eq!((job.task.as_str(), job.result_json.as_str()), ("email", "\"from the payload\""));
 }

@@ -14,10 +14,10 @@ use jobqueue_tests::{
 
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
-use crate::deployment::{ByHand, Deployment, W, history};
+use crate::deployment::{Deployment, ManualWorker, WORKER_ID, history};
 
 fn task(name: &str) -> SubmitJobRequest {
-    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(W, "{}") }
+    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(WORKER_ID, "{}") }
 }
 
 fn handles(task: &str) -> RegisterSessionRequest {
@@ -62,7 +62,7 @@ async fn each_job_finds_its_worker(driver: Driver) {
         let id = deployment.api.submit(task(name)).await;
         deployment.api.until(&id, Status::Done).await;
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,8 +80,8 @@ async fn each_of_a_hundred_jobs_finds_the_worker_that_handles_it_on_postgres() {
 async fn a_job_given_back_to_one_server_reaches_a_worker_that_waits_at_another() {
     let database = Database::create(Driver::Postgres).await;
     let (mut one, other) = tokio::join!(Server::start(database.url()), Server::start(database.url()));
-    let mut first = ByHand::register_as(&one.api(), handles("t1")).await;
-    let mut second = ByHand::register_as(&other.api(), handles("t2")).await;
+    let mut first = ManualWorker::register_as(&one.api(), handles("t1")).await;
+    let mut second = ManualWorker::register_as(&other.api(), handles("t2")).await;
     let id = one.api().submit(task("t2")).await;
     give_back_often(&database, Driver::Postgres).await;
     let leased = first.acquire_one().await;

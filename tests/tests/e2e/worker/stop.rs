@@ -22,7 +22,7 @@ use rustix::process::{Pid, test_kill_process};
 use tokio::task::JoinHandle;
 
 use crate::{
-    deployment::{ByHand, Deployment, W, history},
+    deployment::{Deployment, ManualWorker, WORKER_ID, history},
     scenarios,
 };
 
@@ -36,12 +36,12 @@ scenarios!(
 
 /// Starts a long poll that waits for a minute unless there is something to answer. Returns once the server has acquired
 /// for it and found no job.
-async fn long_poll(server: &Server, worker: &mut ByHand) -> JoinHandle<AcquireJobsResponse> {
-    let looks = server.looks_for_jobs().await;
+async fn long_poll(server: &Server, worker: &mut ManualWorker) -> JoinHandle<AcquireJobsResponse> {
+    let looks = server.acquire_count().await;
     let request = worker.next_acquire(1, 60);
     let mut workers = server.api().workers();
     let poll = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner() });
-    eventually("the server has looked", async || (server.looks_for_jobs().await > looks).then_some(())).await;
+    eventually("the server has looked", async || (server.acquire_count().await > looks).then_some(())).await;
     poll
 }
 
@@ -59,9 +59,9 @@ async fn cancel(api: &Api, job_id: &str) {
 }
 
 async fn a_cancel_ends_the_long_poll_of_the_session_that_runs_the_job(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
-    let mut other = ByHand::register(&deployment.api).await;
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
+    let mut other = ManualWorker::register(&deployment.api).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let lease = worker.acquire_one().await.lease_id;
     let poll = long_poll(&deployment.server, &mut worker).await;
     let others = long_poll(&deployment.server, &mut other).await;
@@ -73,8 +73,8 @@ async fn a_cancel_ends_the_long_poll_of_the_session_that_runs_the_job(deployment
     assert!(early.is_err(), "{early:?}");
     // The other session's poll was not ended.
     assert!(!others.is_finished());
-    deployment.api.submit(job(W, "{}")).await;
-    deployment.api.submit(job(W, "{}")).await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
     for poll in [poll, others] {
         let answer = tokio::time::timeout(Duration::from_secs(20), poll).await.expect("it sleeps on").unwrap();
         assert_eq!((answer.jobs.len(), answer.stop.len()), (1, 0));
@@ -83,8 +83,8 @@ async fn a_cancel_ends_the_long_poll_of_the_session_that_runs_the_job(deployment
 
 async fn a_timeout_ends_the_long_poll_of_the_session_that_runs_the_job(deployment: &mut Deployment) {
     let attempt_timeout = Some(prost_types::Duration { seconds: 2, nanos: 0 });
-    let request = SubmitJobRequest { attempt_timeout, max_retries: Some(1), ..job(W, "{}") };
-    let mut worker = ByHand::register(&deployment.api).await;
+    let request = SubmitJobRequest { attempt_timeout, max_retries: Some(1), ..job(WORKER_ID, "{}") };
+    let mut worker = ManualWorker::register(&deployment.api).await;
     // On a busy machine the attempt may time out before the call waits.
     eventually("a call waits when the time is over", async || {
         let id = deployment.api.submit(request.clone()).await;
@@ -101,8 +101,8 @@ async fn a_timeout_ends_the_long_poll_of_the_session_that_runs_the_job(deploymen
 }
 
 async fn a_worker_that_ignores_what_it_is_told_is_fenced_off(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let lease_id = worker.acquire_one().await.lease_id;
     let poll = long_poll(&deployment.server, &mut worker).await;
     cancel(&deployment.api, &id).await;
@@ -129,7 +129,7 @@ async fn a_command_that_ignores_sigterm_is_killed(deployment: &mut Deployment) {
         format!("long=trap 'touch {}' TERM; echo $$ > {}; while :; do sleep 0.05; done", told.display(), pid.display());
     // The next heartbeat comes too late for this test.
     let mut worker = deployment.worker(&["--lease-time", "1h", "--concurrency", "2", "--exec", &command]);
-    let id = deployment.api.submit(SubmitJobRequest { task: "long".to_owned(), ..job(W, "{}") }).await;
+    let id = deployment.api.submit(SubmitJobRequest { task: "long".to_owned(), ..job(WORKER_ID, "{}") }).await;
     let pid = eventually("the command runs", async || {
         let text = std::fs::read_to_string(&pid).ok()?;
         text.strip_suffix('\n')?.parse().ok().and_then(Pid::from_raw)
@@ -145,7 +145,8 @@ async fn a_command_that_ignores_sigterm_is_killed(deployment: &mut Deployment) {
 async fn an_attempt_times_out_although_its_worker_is_stuck(deployment: &mut Deployment) {
     let mut worker = deployment.worker(&["--simulate", "--lease-time", "1h", "--concurrency", "1"]);
     let attempt_timeout = Some(prost_types::Duration { seconds: 2, nanos: 0 });
-    let timed = SubmitJobRequest { attempt_timeout, max_retries: Some(1), ..job(W, r#"{"sleep_ms": 3600000}"#) };
+    let timed =
+        SubmitJobRequest { attempt_timeout, max_retries: Some(1), ..job(WORKER_ID, r#"{"sleep_ms": 3600000}"#) };
     let id = deployment.api.submit(timed).await;
     deployment.api.until(&id, Status::Running).await;
     worker.signal(Signal::STOP);
@@ -161,8 +162,8 @@ async fn an_attempt_times_out_although_its_worker_is_stuck(deployment: &mut Depl
 async fn a_cancel_through_another_server_ends_the_long_poll() {
     let database = Database::create(Driver::Postgres).await;
     let (one, other) = tokio::join!(Server::start(database.url()), Server::start(database.url()));
-    let mut worker = ByHand::register(&one.api()).await;
-    let id = other.api().submit(job(W, "{}")).await;
+    let mut worker = ManualWorker::register(&one.api()).await;
+    let id = other.api().submit(job(WORKER_ID, "{}")).await;
     let lease = worker.acquire_one().await.lease_id;
     let poll = long_poll(&one, &mut worker).await;
     cancel(&other.api(), &id).await;
@@ -177,8 +178,8 @@ async fn a_cancel_through_another_server_ends_the_long_poll() {
         started.display()
     );
     let arguments = ["--lease-time", "1h", "--concurrency", "2", "--exec", &command];
-    let mut worker = Worker::start(&one, W, &arguments);
-    let id = one.api().submit(SubmitJobRequest { task: "long".to_owned(), ..job(W, "{}") }).await;
+    let mut worker = Worker::start(&one, WORKER_ID, &arguments);
+    let id = one.api().submit(SubmitJobRequest { task: "long".to_owned(), ..job(WORKER_ID, "{}") }).await;
     eventually("the command runs", async || started.exists().then_some(())).await;
     cancel(&other.api(), &id).await;
     eventually("the command is stopped", async || stopped.exists().then_some(())).await;

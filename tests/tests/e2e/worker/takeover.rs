@@ -12,7 +12,7 @@ use jobqueue_tests::{
 use tonic::Code;
 
 use crate::{
-    deployment::{Deployment, W, history, parts},
+    deployment::{Deployment, WORKER_ID, history, parts},
     scenarios,
 };
 
@@ -31,7 +31,7 @@ const POISON: &str = "poison=kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)";
 const LONG: [&str; 2] = ["--lease-time", "12h"];
 
 async fn sessions(api: &Api) -> Vec<WorkerSession> {
-    let request = ListWorkersRequest { worker_id: W.to_owned(), ..ListWorkersRequest::default() };
+    let request = ListWorkersRequest { worker_id: WORKER_ID.to_owned(), ..ListWorkersRequest::default() };
     api.admin().list_workers(request).await.unwrap().into_inner().sessions
 }
 
@@ -47,7 +47,7 @@ impl Deployment {
         let started = self.file("started");
         let command = self.stuck_at_first();
         let mut first = self.worker(&[&LONG[..], &["--exec", &command]].concat());
-        let id = self.api.submit(SubmitJobRequest { task: "stuck".to_owned(), ..job(W, "{}") }).await;
+        let id = self.api.submit(SubmitJobRequest { task: "stuck".to_owned(), ..job(WORKER_ID, "{}") }).await;
         eventually("the job has started", async || started.exists().then_some(())).await;
         let session_id = self.api.get(&id).await.job.unwrap().session_id;
         first.kill9();
@@ -76,7 +76,7 @@ async fn a_worker_that_starts_again_takes_over_at_once(deployment: &mut Deployme
     assert_eq!(found.job.unwrap().attempt_count, 2);
     let GetWorkerResponse { session, jobs } = worker(&deployment.api, &session_id).await;
     let session = session.unwrap();
-    assert_eq!((session.state(), session.worker_id.as_str(), session.running), (State::Lost, W, 0));
+    assert_eq!((session.state(), session.worker_id.as_str(), session.running), (State::Lost, WORKER_ID, 0));
     let held = HeldJob { job_id: id, started: true, status: Status::Done.into(), task: "stuck".to_owned() };
     assert_eq!(jobs, [held]);
 }
@@ -85,7 +85,7 @@ async fn without_takeover_the_lease_has_to_run_out(deployment: &mut Deployment) 
     let (id, session_id) = deployment.killed_at_work().await;
     let _second = deployment.next_run(&[]);
     // The new worker works, and still does not get this job.
-    let other = deployment.api.submit(job(W, "{}")).await;
+    let other = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&other, Status::Done).await;
     let (held, attempts) = parts(deployment.api.get(&id).await);
     assert_eq!((held.status(), held.session_id.as_str(), attempts.len()), (Status::Running, session_id.as_str(), 0));
@@ -99,11 +99,11 @@ async fn a_worker_that_lives_is_not_taken_over(deployment: &mut Deployment) {
     let command = deployment.stuck_at_first();
     let mut first =
         deployment.worker(&[&LONG[..], &["--exec", &command, "--concurrency", "1", "--grace", "0s"]].concat());
-    let id = deployment.api.submit(SubmitJobRequest { task: "stuck".to_owned(), ..job(W, "{}") }).await;
+    let id = deployment.api.submit(SubmitJobRequest { task: "stuck".to_owned(), ..job(WORKER_ID, "{}") }).await;
     eventually("the job has started", async || started.exists().then_some(())).await;
     let _second = deployment.next_run(&["--takeover"]);
     // The first worker has no slot for this job.
-    let other = deployment.api.submit(job(W, "{}")).await;
+    let other = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&other, Status::Done).await;
     let states: Vec<_> = sessions(&deployment.api).await.iter().map(WorkerSession::state).collect();
     assert_eq!(states, [State::Live, State::Live]);
@@ -114,7 +114,7 @@ async fn a_worker_that_lives_is_not_taken_over(deployment: &mut Deployment) {
 }
 
 async fn a_job_that_kills_its_worker_ends_as_a_dead_letter(deployment: &mut Deployment) {
-    let poison = SubmitJobRequest { task: "poison".to_owned(), max_retries: Some(2), ..job(W, "{}") };
+    let poison = SubmitJobRequest { task: "poison".to_owned(), max_retries: Some(2), ..job(WORKER_ID, "{}") };
     let id = deployment.api.submit(poison).await;
     let args = [&LONG[..], &["--simulate", "--exec", POISON, "--takeover"]].concat();
     for _ in 0..2 {
@@ -127,7 +127,7 @@ async fn a_job_that_kills_its_worker_ends_as_a_dead_letter(deployment: &mut Depl
     let dead = found.job.unwrap();
     assert_eq!((dead.failure_reason(), dead.attempt_count), (Reason::WorkerLost, 2));
     assert!(dead.last_error.starts_with("worker lost: session "), "{}", dead.last_error);
-    let other = deployment.api.submit(job(W, "{}")).await;
+    let other = deployment.api.submit(job(WORKER_ID, "{}")).await;
     deployment.api.until(&other, Status::Done).await;
     let lost: Vec<_> = sessions(&deployment.api).await.into_iter().filter(|it| it.state() == State::Lost).collect();
     assert_eq!(lost.len(), 2, "it kills no third");

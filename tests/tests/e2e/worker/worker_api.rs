@@ -19,7 +19,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::{
-    deployment::{ByHand, Deployment, W, history, parts},
+    deployment::{Deployment, ManualWorker, WORKER_ID, history, parts},
     scenarios,
 };
 
@@ -49,9 +49,9 @@ fn fail(error: &str) -> Outcome {
 
 async fn the_same_acquire_no_gives_the_same_jobs(deployment: &mut Deployment) {
     for _ in 0..5 {
-        deployment.api.submit(job(W, "{}")).await;
+        deployment.api.submit(job(WORKER_ID, "{}")).await;
     }
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let request = worker.next_acquire(3, 0);
     let again = async || deployment.api.workers().acquire_jobs(request.clone()).await.unwrap().into_inner().jobs;
     let first = again().await;
@@ -64,21 +64,21 @@ async fn the_same_acquire_no_gives_the_same_jobs(deployment: &mut Deployment) {
 
 /// Repeated, because a job that is stored between the call's last acquire and its wait is not handed off.
 async fn a_job_that_a_call_waits_for_comes_without_another_look(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let server = &deployment.server;
     eventually("a job comes without a look", async || {
-        let before = server.looks_for_jobs().await;
+        let before = server.acquire_count().await;
         let (request, mut workers) = (worker.next_acquire(1, 20), deployment.api.workers());
         let call = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
-        eventually("it has looked", async || (server.looks_for_jobs().await > before).then_some(())).await;
-        let looks = server.looks_for_jobs().await;
-        let id = deployment.api.submit(job(W, "{\"n\":1}")).await;
+        eventually("it has looked", async || (server.acquire_count().await > before).then_some(())).await;
+        let looks = server.acquire_count().await;
+        let id = deployment.api.submit(job(WORKER_ID, "{\"n\":1}")).await;
         let jobs = call.await.unwrap();
         let [leased] = &jobs[..] else { panic!("{jobs:?}") };
         let found = leased.job.as_ref().unwrap();
         assert_eq!((&found.id, found.payload_json.as_str(), found.status()), (&id, "{\"n\":1}", Status::Running));
         worker.settle(&leased.lease_id, complete()).await;
-        (server.looks_for_jobs().await == looks).then_some(())
+        (server.acquire_count().await == looks).then_some(())
     })
     .await;
 }
@@ -87,9 +87,9 @@ async fn each_settlement_is_answered_by_itself(deployment: &mut Deployment) {
     use Status::{Done, Failed, Pending, Unspecified};
     let mut ids = Vec::new();
     for _ in 0..6 {
-        ids.push(deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(W, "{}") }).await);
+        ids.push(deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, "{}") }).await);
     }
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let leased = worker.acquire(6).await;
     let lease = |n: usize| leased[n].lease_id.clone();
     worker.settle(&lease(5), complete()).await;
@@ -137,9 +137,9 @@ async fn each_settlement_is_answered_by_itself(deployment: &mut Deployment) {
 }
 
 async fn a_stale_lease_is_refused_on_every_surface(deployment: &mut Deployment) {
-    let id = deployment.api.submit(job(W, "{}")).await;
-    let mut first = ByHand::register(&deployment.api).await;
-    let mut second = ByHand::register(&deployment.api).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
+    let mut first = ManualWorker::register(&deployment.api).await;
+    let mut second = ManualWorker::register(&deployment.api).await;
     let stale = first.acquire_one().await.lease_id;
     assert_eq!(first.settle(&stale, fail("slow")).await.code, 0);
     let current = second.acquire_one().await;
@@ -172,12 +172,12 @@ async fn a_stale_lease_is_refused_over_grpc_web_too(deployment: &mut Deployment)
     const SETTLE: &str = "/jobqueue.v1.WorkerService/SettleJobs";
     const PROGRESS: &str = "/jobqueue.v1.WorkerService/ReportProgress";
     const BEAT: &str = "/jobqueue.v1.WorkerService/Heartbeat";
-    let id = deployment.api.submit(job(W, "{}")).await;
-    let mut zombie = ByHand::register(&deployment.api).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
+    let mut zombie = ManualWorker::register(&deployment.api).await;
     let stale = zombie.acquire_one().await.lease_id;
     let session_id = zombie.session_id.clone();
     deployment.api.workers().end_session(EndSessionRequest { session_id: session_id.clone() }).await.unwrap();
-    let mut successor = ByHand::register(&deployment.api).await;
+    let mut successor = ManualWorker::register(&deployment.api).await;
     let current = successor.acquire_one().await.lease_id;
     let before = deployment.api.get(&id).await.job;
     for addr in [deployment.server.grpc_addr(), deployment.server.http_addr()] {
@@ -215,8 +215,8 @@ async fn a_stale_lease_is_refused_over_grpc_web_too(deployment: &mut Deployment)
 }
 
 async fn what_is_refused_is_counted_by_what_was_said(deployment: &mut Deployment) {
-    deployment.api.submit(job(W, "{}")).await;
-    let mut worker = ByHand::register(&deployment.api).await;
+    deployment.api.submit(job(WORKER_ID, "{}")).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let lease_id = worker.acquire_one().await.lease_id;
     worker.settle(&lease_id, complete()).await;
     for (n, outcome) in
@@ -243,16 +243,16 @@ async fn what_is_refused_is_counted_by_what_was_said(deployment: &mut Deployment
 async fn a_heartbeat_names_the_leases_to_stop(deployment: &mut Deployment) {
     let mut ids = Vec::new();
     for _ in 0..2 {
-        ids.push(deployment.api.submit(job(W, "{}")).await);
+        ids.push(deployment.api.submit(job(WORKER_ID, "{}")).await);
     }
     let timeout = Some(Duration { seconds: 0, nanos: 50_000_000 });
     ids.push(
         deployment
             .api
-            .submit(SubmitJobRequest { attempt_timeout: timeout, max_retries: Some(1), ..job(W, "{}") })
+            .submit(SubmitJobRequest { attempt_timeout: timeout, max_retries: Some(1), ..job(WORKER_ID, "{}") })
             .await,
     );
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let leased = worker.acquire(3).await;
     assert!(leased[2].deadline.is_some() && leased[0].deadline.is_none());
     let beat = async || {
@@ -280,7 +280,7 @@ async fn a_heartbeat_names_the_leases_to_stop(deployment: &mut Deployment) {
 }
 
 async fn a_session_that_is_over_is_told_so(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let end = || EndSessionRequest { session_id: worker.session_id.clone() };
     deployment.api.workers().end_session(end()).await.unwrap();
     // A repeated EndSession is accepted, since its answer may have been lost.
@@ -298,14 +298,14 @@ async fn a_session_that_is_over_is_told_so(deployment: &mut Deployment) {
 }
 
 async fn ending_a_session_gives_back_uncharged(deployment: &mut Deployment) {
-    let id = deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(W, "{}") }).await;
-    let mut first = ByHand::register(&deployment.api).await;
+    let id = deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, "{}") }).await;
+    let mut first = ManualWorker::register(&deployment.api).await;
     first.acquire_one().await;
     let request = EndSessionRequest { session_id: first.session_id.clone() };
     deployment.api.workers().end_session(request).await.unwrap();
     let (given_back, _) = parts(deployment.api.get(&id).await);
     assert_eq!((given_back.status(), given_back.attempt_count), (Status::Pending, 0));
-    let mut second = ByHand::register(&deployment.api).await;
+    let mut second = ManualWorker::register(&deployment.api).await;
     let leased = second.acquire_one().await;
     assert_eq!(leased.job.unwrap().attempt_count, 1);
     assert_eq!(second.settle(&leased.lease_id, complete()).await.code, 0);
@@ -314,11 +314,11 @@ async fn ending_a_session_gives_back_uncharged(deployment: &mut Deployment) {
 async fn a_silent_session_is_lost_after_its_lease(deployment: &mut Deployment) {
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ids.push(deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(W, "{}") }).await);
+        ids.push(deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, "{}") }).await);
     }
     // The shortest lease that is allowed, and one slot: the second job is held without having been started.
     let new = RegisterSessionRequest {
-        worker_id: W.to_owned(),
+        worker_id: WORKER_ID.to_owned(),
         slots: 1,
         lease_time: Some(Duration { seconds: 5, nanos: 0 }),
         ..RegisterSessionRequest::default()
@@ -335,8 +335,8 @@ async fn a_silent_session_is_lost_after_its_lease(deployment: &mut Deployment) {
 }
 
 async fn progress_is_shown(deployment: &mut Deployment) {
-    let id = deployment.api.submit(job(W, "{}")).await;
-    let mut worker = ByHand::register(&deployment.api).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let lease_id = worker.acquire_one().await.lease_id;
     let request = ReportProgressRequest {
         session_id: worker.session_id.clone(),
@@ -350,10 +350,10 @@ async fn progress_is_shown(deployment: &mut Deployment) {
 }
 
 async fn texts_of_any_kind_do_not_send_a_job_round_for_ever(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     let long = "€".repeat(10_000);
     for error in ["before\0after", "\u{1b}[31m\r\n<script>alert(1)</script>", long.as_str(), ""] {
-        let id = deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(W, "{}") }).await;
+        let id = deployment.api.submit(SubmitJobRequest { max_retries: Some(1), ..job(WORKER_ID, "{}") }).await;
         let lease_id = worker.acquire_one().await.lease_id;
         let request = ReportProgressRequest {
             session_id: worker.session_id.clone(),
@@ -371,12 +371,12 @@ async fn texts_of_any_kind_do_not_send_a_job_round_for_ever(deployment: &mut Dep
             assert_eq!(job.last_error, error.replace('\0', "\u{fffd}"));
         }
     }
-    let id = deployment.api.submit(job(W, "{}")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
     let request = CancelJobRequest { job_id: id.clone(), reason: "a\0b".to_owned() };
     deployment.api.jobs().cancel_job(request).await.unwrap();
     assert_eq!(deployment.api.get(&id).await.job.unwrap().note, "a\u{fffd}b");
     // An escaped NUL is JSON like any other, and comes back unchanged.
-    let id = deployment.api.submit(job(W, "\"\\u0000\"")).await;
+    let id = deployment.api.submit(job(WORKER_ID, "\"\\u0000\"")).await;
     let leased = worker.acquire_one().await;
     let result = Complete { result_json: "{\"a\":\"\\u0000\"}".to_owned(), note: "n\0".to_owned() };
     assert_eq!(worker.settle(&leased.lease_id, Outcome::Complete(result)).await.code, 0);
@@ -386,9 +386,9 @@ async fn texts_of_any_kind_do_not_send_a_job_round_for_ever(deployment: &mut Dep
 }
 
 async fn a_result_that_is_no_json_does_not_undo_the_work(deployment: &mut Deployment) {
-    let mut worker = ByHand::register(&deployment.api).await;
+    let mut worker = ManualWorker::register(&deployment.api).await;
     for result_json in ["{".to_owned(), "\"\0\"".to_owned(), format!("\"{}\"", "x".repeat(64 * 1024))] {
-        let id = deployment.api.submit(job(W, "{}")).await;
+        let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
         let lease_id = worker.acquire_one().await.lease_id;
         let outcome = Outcome::Complete(Complete { result_json, note: String::new() });
         let result = worker.settle(&lease_id, outcome.clone()).await;

@@ -14,10 +14,10 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::deployment::{Deployment, W, history};
+use crate::deployment::{Deployment, WORKER_ID, history};
 
 fn task(name: &str) -> SubmitJobRequest {
-    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(W, "{}") }
+    SubmitJobRequest { task: name.to_owned(), max_retries: Some(1), ..job(WORKER_ID, "{}") }
 }
 
 async fn all_done(deployment: &Deployment, jobs: usize, name: &str) {
@@ -36,11 +36,11 @@ async fn under_a_low_limit_of_open_files_fewer_jobs_run_at_once_and_none_fails()
     let deployment = Deployment::new(Driver::Sqlite).await;
     let launcher = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
     let args = ["--concurrency", "100", "--exec", "t=sleep 0.1"];
-    let mut worker = Worker::start_by(&launcher, &deployment.server, W, &args);
+    let mut worker = Worker::start_by(&launcher, &deployment.server, WORKER_ID, &args);
     all_done(&deployment, 40, "t").await;
     assert!(worker.terminate().await.success());
     assert!(worker.stderr().contains("the limit of open files is too low"), "{}", worker.stderr());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,12 +48,12 @@ async fn a_low_soft_limit_of_open_files_is_raised_for_the_worker_and_not_for_its
     let deployment = Deployment::new(Driver::Sqlite).await;
     let launcher = ["sh", "-c", "ulimit -S -n 64; exec \"$@\"", "sh"];
     let mut worker =
-        Worker::start_by(&launcher, &deployment.server, W, &["--concurrency", "100", "--exec", "t=ulimit -n"]);
+        Worker::start_by(&launcher, &deployment.server, WORKER_ID, &["--concurrency", "100", "--exec", "t=ulimit -n"]);
     let id = deployment.api.submit(task("t")).await;
     assert_eq!(deployment.api.until(&id, Status::Done).await.job.unwrap().result_json, "64");
     assert!(worker.terminate().await.success());
     assert!(!worker.stderr().contains("too low"), "{}", worker.stderr());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn a_command_that_cannot_be_started_for_want_of_files_uses_no_attempt() {
     assert!(history(&found).iter().all(|it| *it == "snoozed"), "{found:?}");
     assert!(found.attempts[0].error.contains("Too many open files"), "{found:?}");
     assert!(worker.terminate().await.success());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_command_or_an_endpoint_that_hangs_loses_its_slot_after_the_workers_li
         assert!(job.last_error.starts_with("timed out: an attempt may take 1s on this worker"), "{}", job.last_error);
     }
     assert!(worker.terminate().await.success());
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +103,7 @@ async fn a_proxy_does_not_stand_before_a_loopback_address() {
     let (upper, lower, all) =
         (format!("HTTP_PROXY={proxy}"), format!("http_proxy={proxy}"), format!("ALL_PROXY={proxy}"));
     // The connection to the server uses no proxy either.
-    let _worker = Worker::start_by(&["env", &upper, &lower, &all], &deployment.server, W, &["--http", &url]);
+    let _worker = Worker::start_by(&["env", &upper, &lower, &all], &deployment.server, WORKER_ID, &["--http", &url]);
     let id = deployment.api.submit(task("t")).await;
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = vec![0; 4];
@@ -112,7 +112,7 @@ async fn a_proxy_does_not_stand_before_a_loopback_address() {
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
     let found = deployment.api.finished(&id).await;
     assert_eq!((found.job.as_ref().unwrap().status(), history(&found)), (Status::Done, vec![]), "{found:?}");
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 /// A worker whose standard error this test holds; killed when it is dropped.
@@ -121,7 +121,15 @@ struct Raw(Child);
 impl Raw {
     fn start(deployment: &Deployment, stderr: impl Into<Stdio>) -> Self {
         let mut command = Command::new(binaries::worker());
-        command.args(["--server", &deployment.server.endpoint(), "--worker-id", W, "--simulate", "--log", "trace"]);
+        command.args([
+            "--server",
+            &deployment.server.endpoint(),
+            "--worker-id",
+            WORKER_ID,
+            "--simulate",
+            "--log",
+            "trace",
+        ]);
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
     }
 
@@ -154,14 +162,14 @@ async fn logs_that_cannot_be_written_neither_end_a_worker_nor_hold_it_up() {
         let mut worker = Raw::start(&deployment, stderr);
         let mut ids = Vec::new();
         for _ in 0..300 {
-            ids.push(deployment.api.submit(job(W, payload)).await);
+            ids.push(deployment.api.submit(job(WORKER_ID, payload)).await);
         }
         for id in ids {
             deployment.api.until(&id, Status::Done).await;
         }
         worker.stops().await;
     }
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +177,7 @@ async fn a_second_signal_ends_a_worker_whose_log_nobody_reads() {
     let deployment = Deployment::new(Driver::Sqlite).await;
     let (_asleep, unread) = pipe().unwrap();
     let mut worker = Raw::start(&deployment, unread);
-    let id = deployment.api.submit(job(W, r#"{"sleep_ms": 3600000}"#)).await;
+    let id = deployment.api.submit(job(WORKER_ID, r#"{"sleep_ms": 3600000}"#)).await;
     deployment.api.until(&id, Status::Running).await;
     let process = Pid::from_raw(worker.0.id().try_into().unwrap()).unwrap();
     let status = eventually("it ends", async || {
@@ -179,5 +187,5 @@ async fn a_second_signal_ends_a_worker_whose_log_nobody_reads() {
     })
     .await;
     assert_eq!(status.code(), Some(143));
-    deployment.over().await;
+    deployment.stop_and_check().await;
 }

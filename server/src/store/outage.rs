@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 /// Interval at which a server records that it receives heartbeats.
-pub const LISTEN_EVERY: Duration = Duration::from_secs(1);
+pub const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Time without a record, in milliseconds, beyond which there was an outage; within it, a server was only busy.
-/// Together with `LISTEN_EVERY`, and with heartbeats every third of a lease, it is well below the shortest lease.
+/// Together with `NOTE_EVERY`, and with heartbeats every third of a lease, it is well below the shortest lease.
 const OUTAGE_MS: i64 = 2_500;
 
 /// Length of an outage in milliseconds, if there was one. `until` is the last record, 0 in a new database.

@@ -7,7 +7,7 @@ use tracing::warn;
 use crate::store::{Store, StoreResult};
 
 pub async fn run_once(store: &dyn Store) -> StoreResult<()> {
-    let outage_ms = store.listen().await?;
+    let outage_ms = store.note_heard().await?;
     if outage_ms > 0 {
         let outage = Duration::from_millis(outage_ms.unsigned_abs());
         warn!(
