@@ -9,11 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 use anyhow::Result;
 use async_trait::async_trait;
 use jobqueue_worker::{Client, Context, Handler, HandlerError, HandlerResult, NewJob, Output, Worker};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -16,7 +16,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
     task::yield_now,

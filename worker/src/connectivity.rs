@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use parking_lot::Mutex;
-
 use tonic::Status;
 
 use crate::channel;

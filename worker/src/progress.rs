@@ -2,9 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
 use jobqueue_shared::limits;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tonic::Code;
 

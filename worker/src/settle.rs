@@ -2,9 +2,8 @@
 
 use std::{collections::VecDeque, pin::pin};
 
-use parking_lot::{Mutex, MutexGuard};
-
 use jobqueue_shared::limits;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use tokio::sync::Notify;
 use tonic::{Code, Status};

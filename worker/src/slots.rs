@@ -8,9 +8,8 @@
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
-
 use jobqueue_shared::limits;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
 /// Prefetched work: as many jobs as a busy worker finishes in this time at its pace.

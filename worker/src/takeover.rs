@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
-
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},

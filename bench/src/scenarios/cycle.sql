@@ -5,7 +5,7 @@ CREATE FUNCTION bench_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
 $$;
 
 CREATE FUNCTION bench_delta(w text, bucket bigint, first int, running int, done int, submitted int) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted, completed, died, retried)
+  INSERT INTO deltas (worker_id, bucket, minute, first_attempt, retry, running, done, failed, cancelled, submitted, completed, died, retried)
   VALUES (w, bucket, now_ms() / 60000, first, 0, running, done, 0, 0, submitted, done, 0, 0)
 $$;
 

@@ -7,9 +7,8 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-
 use metrics::gauge;
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use metrics::counter;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 

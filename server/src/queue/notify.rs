@@ -10,7 +10,6 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::sync::{Notify, broadcast, futures::Notified, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;

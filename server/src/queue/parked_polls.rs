@@ -8,9 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 use jobqueue_shared::limits;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::tasks::{TaskHash, Tasks};

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
-
 use jobqueue_shared::{limits, proto::v1};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{

@@ -6,7 +6,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-
 use uuid::{ContextV7, Timestamp, Uuid};
 
 /// Difference between two clocks, in milliseconds, up to which they count as equal.

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 

@@ -6,7 +6,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-
 use tracing::{
     Event, Level, Subscriber,
     callsite::Identifier,

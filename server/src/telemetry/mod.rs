@@ -18,10 +18,9 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-
 use clap::ValueEnum;
 use metrics::counter;
+use parking_lot::Mutex;
 use tracing::{error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};

@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream};
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::{
     Describe, Either, Execute, Executor, Postgres, SqlStr,
     error::BoxDynError,

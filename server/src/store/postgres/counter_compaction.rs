@@ -11,7 +11,6 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-
 use sqlx::FromRow;
 
 use super::{PostgresStore, Tx};

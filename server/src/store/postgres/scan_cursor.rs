@@ -15,7 +15,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-
 use uuid::Uuid;
 
 use crate::store::{rows::job::TakenRow, rows::write::ReadyRow};

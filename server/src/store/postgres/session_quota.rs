@@ -7,9 +7,8 @@
 
 use std::collections::HashMap;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use jobqueue_shared::limits;
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 /// Maximum number of sessions remembered. Beyond it all are forgotten, which costs one count for each session.

@@ -26,10 +26,9 @@ mod time;
 
 pub(super) use open::backup;
 
-use parking_lot::Mutex;
-
 use async_trait::async_trait;
 use file::OwnedFile;
+use parking_lot::Mutex;
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::SqliteConnectOptions,

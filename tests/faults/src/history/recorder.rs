@@ -8,7 +8,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-
 use rustix::time::{ClockId, clock_gettime};
 
 use super::event::{Event, Kind};

@@ -8,8 +8,6 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 use jobqueue_shared::{
     lease::LeaseId,
     proto::v1::{
@@ -18,6 +16,7 @@ use jobqueue_shared::{
     },
     time::{duration_ms, timestamp_ms},
 };
+use parking_lot::{Mutex, MutexGuard};
 use tonic::{Code, Status};
 use uuid::Uuid;
 

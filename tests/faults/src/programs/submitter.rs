@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-
 use jobqueue_shared::proto::v1::{
     CancelJobRequest, Job, RetryJobRequest, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest,
     job_service_client::JobServiceClient,
 };
+use parking_lot::Mutex;
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 use tokio::{
     task::JoinSet,

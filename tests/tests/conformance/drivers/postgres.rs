@@ -233,13 +233,13 @@ async fn blocks_read(connection: &mut PgConnection, table: &str) -> i64 {
 
 /// The low watermark does not pass the ids of deltas that have not been committed yet.
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_that_commit_late_are_seen_and_folded_too() {
+async fn counts_that_commit_late_are_seen_and_compacted_too() {
     let fixture = fixture().await;
     let second = fixture.second_store().await;
     fixture.submit(job("w")).await;
     let mut late = PgConnection::connect(fixture.database.url()).await.unwrap();
     sqlx::raw_sql(
-        "BEGIN; INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+        "BEGIN; INSERT INTO deltas (worker_id, bucket, minute, first_attempt, retry, running, done, failed, cancelled, submitted,
                                     completed, died, retried)
          SELECT 'w', 0, 0, n, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM unnest(ARRAY[5, -2]) AS t(n)",
     )
@@ -256,7 +256,7 @@ async fn counts_that_commit_late_are_seen_and_folded_too() {
     assert_eq!(fixture.counts("w").await.pending, 10);
     assert_eq!(fixture.store.compact_counters(100).await.unwrap(), 2);
     assert_eq!(fixture.counts("w").await.pending, 10);
-    sqlx::raw_sql("UPDATE counters SET first = first - 3").execute(&mut late).await.unwrap();
+    sqlx::raw_sql("UPDATE counters SET first_attempt = first_attempt - 3").execute(&mut late).await.unwrap();
     fixture.check().await;
     late.close().await.unwrap();
     fixture.close().await;
@@ -265,9 +265,9 @@ async fn counts_that_commit_late_are_seen_and_folded_too() {
 /// A standby that is promoted may lack the newest deltas, so that their ids are given out again: the low watermark of
 /// the old primary must not apply.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mark_noted_in_another_postgres_is_not_set() {
+async fn a_watermark_noted_in_another_postgres_is_not_set() {
     const COUNT: &str = "
-        INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+        INSERT INTO deltas (worker_id, bucket, minute, first_attempt, retry, running, done, failed, cancelled, submitted,
                             completed, died, retried)
         SELECT 'w', 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, $1)";
     let cluster = tokio::task::spawn_blocking(|| Arc::new(Cluster::start().unwrap())).await.unwrap();
@@ -297,14 +297,14 @@ async fn a_mark_noted_in_another_postgres_is_not_set() {
 
 /// Compacted deltas stay in the table as dead rows as long as a snapshot of it is held.
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_are_read_and_folded_without_walking_what_is_dead() {
+async fn counts_are_read_and_compacted_without_walking_what_is_dead() {
     let fixture = fixture().await;
     let mut connection = fixture.postgres().await;
     let mut snapshot = fixture.postgres().await;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM deltas").execute(&mut snapshot).await.unwrap();
     sqlx::raw_sql(
         "ALTER TABLE deltas SET (autovacuum_enabled = off);
-         INSERT INTO deltas (worker_id, bucket, minute, first, retry, running, done, failed, cancelled, submitted,
+         INSERT INTO deltas (worker_id, bucket, minute, first_attempt, retry, running, done, failed, cancelled, submitted,
                              completed, died, retried)
          SELECT 'w', 0, 0, n % 2 * 2 - 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 100000) AS t(n)",
     )

@@ -6,7 +6,6 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
-
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
