@@ -104,8 +104,7 @@ impl Queue {
                 worker_id
             };
             // The worker_id was not known, so nothing was listened to: tries once more with a listener.
-            tasks = self.tasks_of(acquire.session_id).await;
-            self.sessions.put(acquire.session_id, &worker_id, tasks.clone());
+            tasks = self.known_session(acquire.session_id).await.map(|known| known.tasks).unwrap_or_default();
             listener = Some(self.context.notifier.listen(&worker_id));
             acquire.worker_id = Some(worker_id);
         }
@@ -120,12 +119,6 @@ impl Queue {
     /// jobs that were leased must reach their worker.
     async fn stops(&self, session_id: Uuid) -> Vec<Stopped> {
         self.context.store.stops(session_id).await.unwrap_or_default()
-    }
-
-    /// Reads the tasks of a session that registered with another server, or before this one started.
-    async fn tasks_of(&self, session_id: Uuid) -> Tasks {
-        let found = self.context.store.session(session_id).await.ok().flatten();
-        found.map(|found| Tasks::of(&found.session.tasks)).unwrap_or_default()
     }
 
     async fn try_acquire(&self, acquire: &Acquire) -> Result<Try> {

@@ -90,6 +90,17 @@ impl Queue {
         self.context.store.session(session_id).await?.ok_or(Error::SessionNotFound(session_id))
     }
 
+    /// Worker_id and tasks of a session, read from the store if it registered with another server or before a restart.
+    pub(super) async fn known_session(&self, session_id: Uuid) -> Option<Known> {
+        if let Some(known) = self.sessions.get(session_id) {
+            return Some(known);
+        }
+        let found = self.context.store.session(session_id).await.ok().flatten()?.session;
+        let known = Known { tasks: Tasks::of(&found.tasks), worker_id: found.worker_id };
+        self.sessions.put(session_id, &known.worker_id, known.tasks.clone());
+        Some(known)
+    }
+
     /// Lists a page of sessions, and returns the token of the next page.
     pub async fn sessions(&self, request: v1::ListWorkersRequest) -> Result<(Vec<SessionRecord>, String)> {
         let mut violations = Violations::default();

@@ -89,7 +89,7 @@ impl Queue {
         // next due time.
         let again = answers.iter().filter(|it| matches!(it, SettleAnswer::Accepted(State::Pending))).count();
         if again > 0
-            && let Some(known) = self.sessions.get(session_id)
+            && let Some(known) = self.known_session(session_id).await
         {
             if without_handler {
                 self.context.notifier.wake_for_handler(&known.worker_id);

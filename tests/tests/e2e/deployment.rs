@@ -79,6 +79,11 @@ impl ManualWorker {
         Self { api: api.clone(), session_id: session.session_id, acquire_no: 0 }
     }
 
+    /// The same session, speaking to another server.
+    pub(crate) fn on(&self, api: &Api) -> Self {
+        Self { api: api.clone(), session_id: self.session_id.clone(), acquire_no: self.acquire_no }
+    }
+
     pub(crate) fn next_acquire(&mut self, max_jobs: i32, wait_s: i64) -> AcquireJobsRequest {
         self.acquire_no += 1;
         AcquireJobsRequest {

@@ -3,7 +3,7 @@
 //! sqlx ignores parameters that it does not know, and logs them with their values. Here each parameter is checked
 //! first; errors name parameters, never their values, which may be secrets.
 
-use std::{env, fmt::Write as _, net::IpAddr, path::PathBuf, str::FromStr as _};
+use std::{env, fmt::Write as _, net::IpAddr, str::FromStr as _};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
@@ -18,10 +18,13 @@ const TLS: [(&str, &str); 4] =
     [("sslmode", "PGSSLMODE"), ("sslrootcert", "PGSSLROOTCERT"), ("sslcert", "PGSSLCERT"), ("sslkey", "PGSSLKEY")];
 
 /// Parameters that change nothing with these values, and are refused with all others; each with libpq's variable.
-const FIXED: [(&str, &str, &[&str]); 10] = [
+const FIXED: [(&str, &str, &[&str]); 13] = [
     ("channel_binding", "PGCHANNELBINDING", &["disable", "prefer"]),
     ("gssencmode", "PGGSSENCMODE", &["disable", "prefer"]),
     ("require_auth", "PGREQUIREAUTH", &[]),
+    ("requirepeer", "PGREQUIREPEER", &[]),
+    ("requiressl", "PGREQUIRESSL", &["0"]),
+    ("service", "PGSERVICE", &[]),
     ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", &["TLSv1.3"]),
     ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
     ("sslcertmode", "PGSSLCERTMODE", &["allow"]),
@@ -49,7 +52,8 @@ pub(super) fn parse(url: &str) -> Result<(PgConnectOptions, Settings), String> {
         let given = of_tls.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
         given.or_else(|| TLS.iter().find(|(name, _)| *name == wanted).and_then(|(_, name)| variable(name)))
     };
-    let defaults = variable("HOME").map(|home| PathBuf::from(home).join(".postgresql"));
+    // By the account where HOME is not set, as libpq finds it.
+    let defaults = env::home_dir().map(|home| home.join(".postgresql"));
     let settings = Settings::new(&source, &host, defaults.as_deref())?;
     Ok((options, settings))
 }
@@ -249,7 +253,13 @@ mod tests {
     fn variables_of_libpq_are_never_honoured_less_than_asked() {
         let with =
             |name: &'static str, value: &'static str| check_environment(|it| (it == name).then(|| value.to_owned()));
-        for (name, value) in [("PGSSLCRL", "f"), ("PGREQUIREAUTH", "none"), ("PGCHANNELBINDING", "require")] {
+        for (name, value) in [
+            ("PGREQUIRESSL", "1"),
+            ("PGSERVICE", "s"),
+            ("PGSSLCRL", "f"),
+            ("PGREQUIREAUTH", "none"),
+            ("PGCHANNELBINDING", "require"),
+        ] {
             assert!(with(name, value).unwrap_err().contains(name), "{name}={value}");
         }
         for (name, value) in [("PGCHANNELBINDING", "prefer"), ("HOME", "/")] {

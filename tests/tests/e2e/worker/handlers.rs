@@ -80,19 +80,23 @@ async fn each_of_a_hundred_jobs_finds_the_worker_that_handles_it_on_postgres() {
 async fn a_job_given_back_to_one_server_reaches_a_worker_that_waits_at_another() {
     let database = Database::create(Driver::Postgres).await;
     let (mut one, other) = tokio::join!(Server::start(database.url()), Server::start(database.url()));
+    let mut third = Server::start(database.url()).await;
     let mut first = ManualWorker::register_as(&one.api(), handles("t1")).await;
     let mut second = ManualWorker::register_as(&other.api(), handles("t2")).await;
     let id = one.api().submit(task("t2")).await;
     give_back_often(&database, Driver::Postgres).await;
     let leased = first.acquire_one().await;
     let waiting = tokio::spawn(async move { (second.acquire_one().await, second) });
-    first.settle(&leased.lease_id, Outcome::Release(Release { no_handler: true })).await;
+    // To a server that has not seen the session before.
+    first.on(&third.api()).settle(&leased.lease_id, Outcome::Release(Release { no_handler: true })).await;
     // The second worker gets the job whether its poll is parked when the job is given back, or acquires afterwards.
     let (leased, second) = waiting.await.unwrap();
     assert_eq!(leased.job.as_ref().unwrap().id, id);
     second.settle(&leased.lease_id, Outcome::Complete(Complete::default())).await;
     assert_eq!(history(&one.api().finished(&id).await), ["no_handler"]);
-    assert!(one.terminate().await.success());
+    for server in [&mut one, &mut third] {
+        assert!(server.terminate().await.success());
+    }
     other.stop_and_check().await;
     tokio::task::spawn_blocking(move || drop(database)).await.unwrap();
 }

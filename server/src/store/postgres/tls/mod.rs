@@ -40,7 +40,7 @@ pub(super) async fn route(options: PgConnectOptions, settings: Settings) -> Resu
     let target = Target { address: (direct.get_host().to_owned(), direct.get_port()), settings };
     let needed = match target.settings.mode {
         Mode::Allow => is_refused_without_tls(&direct).await,
-        Mode::Prefer => target.offers_tls().await,
+        Mode::Prefer => !target.has_no_tls().await,
         _ => true,
     };
     if !needed {

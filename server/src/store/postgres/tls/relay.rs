@@ -1,7 +1,9 @@
 //! Relay: a Unix socket whose connections lead to PostgreSQL by TLS.
 
 use std::{
+    fs::Permissions,
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -45,7 +47,9 @@ pub(in crate::store::postgres) struct Relay {
 
 impl Relay {
     pub(super) fn start(target: Target, port: u16) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("jobqueue-").tempdir()?;
+        // Whatever the umask is: who can connect here needs no certificate.
+        let private = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("jobqueue-").permissions(private).tempdir()?;
         let listener = UnixListener::bind(socket(folder.path(), port))?;
         let task = tokio::spawn(accept(listener, Arc::new(target)));
         Ok(Self { folder, task })
@@ -138,10 +142,11 @@ impl Opened {
 }
 
 impl Target {
-    /// Whether the server speaks TLS. False if it cannot be reached: the next attempt to connect tells why.
-    pub(super) async fn offers_tls(&self) -> bool {
+    /// Whether the server says that it has no TLS. False too if it does not answer: a relay tries both ways at each
+    /// connection.
+    pub(super) async fn has_no_tls(&self) -> bool {
         let asked = async { ask_for_tls(&mut self.connect().await?).await };
-        matches!(timeout(OPENING, asked).await, Ok(Ok(true)))
+        matches!(timeout(OPENING, asked).await, Ok(Ok(false)))
     }
 
     async fn open(&self, startup: &[u8]) -> io::Result<Opened> {
@@ -222,4 +227,18 @@ fn error_response(text: &str) -> Vec<u8> {
     message.extend((fields.len() as u32 + 4).to_be_bytes());
     message.extend(fields.into_bytes());
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_else_can_enter_the_folder_of_the_socket() {
+        let settings = Settings::new(&|_: &str| None, "localhost", None).unwrap();
+        let relay = Relay::start(Target { address: ("localhost".into(), 1), settings }, 1).unwrap();
+        assert_eq!(fs::metadata(relay.folder()).unwrap().mode() & 0o777, 0o700);
+    }
 }

@@ -91,6 +91,9 @@ impl Settings {
             Some(root) => Some(Root::File(root.into())),
             None => default("root.crt").map(Root::File),
         };
+        if root.is_some() && default("root.crl").is_some() {
+            return Err("root.crl beside libpq's default files: lists of revoked certificates are not supported".into());
+        }
         let mode = match (named, &root) {
             (None, Some(Root::System)) => Mode::VerifyFull,
             (Some(mode), Some(Root::System)) if mode != Mode::VerifyFull => {
@@ -214,6 +217,10 @@ mod tests {
         for name in ["postgresql.crt", "postgresql.key"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
+        fs::write(folder.path().join("root.crl"), "").unwrap();
+        let error = settings(&[("sslmode", "verify-full")], Some(folder.path())).unwrap_err();
+        assert!(error.contains("root.crl"), "{error}");
+        fs::remove_file(folder.path().join("root.crl")).unwrap();
         let found = settings(&[("sslmode", "require"), ("sslrootcert", "f")], Some(folder.path())).unwrap();
         let identity = ["postgresql.crt", "postgresql.key"].map(|name| folder.path().join(name));
         assert_eq!((found.root, found.identity), (Some(Root::File("f".into())), Some(identity.into())));
