@@ -79,7 +79,7 @@ impl ManualWorker {
         Self { api: api.clone(), session_id: session.session_id, acquire_no: 0 }
     }
 
-    /// The same session, speaking to another server.
+    /// A copy of this session that speaks to another server.
     pub(crate) fn on(&self, api: &Api) -> Self {
         Self { api: api.clone(), session_id: self.session_id.clone(), acquire_no: self.acquire_no }
     }

@@ -1,4 +1,4 @@
-//! What is specific to one database.
+//! Behaviour of one database only.
 
 mod connections;
 mod pooler;

@@ -47,7 +47,7 @@ pub(in crate::store::postgres) struct Relay {
 
 impl Relay {
     pub(super) fn start(target: Target, port: u16) -> io::Result<Self> {
-        // Whatever the umask is: who can connect here needs no certificate.
+        // Private under every umask: a process that can connect here needs no certificate.
         let private = Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().prefix("jobqueue-").permissions(private).tempdir()?;
         let listener = UnixListener::bind(socket(folder.path(), port))?;
