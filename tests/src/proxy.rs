@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -142,7 +142,7 @@ impl Proxy {
 
     /// Sends new connections to `target`, and resets the present ones.
     pub fn retarget(&self, target: SocketAddr) {
-        *lock(&self.shared.target) = target;
+        *self.shared.target.lock() = target;
         self.reset_all();
     }
 
@@ -160,7 +160,7 @@ impl Proxy {
     }
 
     fn decide(&self, fate: Fate) -> u64 {
-        let connections = lock(&self.shared.connections);
+        let connections = self.shared.connections.lock();
         let alive = connections.values().filter(|it| it.send_if_modified(|now| now.is_changed_to(fate)));
         alive.count() as u64
     }
@@ -177,10 +177,6 @@ impl Fate {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -193,18 +189,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         // The connection is registered before any fault can be decided for it.
         let fate = watch::Sender::new(Fate::Forwarded);
         let decided = fate.subscribe();
-        lock(&shared.connections).insert(id, fate);
+        shared.connections.lock().insert(id, fate);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             serve(&shared, client, decided).await;
-            lock(&shared.connections).remove(&id);
+            shared.connections.lock().remove(&id);
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
 async fn serve(shared: &Shared, mut client: TcpStream, mut fate: watch::Receiver<Fate>) {
-    let target = *lock(&shared.target);
+    let target = *shared.target.lock();
     let connected = if shared.weather.borrow().refuse { None } else { TcpStream::connect(target).await.ok() };
     let Some(mut server) = connected else {
         count(&shared.counters.refused);

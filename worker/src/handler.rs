@@ -15,7 +15,7 @@ pub type HandlerResult = Result<Output, HandlerError>;
 ///
 /// Its future may be dropped at any await once the job's [`Context`] was cancelled and a few seconds have passed.
 ///
-/// It must not block its thread: while all threads of the runtime are blocked, no outcome is sent, no job starts, and
+/// A handler must not block its thread: while all threads of the runtime are blocked, no outcome is sent, no job starts, and
 /// no handler learns that it has to stop. Give blocking work to [`tokio::task::spawn_blocking`], which has threads of
 /// its own. Heartbeats come from a separate thread, so no job is lost meanwhile, and the worker logs a warning.
 ///

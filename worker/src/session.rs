@@ -124,28 +124,28 @@ impl Session {
 
     /// Adds jobs to those that can be stopped by their lease.
     pub(crate) fn begin<'a>(&self, jobs: impl Iterator<Item = &'a Context>) {
-        self.lock().extend(jobs.map(|job| (job.lease_id().to_owned(), job.clone())));
+        self.running.lock().extend(jobs.map(|job| (job.lease_id().to_owned(), job.clone())));
     }
 
     pub(crate) fn finish(&self, context: &Context) {
-        self.lock().remove(context.lease_id());
+        self.running.lock().remove(context.lease_id());
         if context.has_reported() {
             self.progress.forget(context.lease_id());
         }
     }
 
     pub(crate) fn running(&self) -> usize {
-        self.lock().len()
+        self.running.lock().len()
     }
 
     /// Tasks of the jobs that the session holds.
     pub(crate) fn tasks(&self) -> BTreeSet<String> {
-        self.lock().values().map(|job| job.task().to_owned()).collect()
+        self.running.lock().values().map(|job| job.task().to_owned()).collect()
     }
 
     /// Stops the handler of a lease that the server has ended. A lease whose job has finished needs no stop.
     pub(crate) fn stop(&self, lease_id: &str, reason: StopReason) {
-        if let Some(job) = self.lock().get(lease_id) {
+        if let Some(job) = self.running.lock().get(lease_id) {
             job.stop().by_server(reason);
         }
     }
@@ -172,20 +172,16 @@ impl Session {
 
     /// Stops all handlers. Their leases may still be valid, so their outcomes are sent, and the server decides.
     pub(crate) fn stop_all(&self, reason: StopReason) -> usize {
-        let running = self.lock();
+        let running = self.running.lock();
         running.values().for_each(|job| job.stop().because(reason));
         running.len()
     }
 
     /// Stops all handlers of a session that the server has ended. Their outcomes are not sent.
     pub(crate) fn abandon(&self) -> usize {
-        let running = self.lock();
+        let running = self.running.lock();
         running.values().for_each(|job| job.stop().by_server(StopReason::LeaseLost));
         running.len()
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Context>> {
-        self.running.lock()
     }
 }
 

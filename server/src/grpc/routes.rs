@@ -182,7 +182,7 @@ fn sized(response: Response, path: &str) -> Response {
     if unpacking && is(Code::Internal) {
         return Status::invalid_argument("the request is not in the encoding that grpc-encoding names").into_http();
     }
-    // These begin INTERNAL errors that are not the request's: the server's own text, and errors about answers.
+    // Beginnings of INTERNAL errors that are not the request's: the server's own text, and errors about answers.
     let own = ["internal%20error", "Error%20encoding", "Error%20compressing"];
     if is(Code::Internal) && !own.iter().any(|own| message.starts_with(own.as_bytes())) {
         let text = percent_encoding::percent_decode(message).decode_utf8_lossy();

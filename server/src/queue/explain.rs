@@ -49,8 +49,9 @@ fn reason(job: &JobRecord, inputs: &ExplainInputs) -> Reason {
         return Reason::Paused;
     }
     let none_handles = inputs.sessions > 0 && inputs.handling == 0;
-    // A job that waits for a handler is leased before its time to a session that has one.
-    if job.run_at_ms > inputs.now_ms && !(job.waits_for_handler && inputs.sessions > 0) {
+    // Without a handler its time does not matter; and a job that is kept for its task is leased before it is due.
+    let waits_for_handler = job.waits_for_handler && (inputs.handling == 0 || job.kept_for_task);
+    if job.run_at_ms > inputs.now_ms && !waits_for_handler {
         return if job.attempts_used == 0 { Reason::Scheduled } else { Reason::Retrying };
     }
     if inputs.sessions == 0 {
@@ -300,25 +301,28 @@ mod tests {
         let given_back = JobRecord { run_at_ms: NOW + 1_000, waits_for_handler: true, ..job(State::Pending) };
         let none = ExplainInputs { handling: 0, slots: 0, held: 0, ..around() };
         assert_eq!(says(&given_back, none).0, Reason::NoHandler);
-        // Now a session handles the task, and acquires the job before its delay is over.
-        assert_eq!(says(&given_back, around()).0, Reason::SlotsBusy);
-        assert_eq!(says(&given_back, ExplainInputs { held: 3, ..around() }).0, Reason::Next);
         let nobody = ExplainInputs { now_ms: NOW, ..ExplainInputs::default() };
-        assert_eq!(says(&given_back, nobody).0, Reason::Scheduled);
+        assert_eq!(says(&given_back, nobody).0, Reason::NoSession);
+        // A session that lists the task has given it back: it waits for its time.
+        assert_eq!(says(&given_back, around()).0, Reason::Scheduled);
+        // Another one has, and a session that lists the task leases it before.
+        let kept = JobRecord { kept_for_task: true, ..given_back };
+        assert_eq!(says(&kept, around()).0, Reason::SlotsBusy);
+        assert_eq!(says(&kept, ExplainInputs { held: 3, ..around() }).0, Reason::Next);
     }
 
     fn jobs() -> impl Strategy<Value = JobRecord> {
-        (0..State::ALL.len(), -1_000_000_000_i64..1_000_000_000, 0_u32..5, any::<bool>(), "[a-z]{0,3}").prop_map(
-            |(state, wait, attempts_used, waits_for_handler, task)| JobRecord {
+        (0..State::ALL.len(), -1_000_000_000_i64..1_000_000_000, 0_u32..5, any::<(bool, bool)>(), "[a-z]{0,3}")
+            .prop_map(|(state, wait, attempts_used, (waits_for_handler, kept_for_task), task)| JobRecord {
                 run_at_ms: NOW + wait,
                 started_at_ms: Some(NOW - wait),
                 finished_at_ms: Some(NOW - wait),
                 attempts_used,
                 waits_for_handler,
+                kept_for_task,
                 task,
                 ..job(State::ALL[state])
-            },
-        )
+            })
     }
 
     fn explain_inputs() -> impl Strategy<Value = ExplainInputs> {
@@ -344,7 +348,8 @@ mod tests {
         #[test]
         fn every_job_gets_one_reason_that_is_true(job in jobs(), inputs in explain_inputs()) {
             let Explanation { reason, sentence, run_at_ms, inputs } = explain(&job, inputs);
-            let due = job.run_at_ms <= NOW || (job.waits_for_handler && inputs.sessions > 0);
+            let kept = job.waits_for_handler && (job.kept_for_task || inputs.handling == 0);
+            let due = job.run_at_ms <= NOW || kept;
             let pending = job.state == State::Pending;
             let holds = match reason {
                 Reason::Unspecified => false,

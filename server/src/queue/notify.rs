@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, futures::Notified, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -57,7 +57,7 @@ impl Notifier {
     }
 
     pub fn listen(self: &Arc<Self>, worker_id: &str) -> Listener {
-        let mut listeners = lock(&self.listeners);
+        let mut listeners = self.listeners.lock();
         let notify = listeners.entry(worker_id.to_owned()).or_default();
         Listener { notifier: Arc::clone(self), worker_id: worker_id.to_owned(), notify: Arc::clone(notify) }
     }
@@ -77,7 +77,7 @@ impl Notifier {
     }
 
     pub fn listen_for_stops(self: &Arc<Self>, session_id: Uuid) -> StopListener {
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = self.sessions.lock();
         let told = sessions.entry(session_id).or_insert_with(|| watch::Sender::new(())).subscribe();
         StopListener { notifier: Arc::clone(self), session_id, told }
     }
@@ -90,14 +90,14 @@ impl Notifier {
     }
 
     fn stop_here(&self, session_id: Uuid) {
-        if let Some(told) = lock(&self.sessions).get(&session_id) {
+        if let Some(told) = self.sessions.lock().get(&session_id) {
             told.send_replace(());
         }
     }
 
     fn tell(&self, notification: impl FnOnce() -> Notification) {
         if let Some(unsent) = &self.unsent
-            && lock(&unsent.notifications).insert(notification())
+            && unsent.notifications.lock().insert(notification())
         {
             unsent.some.notify_one();
         }
@@ -106,7 +106,7 @@ impl Notifier {
     /// Wakes up to `jobs` listeners of this worker_id here. One listener a job suffices: an acquire that gets as many
     /// jobs as it asked for wakes the next listener.
     pub fn wake_here(&self, worker_id: &str, jobs: usize) {
-        let listeners = lock(&self.listeners);
+        let listeners = self.listeners.lock();
         if let Some(notify) = listeners.get(worker_id) {
             // The map holds one of the references.
             for _ in 0..jobs.min(Arc::strong_count(notify) - 1) {
@@ -116,16 +116,16 @@ impl Notifier {
     }
 
     fn wake_all_of(&self, worker_id: &str) {
-        if let Some(notify) = lock(&self.listeners).get(worker_id) {
+        if let Some(notify) = self.listeners.lock().get(worker_id) {
             notify.notify_waiters();
         }
     }
 
     fn wake_all(&self) {
-        for notify in lock(&self.listeners).values() {
+        for notify in self.listeners.lock().values() {
             notify.notify_waiters();
         }
-        for told in lock(&self.sessions).values() {
+        for told in self.sessions.lock().values() {
             told.send_replace(());
         }
     }
@@ -138,7 +138,7 @@ impl Notifier {
                 () = stop.cancelled() => return,
                 () = unsent.some.notified() => {}
             }
-            let notifications: Vec<_> = lock(&unsent.notifications).drain().collect();
+            let notifications: Vec<_> = unsent.notifications.lock().drain().collect();
             if let Err(error) = store.announce(&notifications).await {
                 debug!(%error, notifications = notifications.len(), "other servers were not told of runnable jobs and stopped leases");
             }
@@ -177,7 +177,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut listeners = lock(&self.notifier.listeners);
+        let mut listeners = self.notifier.listeners.lock();
         // The map's reference and this one are the last.
         if Arc::strong_count(&self.notify) == 2 {
             listeners.remove(&self.worker_id);
@@ -202,16 +202,12 @@ impl StopListener {
 
 impl Drop for StopListener {
     fn drop(&mut self) {
-        let mut sessions = lock(&self.notifier.sessions);
+        let mut sessions = self.notifier.sessions.lock();
         // This is the last receiver.
         if sessions.get(&self.session_id).is_some_and(|told| told.receiver_count() == 1) {
             sessions.remove(&self.session_id);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 #[cfg(test)]
@@ -267,9 +263,9 @@ mod tests {
         let notifier = Notifier::new(false);
         let (a, b) = (notifier.listen("x"), notifier.listen("x"));
         drop(a);
-        assert_eq!(lock(&notifier.listeners).len(), 1);
+        assert_eq!(notifier.listeners.lock().len(), 1);
         drop(b);
-        assert!(lock(&notifier.listeners).is_empty());
+        assert!(notifier.listeners.lock().is_empty());
         notifier.wake("x", 1);
     }
 
@@ -311,9 +307,9 @@ mod tests {
         assert!(poll!(pin!(stranger.told())).is_pending());
         let [one, two] = calls;
         drop(one);
-        assert_eq!(lock(&notifier.sessions).len(), 2);
+        assert_eq!(notifier.sessions.lock().len(), 2);
         drop((two, stranger));
-        assert!(lock(&notifier.sessions).is_empty());
+        assert!(notifier.sessions.lock().is_empty());
     }
 
     #[tokio::test]
@@ -325,6 +321,6 @@ mod tests {
         notifier.wake("x", 1);
         let unsent = notifier.unsent.as_ref().unwrap();
         let expected = HashSet::from([Notification::Stopped(session_id), Notification::Runnable("x".to_owned())]);
-        assert_eq!(*lock(&unsent.notifications), expected);
+        assert_eq!(*unsent.notifications.lock(), expected);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jobqueue_shared::limits;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::tasks::{TaskHash, Tasks};
@@ -55,7 +55,7 @@ pub(super) struct ParkedGuard {
 impl ParkedPolls {
     pub(super) fn park(self: &Arc<Self>, worker_id: &str, acquire: &Acquire, tasks: &Tasks) -> ParkedGuard {
         let (sender, handed) = oneshot::channel();
-        let mut parked = self.parked();
+        let mut parked = self.parked.lock();
         parked.next_id += 1;
         let id = parked.next_id;
         let poll = ParkedPoll { id, acquire: acquire.clone(), tasks: tasks.clone(), handed: sender };
@@ -64,13 +64,13 @@ impl ParkedPolls {
     }
 
     pub(super) fn worker_ids(&self) -> Vec<String> {
-        self.parked().by_worker_id.keys().cloned().collect()
+        self.parked.lock().by_worker_id.keys().cloned().collect()
     }
 
     /// Assigns the jobs of these units that can run at once to parked polls: in the order of priority, in equal shares,
     /// and to each poll only jobs whose task its session handles. The polls are not parked any more.
     pub(super) fn hand_off(&self, units: &[Unit]) -> Vec<PendingHandOff> {
-        let mut parked = self.parked();
+        let mut parked = self.parked.lock();
         if parked.by_worker_id.is_empty() {
             return Vec::new();
         }
@@ -111,13 +111,9 @@ impl ParkedPolls {
         hand_offs
     }
 
-    fn parked(&self) -> MutexGuard<'_, Parked> {
-        self.parked.lock()
-    }
-
     /// Removes a parked poll; false if a hand-off has taken it already.
     fn remove(&self, worker_id: &str, id: u64) -> bool {
-        let mut parked = self.parked();
+        let mut parked = self.parked.lock();
         let Some(waiting) = parked.by_worker_id.get_mut(worker_id) else { return false };
         let Some(at) = waiting.iter().position(|poll| poll.id == id) else { return false };
         waiting.remove(at);
@@ -300,7 +296,7 @@ mod tests {
         let guard = waiting.park("w", &call(1, 10), &Tasks::default());
         assert!(guard.leave().now_or_never().unwrap().is_empty());
         drop(waiting.park("w", &call(1, 10), &Tasks::default()));
-        assert!(waiting.parked().by_worker_id.is_empty());
+        assert!(waiting.parked.lock().by_worker_id.is_empty());
     }
 
     #[tokio::test]

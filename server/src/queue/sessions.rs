@@ -216,11 +216,11 @@ const TASKS_REMEMBERED: usize = 1_000_000;
 
 impl Sessions {
     pub(super) fn get(&self, session_id: Uuid) -> Option<Known> {
-        self.lock().sessions.get(&session_id).cloned()
+        self.0.lock().sessions.get(&session_id).cloned()
     }
 
     pub(super) fn put(&self, session_id: Uuid, worker_id: &str, tasks: Tasks) {
-        let mut remembered = self.lock();
+        let mut remembered = self.0.lock();
         if remembered.sessions.len() >= REMEMBERED || remembered.tasks + tasks.len() > TASKS_REMEMBERED {
             *remembered = Remembered::default();
         }
@@ -231,13 +231,9 @@ impl Sessions {
     }
 
     pub(super) fn forget(&self, session_id: Uuid) {
-        let mut remembered = self.lock();
+        let mut remembered = self.0.lock();
         let before = remembered.sessions.remove(&session_id);
         remembered.tasks -= before.map_or(0, |known| known.tasks.len());
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Remembered> {
-        self.0.lock()
     }
 }
 
@@ -253,9 +249,9 @@ mod tests {
             sessions.put(Uuid::from_u128(n as u128), "w", tasks.clone());
             sessions.put(Uuid::from_u128(n as u128), "w", tasks.clone());
         }
-        assert!(sessions.lock().sessions.len() <= REMEMBERED);
-        let kept = sessions.lock().sessions.len();
-        assert_eq!(sessions.lock().tasks, 2 * kept);
+        assert!(sessions.0.lock().sessions.len() <= REMEMBERED);
+        let kept = sessions.0.lock().sessions.len();
+        assert_eq!(sessions.0.lock().tasks, 2 * kept);
         let last = Uuid::from_u128(2 * REMEMBERED as u128 - 1);
         assert_eq!(sessions.get(last).map(|known| known.worker_id).as_deref(), Some("w"));
         sessions.forget(last);
@@ -263,7 +259,7 @@ mod tests {
         let thousand = Tasks::of(&(0..1_000).map(|n| n.to_string()).collect::<Vec<_>>());
         for n in 0..=TASKS_REMEMBERED / 1_000 {
             sessions.put(Uuid::from_u128(n as u128), "w", thousand.clone());
-            assert!(sessions.lock().tasks <= TASKS_REMEMBERED);
+            assert!(sessions.0.lock().tasks <= TASKS_REMEMBERED);
         }
     }
 }

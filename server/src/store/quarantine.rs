@@ -21,7 +21,7 @@ pub(super) struct Quarantine(Mutex<HashMap<Uuid, Instant>>);
 impl Quarantine {
     /// Ids to leave out now.
     pub(super) fn left_out(&self) -> Vec<Uuid> {
-        let mut rows = self.lock();
+        let mut rows = self.0.lock();
         // A row that did not fail again when it was tried is repaired or gone.
         rows.retain(|_, since| since.elapsed() < 2 * RETRY_AFTER);
         rows.iter().filter(|(_, since)| since.elapsed() < RETRY_AFTER).map(|(id, _)| *id).collect()
@@ -29,17 +29,13 @@ impl Quarantine {
 
     /// Puts a row into quarantine, and logs it if it is new there.
     pub(super) fn add(&self, what: &'static str, id: Uuid, error: &StoreError) {
-        let mut rows = self.lock();
+        let mut rows = self.0.lock();
         if rows.len() >= REMEMBERED {
             rows.clear();
         }
         if rows.insert(id, Instant::now()).is_none() {
             tracing::error!(what, %id, %error, "this row cannot be rescued; the others are");
         }
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<Uuid, Instant>> {
-        self.0.lock()
     }
 }
 
@@ -67,7 +63,7 @@ mod tests {
         assert_eq!(sorted(&quarantine), [1, 2]);
         tokio::time::advance(2 * RETRY_AFTER).await;
         assert_eq!(sorted(&quarantine), [0; 0]);
-        assert!(quarantine.lock().is_empty(), "nothing is kept of what is well");
+        assert!(quarantine.0.lock().is_empty(), "nothing is kept of what is well");
     }
 
     #[test]

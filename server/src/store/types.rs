@@ -278,6 +278,8 @@ pub struct JobRecord {
     pub result: Option<String>,
     pub note: String,
     pub waits_for_handler: bool,
+    /// Whether sessions that list its task lease it before it is due.
+    pub kept_for_task: bool,
     pub progress: Option<Progress>,
 }
 
@@ -512,6 +514,7 @@ impl JobRecord {
             result: None,
             note: String::new(),
             waits_for_handler: false,
+            kept_for_task: false,
             progress: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Watchdog: a small shell process that stops the server and removes its folder as soon as this process is gone.
 //!
-//! It waits for the end of a pipe that only this process holds, so it works after a return from main, a panic, a `kill
+//! The watchdog waits for the end of a pipe that only this process holds, so it works after a return from main, a panic, a `kill
 //! -9` and for statics, which Rust never drops.
 
 use std::os::unix::process::CommandExt as _;

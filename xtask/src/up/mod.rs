@@ -102,8 +102,9 @@ fn build(workspace: &Workspace, dev: bool) -> Result<()> {
         build
     };
     thread::scope(|scope| {
-        let needs: &[Need] = if dev { &[Need::WasmTarget, Need::Trunk, Need::WasmBindgen] } else { &Need::DASHBOARD };
-        let mut plan = setup::plan(workspace, needs)?;
+        // wasm-opt is left to releases: a browser on the same machine gains nothing from a smaller file.
+        let needs = [Need::WasmTarget, Need::Trunk, Need::WasmBindgen];
+        let mut plan = setup::plan(workspace, &needs)?;
         // The programs are compiled without the dashboard while the dashboard is built, whose own crate keeps one core
         // busy for a minute. If that fails, so does the build that follows.
         let early = Rc::new(Cell::new(None));

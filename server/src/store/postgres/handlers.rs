@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::{Tx, dequeue::Dequeue};
 use crate::store::{
     claim::RetryFacts,
-    error::{StoreError, StoreResult},
-    rows::job::TakenRow,
+    error::StoreResult,
+    rows::{job::TakenRow, session::parse_tasks},
     settle_decision::{self},
     types::handles_all,
 };
@@ -38,31 +38,20 @@ pub(super) async fn read_foreign_tasks(
     Ok(())
 }
 
-/// Deletes the rows found that fit into the answer, $4 bytes, but at least one.
-macro_rules! delete_sized {
-    () => {
-        "
-    DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT tid FROM sized WHERE bytes <= $4 OR n = 1))
-    RETURNING id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job"
-    };
-}
+/// Tasks that jobs of a worker_id are kept for, one index probe each; at most 1,000, so that an acquire stays short.
+const KEPT_TASKS: &str = "
+    WITH RECURSIVE kept(task) AS (
+        SELECT min(for_task) FROM ready WHERE worker_id = $1 AND for_task IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(for_task) FROM ready WHERE worker_id = $1 AND for_task > kept.task)
+        FROM kept WHERE kept.task IS NOT NULL
+    )
+    SELECT task FROM kept WHERE task IS NOT NULL LIMIT 1000";
 
-/// Takes jobs for a session that handles all tasks. Their order is by task first, as in the index.
-const TAKE_ALL: &str = concat!(
-    "WITH found AS MATERIALIZED (
-        SELECT ctid AS tid, for_task, priority, run_at, id, payload_bytes FROM ready
-        WHERE worker_id = $1 AND for_task IS NOT NULL AND cardinality($2::text[]) = 0
-        ORDER BY for_task, priority, run_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
-    ), sized AS (
-        SELECT tid, row_number() OVER in_order AS n, sum(payload_bytes) OVER in_order AS bytes
-        FROM found WINDOW in_order AS (ORDER BY for_task, priority, run_at, id)
-    )",
-    delete_sized!()
-);
-
-/// Takes jobs for a session that lists its tasks, with one index range for each task.
-const TAKE_OF_TASKS: &str = concat!(
-    "WITH found AS MATERIALIZED (
+/// Takes jobs that are kept for tasks, with one index range for each task: as many as fit into the answer, $4 bytes, but
+/// at least one.
+const TAKE: &str = "
+    WITH found AS MATERIALIZED (
         SELECT r.* FROM unnest($2::text[]) AS t(task), LATERAL (
             SELECT ctid AS tid, priority, run_at, id, payload_bytes FROM ready
             WHERE ready.worker_id = $1 AND ready.for_task = t.task
@@ -72,9 +61,9 @@ const TAKE_OF_TASKS: &str = concat!(
     ), sized AS (
         SELECT tid, row_number() OVER in_order AS n, sum(payload_bytes) OVER in_order AS bytes
         FROM found WINDOW in_order AS (ORDER BY priority, run_at, id)
-    )",
-    delete_sized!()
-);
+    )
+    DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT tid FROM sized WHERE bytes <= $4 OR n = 1))
+    RETURNING id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job";
 
 /// Adds jobs to those taken for a session. They are not due, so that the scan cursors of their priorities stay.
 pub(super) async fn take(tx: &mut Tx, look: &mut Dequeue<'_>) -> StoreResult<()> {
@@ -84,17 +73,13 @@ pub(super) async fn take(tx: &mut Tx, look: &mut Dequeue<'_>) -> StoreResult<()>
         .bind(look.request.session_id)
         .fetch_one(&mut **tx)
         .await?;
-    let mut tasks: Vec<String> =
-        serde_json::from_str(&tasks).map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))?;
+    let mut tasks = parse_tasks(&tasks)?;
+    if handles_all(&tasks) {
+        tasks = sqlx::query_scalar(KEPT_TASKS).bind(&session.worker_id).fetch_all(&mut **tx).await?;
+    }
     tasks.sort_unstable();
     tasks.dedup();
-    let statement = if handles_all(&tasks) {
-        tasks.clear();
-        TAKE_ALL
-    } else {
-        TAKE_OF_TASKS
-    };
-    let rows = sqlx::query(statement)
+    let rows = sqlx::query(TAKE)
         .bind(&session.worker_id)
         .bind(tasks)
         .bind(most.max(0))

@@ -40,6 +40,7 @@ const GET: &str = concat!(
     SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
            j.attempt_timeout, j.idempotency_key,
            r.run_no AS r_run_no, r.attempts_used AS r_attempts_used, r.run_at AS r_run_at, r.enqueued_at AS r_enqueued_at, r.waits_for_handler AS r_waits,
+           r.for_task IS NOT NULL AS r_kept,
            c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_entries,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,

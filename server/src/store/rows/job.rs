@@ -34,6 +34,7 @@ pub(in crate::store) struct JobRow {
     r_run_at: Option<i64>,
     r_enqueued_at: Option<i64>,
     r_waits: Option<bool>,
+    r_kept: Option<bool>,
     c_session_id: Option<Uuid>,
     c_claimed_at: Option<i64>,
     c_ids: Option<Vec<u8>>,
@@ -92,6 +93,7 @@ impl JobRow {
             result: None,
             note: String::new(),
             waits_for_handler: false,
+            kept_for_task: false,
             progress: None,
         };
         if let (Some(run_no), Some(attempts_used), Some(run_at), Some(enqueued_at)) =
@@ -100,6 +102,7 @@ impl JobRow {
             (job.run_no, job.attempts_used) = (run_no as u32, attempts_used as u32);
             (job.run_at_ms, job.updated_at_ms) = (run_at, enqueued_at);
             job.waits_for_handler = self.r_waits.unwrap_or_default();
+            job.kept_for_task = self.r_kept.unwrap_or_default();
         } else if let (Some(ids), Some(bytes), Some(claimed_at)) = (self.c_ids, self.c_entries, self.c_claimed_at) {
             let entry = packed_claim::decode_entries(&ids, &bytes)
                 .and_then(|entries| entries.into_iter().find(|entry| entry.job_id == id))
@@ -341,6 +344,7 @@ impl LeasedRow {
             result: None,
             note: String::new(),
             waits_for_handler: false,
+            kept_for_task: false,
             progress: None,
         })
     }

@@ -33,6 +33,11 @@ pub(in crate::store) struct SessionRow {
     pub held: Option<Vec<u8>>,
 }
 
+/// Parses the column `sessions.tasks`.
+pub(in crate::store) fn parse_tasks(tasks: &str) -> StoreResult<Vec<String>> {
+    serde_json::from_str(tasks).map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))
+}
+
 impl SessionRow {
     pub(in crate::store) fn into_record(self, now: i64) -> StoreResult<SessionRecord> {
         let state = match (self.ended_at, self.lost, self.expires_at <= now, self.draining) {
@@ -48,8 +53,7 @@ impl SessionRow {
             host: self.host,
             pid: self.pid,
             version: self.version,
-            tasks: serde_json::from_str(&self.tasks)
-                .map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))?,
+            tasks: parse_tasks(&self.tasks)?,
             slots: self.slots as u32,
             lease_ms: self.lease,
             started_at_ms: self.started_at,

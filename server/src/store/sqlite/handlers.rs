@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::{Tx, pair_list};
 use crate::store::{
     claim::RetryFacts,
-    error::{StoreError, StoreResult},
+    error::StoreResult,
     leases,
-    rows::job::TakenRow,
+    rows::{job::TakenRow, session::parse_tasks},
     settle_decision::{self},
     types::handles_all,
 };
@@ -38,16 +38,23 @@ pub(super) async fn read_foreign_tasks(
     Ok(())
 }
 
-/// Finds jobs for a session that handles all tasks. Their order is by task first, as in the index.
-const FIND_ALL: &str = "
-    SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job FROM ready
-    WHERE worker_id = ?1 AND for_task IS NOT NULL ORDER BY for_task, priority, run_at, id LIMIT ?2";
+/// Tasks that jobs of a worker_id are kept for, one index probe each; at most 1,000, so that an acquire stays short.
+const KEPT_TASKS: &str = "
+    WITH RECURSIVE kept(task) AS (
+        SELECT min(for_task) FROM ready WHERE worker_id = ?1 AND for_task IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(for_task) FROM ready WHERE worker_id = ?1 AND for_task > kept.task)
+        FROM kept WHERE kept.task IS NOT NULL
+    )
+    SELECT task FROM kept WHERE task IS NOT NULL LIMIT 1000";
 
-/// Tasks for which jobs wait, of a session that lists its tasks. Each of them is read by one index range.
-const WAITING_TASKS: &str = "
-    SELECT DISTINCT t.value FROM json_each(?2) AS t
-    WHERE EXISTS (SELECT 1 FROM ready WHERE ready.worker_id = ?1 AND ready.for_task = t.value)";
-const FIND_OF_TASK: &str = "
+/// Tasks that a session lists and that jobs of its worker_id are kept for.
+const KEPT_OF_LISTED: &str = "
+    SELECT DISTINCT listed.value FROM json_each(?2) AS listed
+    WHERE EXISTS (SELECT 1 FROM ready WHERE ready.worker_id = ?1 AND ready.for_task = listed.value)";
+
+/// Finds jobs that are kept for a task, with one index range.
+const FIND: &str = "
     SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job FROM ready
     WHERE worker_id = ?1 AND for_task = ?3 ORDER BY priority, run_at, id LIMIT ?2";
 
@@ -63,25 +70,22 @@ pub(super) async fn take(
 ) -> StoreResult<Vec<TakenRow>> {
     let stored: String =
         sqlx::query_scalar("SELECT tasks FROM sessions WHERE id = ?1").bind(session_id).fetch_one(&mut **tx).await?;
-    let tasks: Vec<String> =
-        serde_json::from_str(&stored).map_err(|error| StoreError::Defect(format!("stored tasks: {error}")))?;
-    let mut found: Vec<TakenRow> = Vec::new();
-    if handles_all(&tasks) {
-        found = sqlx::query_as(FIND_ALL).bind(worker_id).bind(most as i64).fetch_all(&mut **tx).await?;
+    let tasks = if handles_all(&parse_tasks(&stored)?) {
+        sqlx::query_scalar(KEPT_TASKS).bind(worker_id)
     } else {
-        let waiting: Vec<String> =
-            sqlx::query_scalar(WAITING_TASKS).bind(worker_id).bind(stored).fetch_all(&mut **tx).await?;
-        for task in waiting {
-            let of_task = sqlx::query_as(FIND_OF_TASK).bind(worker_id).bind(most as i64).bind(task);
-            found.append(&mut of_task.fetch_all(&mut **tx).await?);
-        }
-        found.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
-        found.truncate(most as usize);
+        sqlx::query_scalar(KEPT_OF_LISTED).bind(worker_id).bind(stored)
+    };
+    let tasks: Vec<String> = tasks.fetch_all(&mut **tx).await?;
+    let mut found: Vec<TakenRow> = Vec::new();
+    for task in tasks {
+        let of_task = sqlx::query_as(FIND).bind(worker_id).bind(most as i64).bind(task);
+        found.append(&mut of_task.fetch_all(&mut **tx).await?);
     }
+    found.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
+    found.truncate(most as usize);
     leases::cut_to_reply(&mut found, reply_bytes);
     for row in &found {
         sqlx::query(TAKE).bind(worker_id).bind(row.priority).bind(row.run_at).bind(row.id).execute(&mut **tx).await?;
     }
-    found.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     Ok(found)
 }

@@ -21,6 +21,7 @@ const GET: &str = "
            j.attempt_timeout, j.idempotency_key,
            coalesce(n.run_no, b.run_no) AS r_run_no, coalesce(n.attempts_used, b.attempts_used) AS r_attempts_used, coalesce(n.run_at, b.run_at) AS r_run_at,
            coalesce(n.enqueued_at, b.enqueued_at) AS r_enqueued_at, coalesce(n.waits_for_handler, b.waits_for_handler) AS r_waits,
+           coalesce(n.for_task, b.for_task) IS NOT NULL AS r_kept,
            c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_entries,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,

@@ -71,7 +71,7 @@ async fn a_job_that_is_given_back_goes_only_to_a_session_that_handles_its_task(f
     assert_eq!(gives_back(&first).await, 2);
     let waiting = fixture.get(one).await;
     assert_eq!((waiting.state, waiting.waits_for_handler, waiting.attempts_used), (State::Pending, true, 0));
-    assert!(waiting.run_at_ms > fixture.now_ms().await + 30_000);
+    assert!(waiting.kept_for_task && waiting.run_at_ms > fixture.now_ms().await + 30_000);
     assert!(first.acquire(10).await.is_empty());
     assert!(also_first.acquire(10).await.is_empty());
     let other = fixture.register(NewSession { tasks: vec!["t2".into()], ..session("v") }).await;
@@ -91,14 +91,16 @@ async fn a_job_that_is_given_back_goes_only_to_a_session_that_handles_its_task(f
 
 async fn a_session_that_lists_no_tasks_or_a_star_handles_all(fixture: &StoreFixture) {
     for tasks in [&["t1", "*"] as &[&str], &[]] {
-        let jobs = ["b", "a", "c"].map(of_task).to_vec();
-        let given = BTreeSet::from_iter(given_back_often(fixture, jobs).await);
+        let jobs = vec![of_task("a"), NewJob { priority: 0, ..of_task("b") }, of_task("c")];
+        let given = given_back_often(fixture, jobs).await;
         assert_eq!(gives_back(&handling(fixture, &["t1"]).await).await, 3);
         let all = handling(fixture, tasks).await;
         let first = all.acquire(2).await;
         assert_eq!(first.len(), 2);
+        let urgent = given[1];
+        assert_eq!(first[0].lease.job_id, urgent, "by priority, not by task");
         let leased = [first, all.acquire(10).await].concat();
-        assert_eq!(BTreeSet::from_iter(ids(&leased)), given);
+        assert_eq!(BTreeSet::from_iter(ids(&leased)), BTreeSet::from_iter(given.clone()));
         for Leased { lease, .. } in leased {
             // The session lists these tasks and still releases the jobs, so it does not get them back at once.
             all.end(lease, NO_HANDLER).await;
@@ -106,7 +108,7 @@ async fn a_session_that_lists_no_tasks_or_a_star_handles_all(fixture: &StoreFixt
         assert!(all.acquire(10).await.is_empty());
         let again = handling(fixture, &["a", "b", "c"]).await;
         assert!(again.acquire(10).await.is_empty());
-        fixture.store.cancel(&Vec::from_iter(given), "").await.unwrap();
+        fixture.store.cancel(&given, "").await.unwrap();
     }
 }
 
@@ -162,7 +164,7 @@ async fn a_session_that_gives_back_what_it_lists_waits_as_everybody(fixture: &St
     let second = handling(fixture, &["t2"]).await;
     assert_eq!(gives_back(&second).await, 2);
     let job = fixture.get(given[0]).await;
-    assert!(job.waits_for_handler);
+    assert!(job.waits_for_handler && !job.kept_for_task);
     assert!(job.run_at_ms > fixture.now_ms().await + 30_000);
     assert!(handling(fixture, &["t2"]).await.acquire(10).await.is_empty());
 }

@@ -118,7 +118,7 @@ async fn what_comes_before_a_job_is_counted(fixture: &StoreFixture) {
         ..job("w")
     });
     let ids = fixture.submit_all(new.collect()).await;
-    // These jobs are not before any other: they wait for their time, or have another worker_id.
+    // Jobs that are not before any other: they wait for their time, or have another worker_id.
     fixture.submit_all(vec![NewJob { start: Start::After { delay_ms: HOUR_MS }, priority: 0, ..job("w") }; 5]).await;
     fixture.submit_all(vec![NewJob { priority: 0, ..job("another") }; 5]).await;
     let mut counted = Vec::new();

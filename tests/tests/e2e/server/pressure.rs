@@ -185,47 +185,42 @@ async fn connections_that_stop_within_their_preface_keep_nobody_out_for_long() {
     deployment.stop_and_check().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_without_calls_is_closed_and_a_long_poll_is_a_call() {
-    let deployment = Deployment::with(Driver::Sqlite, &["--connection-idle", "500ms"]).await;
+/// A call that meets the end of its connection may fail, and is asked again.
+async fn submitted(deployment: &Deployment, payload_json: &str) -> String {
+    eventually("a job is submitted", async || deployment.api.try_submit(job(WORKER_ID, payload_json)).await.ok()).await
+}
+
+/// Answers a long poll after three peers without calls have been closed, one after the other: by then the poll's
+/// connection has reached the same limits.
+async fn a_long_poll_outlasts_three_peers(deployment: &Deployment) {
     let mut worker = ManualWorker::register(&deployment.api).await;
     let waiting = deployment.server.api();
     let request = worker.next_acquire(1, 20);
     let poll = tokio::spawn(async move { waiting.workers().acquire_jobs(request).await });
-    // A peer that answers pings and makes no calls; when it is closed, several idle times are over.
     for _ in 0..3 {
         Peer::connect(deployment.server.grpc_addr()).await.closed().await;
     }
-    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
+    let id = submitted(deployment, "{}").await;
     let got: AcquireJobsResponse = poll.await.unwrap().unwrap().into_inner();
     assert_eq!(got.jobs[0].job.as_ref().unwrap().id, id);
     worker.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_calls_is_closed_and_a_long_poll_is_a_call() {
+    let deployment = Deployment::with(Driver::Sqlite, &["--connection-idle", "500ms"]).await;
+    a_long_poll_outlasts_three_peers(&deployment).await;
     deployment.stop_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_connections_are_replaced_while_long_polls_and_workers_go_on() {
     let deployment = Deployment::with(Driver::Sqlite, &["--connection-age", "1s"]).await;
-    let mut worker = ManualWorker::register(&deployment.api).await;
-    let waiting = deployment.server.api();
-    let request = worker.next_acquire(1, 20);
-    let poll = tokio::spawn(async move { waiting.workers().acquire_jobs(request).await });
-    // When three peers have been closed, one after the other, the long poll's connection has reached the age, too.
-    for _ in 0..3 {
-        Peer::connect(deployment.server.grpc_addr()).await.closed().await;
-    }
-    let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
-    let got = poll.await.unwrap().unwrap().into_inner();
-    assert_eq!(got.jobs[0].job.as_ref().unwrap().id, id);
-    worker.end().await;
+    a_long_poll_outlasts_three_peers(&deployment).await;
     let _worker = deployment.simulating();
     for _ in 0..3 {
         Peer::connect(deployment.server.grpc_addr()).await.closed().await;
-        // A call that meets the end of its connection may fail, and is repeated.
-        let id = eventually("a job is submitted", async || {
-            deployment.api.try_submit(job(WORKER_ID, r#"{"sleep_ms": 0}"#)).await.ok()
-        })
-        .await;
+        let id = submitted(&deployment, r#"{"sleep_ms": 0}"#).await;
         eventually("the job is done", async || {
             let request = GetJobRequest { job_id: id.clone() };
             let found = deployment.api.jobs().get_job(request).await.ok()?.into_inner();

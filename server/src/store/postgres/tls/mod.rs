@@ -11,10 +11,7 @@ mod verify;
 pub(super) use relay::Relay;
 use relay::Target;
 pub(super) use settings::{Mode, Settings};
-use sqlx::{
-    Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgSslMode},
-};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// Connection options, and the relay, if one is needed, which must live as long as the connections.
 pub(super) struct Route {
@@ -24,8 +21,8 @@ pub(super) struct Route {
 
 /// Finds out whether TLS is needed, and starts a relay for it.
 ///
-/// Under `prefer` the server is asked once, now: if it has no TLS, connections are made without a relay. Under `allow`
-/// a connection without TLS is tried first. A Unix socket never has TLS.
+/// Under `prefer`, the default, the server is asked once, now: if it says that it has no TLS, connections are made without
+/// a relay, which would cost each message a detour. A Unix socket never has TLS.
 ///
 /// # Errors
 /// A description of an invalid or missing file that the settings name.
@@ -38,28 +35,10 @@ pub(super) async fn route(options: PgConnectOptions, settings: Settings) -> Resu
     // Errors are reported at the start rather than at each connection.
     settings.client_config()?;
     let target = Target { address: (direct.get_host().to_owned(), direct.get_port()), settings };
-    let needed = match target.settings.mode {
-        Mode::Allow => is_refused_without_tls(&direct).await,
-        Mode::Prefer => !target.has_no_tls().await,
-        _ => true,
-    };
-    if !needed {
+    if target.settings.mode == Mode::Prefer && target.has_no_tls().await {
         return Ok(Route { options: direct, relay: None });
     }
     let port = direct.get_port();
     let relay = Relay::start(target, port).map_err(|error| format!("cannot be reached by TLS: {error}"))?;
     Ok(Route { options: direct.socket(relay.folder()), relay: Some(relay) })
-}
-
-/// `INVALID_AUTHORIZATION_SPECIFICATION`: the answer of a server that has no rule for connections without TLS.
-const REFUSED: &str = "28000";
-
-async fn is_refused_without_tls(options: &PgConnectOptions) -> bool {
-    match PgConnection::connect_with(options).await {
-        Ok(connection) => {
-            let _ = connection.close().await;
-            false
-        }
-        Err(error) => error.as_database_error().is_some_and(|error| error.code().is_some_and(|code| code == REFUSED)),
-    }
 }

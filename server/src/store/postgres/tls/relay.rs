@@ -150,21 +150,19 @@ impl Target {
     }
 
     async fn open(&self, startup: &[u8]) -> io::Result<Opened> {
-        let with_tls = [true, false];
-        let ways = match self.settings.mode {
-            Mode::Disable => &[false][..],
-            Mode::Allow => &[false, true],
-            Mode::Prefer => &with_tls,
-            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => &with_tls[..1],
+        let (with_tls, otherwise) = match self.settings.mode {
+            Mode::Disable => (false, None),
+            Mode::Allow => (false, Some(true)),
+            Mode::Prefer => (true, Some(false)),
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => (true, None),
         };
-        let mut opened = Err(io::ErrorKind::NotConnected.into());
-        for with_tls in ways {
-            opened = self.open_one_way(*with_tls, startup).await;
-            if opened.as_ref().is_ok_and(|opened| !opened.is_refused()) {
-                break;
+        let opened = self.open_one_way(with_tls, startup).await;
+        match otherwise {
+            Some(with_tls) if opened.as_ref().map_or(true, Opened::is_refused) => {
+                self.open_one_way(with_tls, startup).await
             }
+            _ => opened,
         }
-        opened
     }
 
     async fn open_one_way(&self, with_tls: bool, startup: &[u8]) -> io::Result<Opened> {

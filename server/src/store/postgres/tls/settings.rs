@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use super::verify::{AnyCertificate, AnyName};
+use super::verify::AnyHost;
 
 /// libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,13 +124,12 @@ impl Settings {
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let config = match (&self.root, self.mode) {
-            (Some(root), Mode::VerifyFull) => config.with_root_certificates(roots(root)?),
-            (Some(root), _) => {
-                let any_name = AnyName::new(roots(root)?, provider).map_err(|error| error.to_string())?;
-                config.dangerous().with_custom_certificate_verifier(Arc::new(any_name))
+        let config = match (self.root.as_ref().map(roots).transpose()?, self.mode) {
+            (Some(roots), Mode::VerifyFull) => config.with_root_certificates(roots),
+            (roots, _) => {
+                let any_host = AnyHost::new(roots, provider).map_err(|error| error.to_string())?;
+                config.dangerous().with_custom_certificate_verifier(Arc::new(any_host))
             }
-            (None, _) => config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
         };
         match &self.identity {
             Some((certificate, key)) => {
