@@ -8,11 +8,13 @@ use jobqueue_shared::proto::v1::{
 use jobqueue_tests::{
     api::job,
     database::{Database, Driver},
-    poll::eventually,
+    poll::{PATIENCE, eventually},
     server::Server,
 };
 
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
+
+use tokio::time::timeout;
 
 use crate::deployment::{Deployment, ManualWorker, WORKER_ID, history};
 
@@ -86,11 +88,16 @@ async fn a_job_given_back_to_one_server_reaches_a_worker_that_waits_at_another()
     let id = one.api().submit(task("t2")).await;
     give_back_often(&database, Driver::Postgres).await;
     let leased = first.acquire_one().await;
-    let waiting = tokio::spawn(async move { (second.acquire_one().await, second) });
+    let acquires = other.acquire_count().await;
+    // Longer than the test's patience, so that the end of the call does not find the job.
+    let request = second.next_acquire(1, 60);
+    let mut waiting = other.api().workers();
+    let poll = tokio::spawn(async move { waiting.acquire_jobs(request).await.unwrap().into_inner().jobs });
+    // From its acquire on the poll hears notifications.
+    eventually("the poll has found nothing", async || (other.acquire_count().await > acquires).then_some(())).await;
     // To a server that has not seen the session before.
     first.on(&third.api()).settle(&leased.lease_id, Outcome::Release(Release { no_handler: true })).await;
-    // The second worker gets the job whether its poll is parked when the job is given back, or acquires afterwards.
-    let (leased, second) = waiting.await.unwrap();
+    let leased = timeout(PATIENCE, poll).await.expect("the poll is not woken").unwrap().remove(0);
     assert_eq!(leased.job.as_ref().unwrap().id, id);
     second.settle(&leased.lease_id, Outcome::Complete(Complete::default())).await;
     assert_eq!(history(&one.api().finished(&id).await), ["no_handler"]);
