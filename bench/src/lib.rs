@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod procs;
 pub mod profile;
 pub mod pure;
+mod pure_store;
 pub mod report;
 pub mod run;
 pub mod scenarios;

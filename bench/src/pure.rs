@@ -4,7 +4,6 @@
 use std::hint::black_box;
 
 use anyhow::{Result, bail};
-use jobqueue_server::store::bench::{self as store, Work};
 use jobqueue_shared::{
     json,
     lease::LeaseId,
@@ -18,7 +17,10 @@ use jobqueue_shared::{
 use prost::Message as _;
 use uuid::Uuid;
 
-use crate::submit::payload;
+use crate::{
+    pure_store::{self as store, Work},
+    submit::payload,
+};
 
 /// Jobs in one call.
 const BATCH: usize = 500;

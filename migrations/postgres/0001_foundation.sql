@@ -41,7 +41,7 @@ END $$;
 
 -- Pending jobs. Never updated: a change is a delete and an insert.
 --
--- inline_job: a copy of a new job's columns in `jobs`, as server/src/store/inline_job.rs writes it, so that
+-- inline_job: a copy of a new job's columns in `jobs`, as server/store/src/rows/inline_job.rs writes it, so that
 -- an acquire reads one row instead of two. NULL if the copy would be too large, or if the job has been handed out
 -- before. A row with an inline job has the same key (worker_id, priority, run_at, id) as `jobs`, and is found by it;
 -- only the others are found by id.
@@ -66,7 +66,7 @@ CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE inline_job IS NULL;
 CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
 
 -- Packed claims: a row holds the open entries of one batch that one session took, up to 64 jobs. ids and entries are
--- written by server/src/store/packed_claim.rs.
+-- written by server/store/src/rows/packed_claim.rs.
 CREATE TABLE claims (
   id uuid PRIMARY KEY,
   worker_id text NOT NULL,
@@ -175,7 +175,7 @@ CREATE TABLE stops (
 );
 
 -- Sessions: runs of worker processes. held: ids of the jobs that a session held when it ended, as
--- server/src/store/packed_claim.rs writes them, in the order in which it took them; the first `slots` of them count as
+-- server/store/src/rows/packed_claim.rs writes them, in the order in which it took them; the first `slots` of them count as
 -- started.
 CREATE TABLE sessions (
   id uuid PRIMARY KEY,

@@ -26,7 +26,7 @@ CREATE INDEX jobs_by_worker_id ON jobs (worker_id, id);
 
 -- Pending jobs. Never updated: a change is a delete and an insert. The table is the index in the order of work.
 --
--- inline_job: a copy of a new job's columns in `jobs`, as server/src/store/inline_job.rs writes it, so that
+-- inline_job: a copy of a new job's columns in `jobs`, as server/store/src/rows/inline_job.rs writes it, so that
 -- an acquire reads one row instead of two. NULL if the copy would be too large, or if the job has been handed out
 -- before. A row with an inline job has the same key (worker_id, priority, run_at, id) as `jobs`, and is found by it;
 -- only the others are found by id.
@@ -51,7 +51,7 @@ CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE inline_job IS NULL;
 CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
 
 -- Packed claims: a row holds the open entries of one batch that one session took, up to 64 jobs. ids and entries are
--- written by server/src/store/packed_claim.rs.
+-- written by server/store/src/rows/packed_claim.rs.
 CREATE TABLE claims (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -160,7 +160,7 @@ CREATE TABLE stops (
 ) STRICT;
 
 -- Sessions: runs of worker processes. held: ids of the jobs that a session held when it ended, as
--- server/src/store/packed_claim.rs writes them, in the order in which it took them; the first `slots` of them count as
+-- server/store/src/rows/packed_claim.rs writes them, in the order in which it took them; the first `slots` of them count as
 -- started.
 CREATE TABLE sessions (
   id blob PRIMARY KEY,

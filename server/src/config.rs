@@ -5,9 +5,9 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand, value_parser};
 use http::HeaderValue;
 use jobqueue_shared::limits;
+use jobqueue_store::{ConnectOptions, Pooler, Retention, SchemaName};
 
 use crate::{
-    store::{ConnectOptions, Pooler, Retention, SchemaName},
     telemetry::{self, LogFormat},
     transport::serve::Lifetimes,
 };
@@ -89,7 +89,7 @@ pub struct Common {
     #[arg(long, global = true, env = "JOBQUEUE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// Filter of the log: error, warn, info, debug or trace, or by module: info,jobqueue_server=debug.
+    /// Filter of the log: error, warn, info, debug or trace, or by module: info,jobqueue=debug.
     #[arg(
         long,
         global = true,

@@ -2,13 +2,13 @@
 //!
 //! Modules in reading order: [`config`] parses settings; [`transport`] accepts connections and limits what they hold;
 //! [`router`] sends a request to the services of [`grpc`], to the [`dashboard`] or to [`metrics`], past the [`guard`];
-//! [`queue`] holds the rules; [`store`] keeps the jobs, with one of two drivers; [`background`] runs rescue, pruning
+//! [`queue`] holds the rules; [`database`] opens the [store](jobqueue_store), which keeps the jobs, with one of two drivers; [`background`] runs rescue, pruning
 //! and health checks. [`Server`] starts all of these, and stops them in order.
 
 pub mod background;
 pub mod config;
 pub mod dashboard;
-mod failpoint;
+pub mod database;
 pub mod grpc;
 pub mod guard;
 mod meters;
@@ -16,7 +16,6 @@ pub mod metrics;
 pub mod queue;
 pub mod router;
 pub mod shutdown;
-pub mod store;
 pub mod telemetry;
 pub mod transport;
 
@@ -26,8 +25,8 @@ use anyhow::Context as _;
 use background::health::Health;
 use config::{Common, Serve};
 use jobqueue_shared::limits;
+use jobqueue_store::{Store, instrumented::Instrumented};
 use queue::Queue;
-use store::{Store, instrumented::Instrumented};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
@@ -57,11 +56,11 @@ pub struct Server {
 impl Server {
     /// Opens the database and migrates its schema.
     pub async fn open(common: &Common, config: Serve) -> anyhow::Result<Self> {
-        failpoint::set_up();
+        jobqueue_store::failpoint::set_up();
         // The recorder has to exist before the first measurement.
         metrics::recorder().context("the metrics cannot be recorded")?;
         let options = common.connect_options();
-        let store = store::connect(&options).await.with_context(|| format!("database {}", common.database_url))?;
+        let store = database::connect(&options).await.with_context(|| format!("database {}", common.database_url))?;
         info!(database = %common.database_url, driver = store.name(), "the database is open");
         let acquires = (options.max_connections / 2).max(1) as usize;
         Ok(Self { config, store: Arc::new(Instrumented::new(store)), acquires })

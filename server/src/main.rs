@@ -1,14 +1,15 @@
 //! The `jobqueue-server` binary: parses settings, binds addresses, runs the server or a command.
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use jobqueue_server::{
     Server,
     config::{Cli, Command, Common},
-    shutdown, store, telemetry,
+    database, shutdown, telemetry,
     transport::listen::Listeners,
 };
 use jobqueue_shared::settings;
+use tracing::info;
 
 /// mimalloc returns memory after a burst of load; glibc keeps most of it.
 #[global_allocator]
@@ -28,9 +29,17 @@ async fn main() -> ExitCode {
 async fn run(Cli { common, serve, command }: Cli) -> anyhow::Result<ExitCode> {
     let _log = telemetry::init(&common.log, common.log_format)?;
     let Some(command) = command else {
-        let signal = shutdown::requested()?;
+        let mut signal = pin!(shutdown::requested()?);
         let listeners = Listeners::bind(&serve).await?;
-        Server::open(&common, serve).await?.run(listeners, signal).await?;
+        // A database that does not answer must not keep the server from stopping.
+        let server = tokio::select! {
+            server = Server::open(&common, serve) => server?,
+            () = &mut signal => {
+                info!("stopped before the database was open");
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        server.run(listeners, signal).await?;
         return Ok(ExitCode::SUCCESS);
     };
     once(&common, command).await
@@ -39,18 +48,18 @@ async fn run(Cli { common, serve, command }: Cli) -> anyhow::Result<ExitCode> {
 async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
     let url = &common.database_url;
     if let Command::Backup { file } = command {
-        store::backup(url.as_str(), &file).await?;
+        database::backup(url.as_str(), &file).await?;
         telemetry::print(&format_args!("{} is a copy of {url}", file.display()));
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::SetClockBack = command {
-        match store::set_clock_back(&common.connect_options()).await? {
+        match database::set_clock_back(&common.connect_options()).await? {
             0 => println!("{url}: no stored time is ahead of this machine's clock"),
             ms => println!("{url}: times that were still to come are {} s earlier now", ms / 1_000),
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let store = store::connect(&common.connect_options()).await?;
+    let store = database::connect(&common.connect_options()).await?;
     let wrong = if let Command::Check = command { store.audit().await? } else { Vec::new() };
     store.close().await;
     for it in &wrong {

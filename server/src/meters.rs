@@ -1,9 +1,8 @@
 //! Counters and histograms of the hot paths, each looked up once.
 
 use jobqueue_shared::state::{Ending, State};
+use jobqueue_store::{Leased, SettleAnswer};
 use metrics::{Counter, Histogram, counter, histogram};
-
-use crate::store::{Leased, SettleAnswer};
 
 pub(crate) struct Meters {
     pub submitted: Counter,

@@ -11,13 +11,11 @@ use std::{
     time::Duration,
 };
 
+use jobqueue_store::WorkerIdCounts;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{
-    queue::{self, Counts, Queue},
-    store::WorkerIdCounts,
-};
+use crate::queue::{self, Counts, Queue};
 
 /// Maximum number of worker_ids with series of their own, those with most unfinished jobs; the others are summed up.
 const WORKER_IDS: usize = 200;

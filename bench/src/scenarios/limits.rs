@@ -7,10 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use jobqueue_server::store::{
-    self, Acquire, Acquired, ConnectOptions, NewJob, NewSession, Registration, SettleAnswer, Settlement, Start, Unit,
-};
+use jobqueue_server::database;
 use jobqueue_shared::state::Ending;
+use jobqueue_store::{
+    Acquire, Acquired, ConnectOptions, NewJob, NewSession, Registration, SettleAnswer, Settlement, Start, Unit,
+};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -147,14 +148,14 @@ async fn statements(bench: &Bench, seconds: u32) -> Result<Bare> {
 /// Measures jobs per second of the store in this process: inserts alone, and whole cycles.
 async fn by_itself(bench: &Bench, store: Store, time: Duration) -> Result<Bare> {
     let database = bench.database(store).await?;
-    let store = store::connect(&ConnectOptions::new(&database.url)).await?;
+    let store = database::connect(&ConnectOptions::new(&database.url)).await?;
     let insert = together(&store, time, false).await?;
     let cycle = together(&store, time, true).await?;
     store.close().await;
     Ok(Bare { insert, cycle, drain: None })
 }
 
-async fn together(store: &Arc<dyn store::Store>, time: Duration, whole: bool) -> Result<f64> {
+async fn together(store: &Arc<dyn jobqueue_store::Store>, time: Duration, whole: bool) -> Result<f64> {
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for task in 0..BATCHES {
@@ -169,7 +170,7 @@ async fn together(store: &Arc<dyn store::Store>, time: Duration, whole: bool) ->
 }
 
 /// Inserts batches until the end, and also acquires and settles them if `whole`; returns the number of jobs.
-async fn cycles(store: Arc<dyn store::Store>, worker_id: String, until: Instant, whole: bool) -> Result<u64> {
+async fn cycles(store: Arc<dyn jobqueue_store::Store>, worker_id: String, until: Instant, whole: bool) -> Result<u64> {
     let session = NewSession {
         worker_id: worker_id.clone(),
         host: "bench".to_owned(),

@@ -1,6 +1,6 @@
 //! Compacts counter deltas into their totals, so that reading the counters stays cheap.
 
-use crate::store::{Store, StoreResult};
+use jobqueue_store::{Store, StoreResult};
 
 /// Maximum number of deltas in one transaction.
 const LIMIT: u32 = 5_000;

@@ -7,17 +7,14 @@ use std::{
     time::Duration,
 };
 
+use jobqueue_store::{Store, StoreError};
 use metrics::gauge;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};
 
-use crate::{
-    grpc::health::set,
-    queue::DisplayClock,
-    store::{Store, StoreError},
-};
+use crate::{grpc::health::set, queue::DisplayClock};
 
 /// Difference in milliseconds between the database's and this machine's clock from which on a warning is logged.
 const SKEW_MS: i64 = 60_000;

@@ -14,13 +14,13 @@ mod start;
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
+use jobqueue_store::{StoreError, StoreResult};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::health::Health;
 pub(crate) use self::start::start;
-use crate::store::{StoreError, StoreResult};
 
 /// Maximum pause after a turn that failed, so that the end of an outage is noticed soon.
 const RETRY: Duration = Duration::from_secs(5);

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use jobqueue_store::{Store, StoreResult};
 use tracing::warn;
-
-use crate::store::{Store, StoreResult};
 
 pub async fn run_once(store: &dyn Store) -> StoreResult<()> {
     let outage_ms = store.note_heard().await?;

@@ -1,7 +1,9 @@
 //! Polls for runnable jobs of all worker_ids with a parked poll here, in one statement: it finds jobs that no
 //! notification told of, and jobs that have become due.
 
-use crate::{queue::Queue, store::StoreResult};
+use jobqueue_store::StoreResult;
+
+use crate::queue::Queue;
 
 pub async fn run_once(queue: &Queue) -> StoreResult<()> {
     let worker_ids = queue.waited_for();

@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
+use jobqueue_store::{PruningTime, Retention, Store, StoreResult};
 use metrics::counter;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
-
-use crate::store::{PruningTime, Retention, Store, StoreResult};
 
 /// Maximum number of rows of each kind in one transaction.
 const LIMIT: u32 = 1_000;

@@ -1,13 +1,11 @@
 //! Rescue: takes back the jobs of lost sessions, and ends attempts past their timeout.
 
+use jobqueue_store::{Store, StoreResult};
 use metrics::counter;
 use tracing::info;
 
 use super::note_heard;
-use crate::{
-    queue::Notifier,
-    store::{Store, StoreResult},
-};
+use crate::queue::Notifier;
 
 /// Approximate number of jobs in one transaction.
 const LIMIT: u32 = 1_000;

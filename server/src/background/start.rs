@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jobqueue_store::{Store, StoreResult, sessions::outage::NOTE_EVERY};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -11,13 +12,7 @@ use super::{
     prune::{self, Pruner},
     rescue,
 };
-use crate::{
-    config::Serve,
-    metrics,
-    queue::Queue,
-    store::{Store, StoreResult, outage::NOTE_EVERY},
-    telemetry,
-};
+use crate::{config::Serve, metrics, queue::Queue, telemetry};
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_secs(1);

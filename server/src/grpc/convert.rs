@@ -4,14 +4,12 @@ use jobqueue_shared::{
     proto::v1,
     time::{duration, timestamp},
 };
-
-use crate::{
-    queue::{AcquireResult, Counts, Event, Explanation, Outcome, SettleVerdict},
-    store::{
-        AttemptOutcome, AttemptRecord, HeartbeatAnswer, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails,
-        SessionRecord, SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
-    },
+use jobqueue_store::{
+    AttemptOutcome, AttemptRecord, HeartbeatAnswer, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails,
+    SessionRecord, SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
 };
+
+use crate::queue::{AcquireResult, Counts, Event, Explanation, Outcome, SettleVerdict};
 
 /// google.rpc.Code of a settlement that was accepted, is malformed, or has a lease that is no longer valid.
 const OK: i32 = 0;

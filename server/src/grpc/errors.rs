@@ -14,14 +14,12 @@
 use std::{collections::HashMap, time::Duration};
 
 use jobqueue_shared::limits;
+use jobqueue_store::StoreError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{debug, error};
 
-use crate::{
-    queue::{Error, error::Violation},
-    store::StoreError,
-};
+use crate::queue::{Error, error::Violation};
 
 const DOMAIN: &str = "jobqueue";
 /// Delay before a retry after a full queue, which empties at every commit.

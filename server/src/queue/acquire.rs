@@ -7,6 +7,7 @@
 use std::{pin::pin, time::Duration};
 
 use jobqueue_shared::{limits, proto::v1::AcquireJobsRequest};
+use jobqueue_store::{Acquire, Acquired, Leased, Stopped};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,7 +18,6 @@ use super::{
     tasks::Tasks,
     validate::Violations,
 };
-use crate::store::{Acquire, Acquired, Leased, Stopped};
 
 /// Maximum time that a poll is parked without trying again. Once a second `background/poll.rs` finds jobs that no
 /// notification announced. Varied by a quarter, so that polls do not try at the same time.

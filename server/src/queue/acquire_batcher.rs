@@ -13,12 +13,12 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
+use jobqueue_store::{Acquire, Acquired, StoreError, StoreResult};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Result};
-use crate::store::{Acquire, Acquired, StoreError, StoreResult};
 
 /// While fewer transactions are under way, an acquire starts one of its own at once; otherwise it waits to be batched. An
 /// acquire whose worker_id is in a transaction under way never waits: it could not join that one, and one busy worker

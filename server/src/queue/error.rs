@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use jobqueue_shared::state::State;
+use jobqueue_store::StoreError;
 use uuid::Uuid;
-
-use crate::store::StoreError;
 
 /// A wrong field: its path in the request (`jobs[17].payload_json`), and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

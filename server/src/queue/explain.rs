@@ -6,9 +6,9 @@ use jobqueue_shared::{
     state::{self, State},
     time::timestamp,
 };
+use jobqueue_store::{ExplainInputs, JobRecord};
 
 use super::{Queue, error::Result, submit::job_id};
-use crate::store::{ExplainInputs, JobRecord};
 
 /// An explanation, and the inputs that it was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Pause;
+    use jobqueue_store::Pause;
 
     const NOW: i64 = 1_700_000_000_000;
 

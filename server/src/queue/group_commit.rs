@@ -13,11 +13,11 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use jobqueue_store::{StoreError, StoreResult};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::error::{Error, Result};
-use crate::store::{StoreError, StoreResult};
 
 /// Size of a call or a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! GetJob, the lists, and operator actions: cancel, retry, delete.
 
 use jobqueue_shared::{limits, proto::v1, state::State, status};
+use jobqueue_store::{ActionAnswer, AttemptRecord, JobRecord, View};
 use uuid::Uuid;
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     submit::job_id,
     validate::{Violations, storable},
 };
-use crate::store::{ActionAnswer, AttemptRecord, JobRecord, View};
 
 /// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
 /// clients refuse messages of more than 4 MiB.

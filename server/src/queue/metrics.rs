@@ -1,9 +1,9 @@
 //! GetMetrics and GetThroughput: the number of jobs by state, and events by minute.
 
 use jobqueue_shared::{limits, proto::v1};
+use jobqueue_store::{MinuteCounts, WorkerIdCounts};
 
 use super::{Queue, error::Result, page, validate::Violations};
-use crate::store::{MinuteCounts, WorkerIdCounts};
 
 /// Default number of minutes of `GetThroughput`.
 const MINUTES_DEFAULT: i64 = 60;
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn pages_of_worker_ids_leave_out_none_and_name_none_twice() {
-        let paused = |n: usize| crate::store::Pause { at_ms: 1, reason: "r".repeat(n % 1_025) };
+        let paused = |n: usize| jobqueue_store::Pause { at_ms: 1, reason: "r".repeat(n % 1_025) };
         let all: Vec<_> = (0..10_000)
             .map(|n| WorkerIdCounts {
                 worker_id: format!("w{n:05}"),

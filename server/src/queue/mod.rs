@@ -28,6 +28,7 @@ mod validate;
 use std::sync::Arc;
 
 use jobqueue_shared::limits;
+use jobqueue_store::{Heartbeat, HeartbeatAnswer, SettleAnswer, Settlement, Store, Unit, UnitAnswer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -48,10 +49,7 @@ use self::{
     parked_polls::ParkedPolls,
     sessions::Sessions,
 };
-use crate::{
-    meters::Meters,
-    store::{Heartbeat, HeartbeatAnswer, SettleAnswer, Settlement, Store, Unit, UnitAnswer},
-};
+use crate::meters::Meters;
 
 const MIB: usize = 1024 * 1024;
 

@@ -5,11 +5,11 @@ use jobqueue_shared::{
     proto::v1::{self, SubmitJobRequest},
     retry::RetryPolicy,
 };
+use jobqueue_store::{IdempotencyKey, NewJob, Start};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::validate::Violations;
-use crate::store::{IdempotencyKey, NewJob, Start};
 
 /// Limits that a job is checked against.
 #[derive(Clone, Copy)]

@@ -9,13 +9,12 @@ use std::{
     time::Duration,
 };
 
+use jobqueue_store::{Notification, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, futures::Notified, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
-
-use crate::store::{Notification, Store};
 
 /// Minimum time between two batches of notifications to other servers. One notification for each worker_id or session
 /// is in a batch.

@@ -3,10 +3,9 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jobqueue_shared::{limits, state::State};
+use jobqueue_store::{Cursor, ListQuery, View};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
-
-use crate::store::{Cursor, ListQuery, View};
 
 /// Filter of a list of jobs, the same for all of its pages.
 #[derive(Clone, Debug, Default)]

@@ -9,11 +9,11 @@ use std::{
 };
 
 use jobqueue_shared::limits;
+use jobqueue_store::{Acquire, ENTRIES_PER_CLAIM, HandOff, Leased, Start, Unit};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::tasks::{TaskHash, Tasks};
-use crate::store::{Acquire, ENTRIES_PER_CLAIM, HandOff, Leased, Start, Unit};
 
 /// Maximum number of polls of one worker_id that are passed over because their sessions handle none of the jobs. It
 /// bounds the time under the lock; jobs that find no poll become ready as all others.
@@ -195,7 +195,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::NewJob;
+    use jobqueue_store::NewJob;
 
     fn call(session: u128, max_jobs: u32) -> Acquire {
         Acquire { session_id: Uuid::from_u128(session), worker_id: Some("w".into()), acquire_no: 7, max_jobs }

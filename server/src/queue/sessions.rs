@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 
 use jobqueue_shared::{limits, proto::v1};
+use jobqueue_store::{
+    Heartbeat, HeartbeatAnswer, NewSession, Registration, SessionCursor, SessionDetails, SessionQuery, SessionRecord,
+    StoreError, StoreResult,
+};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -13,10 +17,6 @@ use super::{
     page,
     tasks::Tasks,
     validate::Violations,
-};
-use crate::store::{
-    Heartbeat, HeartbeatAnswer, NewSession, Registration, SessionCursor, SessionDetails, SessionQuery, SessionRecord,
-    StoreError, StoreResult,
 };
 
 /// A new session.

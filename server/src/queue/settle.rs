@@ -9,6 +9,7 @@ use jobqueue_shared::{
     proto::v1::{self, settlement},
     state::{Ending, State},
 };
+use jobqueue_store::{ProgressReport, SettleAnswer, Settlement, StoreResult, settle_group};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -18,7 +19,6 @@ use super::{
     group_commit::Weight,
     validate::{Violations, storable},
 };
-use crate::store::{ProgressReport, SettleAnswer, Settlement, StoreResult, settle_group};
 
 /// Result of one settlement.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jobqueue_shared::{limits, proto::v1::SubmitJobRequest};
+use jobqueue_store::{Inserted, NewJob, Start, StoreError, StoreResult, Stored, Unit, UnitAnswer};
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     notify::Notifier,
     validate::Violations,
 };
-use crate::store::{Inserted, NewJob, Start, StoreError, StoreResult, Stored, Unit, UnitAnswer};
 
 /// Maximum delay, in milliseconds, of a job whose submit notifies parked polls; they then wait for its due time. Jobs with
 /// a longer delay are found by polling.

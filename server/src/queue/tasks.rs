@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::store::handles_all;
+use jobqueue_store::handles_all;
 
 /// Set of tasks that a session handles; by default all. Stored as hashes, because a session can list 1,000 long names.
 /// If two collide, a job is leased in vain, and the worker releases it.

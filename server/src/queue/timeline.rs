@@ -5,6 +5,7 @@ use jobqueue_shared::{
     proto::v1::{GetTimelineRequest, timeline_event::Kind},
     state::{FailureReason, State},
 };
+use jobqueue_store::{AttemptOutcome, AttemptRecord, History, JobRecord};
 use uuid::Uuid;
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     error::{Error, Result},
     submit::job_id,
 };
-use crate::store::{AttemptOutcome, AttemptRecord, History, JobRecord};
 
 /// An event of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,7 +196,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Progress;
+    use jobqueue_store::Progress;
 
     const BEGIN: i64 = 1_700_000_000_000;
 

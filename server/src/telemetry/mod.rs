@@ -51,13 +51,13 @@ pub enum LogFormat {
 pub(crate) fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text)
         .map(|_| text.to_owned())
-        .map_err(|error| format!("{error}: try info, or info,jobqueue_server=debug"))
+        .map_err(|error| format!("{error}: try info, or info,jobqueue=debug"))
 }
 
-/// Installs the process's logger; `filter` is in tracing's syntax, for example `info,jobqueue_server=debug`.
+/// Installs the process's logger; `filter` is in tracing's syntax, for example `info,jobqueue=debug`.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        anyhow::anyhow!("--log {filter:?} is no filter ({error}): try info, or info,jobqueue_server=debug")
+        anyhow::anyhow!("--log {filter:?} is no filter ({error}): try info, or info,jobqueue=debug")
     })?;
     let (lines, writer) = NonBlockingBuilder::default()
         .lossy(true)

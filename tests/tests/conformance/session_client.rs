@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use jobqueue_server::store::{
+use jobqueue_shared::{lease::LeaseId, state::Ending};
+use jobqueue_store::{
     Acquire, Acquired, Heartbeat, HeartbeatAnswer, Leased, NewSession, ProgressReport, Registration, SettleAnswer,
     Settlement, Store,
 };
-use jobqueue_shared::{lease::LeaseId, state::Ending};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 

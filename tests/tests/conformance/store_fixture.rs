@@ -7,12 +7,13 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::LocalBoxFuture};
-use jobqueue_server::store::{
+use jobqueue_server::database::connect;
+use jobqueue_shared::{limits, retry::RetryPolicy, state::State};
+use jobqueue_store::{
     AttemptOutcome, AttemptRecord, ConnectOptions, IdempotencyKey, JobRecord, ListQuery, NewJob, NewSession, Pooler,
     Rescued, Retention, SessionQuery, SessionRecord, SessionState, Start, Store, Stored, Unit, UnitAnswer,
-    WorkerIdCounts, connect,
+    WorkerIdCounts,
 };
-use jobqueue_shared::{limits, retry::RetryPolicy, state::State};
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
     database::{Database, Driver},
@@ -270,7 +271,7 @@ impl StoreFixture {
         &self,
         new: NewSession,
         max_jobs: u32,
-    ) -> (Session, Vec<jobqueue_server::store::Leased>) {
+    ) -> (Session, Vec<jobqueue_store::Leased>) {
         // On a busy machine the lease can run out before the jobs are acquired; such a session has none, and another
         // one is made.
         eventually("a session acquires before its lease runs out", async || {

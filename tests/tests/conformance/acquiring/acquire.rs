@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::future::join_all;
-use jobqueue_server::store::{Acquired, NewJob, SettleAnswer, Start};
 use jobqueue_shared::{
     limits,
     retry::RetryPolicy,
     state::{Ending, State},
 };
+use jobqueue_store::{Acquired, NewJob, SettleAnswer, Start};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 

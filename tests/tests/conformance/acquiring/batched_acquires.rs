@@ -9,8 +9,8 @@ use std::{
 };
 
 use futures::future::join_all;
-use jobqueue_server::store::{Acquire, Acquired, Leased, NewJob, Start, Store};
 use jobqueue_shared::limits;
+use jobqueue_store::{Acquire, Acquired, Leased, NewJob, Start, Store};
 use jobqueue_tests::{database::Driver, poll::eventually};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;

@@ -1,10 +1,10 @@
 //! Direct hand-offs: new jobs that are leased by the transaction that stores them.
 
 use futures::future::join_all;
-use jobqueue_server::store::{
+use jobqueue_shared::{limits, state::State};
+use jobqueue_store::{
     Acquired, HandOff, IdempotencyKey, Inserted, Leased, NewJob, Start, Store, Stored, Unit, UnitAnswer,
 };
-use jobqueue_shared::{limits, state::State};
 use jobqueue_tests::database::Driver;
 use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use jobqueue_server::store::{Leased, NewJob, NewSession, SettleAnswer};
 use jobqueue_shared::{
     limits,
     state::{Ending, State},
 };
+use jobqueue_store::{Leased, NewJob, NewSession, SettleAnswer};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 

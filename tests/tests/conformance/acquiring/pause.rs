@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use futures::future::join_all;
-use jobqueue_server::store::{Acquired, NewJob, NewSession, Pause, SettleAnswer};
 use jobqueue_shared::state::State;
+use jobqueue_store::{Acquired, NewJob, NewSession, Pause, SettleAnswer};
 
 use crate::{
     scenarios,
@@ -85,7 +85,7 @@ async fn a_repeated_acquire_gets_its_jobs_from_a_paused_worker_id(fixture: &Stor
     };
     fixture.store.pause("w", "").await.unwrap();
     let Acquired::Jobs { jobs, .. } = session.acquire_numbered(1, 3).await else { panic!() };
-    let leases = |jobs: &[jobqueue_server::store::Leased]| jobs.iter().map(|it| it.lease).collect::<Vec<_>>();
+    let leases = |jobs: &[jobqueue_store::Leased]| jobs.iter().map(|it| it.lease).collect::<Vec<_>>();
     let (mut again, mut before) = (leases(&jobs), leases(&first));
     again.sort();
     before.sort();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jobqueue_server::store::{ConnectOptions, Notification, Pooler, StoreError, connect};
+use jobqueue_server::database::connect;
+use jobqueue_store::{ConnectOptions, Notification, Pooler, StoreError};
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
     database::{Database, Driver},

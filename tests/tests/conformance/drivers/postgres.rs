@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use jobqueue_server::store::{
-    ConnectOptions, NewJob, Notification, Retention, Start, StoreError, UnitAnswer, backup, connect,
-};
+use jobqueue_server::database::{backup, connect};
 use jobqueue_shared::state::State;
+use jobqueue_store::{ConnectOptions, NewJob, Notification, Retention, Start, StoreError, UnitAnswer};
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
     database::{Database, Driver},
@@ -444,7 +443,7 @@ async fn a_reader_of_an_old_snapshot_hides_no_job() {
             session.complete(leased.lease).await;
         }
     }
-    let urgent = fixture.submit(jobqueue_server::store::NewJob { priority: 0, ..job("w") }).await;
+    let urgent = fixture.submit(jobqueue_store::NewJob { priority: 0, ..job("w") }).await;
     assert_eq!(session.acquire(1).await[0].job.id, urgent);
     assert_eq!(session.acquire(100).await.len(), 50);
     fixture.check().await;

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jobqueue_server::store::{ConnectOptions, NewSession, Notification, Pooler, Store, connect};
+use jobqueue_server::database::connect;
+use jobqueue_store::{ConnectOptions, NewSession, Notification, Pooler, Store};
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
     database::{Database, Driver},

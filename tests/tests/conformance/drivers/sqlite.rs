@@ -8,8 +8,9 @@ use std::{
     },
 };
 
-use jobqueue_server::store::{ConnectOptions, Notification, Store, StoreError, StoreResult, Unit, backup, connect};
+use jobqueue_server::database::{backup, connect};
 use jobqueue_shared::state::State;
+use jobqueue_store::{ConnectOptions, Notification, Store, StoreError, StoreResult, Unit};
 use jobqueue_tests::{
     database::{Database, Driver},
     poll::eventually,

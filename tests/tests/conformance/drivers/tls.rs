@@ -9,7 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use jobqueue_server::store::{ConnectOptions, Notification, Store, connect};
+use jobqueue_server::database::connect;
+use jobqueue_store::{ConnectOptions, Notification, Store};
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::poll::{PATIENCE, eventually};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};

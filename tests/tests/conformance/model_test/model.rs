@@ -6,10 +6,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use jobqueue_server::store::{
+use jobqueue_shared::{lease::LeaseId, state::State};
+use jobqueue_store::{
     ActionAnswer, AttemptOutcome, Leased, NewJob, NewSession, Retention, SettleAnswer, Start, UnitAnswer,
 };
-use jobqueue_shared::{lease::LeaseId, state::State};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},

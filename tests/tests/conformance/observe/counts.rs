@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use jobqueue_server::store::{NewJob, Start, WorkerIdCounts};
 use jobqueue_shared::{
     retry::RetryPolicy,
     state::{Ending, State},
 };
+use jobqueue_store::{NewJob, Start, WorkerIdCounts};
 use jobqueue_tests::poll::eventually;
 
 use crate::{

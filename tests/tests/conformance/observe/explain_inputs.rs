@@ -1,7 +1,7 @@
 //! Inputs of a job's timeline and of the explanation why it waits: its history, and the state around it.
 
-use jobqueue_server::store::{Heartbeat, NewJob, NewSession, ProgressReport, Start};
 use jobqueue_shared::{limits, state::State};
+use jobqueue_store::{Heartbeat, NewJob, NewSession, ProgressReport, Start};
 use uuid::Uuid;
 
 use crate::{

@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use jobqueue_server::store::{JobRecord, ListQuery, NewJob, Start, Store, View};
 use jobqueue_shared::{limits, state::State};
+use jobqueue_store::{JobRecord, ListQuery, NewJob, Start, Store, View};
 use uuid::Uuid;
 
 use crate::{

@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use jobqueue_server::store::NewJob;
 use jobqueue_shared::state::State;
+use jobqueue_store::NewJob;
 use uuid::Uuid;
 
 use crate::{

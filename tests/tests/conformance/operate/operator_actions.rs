@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use jobqueue_server::store::{ActionAnswer, AttemptOutcome, NewJob, SettleAnswer, StopReason, Stopped};
 use jobqueue_shared::state::{Ending, FailureReason, State};
+use jobqueue_store::{ActionAnswer, AttemptOutcome, NewJob, SettleAnswer, StopReason, Stopped};
 use uuid::Uuid;
 
 use crate::{
@@ -60,7 +60,7 @@ async fn a_pending_job_that_is_cancelled_never_runs(fixture: &StoreFixture) {
 }
 
 async fn a_scheduled_job_can_be_cancelled(fixture: &StoreFixture) {
-    let start = jobqueue_server::store::Start::After { delay_ms: HOUR_MS };
+    let start = jobqueue_store::Start::After { delay_ms: HOUR_MS };
     let id = fixture.submit(NewJob { start, ..job("w") }).await;
     assert_eq!(fixture.counts("w").await.scheduled, 1);
     assert_eq!(fixture.store.cancel(&[id], "").await.unwrap(), [yes("w")]);
@@ -170,7 +170,7 @@ async fn a_cancelled_job_can_be_retried(fixture: &StoreFixture) {
 
 /// A small job that was never moved is found in `ready` by its submitted fields, the others by their ids.
 async fn a_job_that_waits_is_found_whatever_became_of_its_time_and_however_large_it_is(fixture: &StoreFixture) {
-    let start = jobqueue_server::store::Start::After { delay_ms: HOUR_MS };
+    let start = jobqueue_store::Start::After { delay_ms: HOUR_MS };
     let payload = format!("\"{}\"", "x".repeat(1_000));
     let ids = fixture
         .submit_all(vec![

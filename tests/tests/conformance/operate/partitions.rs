@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use futures::future::join_all;
-use jobqueue_server::store::{ListQuery, NewJob, Retention, SettleAnswer};
 use jobqueue_shared::state::State;
+use jobqueue_store::{ListQuery, NewJob, Retention, SettleAnswer};
 use jobqueue_tests::{database::Driver, poll::eventually};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
@@ -168,7 +168,7 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
         let done_list = ListQuery { state: Some(State::Done), page_size: 10, ..ListQuery::default() };
         assert_eq!(fixture.list_all(&done_list).await.iter().map(|job| job.id).collect::<Vec<_>>(), [late]);
         assert_eq!(session.complete(leased[0].lease).await, SettleAnswer::Stale, "nothing is known of it any more");
-        assert_eq!(fixture.store.retry(&[done]).await.unwrap(), [jobqueue_server::store::ActionAnswer::NotFound]);
+        assert_eq!(fixture.store.retry(&[done]).await.unwrap(), [jobqueue_store::ActionAnswer::NotFound]);
         let known = fixture.submit_or_known(keyed("done", "k", 1)).await;
         assert_eq!((known.id, known.deduplicated), (done, true), "its key has its own time");
         assert_eq!(fixture.store.audit().await.unwrap(), Vec::<String>::new());

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use jobqueue_server::{
-    background::prune::{HOLD, Pruner},
-    store::{NewJob, Retention, Start},
-};
+use jobqueue_server::background::prune::{HOLD, Pruner};
 use jobqueue_shared::state::State;
+use jobqueue_store::{NewJob, Retention, Start};
 use jobqueue_tests::poll::eventually;
 
 use crate::{
@@ -77,7 +75,7 @@ async fn unfinished_jobs_never_go(fixture: &StoreFixture) {
     assert_eq!(fixture.states(&ids).await, [Pending, Pending, Running, Pending]);
     assert_eq!(fixture.state(later).await, Pending);
     assert_eq!(fixture.attempts(ids[0]).await.len(), 1);
-    assert_eq!(session.complete(leased[2].lease).await, jobqueue_server::store::SettleAnswer::Accepted(State::Done));
+    assert_eq!(session.complete(leased[2].lease).await, jobqueue_store::SettleAnswer::Accepted(State::Done));
 }
 
 async fn a_key_outlives_its_finished_job_for_its_own_time(fixture: &StoreFixture) {

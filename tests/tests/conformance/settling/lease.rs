@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use jobqueue_server::store::{AttemptOutcome, NewJob, ProgressReport, SettleAnswer};
 use jobqueue_shared::{
     lease::LeaseId,
     state::{Ending, State},
 };
+use jobqueue_store::{AttemptOutcome, NewJob, ProgressReport, SettleAnswer};
 use uuid::Uuid;
 
 use crate::{

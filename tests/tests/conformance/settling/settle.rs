@@ -1,11 +1,11 @@
 //! Outcomes of attempts, and the states to which they move jobs.
 
-use jobqueue_server::store::{AttemptOutcome, NewJob, SettleAnswer, Settlement, Stored, UnitAnswer};
 use jobqueue_shared::{
     limits,
     retry::RetryPolicy,
     state::{Ending, FailureReason, State},
 };
+use jobqueue_store::{AttemptOutcome, NewJob, SettleAnswer, Settlement, Stored, UnitAnswer};
 
 use crate::{
     scenarios,

@@ -1,10 +1,10 @@
 //! Timeouts: an attempt past its timeout is ended, even if its session lives.
 
-use jobqueue_server::store::{AttemptOutcome, NewJob, SettleAnswer, StopReason, Stopped};
 use jobqueue_shared::{
     retry::RetryPolicy,
     state::{FailureReason, State},
 };
+use jobqueue_store::{AttemptOutcome, NewJob, SettleAnswer, StopReason, Stopped};
 
 use crate::{
     scenarios,

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::future::join_all;
-use jobqueue_server::store::{NewJob, Unit, UnitAnswer};
 use jobqueue_shared::state::State;
+use jobqueue_store::{NewJob, Unit, UnitAnswer};
 use uuid::Uuid;
 
 use crate::{

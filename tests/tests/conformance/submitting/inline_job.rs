@@ -1,11 +1,12 @@
 //! Inline jobs: a small job's fields are kept in its ready row as well.
 
+use jobqueue_shared::state::Ending;
+use jobqueue_store::NewJob;
+
 use crate::{
     scenarios,
     store_fixture::{StoreFixture, keyed},
 };
-use jobqueue_server::store::NewJob;
-use jobqueue_shared::state::Ending;
 
 scenarios!(
     a_small_job_is_handed_out_by_what_is_kept_beside_its_place,
@@ -69,7 +70,7 @@ async fn a_job_that_comes_back_is_handed_out_with_all_that_was_submitted(fixture
     session.end(first.lease, Ending::Fail { permanent: false, retry_after_ms: Some(0) }).await;
     let second = session.acquire_when_due().await;
     assert_eq!(second.job.run_no, 2);
-    let asked = |it: &jobqueue_server::store::JobRecord| {
+    let asked = |it: &jobqueue_store::JobRecord| {
         (
             it.id,
             it.task.clone(),

@@ -2,8 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use jobqueue_server::store::{NewJob, Start, Unit, UnitAnswer};
 use jobqueue_shared::{lease, retry::RetryPolicy, state::State};
+use jobqueue_store::{NewJob, Start, Unit, UnitAnswer};
 
 use crate::{
     scenarios,

@@ -1,6 +1,6 @@
 //! Texts: none that a client can send breaks a store.
 
-use jobqueue_server::store::{NewJob, Notification};
+use jobqueue_store::{NewJob, Notification};
 
 use crate::{
     scenarios,

@@ -3,12 +3,12 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::future::join_all;
-use jobqueue_server::store::{AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer};
 use jobqueue_shared::{
     limits,
     retry::RetryPolicy,
     state::{FailureReason, State},
 };
+use jobqueue_store::{AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 

@@ -1,19 +1,20 @@
 //! Quarantine: a damaged row does not prevent the rescue of others.
 
-use crate::{
-    scenarios,
-    session_client::Session,
-    store_fixture::{HOUR_MS, StoreFixture, job, jobs, session},
-};
-use jobqueue_server::store::{
-    AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer, Settlement, settle_group,
-};
 use jobqueue_shared::{
     lease::LeaseId,
     retry::RetryPolicy,
     state::{Ending, FailureReason, State},
 };
+use jobqueue_store::{
+    AttemptOutcome, NewJob, NewSession, Rescued, SessionState, SettleAnswer, Settlement, settle_group,
+};
 use jobqueue_tests::{database::Driver, poll::eventually};
+
+use crate::{
+    scenarios,
+    session_client::Session,
+    store_fixture::{HOUR_MS, StoreFixture, job, jobs, session},
+};
 
 scenarios!(
     a_claim_that_cannot_be_read_keeps_no_other_of_its_session,

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use jobqueue_server::store::{
+use jobqueue_shared::{limits, state::State};
+use jobqueue_store::{
     Acquired, AttemptOutcome, Heartbeat, NewJob, NewSession, SessionCursor, SessionQuery, SessionRecord, SessionState,
     SettleAnswer, StopReason, Stopped,
 };
-use jobqueue_shared::{limits, state::State};
 use jobqueue_tests::poll::eventually;
 use uuid::Uuid;
 

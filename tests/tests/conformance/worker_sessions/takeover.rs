@@ -1,9 +1,7 @@
 //! Takeover: a worker that starts again declares its dead predecessor gone, and no other session.
 
-use jobqueue_server::store::{
-    Acquired, AttemptOutcome, HeldJob, NewJob, NewSession, Registration, SessionState, SettleAnswer,
-};
 use jobqueue_shared::{limits, state::State};
+use jobqueue_store::{Acquired, AttemptOutcome, HeldJob, NewJob, NewSession, Registration, SessionState, SettleAnswer};
 use uuid::Uuid;
 
 use crate::{

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-
-use jobqueue_server::store::{ConnectOptions, Notification, connect};
+use jobqueue_server::database::connect;
 use jobqueue_shared::proto::v1::{GetJobRequest, GetMetricsRequest, job::Status};
+use jobqueue_store::{ConnectOptions, Notification};
 use jobqueue_tests::{
     api::{Api, job},
     database::{Database, Driver},

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use jobqueue_server::store::{ConnectOptions, Retention, connect};
+use jobqueue_server::database::connect;
 use jobqueue_shared::proto::v1::job::Status;
+use jobqueue_store::{ConnectOptions, Retention};
 use jobqueue_tests::{
     database::{Database, Driver},
     poll::eventually,

@@ -1,21 +1,28 @@
 //! Shutdown of a server: it waits for calls and not for connections, and ends no session meanwhile.
 
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
-use jobqueue_server::store::{self, ConnectOptions};
+use jobqueue_server::database;
 use jobqueue_shared::{
     proto::v1::{RegisterSessionRequest, job::Status},
     state::State,
 };
+use jobqueue_store::ConnectOptions;
 use jobqueue_tests::{
     api::{Api, job},
     database::{Database, Driver},
-    process::Signal,
+    process::{Process, Signal},
     proxy::Proxy,
-    server::Server,
+    server::{Server, command},
 };
 use prost_types::Duration;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::deployment::{ManualWorker, WORKER_ID};
 
@@ -61,9 +68,25 @@ async fn a_server_that_stops_does_not_take_jobs_from_workers_that_cannot_reach_i
     server.signal(Signal::TERM);
     assert!(server.ended().await.success());
     assert!(server.stderr().contains("calls were still under way"), "{}", server.stderr());
-    let store = store::connect(&ConnectOptions::new(database.url())).await.unwrap();
+    let store = database::connect(&ConnectOptions::new(database.url())).await.unwrap();
     let found = store.get(&[id.parse().unwrap()]).await.unwrap().remove(0).unwrap();
     assert_eq!(found.state, State::Running, "its lease has run out, but nobody could extend it");
     store.close().await;
     server.stop_and_check().await;
+}
+
+#[tokio::test]
+async fn a_server_stops_although_its_database_does_not_answer() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("postgres://nobody@{}/none", silent.local_addr().unwrap());
+    let mut command = command(&url);
+    command.args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]);
+    let mut server = Process::start("jobqueue-server", &mut command);
+    let _unanswered = silent.accept().await.unwrap();
+    let asked = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(server.ended().await.success());
+    assert!(server.stderr().contains("before the database was open"), "{}", server.stderr());
+    // It would give up the connection by itself after 30 s.
+    assert!(asked.elapsed() < std::time::Duration::from_secs(15), "{:?}", asked.elapsed());
 }

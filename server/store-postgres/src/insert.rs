@@ -1,0 +1,271 @@
+//! Insert: stores new jobs.
+
+use std::{collections::HashMap, time::Duration};
+
+use jobqueue_store::{
+    error::{StoreError, StoreResult},
+    failpoint,
+    prepare::{self, Holder, JobToStore, KeyDecision, KeyRef},
+    rows::write::ReadyRow,
+    types::{HandOff, Inserted, Unit, UnitAnswer},
+};
+use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
+use uuid::Uuid;
+
+use crate::{
+    PostgresStore, Tx,
+    direct_hand_off::{self, Offered},
+};
+
+/// Maximum number of times that a group is written, while the outcome of its commit is unknown because the connection
+/// was lost.
+const COMMIT_TRIES: u32 = 3;
+/// Time between two of these tries.
+const AGAIN: Duration = Duration::from_millis(50);
+
+pub(crate) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
+    match insert_group(store, units, offers).await {
+        Ok(Some(inserted)) => return Ok(inserted),
+        Err(StoreError::Data(text)) if units.len() == 1 => {
+            return Ok(prepare::not_taken(vec![UnitAnswer::Refused(text)], offers));
+        }
+        Ok(None) | Err(StoreError::Data(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut answers = Vec::with_capacity(units.len());
+    for unit in units.chunks(1) {
+        match insert_group(store, unit, &[]).await {
+            Ok(group) => answers.extend(group.unwrap_or_default().answers),
+            Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(prepare::not_taken(answers, offers))
+}
+
+/// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
+/// the group must then be stored unit by unit.
+async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
+    let jobs = prepare::jobs_to_store(units, &store.clock)?;
+    let keyed = !prepare::first_keys(units, &jobs).is_empty();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        // New jobs without keys are stored by one statement, which is its own transaction.
+        let mut tx = if keyed || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
+        let verdict = win_keys(&mut tx, units, jobs.clone()).await?;
+        if units.len() > 1 && prepare::depends_on_refused_unit(&verdict) {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        give_back_keys(&mut tx, &verdict.give_back).await?;
+        let written = async {
+            let written = if tries == 1 {
+                write_new_jobs(store, &mut tx, units, &verdict.insert, offers).await?
+            } else {
+                (write_jobs(&mut tx, units, &verdict.insert).await?, Vec::new())
+            };
+            tx.commit().await?;
+            Ok(written)
+        };
+        match failpoint::committed("insert_commit", written.await).await {
+            Ok((mut ready, taken)) => {
+                prepare::leave_out(&mut ready, taken.iter().map(|offered| &offered.claim));
+                store.scan_cursors.lower(&ready);
+                let mut inserted = prepare::not_taken(verdict.answers, offers);
+                for offered in taken {
+                    let at = offered.at;
+                    inserted.handed[at] = offered.leased();
+                }
+                return Ok(Some(inserted));
+            }
+            // The group may be committed: further tries use `write_jobs`, which skips jobs that are stored already.
+            Err(StoreError::Unavailable(_)) if tries < COMMIT_TRIES => tokio::time::sleep(AGAIN).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<KeyDecision> {
+    let mut open = prepare::first_keys(units, &jobs);
+    let mut holders: HashMap<(String, String), Holder> = HashMap::new();
+    // A key whose holder is deleted between the two statements is free again.
+    while !open.is_empty() {
+        let won = insert_keys(tx, &open).await?;
+        for ((worker_id, key), job_id, hash) in &open {
+            let at = ((*worker_id).to_owned(), (*key).to_owned());
+            if won.contains(&at) {
+                holders.insert(at, Holder { job_id: *job_id, request_hash: hash.to_vec() });
+            }
+        }
+        open.retain(|((worker_id, key), ..)| !holders.contains_key(&((*worker_id).to_owned(), (*key).to_owned())));
+        if !open.is_empty() {
+            holders.extend(read_keys(tx, &open).await?);
+            open.retain(|((worker_id, key), ..)| !holders.contains_key(&((*worker_id).to_owned(), (*key).to_owned())));
+        }
+    }
+    Ok(prepare::judge(units, jobs, &holders))
+}
+
+const INSERT_KEYS: &str = "
+    INSERT INTO idempotency_keys (worker_id, key, job_id, request_hash)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bytea[])
+    ORDER BY 1, 2
+    ON CONFLICT DO NOTHING
+    RETURNING worker_id, key";
+
+type OpenKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
+
+async fn insert_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<Vec<(String, String)>> {
+    Ok(sqlx::query_as(INSERT_KEYS)
+        .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|((_, key), ..)| *key).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(.., hash)| hash.as_slice()).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?)
+}
+
+const READ_KEYS: &str = "
+    SELECT k.worker_id, k.key, k.job_id, k.request_hash
+    FROM unnest($1::text[], $2::text[]) AS asked(worker_id, key)
+    JOIN idempotency_keys k ON k.worker_id = asked.worker_id AND k.key = asked.key";
+
+#[derive(FromRow)]
+struct KeyRow {
+    worker_id: String,
+    key: String,
+    job_id: Uuid,
+    request_hash: Vec<u8>,
+}
+
+/// Reads the holders of keys that were not won. The statement that lost a key does not see its row, so that a new one
+/// reads it.
+async fn read_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
+    let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS)
+        .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
+        .bind(keys.iter().map(|((_, key), ..)| *key).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    let holder =
+        |row: KeyRow| ((row.worker_id, row.key), Holder { job_id: row.job_id, request_hash: row.request_hash });
+    Ok(rows.into_iter().map(holder).collect())
+}
+
+async fn give_back_keys(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM idempotency_keys WHERE job_id = ANY($1)").bind(ids).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Beginning of both statements that store jobs. The parameters are those of [`job_arguments`].
+macro_rules! store_jobs {
+    () => {
+        "WITH new AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[], $7::smallint[],
+                             $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bytea[])
+        AS t(id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key, enqueued_at, inline_job)
+    ), stored AS (
+        INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key)
+        SELECT id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
+        FROM new ORDER BY id"
+    };
+}
+
+/// Stores jobs whose ids were made just now, and counts them. It is one statement, and so a transaction without a BEGIN
+/// and a COMMIT that the server would have to wait for.
+const WRITE_NEW_JOBS: &str = concat!(
+    store_jobs!(),
+    "), counted AS (
+        INSERT INTO deltas (worker_id, bucket, minute, first_attempt, submitted, retry, running, done, failed, cancelled, completed,
+                            died, retried)
+        SELECT t.worker_id, t.bucket, $13, t.first_attempt, t.submitted, 0, 0, 0, 0, 0, 0, 0, 0
+        FROM unnest($14::text[], $15::bigint[], $16::integer[], $17::integer[]) AS t(worker_id, bucket, first_attempt, submitted)
+    )
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, inline_job)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), enqueued_at, false, inline_job FROM new"
+);
+
+/// Stores new jobs. Returns the rows of all of them as if they were ready, and the offers that were taken.
+async fn write_new_jobs<'a>(
+    store: &'a PostgresStore,
+    tx: &mut Tx,
+    units: &[Unit],
+    jobs: &[JobToStore],
+    offers: &[HandOff],
+) -> StoreResult<(Vec<ReadyRow>, Vec<Offered<'a>>)> {
+    let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
+    let Some(now) = rows.iter().map(|row| row.enqueued_at).max() else { return Ok((rows, Vec::new())) };
+    let arguments = new_job_arguments(units, jobs, &rows, now)?;
+    let offered = direct_hand_off::offered(store, units, jobs, offers);
+    if offered.is_empty() {
+        sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut **tx).await?;
+        return Ok((rows, offered));
+    }
+    Ok((rows, direct_hand_off::write(tx, arguments, jobs, offered).await?))
+}
+
+/// Arguments of [`job_arguments`], the minute, and the counter changes.
+fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow], now: i64) -> StoreResult<PgArguments> {
+    let deltas = prepare::submit_deltas(rows);
+    let mut arguments = job_arguments(units, jobs, rows)?;
+    let mut add = || {
+        arguments.add(now.div_euclid(60_000))?;
+        arguments.add(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(_, bucket, _)| bucket).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(.., delta)| delta.first_attempt).collect::<Vec<_>>())?;
+        arguments.add(deltas.rows().map(|(.., delta)| delta.submitted).collect::<Vec<_>>())
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
+}
+
+/// Arguments for the columns of `jobs`, and for those of `ready` that do not follow from them.
+fn job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow]) -> StoreResult<PgArguments> {
+    let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
+    let mut arguments = PgArguments::default();
+    let mut add = || {
+        arguments.add(jobs.iter().map(|job| job.id).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.worker_id.as_str()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.task.as_str()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| i16::from(job.priority)).collect::<Vec<_>>())?;
+        arguments.add(jobs.iter().map(|job| job.run_at).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.payload.as_bytes()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.max_retries as i16).collect::<Vec<_>>())?;
+        arguments.add(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())?;
+        arguments.add(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())?;
+        arguments.add(jobs.iter().map(|job| job.enqueued_at).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.inline_job.as_deref()).collect::<Vec<_>>())
+    };
+    add().map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
+}
+
+/// Stores jobs, except those that are there already: a commit whose outcome was not known has stored these, and they
+/// may have run since, so they are neither made ready nor counted again.
+const WRITE_JOBS: &str = concat!(
+    store_jobs!(),
+    " ON CONFLICT (id) DO NOTHING
+        RETURNING id
+    )
+    INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, inline_job)
+    SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), enqueued_at, false, inline_job
+    FROM new WHERE id IN (SELECT id FROM stored)
+    RETURNING id"
+);
+
+async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
+    let stored: Vec<Uuid> =
+        sqlx::query_scalar_with(WRITE_JOBS, job_arguments(units, jobs, &rows)?).fetch_all(&mut **tx).await?;
+    let stored: std::collections::HashSet<Uuid> = stored.into_iter().collect();
+    rows.retain(|row| stored.contains(&row.id));
+    let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
+    crate::observe::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
+    Ok(rows)
+}

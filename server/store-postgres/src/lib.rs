@@ -1,0 +1,280 @@
+//! PostgreSQL store, for PostgreSQL 15 or newer and several servers on one database.
+//!
+//! Hot statements find rows by key or by `ctid`, never by a plan that depends on statistics: the pool turns sequential
+//! scans, bitmap scans and the JIT off. Jobs are looked up by id within the range of the ids, and in joins one by one
+//! (LATERAL .. LIMIT 1), so that only the partitions concerned are read, whatever the statistics. Time limits on
+//! statements, locks and idle transactions keep one stuck server from holding up the others.
+
+mod acquire;
+mod connect;
+mod direct_hand_off;
+mod insert;
+mod observe;
+mod operate;
+mod retain;
+mod sessions;
+mod settle;
+
+use acquire::{duty_cycle, scan_cursor, session_quota};
+use async_trait::async_trait;
+use connect::{notify, tls};
+use jobqueue_store::{
+    Store,
+    clock::Clock,
+    error::StoreResult,
+    quarantine::Quarantine,
+    types::{
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+        Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
+        Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
+        Stopped, Unit, WorkerIdCounts,
+    },
+};
+use observe::{audit, counts, explain_inputs, list, read};
+use operate::{operator_actions, pause};
+use parking_lot::Mutex;
+use retain::{counter_compaction, partitions, prune};
+use sessions::rescue;
+use tokio::{sync::broadcast, task::JoinHandle};
+use uuid::Uuid;
+
+use crate::connect::pool::{Pool, Tx};
+
+pub struct PostgresStore {
+    pool: Pool,
+    clock: std::sync::Arc<Clock>,
+    scan_cursors: std::sync::Arc<scan_cursor::ScanCursors>,
+    session_quotas: session_quota::SessionQuotas,
+    notifications: broadcast::Sender<Notification>,
+    channels: notify::Channels,
+    /// Id of this server in its notifications, so that it skips the stops that it has sent itself.
+    name: Uuid,
+    /// Damaged rows, which rescue leaves out.
+    quarantine: Quarantine,
+    /// Duty cycle of rescue's scan for claims of sessions that are gone.
+    orphans: duty_cycle::DutyCycle,
+    compaction: counter_compaction::Compaction,
+    /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
+    key_cursor: Mutex<Uuid>,
+    /// Id of the last job whose attempts the pruner of leftovers has examined; its next run starts after it.
+    attempts_cursor: Mutex<Uuid>,
+    tasks: Vec<JoinHandle<()>>,
+    /// TLS relays of the connections. A relay stops when it is dropped.
+    _relays: Vec<tls::Relay>,
+}
+
+impl PostgresStore {
+    async fn now(&self) -> StoreResult<i64> {
+        connect::read_clock(&self.pool, &self.clock).await
+    }
+
+    /// Begins a transaction whose commit is on disk before it is acknowledged.
+    async fn begin(&self) -> StoreResult<Tx> {
+        Ok(self.pool.begin_with("BEGIN", "").await?)
+    }
+
+    /// Begins a transaction whose commit is not waited for: its loss in a crash is only a redelivery.
+    async fn begin_lazy(&self) -> StoreResult<Tx> {
+        Ok(self.pool.begin_with("BEGIN", "; SET LOCAL synchronous_commit = off").await?)
+    }
+
+    /// Begins a lazily committed transaction for one acquire, with two advisory locks: an exclusive one, so that no
+    /// other acquire of the session with this acquire_no runs beside it, and a shared one, by which a pause waits for
+    /// all acquires of the session. The session's row does not serve for these locks, because heartbeats must get
+    /// through.
+    async fn begin_acquire(&self, request: &Acquire) -> StoreResult<Tx> {
+        let (plans, session) = (self.pool.one_plan(), session_key(request.session_id));
+        // Advisory locks of two numbers are a space of their own. Those of two sessions may collide; then an acquire
+        // waits without need.
+        let (half, acquire_no) = (session as i32, request.acquire_no as i32);
+        let then = format!(
+            "; SELECT set_config('synchronous_commit', 'off', true){plans}, pg_advisory_xact_lock_shared({session}), \
+             pg_advisory_xact_lock({half}, {acquire_no})"
+        );
+        Ok(self.pool.begin_with("BEGIN", &then).await?)
+    }
+
+    /// Begins a lazily committed transaction for several acquires, which `acquire::lock` locks afterwards.
+    async fn begin_acquires(&self) -> StoreResult<Tx> {
+        let plans = self.pool.one_plan();
+        let then = format!("; SELECT set_config('synchronous_commit', 'off', true){plans}");
+        Ok(self.pool.begin_with("BEGIN", &then).await?)
+    }
+}
+
+/// Lowest and highest of `ids`: with this range PostgreSQL knows which partitions to read.
+fn range(ids: &[Uuid]) -> (Uuid, Uuid) {
+    (ids.iter().min().copied().unwrap_or_default(), ids.iter().max().copied().unwrap_or_default())
+}
+
+/// Key of the advisory lock that a session's acquires share.
+fn session_key(session_id: Uuid) -> i64 {
+    session_id.as_u64_pair().0.cast_signed()
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
+        insert::insert(self, units, offers).await
+    }
+
+    async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+        acquire::acquire(self, requests).await
+    }
+
+    async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
+        settle::settle(self, items).await
+    }
+
+    async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
+        sessions::report_progress(self, report).await
+    }
+
+    async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
+        sessions::register(self, session).await
+    }
+
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
+        sessions::heartbeat(self, beats).await
+    }
+
+    async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
+        rescue::end_session(self, session_id).await
+    }
+
+    async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
+        sessions::stops(self, session_id).await
+    }
+
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
+        operator_actions::cancel(self, ids, reason).await
+    }
+
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
+        operator_actions::retry(self, ids).await
+    }
+
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
+        operator_actions::delete(self, ids).await
+    }
+
+    async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
+        pause::pause(self, worker_id, reason).await
+    }
+
+    async fn resume(&self, worker_id: &str) -> StoreResult<()> {
+        pause::resume(self, worker_id).await
+    }
+
+    async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+        acquire::runnable(self, worker_ids).await
+    }
+
+    async fn note_heard(&self) -> StoreResult<i64> {
+        sessions::listen(self).await
+    }
+
+    async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
+        rescue::rescue(self, limit).await
+    }
+
+    async fn maintain(&self, retention: &Retention) -> StoreResult<u64> {
+        partitions::maintain(self, retention).await
+    }
+
+    async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
+        prune::prune(self, retention, limit).await
+    }
+
+    async fn compact_counters(&self, limit: u32) -> StoreResult<u64> {
+        counter_compaction::compact_counters(self, limit).await
+    }
+
+    async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+        read::get(self, ids, jobqueue_store::View::Full).await
+    }
+
+    async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+        read::attempts(self, job_id).await
+    }
+
+    async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
+        read::history(self, job_id).await
+    }
+
+    async fn explain_inputs(&self, job: &JobRecord) -> StoreResult<ExplainInputs> {
+        explain_inputs::explain_inputs(self, job).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
+        list::list(self, query).await
+    }
+
+    async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
+        counts::counts(self).await
+    }
+
+    async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
+        counts::throughput(self, worker_id, from_minute).await
+    }
+
+    async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
+        sessions::sessions(self, query).await
+    }
+
+    async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+        sessions::session(self, session_id).await
+    }
+
+    async fn now_ms(&self) -> StoreResult<i64> {
+        self.now().await
+    }
+
+    async fn try_write(&self) -> StoreResult<()> {
+        prune::try_write(self).await
+    }
+
+    async fn housekeeping(&self) -> StoreResult<()> {
+        // PostgreSQL keeps the time and its log by itself.
+        Ok(())
+    }
+
+    async fn pruning_time(&self) -> StoreResult<PruningTime> {
+        prune::pruning_time(self).await
+    }
+
+    async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
+        prune::confirm_time(self, now_ms).await
+    }
+
+    fn notifications(&self) -> Option<broadcast::Receiver<Notification>> {
+        Some(self.notifications.subscribe())
+    }
+
+    async fn announce(&self, hints: &[Notification]) -> StoreResult<()> {
+        notify::announce(self, hints).await
+    }
+
+    async fn audit(&self) -> StoreResult<Vec<String>> {
+        audit::audit(self).await
+    }
+
+    async fn close(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,70 @@
+//! Audit: finds contradictions in the stored data.
+
+use std::collections::HashMap;
+
+use jobqueue_store::{
+    audit::{CounterRow, Found, INLINE_JOBS, StateCheck, THEIR_JOBS},
+    error::StoreResult,
+    rows::job::TakenRow,
+};
+use uuid::Uuid;
+
+use crate::{PostgresStore, observe::read::PARTITIONS_STAY, retain::partitions::dropped_before};
+
+/// Reads all tables on one snapshot, so that a job that moves is seen in exactly one of them.
+pub(crate) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
+    let mut tx = store.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PARTITIONS_STAY).await?;
+    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+    let dropped_before = dropped_before(&mut tx).await?;
+    let mut found = Found::default();
+    found.dropped_before = dropped_before;
+    found.jobs = sqlx::query_as("SELECT id, worker_id FROM jobs").fetch_all(&mut *tx).await?.into_iter().collect();
+    let mut states = StateCheck::new(&mut found);
+    let ready: Vec<(Uuid, String, i64, i64, i32)> =
+        sqlx::query_as("SELECT id, worker_id, enqueued_at, run_at, attempts_used FROM ready")
+            .fetch_all(&mut *tx)
+            .await?;
+    states.ready(ready);
+    let kept: Vec<TakenRow> = sqlx::query_as(INLINE_JOBS).fetch_all(&mut *tx).await?;
+    states.facts(&kept, sqlx::query_as(THEIR_JOBS).fetch_all(&mut *tx).await?);
+    let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT id, worker_id, ids, entries FROM claims").fetch_all(&mut *tx).await?;
+    states.claims(claims);
+    let done: Vec<(Uuid, String, Vec<u8>)> =
+        sqlx::query_as("SELECT first_id, worker_id, ids FROM done").fetch_all(&mut *tx).await?;
+    states.done(done);
+    let failed: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM dead_letters").fetch_all(&mut *tx).await?;
+    states.failed(failed);
+    let cancelled: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
+    states.cancelled(cancelled);
+    let counters: Vec<CounterRow> = sqlx::query_as(
+        "SELECT worker_id, bucket, sum(first_attempt)::bigint, sum(retry)::bigint, sum(running)::bigint, sum(done)::bigint,
+                sum(failed)::bigint, sum(cancelled)::bigint
+         FROM (SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM counters
+               UNION ALL SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM deltas) AS t
+         GROUP BY worker_id, bucket",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let counters: HashMap<_, _> =
+        counters.into_iter().map(|(w, b, n1, n2, n3, n4, n5, n6)| ((w, b), [n1, n2, n3, n4, n5, n6])).collect();
+    let orphans: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT * FROM (
+            SELECT 'attempts', count(*) FROM attempts
+                WHERE job_id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
+            UNION ALL SELECT 'results', count(*) FROM results r
+                WHERE r.id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = r.id)
+            UNION ALL SELECT 'progress', count(*) FROM progress p
+                WHERE p.id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = p.id)
+            UNION ALL SELECT 'idempotency_keys', count(*) FROM idempotency_keys
+                WHERE job_id >= $1 AND gone_at IS NULL AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
+         ) AS t(kind, n) WHERE n > 0",
+    )
+    .bind(dropped_before)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(found.verdict(&counters, &orphans))
+}

@@ -1,0 +1,136 @@
+//! Counts of jobs by state, and of events by minute.
+
+use jobqueue_store::{
+    error::StoreResult,
+    rows::{
+        session::{CountRow, MinuteRow},
+        write::{Delta, Deltas},
+    },
+    types::{MinuteCounts, WorkerIdCounts},
+};
+use sqlx::{Arguments as _, error::BoxDynError, postgres::PgArguments};
+
+use crate::{PostgresStore, Tx};
+
+/// Statement that inserts deltas, as text for statements that do so beside other things. Its parameters are the first
+/// thirteen; see [`add_deltas`].
+macro_rules! insert_deltas {
+    () => {
+        "INSERT INTO deltas (worker_id, bucket, minute, first_attempt, retry, running, done, failed, cancelled, submitted,
+                            completed, died, retried)
+        SELECT t.worker_id, t.bucket, $1, t.first_attempt, t.retry, t.running, t.done, t.failed, t.cancelled, t.submitted,
+               t.completed, t.died, t.retried
+        FROM unnest($2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
+                    $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[], $13::integer[])
+            AS t(worker_id, bucket, first_attempt, retry, running, done, failed, cancelled, submitted, completed, died, retried)"
+    };
+}
+pub(crate) use insert_deltas;
+
+/// Inserts counter changes as deltas. Compaction adds them to the totals later, so that no two transactions wait for
+/// one counter.
+pub(crate) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> StoreResult<()> {
+    if deltas.rows().next().is_none() {
+        return Ok(());
+    }
+    let mut arguments = PgArguments::default();
+    add_deltas(&mut arguments, deltas, now).map_err(sqlx::Error::Encode)?;
+    sqlx::query_with(insert_deltas!(), arguments).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Binds the minute and the twelve columns of deltas that differ by row. They come before all other parameters.
+pub(crate) fn add_deltas(arguments: &mut PgArguments, deltas: &Deltas, now: i64) -> Result<(), BoxDynError> {
+    let rows: Vec<_> = deltas.rows().collect();
+    let column = |value: fn(&Delta) -> i32| rows.iter().map(|(.., delta)| value(delta)).collect::<Vec<_>>();
+    arguments.add(now.div_euclid(60_000))?;
+    arguments.add(rows.iter().map(|(worker_id, ..)| *worker_id).collect::<Vec<_>>())?;
+    arguments.add(rows.iter().map(|(_, bucket, _)| *bucket).collect::<Vec<_>>())?;
+    arguments.add(column(|delta| delta.first_attempt))?;
+    arguments.add(column(|delta| delta.retry))?;
+    arguments.add(column(|delta| delta.running))?;
+    arguments.add(column(|delta| delta.done))?;
+    arguments.add(column(|delta| delta.failed))?;
+    arguments.add(column(|delta| delta.cancelled))?;
+    arguments.add(column(|delta| delta.submitted))?;
+    arguments.add(column(|delta| delta.completed))?;
+    arguments.add(column(|delta| delta.died))?;
+    arguments.add(column(|delta| delta.retried))
+}
+
+/// Counters plus the deltas that are not yet compacted, in one statement and so as of one moment. A worker_id is listed
+/// while it has jobs or live sessions, or is paused. Deltas are read from the low watermark on, and the oldest runnable
+/// job is searched from the scan cursors: dead rows behind an old snapshot are walked neither here nor by acquires.
+const COUNTS: &str = "
+    WITH clock AS MATERIALIZED (SELECT now_ms() AS now), sums AS (
+        SELECT all_counts.worker_id,
+               sum(first_attempt + retry) AS pending,
+               sum(first_attempt) FILTER (WHERE bucket > clock.now) AS scheduled,
+               sum(retry) FILTER (WHERE bucket > clock.now) AS retrying,
+               sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled
+        FROM (
+            SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM counters
+            UNION ALL
+            SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM deltas
+            WHERE id > (SELECT up_to FROM delta_watermark)
+        ) AS all_counts, clock
+        GROUP BY all_counts.worker_id
+    ), live AS (
+        SELECT worker_id, count(*) AS sessions FROM sessions, clock
+        WHERE ended_at IS NULL AND expires_at > clock.now GROUP BY worker_id
+    )
+    SELECT worker_id,
+           coalesce(pending, 0)::bigint AS pending, coalesce(scheduled, 0)::bigint AS scheduled,
+           coalesce(retrying, 0)::bigint AS retrying, coalesce(running, 0)::bigint AS running,
+           coalesce(done, 0)::bigint AS done, coalesce(failed, 0)::bigint AS failed,
+           coalesce(cancelled, 0)::bigint AS cancelled,
+           CASE WHEN pending > 0 THEN (
+               SELECT min(r.run_at) FROM generate_series(0, 9) AS p(priority), LATERAL (
+                   SELECT ready.run_at FROM ready, clock
+                   WHERE ready.worker_id = sums.worker_id AND ready.priority = p.priority::smallint
+                     AND ready.run_at <= clock.now
+                     AND (ready.run_at, ready.id) > (coalesce(($2::bigint[])[(scan_cursors.n - 1) * 10 + p.priority + 1], -1),
+                          coalesce(($3::uuid[])[(scan_cursors.n - 1) * 10 + p.priority + 1], '00000000-0000-0000-0000-000000000000'))
+                   ORDER BY ready.run_at, ready.id LIMIT 1
+               ) AS r
+           ) END AS oldest_runnable,
+           coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
+    FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+         LEFT JOIN unnest($1::text[]) WITH ORDINALITY AS scan_cursors(worker_id, n) USING (worker_id)
+    WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
+    ORDER BY worker_id COLLATE \"C\"";
+
+pub(crate) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCounts>> {
+    let (worker_ids, scan_cursors): (Vec<_>, Vec<_>) = store.scan_cursors.all(store.clock.now_ms()).into_iter().unzip();
+    let rows: Vec<CountRow> = sqlx::query_as(COUNTS)
+        .bind(worker_ids)
+        .bind(scan_cursors.iter().flatten().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
+        .bind(scan_cursors.iter().flatten().map(|(_, id)| *id).collect::<Vec<_>>())
+        .fetch_all(&store.pool)
+        .await?;
+    Ok(rows.into_iter().map(WorkerIdCounts::from).collect())
+}
+
+const THROUGHPUT: &str = "
+    SELECT minute, sum(submitted)::bigint AS submitted, sum(completed)::bigint AS done, sum(died)::bigint AS failed,
+           sum(retried)::bigint AS retried
+    FROM (
+        SELECT minute, worker_id, submitted, completed, died, retried FROM series WHERE minute >= $2
+        UNION ALL
+        SELECT minute, worker_id, submitted, completed, died, retried FROM deltas
+        WHERE id > (SELECT up_to FROM delta_watermark) AND minute >= $2
+    ) AS all_minutes
+    WHERE $1::text IS NULL OR worker_id = $1
+    GROUP BY minute
+    HAVING sum(submitted) + sum(completed) + sum(died) + sum(retried) > 0
+    ORDER BY minute";
+
+pub(crate) async fn throughput(
+    store: &PostgresStore,
+    worker_id: Option<&str>,
+    from_minute: i64,
+) -> StoreResult<Vec<MinuteCounts>> {
+    let rows: Vec<MinuteRow> =
+        sqlx::query_as(THROUGHPUT).bind(worker_id).bind(from_minute).fetch_all(&store.pool).await?;
+    Ok(rows.into_iter().map(MinuteCounts::from).collect())
+}

@@ -1,0 +1,7 @@
+//! Observe: reads for people, and the audit.
+
+pub(crate) mod audit;
+pub(crate) mod counts;
+pub(crate) mod explain_inputs;
+pub(crate) mod list;
+pub(crate) mod read;

@@ -1,0 +1,206 @@
+//! Pruning: deletes rows whose retention is over, and leftovers.
+
+use jobqueue_store::{
+    clock::wall_ms,
+    error::StoreResult,
+    operator_actions as actions,
+    operator_actions::SetAsideRow,
+    retention::{self, KeyTreatment},
+    rows::{packed_claim, write::Deltas},
+    types::{PruningTime, Retention},
+};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::{
+    PostgresStore,
+    observe::{counts, read},
+    operate::operator_actions,
+    retain::partitions,
+};
+
+pub(crate) async fn prune(store: &PostgresStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
+    store.now().await?;
+    let now = store.clock.no_later_than(wall_ms());
+    let limit = i64::from(limit);
+    let keys = |kept_ms| KeyTreatment::of(retention, kept_ms, now);
+    let (done, cancelled, failed) = (retention.done_ms, retention.cancelled_ms, retention.dead_letters_ms);
+    let mut pruned = prune_done(store, now, done, limit, keys(done)).await?;
+    pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
+    pruned += prune_set_aside(store, TAKE_OLD_DEAD_LETTERS, now - failed, limit, keys(failed)).await?;
+    pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
+    pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
+    prune_leftovers(store, limit).await?;
+    sqlx::query("DELETE FROM series WHERE minute < $1").bind(now / 60_000 - 2 * 1_440).execute(&store.pool).await?;
+    Ok(pruned)
+}
+
+#[derive(FromRow)]
+struct DoneRow {
+    worker_id: String,
+    ids: Vec<u8>,
+}
+
+/// Takes the oldest done rows, of about $2 jobs. The jobs' rows in `jobs` and `done` go in one transaction, which is
+/// small so that others do not wait long for its locks.
+const TAKE_OLD_DONE: &str = "
+    DELETE FROM done WHERE ctid = ANY(ARRAY(
+        SELECT tid FROM (
+            SELECT tid, sum(jobs) OVER (ROWS UNBOUNDED PRECEDING) - jobs AS jobs_before
+            FROM (
+                SELECT ctid AS tid, octet_length(ids) / 16 AS jobs
+                FROM done WHERE finished_at < $1 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ) AS oldest
+        ) AS counted
+        WHERE jobs_before < $2))
+    RETURNING worker_id, ids";
+
+async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, keys: KeyTreatment) -> StoreResult<u64> {
+    let mut tx = store.begin().await?;
+    let before = partitions::done_before(&mut tx, now, kept_ms).await?;
+    let rows: Vec<DoneRow> = sqlx::query_as(TAKE_OLD_DONE).bind(before).bind(limit).fetch_all(&mut *tx).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let mut deltas = Deltas::default();
+    let mut gone: Vec<Uuid> = Vec::new();
+    for row in rows {
+        let ids: Vec<_> = packed_claim::decode_ids(&row.ids).collect();
+        deltas.at(&row.worker_id, 0).done -= ids.len() as i32;
+        gone.extend(ids);
+    }
+    gone.sort_unstable();
+    operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
+    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    tx.commit().await?;
+    Ok(gone.len() as u64)
+}
+
+/// Takes old cancelled jobs. The statement that deletes them checks their age: a job that was retried meanwhile and
+/// cancelled anew is not old.
+const TAKE_OLD_CANCELLED: &str = "
+    DELETE FROM cancelled WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM cancelled WHERE cancelled_at < $1 ORDER BY cancelled_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING id, worker_id, false AS failed";
+
+const TAKE_OLD_DEAD_LETTERS: &str = "
+    DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM dead_letters WHERE failed_at < $1 ORDER BY failed_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING id, worker_id, true AS failed";
+
+async fn prune_set_aside(
+    store: &PostgresStore,
+    take_old: &'static str,
+    before: i64,
+    limit: i64,
+    keys: KeyTreatment,
+) -> StoreResult<u64> {
+    let mut tx = store.begin().await?;
+    let rows: Vec<SetAsideRow> = sqlx::query_as(take_old).bind(before).bind(limit).fetch_all(&mut *tx).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let mut deltas = Deltas::default();
+    let gone = actions::set_aside_gone(&rows, &mut deltas);
+    operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
+    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    tx.commit().await?;
+    Ok(gone.len() as u64)
+}
+
+/// The next keys in the order of their jobs' ids, and so of their age, from where the last run ended.
+const NEXT_KEYS: &str = "
+    SELECT job_id, gone_at FROM idempotency_keys WHERE job_id > $1 AND job_id < $2 ORDER BY job_id LIMIT $3";
+
+async fn prune_keys(store: &PostgresStore, before: i64, limit: i64) -> StoreResult<u64> {
+    let cursor = *store.key_cursor.lock();
+    let newest = Uuid::from_u128((before.max(0) as u128) << 80);
+    let mut connection = store.pool.acquire().await?;
+    let keys: Vec<(Uuid, Option<i64>)> =
+        sqlx::query_as(NEXT_KEYS).bind(cursor).bind(newest).bind(limit).fetch_all(&mut *connection).await?;
+    *store.key_cursor.lock() = retention::next_cursor(&keys, limit);
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<_> = keys.iter().map(|(id, _)| *id).collect();
+    let records = read::states(&mut connection, &ids).await?;
+    let expired = retention::expired_keys(&keys, &records, before);
+    let deleted = sqlx::query("DELETE FROM idempotency_keys WHERE job_id = ANY($1)")
+        .bind(expired)
+        .execute(&mut *connection)
+        .await?;
+    connection.commit().await?;
+    Ok(deleted.rows_affected())
+}
+
+const OLD_SESSIONS: &str = "
+    DELETE FROM sessions WHERE ctid = ANY(ARRAY(
+        SELECT s.ctid FROM sessions s
+        WHERE s.ended_at < $1 AND NOT EXISTS (SELECT FROM claims c WHERE c.session_id = s.id)
+        ORDER BY s.ended_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+async fn prune_sessions(store: &PostgresStore, before: i64, limit: i64) -> StoreResult<u64> {
+    let deleted = sqlx::query(OLD_SESSIONS).bind(before).bind(limit).execute(&store.pool).await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Deletes attempts that belong to no job, among the next $2 jobs with attempts, from where the last run ended. Selects
+/// the number of rows deleted, the number of jobs examined, and the last of these.
+const LEFTOVER_ATTEMPTS: &str = "
+    WITH next AS MATERIALIZED (
+        SELECT DISTINCT job_id FROM attempts WHERE job_id > $1 ORDER BY job_id LIMIT $2
+    ), gone AS (
+        DELETE FROM attempts a USING (
+            SELECT n.job_id FROM next n
+            LEFT JOIN LATERAL (SELECT true AS known FROM jobs WHERE jobs.id = n.job_id LIMIT 1) AS j ON true
+            WHERE j.known IS NULL
+        ) AS leftover
+        WHERE a.job_id = leftover.job_id
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next), (SELECT job_id FROM next ORDER BY job_id DESC LIMIT 1)";
+
+/// Deletes the stops of sessions that have ended: they are told nothing any more, and a stop can be written while one
+/// ends.
+const LEFTOVER_STOPS: &str = "
+    DELETE FROM stops WHERE NOT EXISTS (SELECT FROM sessions s WHERE s.id = stops.session_id AND s.ended_at IS NULL)";
+
+/// Deletes rows that belong to no job or session any more.
+async fn prune_leftovers(store: &PostgresStore, limit: i64) -> StoreResult<()> {
+    let cursor = *store.attempts_cursor.lock();
+    let mut tx = store.begin_lazy().await?;
+    // A snapshot older than a change of partitions would miss the jobs that were moved.
+    sqlx::query("LOCK TABLE jobs IN ACCESS SHARE MODE").execute(&mut *tx).await?;
+    let (gone, seen, last): (i64, i64, Option<Uuid>) =
+        sqlx::query_as(LEFTOVER_ATTEMPTS).bind(cursor).bind(limit).fetch_one(&mut *tx).await?;
+    sqlx::query(LEFTOVER_STOPS).execute(&mut *tx).await?;
+    tx.commit().await?;
+    let next = if seen < limit { Uuid::nil() } else { last.unwrap_or_default() };
+    *store.attempts_cursor.lock() = next;
+    if gone > 0 {
+        tracing::warn!(gone, "entries in the history of jobs that do not exist were removed");
+    }
+    Ok(())
+}
+
+pub(crate) async fn pruning_time(store: &PostgresStore) -> StoreResult<PruningTime> {
+    let (now_ms, confirmed_ms) =
+        sqlx::query_as("SELECT now_ms(), confirmed_at FROM pruning").fetch_one(&store.pool).await?;
+    Ok(PruningTime { now_ms, confirmed_ms })
+}
+
+pub(crate) async fn confirm_time(store: &PostgresStore, now_ms: i64) -> StoreResult<()> {
+    sqlx::query("UPDATE pruning SET confirmed_at = $1").bind(now_ms).execute(&store.pool).await?;
+    Ok(())
+}
+
+/// Writes about 1 MiB of new pages, which are dropped at the commit, and to the write-ahead log a change of a row.
+const TRY_WRITE: &str = "
+    CREATE TEMPORARY TABLE jobqueue_room ON COMMIT DROP AS SELECT n FROM generate_series(1, 30000) AS t(n);
+    UPDATE schema_compat SET min_server_level = min_server_level";
+
+pub(crate) async fn try_write(store: &PostgresStore) -> StoreResult<()> {
+    let mut tx = store.begin().await?;
+    sqlx::raw_sql(TRY_WRITE).execute(&mut *tx).await?;
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,164 @@
+//! Insert: stores new jobs.
+
+use std::collections::HashMap;
+
+use jobqueue_store::{
+    error::{StoreError, StoreResult},
+    leases,
+    prepare::{self, Holder, JobToStore, KeyDecision, KeyRef},
+    settle::claim::Claim,
+    types::{HandOff, Inserted, Unit, UnitAnswer},
+};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::{SqliteStore, Tx, acquire, batches, begin, id_list};
+
+pub(crate) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
+    match insert_group(store, units, offers).await {
+        Ok(Some(inserted)) => return Ok(inserted),
+        Err(StoreError::Data(text)) if units.len() == 1 => {
+            return Ok(prepare::not_taken(vec![UnitAnswer::Refused(text)], offers));
+        }
+        Ok(None) | Err(StoreError::Data(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut answers = Vec::with_capacity(units.len());
+    for unit in units.chunks(1) {
+        match insert_group(store, unit, &[]).await {
+            Ok(group) => answers.extend(group.unwrap_or_default().answers),
+            Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(prepare::not_taken(answers, offers))
+}
+
+/// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
+/// the group must then be stored unit by unit. A commit that fails has not happened: there is no connection whose loss
+/// could hide its outcome.
+async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
+    let mut writer = store.writer().await?;
+    let jobs = prepare::jobs_to_store(units, &store.clock)?;
+    let mut tx = begin(&mut writer).await?;
+    let verdict = win_keys(&mut tx, units, jobs).await?;
+    if units.len() > 1 && prepare::depends_on_refused_unit(&verdict) {
+        tx.rollback().await?;
+        return Ok(None);
+    }
+    give_back_keys(&mut tx, &verdict.give_back).await?;
+    let (mut handed, mut taken) = (vec![Vec::new(); offers.len()], Vec::new());
+    for (offer, handed) in offers.iter().zip(&mut handed) {
+        let now = store.clock.now_ms();
+        let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
+        let Some((claim, mut facts)) = leases::claim_for_hand_off(units, &verdict.insert, offer) else { continue };
+        // The claim is written at once, because the next offer may be to the same session.
+        let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
+        acquire::write_claims(&mut tx, &claims).await?;
+        let claims = claims.map(|(claim, ..)| claim);
+        *handed = leases::leased(&claims, &mut facts)?;
+        taken.extend(claims);
+    }
+    write_jobs(&mut tx, units, &verdict.insert, &taken).await?;
+    tx.commit().await?;
+    Ok(Some(Inserted { answers: verdict.answers, handed }))
+}
+
+/// Wins the keys of a group. With one writer a key without a holder is free, so that one query decides.
+async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<KeyDecision> {
+    let keys = prepare::first_keys(units, &jobs);
+    let mut holders = read_keys(tx, &keys).await?;
+    let open: Vec<_> = keys
+        .into_iter()
+        .filter(|((worker_id, key), ..)| !holders.contains_key(&((*worker_id).to_owned(), (*key).to_owned())))
+        .collect();
+    insert_keys(tx, &open).await?;
+    for ((worker_id, key), job_id, hash) in open {
+        holders.insert((worker_id.to_owned(), key.to_owned()), Holder { job_id, request_hash: hash.to_vec() });
+    }
+    Ok(prepare::judge(units, jobs, &holders))
+}
+
+type OpenKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
+
+async fn insert_keys(tx: &mut Tx<'_>, keys: &[OpenKey<'_>]) -> StoreResult<()> {
+    for keys in batches(keys) {
+        let mut query = QueryBuilder::new("INSERT INTO idempotency_keys (worker_id, key, job_id, request_hash) ");
+        query.push_values(keys, |mut row, ((worker_id, key), job_id, hash)| {
+            row.push_bind(*worker_id).push_bind(*key).push_bind(*job_id).push_bind(hash.as_slice());
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Reads the holders of keys. SQLite has no arrays, so the keys come as one JSON text.
+const READ_KEYS: &str = "
+    SELECT k.worker_id, k.key, k.job_id, k.request_hash
+    FROM json_each(?1) AS asked
+    JOIN idempotency_keys k ON k.worker_id = asked.value ->> 0 AND k.key = asked.value ->> 1";
+
+#[derive(FromRow)]
+struct KeyRow {
+    worker_id: String,
+    key: String,
+    job_id: Uuid,
+    request_hash: Vec<u8>,
+}
+
+async fn read_keys(tx: &mut Tx<'_>, keys: &[OpenKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let asked: Vec<_> = keys.iter().map(|(key, ..)| key).collect();
+    let asked = serde_json::to_string(&asked).map_err(|error| StoreError::Data(error.to_string()))?;
+    let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS).bind(asked).fetch_all(&mut **tx).await?;
+    let holder =
+        |row: KeyRow| ((row.worker_id, row.key), Holder { job_id: row.job_id, request_hash: row.request_hash });
+    Ok(rows.into_iter().map(holder).collect())
+}
+
+async fn give_back_keys(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
+    if !ids.is_empty() {
+        sqlx::query("DELETE FROM idempotency_keys WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))")
+            .bind(id_list(ids))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Stores jobs, and those of them that are not claimed in `ready`.
+async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore], claims: &[Claim]) -> StoreResult<()> {
+    for jobs in batches(jobs) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, \
+             idempotency_key) ",
+        );
+        query.push_values(jobs, |mut row, job| {
+            let new = &units[job.unit].jobs[job.index];
+            row.push_bind(job.id)
+                .push_bind(new.worker_id.as_str())
+                .push_bind(new.task.as_str())
+                .push_bind(i16::from(new.priority))
+                .push_bind(job.run_at)
+                .push_bind(new.payload.as_bytes())
+                .push_bind(new.max_retries as i16)
+                .push_bind(job.retry.as_deref())
+                .push_bind(new.attempt_timeout_ms)
+                .push_bind(new.key.as_ref().map(|key| key.key.as_str()));
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
+    let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
+    let mut deltas = prepare::submit_deltas(&rows);
+    prepare::leave_out(&mut rows, claims);
+    for claim in claims {
+        let (delta, jobs) = (deltas.at(&claim.worker_id, 0), claim.entries.len() as i32);
+        delta.first_attempt -= jobs;
+        delta.running += jobs;
+    }
+    crate::settle::write_ready(tx, &rows).await?;
+    crate::observe::counts::write_deltas(tx, &deltas, now).await
+}

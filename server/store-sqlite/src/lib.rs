@@ -1,0 +1,373 @@
+//! SQLite store, embedded: one process owns the file, and one connection writes.
+//!
+//! A group of calls is one BEGIN IMMEDIATE transaction, so that no write waits for another's locks. Readers have
+//! connections of their own and see the last commit. Where a statement differs from its counterpart for PostgreSQL, its
+//! comment gives the reason.
+
+mod acquire;
+mod connect;
+mod insert;
+mod observe;
+mod operate;
+mod prune;
+mod sessions;
+mod settle;
+
+use async_trait::async_trait;
+use connect::{log, time};
+use jobqueue_store::{
+    Store,
+    clock::{Clock, wall_ms},
+    error::{StoreError, StoreResult},
+    quarantine::Quarantine,
+    types::{
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+        Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
+        Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
+        Stopped, Unit, WorkerIdCounts,
+    },
+};
+use observe::{audit, counts, explain_inputs, list, read};
+use operate::{operator_actions, pause};
+use parking_lot::Mutex;
+use sessions::rescue;
+use sqlx::{
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    sqlite::SqliteConnectOptions,
+};
+use tokio::sync::{MappedMutexGuard, MutexGuard, broadcast};
+use uuid::Uuid;
+
+pub use crate::connect::backup;
+use crate::connect::file::OwnedFile;
+
+type Tx<'a> = Transaction<'a, Sqlite>;
+
+pub struct SqliteStore {
+    /// `None` once closed.
+    writer: tokio::sync::Mutex<Option<SqliteConnection>>,
+    /// Options with which the writer is opened.
+    options: SqliteConnectOptions,
+    readers: SqlitePool,
+    clock: Clock,
+    /// Damaged rows, which rescue leaves out.
+    quarantine: Quarantine,
+    /// Time up to which sessions were heard; `None` until it was read from the file.
+    listening: Mutex<Option<sessions::Listening>>,
+    /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
+    key_cursor: Mutex<Uuid>,
+    /// Database file, locked as long as this process owns the database. Dropped after the connections.
+    file: Mutex<Option<OwnedFile>>,
+}
+
+impl SqliteStore {
+    async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
+        let closed = || StoreError::Unavailable("the database is closed".into());
+        let mut guard = self.writer.lock().await;
+        // After a full disk or a failed read or write, SQLite has rolled back by itself. sqlx's own rollback then
+        // fails, and the connection counts for ever a transaction that no longer exists.
+        if stuck(guard.as_mut().ok_or_else(closed)?).await {
+            // Another file at the path must not be written to.
+            self.verify()?;
+            *guard = Some(self.options.connect().await?);
+        }
+        MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
+    }
+
+    /// Passes a result on only while the files are those that the path names: a commit into a file that was removed
+    /// meanwhile is lost, and a connection made meanwhile reads another file.
+    fn kept<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
+        let result = result?;
+        self.verify()?;
+        Ok(result)
+    }
+
+    fn verify(&self) -> StoreResult<()> {
+        self.with_file(OwnedFile::verify)?
+    }
+
+    fn with_file<T>(&self, ask: impl FnOnce(&OwnedFile) -> T) -> StoreResult<T> {
+        let file = self.file.lock();
+        file.as_ref().map(ask).ok_or_else(|| StoreError::Unavailable("the database is closed".into()))
+    }
+}
+
+/// Whether the writer is in a transaction although no call uses it.
+async fn stuck(writer: &mut SqliteConnection) -> bool {
+    // The answer to a ping comes after the rollback of a transaction that was dropped.
+    writer.is_in_transaction() && (writer.ping().await.is_err() || writer.is_in_transaction())
+}
+
+/// Begins a transaction and takes the write lock at once: a write lock that is asked for later, after a read, is
+/// refused without waiting.
+async fn begin(writer: &mut SqliteConnection) -> StoreResult<Tx<'_>> {
+    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
+}
+
+/// Maximum number of rows in one statement: their parameters stay well under SQLite's limit of 32,766.
+const ROWS: usize = 64;
+
+/// Splits rows into those of one statement each: [`ROWS`] rows and, for the remainder, powers of two. So there are few
+/// different statements, and each is prepared once.
+fn batches<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = ROWS.min(1 << rows.len().checked_ilog2()?);
+        let (batch, rest) = rows.split_at(size);
+        rows = rest;
+        Some(batch)
+    })
+}
+
+/// Encodes ids as one parameter, for `IN (SELECT unhex(value) FROM json_each(?))`.
+fn id_list(ids: &[Uuid]) -> String {
+    pair_list(ids.iter().map(|id| [*id]))
+}
+
+/// Encodes tuples of ids as one parameter: a JSON array of strings, with 32 characters for each id.
+fn pair_list<const N: usize>(rows: impl IntoIterator<Item = [Uuid; N]>) -> String {
+    let mut json = String::from("[");
+    for row in rows {
+        json.push_str(if json.len() == 1 { "\"" } else { ",\"" });
+        for id in row {
+            json.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
+        }
+        json.push('"');
+    }
+    json.push(']');
+    json
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
+        self.kept(insert::insert(self, units, offers).await)
+    }
+
+    async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
+        self.kept(acquire::acquire(self, requests).await)
+    }
+
+    async fn settle(&self, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
+        self.kept(settle::settle(self, items).await)
+    }
+
+    async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
+        self.kept(sessions::report_progress(self, report).await)
+    }
+
+    async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
+        self.kept(sessions::register(self, session).await)
+    }
+
+    async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
+        self.kept(sessions::heartbeat(self, beats).await)
+    }
+
+    async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
+        self.kept(rescue::end_session(self, session_id).await)
+    }
+
+    async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
+        self.kept(sessions::stops(self, session_id).await)
+    }
+
+    async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
+        self.kept(operator_actions::cancel(self, ids, reason).await)
+    }
+
+    async fn retry(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
+        self.kept(operator_actions::retry(self, ids).await)
+    }
+
+    async fn delete(&self, ids: &[Uuid]) -> StoreResult<Vec<ActionAnswer>> {
+        self.kept(operator_actions::delete(self, ids).await)
+    }
+
+    async fn pause(&self, worker_id: &str, reason: &str) -> StoreResult<()> {
+        self.kept(pause::pause(self, worker_id, reason).await)
+    }
+
+    async fn resume(&self, worker_id: &str) -> StoreResult<()> {
+        self.kept(pause::resume(self, worker_id).await)
+    }
+
+    async fn runnable(&self, worker_ids: &[String]) -> StoreResult<Vec<String>> {
+        self.kept(acquire::runnable(self, worker_ids).await)
+    }
+
+    async fn note_heard(&self) -> StoreResult<i64> {
+        self.kept(sessions::listen(self).await)
+    }
+
+    async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
+        self.kept(rescue::rescue(self, limit).await)
+    }
+
+    async fn maintain(&self, retention: &Retention) -> StoreResult<u64> {
+        // SQLite has no partitions: all jobs are pruned row by row.
+        let _ = retention;
+        Ok(0)
+    }
+
+    async fn prune(&self, retention: &Retention, limit: u32) -> StoreResult<u64> {
+        self.kept(prune::prune(self, retention, limit).await)
+    }
+
+    async fn compact_counters(&self, limit: u32) -> StoreResult<u64> {
+        // Counters are updated in place.
+        let _ = limit;
+        Ok(0)
+    }
+
+    async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {
+        self.kept(read::get(self, ids, jobqueue_store::View::Full).await)
+    }
+
+    async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+        self.kept(read::attempts(self, job_id).await)
+    }
+
+    async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
+        self.kept(read::history(self, job_id).await)
+    }
+
+    async fn explain_inputs(&self, job: &JobRecord) -> StoreResult<ExplainInputs> {
+        self.kept(explain_inputs::explain_inputs(self, job).await)
+    }
+
+    async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
+        self.kept(list::list(self, query).await)
+    }
+
+    async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
+        self.kept(counts::counts(self).await)
+    }
+
+    async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
+        self.kept(counts::throughput(self, worker_id, from_minute).await)
+    }
+
+    async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
+        self.kept(sessions::sessions(self, query).await)
+    }
+
+    async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
+        self.kept(sessions::session(self, session_id).await)
+    }
+
+    async fn now_ms(&self) -> StoreResult<i64> {
+        // A full or failing disk, or another process, would deny the write lock.
+        let mut writer = self.writer().await?;
+        begin(&mut writer).await?.rollback().await?;
+        self.kept(Ok(self.clock.now_ms()))
+    }
+
+    async fn try_write(&self) -> StoreResult<()> {
+        self.kept(Ok(()))?;
+        prune::try_write(self).await
+    }
+
+    async fn housekeeping(&self) -> StoreResult<()> {
+        let followed = time::follow(self, wall_ms()).await;
+        let shrunk = log::shrink(self).await;
+        self.kept(followed.and(shrunk))
+    }
+
+    async fn pruning_time(&self) -> StoreResult<PruningTime> {
+        self.kept(prune::pruning_time(self).await)
+    }
+
+    async fn confirm_time(&self, now_ms: i64) -> StoreResult<()> {
+        self.kept(prune::confirm_time(self, now_ms).await)
+    }
+
+    fn notifications(&self) -> Option<broadcast::Receiver<Notification>> {
+        None
+    }
+
+    async fn announce(&self, _hints: &[Notification]) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn audit(&self) -> StoreResult<Vec<String>> {
+        audit::audit(self).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        let Some(writer) = self.writer.lock().await.take() else { return };
+        if self.verify().is_err() {
+            // Closing the last connection removes the log by its name, and the file of that name may be another
+            // database's now.
+            std::mem::forget(writer);
+        } else if let Err(error) = writer.close().await {
+            tracing::warn!(%error, "the database was not closed cleanly; its log is replayed at the next start");
+        }
+        drop(self.file.lock().take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use jobqueue_store::{ConnectOptions, NewJob, Start};
+
+    fn unit() -> Unit {
+        let job = NewJob {
+            worker_id: "w".into(),
+            task: String::new(),
+            priority: 5,
+            start: Start::Now,
+            payload: format!("\"{}\"", "x".repeat(200_000)),
+            max_retries: 3,
+            retry: None,
+            attempt_timeout_ms: None,
+            key: None,
+        };
+        Unit { jobs: vec![job] }
+    }
+
+    #[tokio::test]
+    async fn writing_goes_on_after_a_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/jobs.db", folder.path().display());
+        let store = SqliteStore::connect(&ConnectOptions::new(url)).await.unwrap();
+        {
+            // SQLite treats this limit, which is the connection's own, as a full disk.
+            let mut writer = store.writer().await.unwrap();
+            sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer).await.unwrap();
+        }
+        let mut stored = 0;
+        let error = loop {
+            match store.insert(&[unit()], &[]).await {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+        assert!(stored > 0);
+        for _ in 0..2 {
+            store.insert(&[unit()], &[]).await.unwrap();
+            stored += 1;
+        }
+        assert_eq!(store.counts().await.unwrap()[0].pending, stored);
+        assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());
+        store.close().await;
+    }
+
+    proptest! {
+        #[test]
+        fn batches_are_all_rows_in_order_in_few_sizes(rows in prop::collection::vec(0_u16.., 0..500)) {
+            let sizes: Vec<_> = batches(&rows).map(<[_]>::len).collect();
+            prop_assert!(sizes.iter().all(|size| size.is_power_of_two() && *size <= ROWS));
+            prop_assert!(sizes.iter().filter(|size| **size < ROWS).count() <= 6);
+            prop_assert_eq!(batches(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Counts of jobs by state, and of events by minute.
+
+use jobqueue_store::{
+    error::StoreResult,
+    rows::{
+        session::{CountRow, MinuteRow},
+        write::{Delta, Deltas},
+    },
+    types::{MinuteCounts, WorkerIdCounts},
+};
+use sqlx::QueryBuilder;
+
+use crate::{SqliteStore, Tx, batches};
+
+const INSERT_COUNTERS: &str =
+    "INSERT INTO counters AS c (worker_id, bucket, first_attempt, retry, running, done, failed, cancelled) ";
+const OR_ADD_TO_COUNTERS: &str = " ON CONFLICT (worker_id, bucket) DO UPDATE SET
+        first_attempt = c.first_attempt + excluded.first_attempt, retry = c.retry + excluded.retry, running = c.running + excluded.running,
+        done = c.done + excluded.done, failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled";
+
+const FORGET_EMPTY_COUNTER: &str = "
+    DELETE FROM counters WHERE worker_id = ?1 AND bucket = ?2
+      AND (first_attempt, retry, running, done, failed, cancelled) = (0, 0, 0, 0, 0, 0)";
+
+const INSERT_SERIES: &str = "INSERT INTO series AS s (minute, worker_id, submitted, completed, died, retried) ";
+const OR_ADD_TO_SERIES: &str = " ON CONFLICT (minute, worker_id) DO UPDATE SET
+        submitted = s.submitted + excluded.submitted, completed = s.completed + excluded.completed,
+        died = s.died + excluded.died, retried = s.retried + excluded.retried";
+
+fn gauges(delta: &Delta) -> [i32; 6] {
+    [delta.first_attempt, delta.retry, delta.running, delta.done, delta.failed, delta.cancelled]
+}
+
+fn events(delta: &Delta) -> [i32; 4] {
+    [delta.submitted, delta.completed, delta.died, delta.retried]
+}
+
+/// Adds changes to counters and minutes in place: with one writer, no transaction waits for a counter.
+pub(crate) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> StoreResult<()> {
+    let counters: Vec<_> = deltas.rows().filter(|(.., delta)| gauges(delta) != [0; 6]).collect();
+    for counters in batches(&counters) {
+        let mut query = QueryBuilder::new(INSERT_COUNTERS);
+        query.push_values(counters, |mut row, (worker_id, bucket, delta)| {
+            row.push_bind(*worker_id).push_bind(*bucket);
+            for gauge in gauges(delta) {
+                row.push_bind(gauge);
+            }
+        });
+        query.push(OR_ADD_TO_COUNTERS).build().execute(&mut **tx).await?;
+    }
+    // A bucket other than 0 is kept only while jobs wait in it.
+    for (worker_id, bucket, _) in counters.iter().filter(|(_, bucket, _)| *bucket != 0) {
+        sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
+    }
+    let series: Vec<_> = deltas.rows().filter(|(.., delta)| events(delta) != [0; 4]).collect();
+    for series in batches(&series) {
+        let mut query = QueryBuilder::new(INSERT_SERIES);
+        query.push_values(series, |mut row, (worker_id, _, delta)| {
+            row.push_bind(now.div_euclid(60_000)).push_bind(*worker_id);
+            for event in events(delta) {
+                row.push_bind(event);
+            }
+        });
+        query.push(OR_ADD_TO_SERIES).build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Counts by worker_id. A worker_id is listed while it has jobs or live sessions, or is paused.
+const COUNTS: &str = "
+    WITH RECURSIVE p(priority) AS (SELECT 0 UNION ALL SELECT priority + 1 FROM p WHERE priority < 9), sums AS (
+        SELECT worker_id,
+               sum(first_attempt + retry) AS pending,
+               sum(CASE WHEN bucket > ?1 THEN first_attempt ELSE 0 END) AS scheduled,
+               sum(CASE WHEN bucket > ?1 THEN retry ELSE 0 END) AS retrying,
+               sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled
+        FROM counters GROUP BY worker_id
+    ), live AS (
+        SELECT worker_id, count(*) AS sessions FROM sessions
+        WHERE ended_at IS NULL AND expires_at > ?1 GROUP BY worker_id
+    )
+    SELECT worker_id,
+           coalesce(pending, 0) AS pending, coalesce(scheduled, 0) AS scheduled, coalesce(retrying, 0) AS retrying,
+           coalesce(running, 0) AS running, coalesce(done, 0) AS done, coalesce(failed, 0) AS failed,
+           coalesce(cancelled, 0) AS cancelled,
+           CASE WHEN pending > 0 THEN (
+               SELECT min((SELECT ready.run_at FROM ready
+                           WHERE ready.worker_id = sums.worker_id AND ready.priority = p.priority AND ready.run_at <= ?1
+                           ORDER BY ready.run_at LIMIT 1)) FROM p
+           ) END AS oldest_runnable,
+           coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
+    FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+    WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
+    ORDER BY worker_id";
+
+pub(crate) async fn counts(store: &SqliteStore) -> StoreResult<Vec<WorkerIdCounts>> {
+    let rows: Vec<CountRow> = sqlx::query_as(COUNTS).bind(store.clock.now_ms()).fetch_all(&store.readers).await?;
+    Ok(rows.into_iter().map(WorkerIdCounts::from).collect())
+}
+
+const THROUGHPUT: &str = "
+    SELECT minute, sum(submitted) AS submitted, sum(completed) AS done, sum(died) AS failed, sum(retried) AS retried
+    FROM series
+    WHERE minute >= ?2 AND (?1 IS NULL OR worker_id = ?1)
+    GROUP BY minute
+    ORDER BY minute";
+
+pub(crate) async fn throughput(
+    store: &SqliteStore,
+    worker_id: Option<&str>,
+    from_minute: i64,
+) -> StoreResult<Vec<MinuteCounts>> {
+    let rows: Vec<MinuteRow> =
+        sqlx::query_as(THROUGHPUT).bind(worker_id).bind(from_minute).fetch_all(&store.readers).await?;
+    Ok(rows.into_iter().map(MinuteCounts::from).collect())
+}

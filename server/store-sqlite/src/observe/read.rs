@@ -1,0 +1,124 @@
+//! Reads of jobs, their states and their histories.
+
+use std::collections::HashMap;
+
+use jobqueue_store::{
+    error::StoreResult,
+    rows::{
+        job::{AttemptReadRow, JobRow, ProgressRow},
+        packed_claim,
+    },
+    types::{AttemptRecord, History, JobRecord, View},
+};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use uuid::Uuid;
+
+use crate::{SqliteStore, pair_list};
+
+/// Reads jobs and their states. One statement, so that a job that moves is found in one table. Claims and done are
+/// searched only for jobs that the cheaper tables do not have; done backwards from the job's id, no further than its
+/// rows reach. SQLite has no LATERAL, so a scalar subquery finds the row.
+const GET: &str = "
+    SELECT j.id, j.worker_id, j.task, j.priority, j.run_at, {payload} AS payload, j.max_retries, j.retry,
+           j.attempt_timeout, j.idempotency_key,
+           coalesce(n.run_no, b.run_no) AS r_run_no, coalesce(n.attempts_used, b.attempts_used) AS r_attempts_used, coalesce(n.run_at, b.run_at) AS r_run_at,
+           coalesce(n.enqueued_at, b.enqueued_at) AS r_enqueued_at, coalesce(n.waits_for_handler, b.waits_for_handler) AS r_waits,
+           coalesce(n.for_task, b.for_task) IS NOT NULL AS r_kept,
+           c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_entries,
+           d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
+           d.runs AS d_runs,
+           f.run_no AS f_run_no, f.attempts_used AS f_attempts_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
+           f.started_at AS f_started_at, f.failed_at AS f_failed_at,
+           x.run_no AS x_run_no, x.attempts_used AS x_attempts_used, x.note AS x_note, x.session_id AS x_session_id,
+           x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,
+           (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
+               AS last_error,
+           {result} AS result, o.note AS result_note,
+           p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
+    FROM (SELECT unhex(substr(value, 1, 32)) AS id, unhex(substr(value, 33, 32)) AS earliest FROM json_each(?1)) AS asked
+    JOIN jobs j ON j.id = asked.id
+    LEFT JOIN ready n ON n.worker_id = j.worker_id AND n.priority = j.priority AND n.run_at = j.run_at AND n.id = j.id
+    LEFT JOIN ready b ON b.id = j.id AND b.inline_job IS NULL
+    LEFT JOIN dead_letters f ON f.id = j.id
+    LEFT JOIN cancelled x ON x.id = j.id
+    LEFT JOIN claims c ON c.rowid = (
+        SELECT claims.rowid FROM claims
+        WHERE coalesce(n.id, b.id) IS NULL AND f.id IS NULL AND x.id IS NULL AND claims.worker_id = j.worker_id
+          AND instr(claims.ids, j.id) % 16 = 1
+        LIMIT 1)
+    LEFT JOIN done d ON d.rowid = (
+        SELECT done.rowid FROM done
+        WHERE coalesce(n.id, b.id) IS NULL AND f.id IS NULL AND x.id IS NULL AND c.ids IS NULL AND done.worker_id = j.worker_id
+          AND done.first_id BETWEEN asked.earliest AND j.id AND instr(done.ids, j.id) % 16 = 1
+        ORDER BY done.first_id DESC LIMIT 1)
+    LEFT JOIN results o ON o.id = j.id
+    LEFT JOIN progress p ON p.id = j.id";
+
+pub(crate) async fn get(store: &SqliteStore, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
+    let mut connection = store.readers.acquire().await?;
+    let records = records(&mut connection, ids, view).await?;
+    Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
+}
+
+/// Reads jobs and their states without payloads and results.
+pub(crate) async fn states(connection: &mut SqliteConnection, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    records(connection, ids, View::Basic).await
+}
+
+async fn records(connection: &mut SqliteConnection, ids: &[Uuid], view: View) -> StoreResult<HashMap<Uuid, JobRecord>> {
+    let (payload, result) = match view {
+        View::Full => ("j.payload", "o.result"),
+        View::Basic => ("x''", "NULL"),
+    };
+    let rows: Vec<JobRow> =
+        sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload).replace("{result}", result)))
+            .bind(pair_list(ids.iter().map(|id| [*id, packed_claim::earliest_first_id(*id)])))
+            .fetch_all(connection)
+            .await?;
+    let mut records = HashMap::with_capacity(rows.len());
+    for row in rows {
+        match row.into_record() {
+            Ok(record) => drop(records.insert(record.id, record)),
+            // A damaged job must not hide a page of sound ones.
+            Err(error) => tracing::error!(%error, "a stored job cannot be read"),
+        }
+    }
+    Ok(records)
+}
+
+const ATTEMPTS: &str = "
+    SELECT run_no, outcome, error, session_id, host, started_at, ended_at
+    FROM attempts WHERE job_id = ?1 ORDER BY ended_at DESC, run_no DESC LIMIT ?2";
+
+pub(crate) async fn attempts(store: &SqliteStore, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+    let mut connection = store.readers.acquire().await?;
+    attempts_of(&mut connection, job_id).await
+}
+
+async fn attempts_of(connection: &mut SqliteConnection, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>> {
+    let rows: Vec<AttemptReadRow> = sqlx::query_as(ATTEMPTS)
+        .bind(job_id)
+        .bind(i64::from(jobqueue_shared::limits::ATTEMPTS_KEPT))
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter().map(AttemptReadRow::into_record).collect()
+}
+
+const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE id = ?1";
+
+const HOST: &str = "SELECT host FROM sessions WHERE id = ?1";
+
+/// Reads a job's history on one snapshot, so that an attempt that ends meanwhile is told exactly once.
+pub(crate) async fn history(store: &SqliteStore, job_id: Uuid) -> StoreResult<Option<History>> {
+    let mut tx = store.readers.begin().await?;
+    let Some(job) = states(&mut tx, &[job_id]).await?.remove(&job_id) else { return Ok(None) };
+    let attempts = attempts_of(&mut tx, job_id).await?;
+    let progress: Option<ProgressRow> = sqlx::query_as(PROGRESS).bind(job_id).fetch_optional(&mut *tx).await?;
+    let host: Option<String> = match job.session_id {
+        Some(session_id) => sqlx::query_scalar(HOST).bind(session_id).fetch_optional(&mut *tx).await?,
+        None => None,
+    };
+    tx.commit().await?;
+    let progress = progress.map(ProgressRow::into_progress);
+    Ok(Some(History { job, attempts, progress, host: host.unwrap_or_default() }))
+}

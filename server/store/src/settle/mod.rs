@@ -1,0 +1,5 @@
+//! Settle: what both drivers decide when attempts end.
+
+pub mod claim;
+pub mod decision;
+pub mod group;
