@@ -141,9 +141,13 @@ impl Cluster {
     /// # Errors
     /// [`Error::Name`] when the name would need quoting, [`Error::Program`] when it exists already.
     pub fn create_database(&self, name: &str) -> Result<String, Error> {
-        self.execute(&format!("CREATE DATABASE {}", plain(name)?))?;
+        let create = format!("CREATE DATABASE {}", plain(name)?);
         // Tests can then name the tables of a server with the default schema without the schema's name.
-        self.execute(&format!("ALTER DATABASE {name} SET search_path = jobqueue, public"))?;
+        let search_path = format!("ALTER DATABASE {name} SET search_path = jobqueue, public");
+        // One connection for both: most of the time goes into starting processes.
+        let mut psql = self.psql(&self.admin_url);
+        psql.args(["--command", &create, "--command", &search_path]);
+        process::run(&mut psql)?;
         Ok(self.url(name))
     }
 

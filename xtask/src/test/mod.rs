@@ -7,9 +7,10 @@ mod programs;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use jobqueue_test_postgres::{Cluster, URL_VARIABLE};
 
@@ -51,24 +52,55 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 
     let programs =
         if parts.iter().any(|part| part.needs_programs()) { programs::built(workspace)? } else { Vec::new() };
-    let mut finished = Vec::new();
-    for part in parts.iter().copied() {
+    let run_part = |part: Part, screen: &mut dyn Write| -> Result<Finished> {
         let commands = part.commands(workspace, &programs, Part::any_needs_dashboard(&parts), &options.options);
-        eprintln!("\n== {} ==", part.name());
         let started = Instant::now();
         let (mut ok, mut counts) = (true, Counts::default());
         for mut command in commands {
-            let (went_well, its_counts) = run_part(command.envs(environment.iter().cloned()), &mut std::io::stdout())?;
+            let (went_well, its_counts) = run_command(command.envs(environment.iter().cloned()), screen)?;
             ok &= went_well;
             counts.add(its_counts);
         }
         // A part without tests has failed, unless it may be empty or options select tests.
         let ok = ok && (counts.ran() > 0 || part.may_be_empty() || !options.options.is_empty());
-        finished.push(Finished { part, ok, counts, time: started.elapsed() });
-    }
+        Ok(Finished { part, ok, counts, time: started.elapsed() })
+    };
+    let mut finished = run_all(&parts, &run_part)?;
+    finished.sort_by_key(|it| it.part);
     drop(cluster);
     print!("\n{}", table(&finished));
     Ok(if finished.iter().all(|part| part.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the parts one after the other, and beside them those that mostly wait. The output of the latter follows at the
+/// end, so that it does not mix with that of the others.
+fn run_all(
+    parts: &[Part],
+    run_part: &(impl Fn(Part, &mut dyn Write) -> Result<Finished> + Sync),
+) -> Result<Vec<Finished>> {
+    thread::scope(|scope| {
+        let mut finished = Vec::new();
+        let mut beside = Vec::new();
+        for part in parts.iter().copied() {
+            if part.mostly_waits() && parts.len() > 1 {
+                eprintln!("\n== {} == (beside the parts that follow; its output comes at the end)", part.name());
+                beside.push(scope.spawn(move || {
+                    let mut output = Vec::new();
+                    run_part(part, &mut output).map(|its| (its, output))
+                }));
+            } else {
+                eprintln!("\n== {} ==", part.name());
+                finished.push(run_part(part, &mut std::io::stdout())?);
+            }
+        }
+        for part in beside {
+            let (its, output) = part.join().map_err(|_| anyhow!("a part of the tests panicked"))??;
+            eprintln!("\n== {} ==", its.part.name());
+            std::io::stdout().write_all(&output)?;
+            finished.push(its);
+        }
+        Ok(finished)
+    })
 }
 
 /// Installs and builds what the parts need.
@@ -101,8 +133,8 @@ fn environment(workspace: &Workspace, cluster: Option<&Cluster>) -> Vec<(&'stati
     variables
 }
 
-/// Runs one part, copies what it prints to `screen`, and counts its tests.
-fn run_part(command: &mut Command, screen: &mut dyn Write) -> Result<(bool, Counts)> {
+/// Runs a command of a part, copies what it prints to `screen`, and counts its tests.
+fn run_command(command: &mut Command, screen: &mut dyn Write) -> Result<(bool, Counts)> {
     let program = command.get_program().to_owned();
     let mut child = interrupt::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))
         .with_context(|| format!("cannot run {}", program.display()))?;
@@ -165,6 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_waits_runs_beside_the_others_and_its_output_follows() {
+        let (others_done, heard) = std::sync::mpsc::channel();
+        let heard = std::sync::Mutex::new(heard);
+        let run = |part: Part, screen: &mut dyn Write| {
+            if part == Part::Faults {
+                heard.lock().unwrap().recv().unwrap();
+                screen.write_all(b"it was run beside\n")?;
+            } else if part == Part::Doc {
+                others_done.send(()).unwrap();
+            }
+            Ok(Finished { part, ok: true, counts: Counts::default(), time: Duration::ZERO })
+        };
+        let finished = run_all(&[Part::Unit, Part::Faults, Part::Doc], &run).unwrap();
+        let order: Vec<Part> = finished.iter().map(|it| it.part).collect();
+        assert_eq!(order, [Part::Unit, Part::Doc, Part::Faults]);
+        assert!(run_all(&[Part::Unit, Part::Faults], &|_, _| anyhow::bail!("it cannot run")).is_err());
+    }
+
+    #[test]
     fn output_is_counted_and_the_exit_status_decides() {
         let script = |text: &str| {
             let mut command = Command::new("sh");
@@ -173,7 +224,7 @@ mod tests {
         };
         let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out";
         let mut screen = Vec::new();
-        let (ok, counts) = run_part(&mut script(&format!("echo '{line}'; exit 101")), &mut screen).unwrap();
+        let (ok, counts) = run_command(&mut script(&format!("echo '{line}'; exit 101")), &mut screen).unwrap();
         assert!(!ok);
         assert_eq!(counts, Counts { passed: 3, failed: 1, skipped: 2 });
         assert_eq!(String::from_utf8(screen).unwrap().trim_end(), line);

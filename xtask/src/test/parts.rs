@@ -1,6 +1,7 @@
 //! Parts of the test suite: the needs of each, and the commands that run it.
 
 use std::process::Command;
+use std::thread;
 
 use clap::ValueEnum;
 
@@ -93,7 +94,7 @@ impl Part {
             Self::Browser => {
                 let mut node = Command::new(setup::node().unwrap_or_else(|| "node".into()));
                 node.current_dir(workspace.root.join("tests/browser")).args(["--test", "--test-reporter=spec"]);
-                node.args(options);
+                node.arg(format!("--test-concurrency={}", cores() + 1)).args(options);
                 vec![node]
             }
             Self::Doc => {
@@ -107,10 +108,29 @@ impl Part {
                 .filter(|program| self.has(program.integration, &program.name))
                 .map(|program| {
                     let mut command = program.command();
-                    command.args(["--color", colour()]).args(options);
+                    command.args(["--color", colour()]);
+                    if let Some(threads) = self.threads().filter(|_| !options.iter().any(|it| it.contains("threads"))) {
+                        command.arg(format!("--test-threads={threads}"));
+                    }
+                    command.args(options);
                     command
                 })
                 .collect(),
+        }
+    }
+
+    /// Whether the part leaves the processors idle most of the time, so that it can run beside others.
+    pub(crate) fn mostly_waits(self) -> bool {
+        self == Self::Faults
+    }
+
+    /// Number of tests at once, where it is not one for each processor: tests of a store wait for its disk at times,
+    /// and those of whole programs mostly for leases and time limits.
+    fn threads(self) -> Option<usize> {
+        match self {
+            Self::Store => Some(2 * cores()),
+            Self::E2e | Self::Other => Some(4 * cores()),
+            _ => None,
         }
     }
 
@@ -137,6 +157,10 @@ impl Part {
             _ => None,
         }
     }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// Features with which the workspace is built: the failpoints that tests use, and the dashboard when it has been built.
