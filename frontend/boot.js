@@ -1,4 +1,5 @@
 // Starts the dashboard: the chosen theme before the first paint, then the app that trunk named in the meta element.
+// The page names this file after its style sheets, so that the browser runs it, and with it the app, once they apply.
 "use strict";
 
 try {

@@ -5,8 +5,8 @@ use jobqueue_bench::pure::FUNCTIONS;
 
 fn pure(criterion: &mut Criterion) {
     for function in FUNCTIONS {
-        let mut work = (function.make)();
-        criterion.bench_function(function.name, |bencher| bencher.iter(&mut work));
+        let mut call = (function.make)();
+        criterion.bench_function(function.name, |bencher| bencher.iter(&mut call));
     }
 }
 

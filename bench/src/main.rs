@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use jobqueue_bench::{child::Role, profile, pure, run};
+use jobqueue_bench::{load::child::Role, profile, pure, run};
 
 /// Measures jobqueue on this machine, beside its limits and its peers.
 #[derive(Parser)]

@@ -1,6 +1,6 @@
 //! Profile, recorded with perf, of where the server, the database and the client spend their time under a load.
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -8,14 +8,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child as Process, Command};
 
 use crate::{
-    api::Api,
-    bench::{SLOTS, WORKER_ID, preload, progress, warm_up},
-    child::{Child, Role},
-    postgres::Postgres,
-    procs,
-    server::{Database, Server, Store},
-    submit::{Amount, Plan, Submitted},
-    work::{self, Handled},
+    load::{
+        child::{Child, Role},
+        steps::{SLOTS, WORKER_ID_PREFIX, preload, progress, warm_up},
+        submit::{Amount, SubmitPlan, Submitted},
+        work::{Handled, WorkPlan},
+    },
+    measure::resources,
+    under_test::{
+        api::Api,
+        database::{Database, Store},
+        postgres::Postgres,
+        server::Server,
+    },
 };
 
 /// Samples per second; not a divisor of anything that happens at a steady pace.
@@ -29,7 +34,7 @@ const DRAINED: u64 = 400_000;
 #[derive(Args, Debug)]
 pub struct Options {
     #[arg(value_enum)]
-    pub what: What,
+    pub what: Load,
     #[arg(long, value_enum, default_value = "postgres")]
     pub store: Store,
     /// Folder for the recordings: WHAT-PROCESS.perf
@@ -37,8 +42,9 @@ pub struct Options {
     pub folder: PathBuf,
 }
 
+/// Load that is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum What {
+pub enum Load {
     /// 64 callers that submit one job a call
     Submit,
     /// A no-op worker that works off waiting jobs
@@ -49,19 +55,19 @@ pub async fn run(options: Options) -> Result<()> {
     fs::create_dir_all(&options.folder)?;
     let database = match options.store {
         Store::Sqlite => Database::in_file()?,
-        Store::Postgres => Database::in_cluster(&std::sync::Arc::new(Postgres::start().await?))?,
+        Store::Postgres => Database::in_cluster(&Arc::new(Postgres::start().await?))?,
     };
     let server = Server::start(&database, &[]).await?;
     warm_up(&server.endpoint).await?;
     let role = match options.what {
-        What::Submit => {
+        Load::Submit => {
             let amount = Amount::Seconds { warm_up: 0.0, measure: SECONDS };
-            Role::Submit(Plan::new(&server.endpoint, WORKER_ID, CALLERS, amount))
+            Role::Submit(SubmitPlan::new(&server.endpoint, WORKER_ID_PREFIX, CALLERS, amount))
         }
-        What::Drain => {
+        Load::Drain => {
             progress(&format!("{DRAINED} jobs to drain"));
             preload(&server.endpoint, DRAINED, |_| {}).await?;
-            Role::Work(work::Plan::new(&server.endpoint, WORKER_ID, SLOTS))
+            Role::Work(WorkPlan::new(&server.endpoint, WORKER_ID_PREFIX, SLOTS))
         }
     };
     let mut client = Child::start(&role).await?;
@@ -72,13 +78,13 @@ pub async fn run(options: Options) -> Result<()> {
         Recording::start(&options, "client", &[client.pid()])?,
     ];
     if let Some(cluster) = database.cluster() {
-        recordings.push(Recording::start(&options, "postgres", &procs::descendants(cluster.pid()?))?);
+        recordings.push(Recording::start(&options, "postgres", &resources::descendants(cluster.pid()?))?);
     }
     progress("recording");
     client.go().await?;
     let jobs = match options.what {
-        What::Submit => client.line::<Submitted>().await?.all,
-        What::Drain => {
+        Load::Submit => client.receive::<Submitted>().await?.all,
+        Load::Drain => {
             api.until_done(done + DRAINED).await?;
             DRAINED
         }
@@ -86,13 +92,14 @@ pub async fn run(options: Options) -> Result<()> {
     for recording in recordings {
         recording.stop().await?;
     }
-    if options.what == What::Drain {
+    if options.what == Load::Drain {
         client.finish::<Handled>().await?;
     }
     progress(&format!("{jobs} jobs"));
     server.stop().await
 }
 
+/// Running perf that records some processes.
 struct Recording {
     name: String,
     perf: Process,

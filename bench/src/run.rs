@@ -9,11 +9,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
     bench::Bench,
-    machine,
-    postgres::Postgres,
-    report::{Report, Table},
+    measure::{machine, report::Report, table::Table},
     scenarios::Scenario,
-    server::Store,
+    under_test::{database::Store, postgres::Postgres},
 };
 
 #[derive(Args, Debug)]
@@ -78,11 +76,12 @@ pub async fn run(options: Options) -> Result<()> {
         machine,
         limits: BTreeMap::new(),
     };
-    print(&described(&bench.machine))?;
+    print(&machine_table(&bench.machine))?;
     for scenario in scenarios {
         let name = scenario.name();
         let file = bench.folder.join(format!("{name}.json"));
-        let earlier = if options.resume { Report::read(&file).filter(|report| is_like(report, &bench)) } else { None };
+        let earlier =
+            if options.resume { Report::read(&file).filter(|report| has_results_for(report, &bench)) } else { None };
         let report = if let Some(report) = earlier {
             eprintln!("{name}: measured before");
             report
@@ -101,12 +100,12 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 /// Whether an earlier report has the results that this run asks for.
-fn is_like(report: &Report, bench: &Bench) -> bool {
+fn has_results_for(report: &Report, bench: &Bench) -> bool {
     report.quick == bench.quick
         && bench.stores.iter().all(|store| report.stores.iter().any(|name| name == store.name()))
 }
 
-fn described(machine: &BTreeMap<String, String>) -> String {
+fn machine_table(machine: &BTreeMap<String, String>) -> String {
     let mut table = Table::new("", &["measured on", ""]);
     for (name, value) in machine {
         table.row([name.as_str().into(), value.as_str().into()]);
@@ -149,8 +148,8 @@ mod tests {
             stores: stores.iter().map(|&store| store.to_owned()).collect(),
             ..Report::new("drain")
         };
-        assert!(is_like(&report(true, &["sqlite", "postgres"]), &bench));
-        assert!(!is_like(&report(true, &["sqlite"]), &bench));
-        assert!(!is_like(&report(false, &["postgres"]), &bench));
+        assert!(has_results_for(&report(true, &["sqlite", "postgres"]), &bench));
+        assert!(!has_results_for(&report(true, &["sqlite"]), &bench));
+        assert!(!has_results_for(&report(false, &["postgres"]), &bench));
     }
 }

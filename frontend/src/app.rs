@@ -12,11 +12,12 @@ use crate::{
         confirm::{Confirm, ConfirmDialog},
         heading::Place,
         notice::{AwayBanner, SkewBanner},
-        shell::{Metrics, Rail, TopBar, WorkerIdList},
+        shell::{Rail, TopBar, WorkerIdList},
         table::Turning,
     },
     dom,
     live::Live,
+    metrics::Metrics,
     pages::{
         dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
         worker::WorkerPage, workers::Workers,

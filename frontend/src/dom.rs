@@ -4,9 +4,11 @@ use std::cell::Cell;
 
 use js_sys::{Array, Date};
 use leptos::prelude::{document, window};
-use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, BlobPropertyBag, Element, EventTarget, HtmlAnchorElement, HtmlElement, Storage, Url};
+use web_sys::{
+    Blob, BlobPropertyBag, Element, EventTarget, HtmlAnchorElement, HtmlElement, ResizeObserver, Storage, Url,
+};
 
 use crate::model::{clock::Clock, time};
 
@@ -94,6 +96,34 @@ pub fn local_storage() -> Option<Storage> {
 
 pub fn session_storage() -> Option<Storage> {
     window().session_storage().ok().flatten()
+}
+
+/// Watch over the width of an element. It ends when it is dropped.
+pub struct WidthWatch {
+    observer: Option<ResizeObserver>,
+    /// Function that the observer calls, which must live as long.
+    _callback: Closure<dyn FnMut()>,
+}
+
+impl WidthWatch {
+    /// Calls `changed` with the width of `element` in pixels, soon for the first time and then whenever it changes.
+    pub fn start(element: &Element, changed: impl Fn(f64) + 'static) -> Self {
+        let watched = element.clone();
+        let callback = Closure::<dyn FnMut()>::new(move || changed(watched.get_bounding_client_rect().width()));
+        let observer = ResizeObserver::new(callback.as_ref().unchecked_ref()).ok();
+        if let Some(observer) = &observer {
+            observer.observe(element);
+        }
+        Self { observer, _callback: callback }
+    }
+}
+
+impl Drop for WidthWatch {
+    fn drop(&mut self) {
+        if let Some(observer) = &self.observer {
+            observer.disconnect();
+        }
+    }
 }
 
 pub fn focus(id: &str) {

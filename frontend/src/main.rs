@@ -1,7 +1,7 @@
 //! Dashboard of jobqueue, which runs in the browser.
 //!
 //! Modules in reading order: [`app`] is the shell and the routes; [`api`] calls the server; [`live`] keeps a page
-//! fresh; `pages` arrange `components`; [`model`] computes what they show, without a browser.
+//! fresh; [`model`] turns the answers into what is shown, without a browser; `pages` arrange `components` that show it.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; pub here means: for the other modules")]
 
@@ -11,6 +11,7 @@ mod calls;
 mod components;
 mod dom;
 mod live;
+mod metrics;
 mod model;
 mod pages;
 mod rows;

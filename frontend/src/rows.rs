@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use leptos::prelude::*;
 
 pub struct Rows<T: Send + Sync + 'static> {
-    keys: Memo<Vec<String>>,
+    /// Keys of the rows, in the order of the list.
+    pub keys: Memo<Vec<String>>,
     by_key: Memo<HashMap<String, T>>,
 }
 
@@ -30,19 +31,6 @@ where
 }
 
 impl<T: Clone + Default + PartialEq + Send + Sync + 'static> Rows<T> {
-    /// Keys of the rows, in the order of the list.
-    pub fn keys(self) -> Vec<String> {
-        self.keys.get()
-    }
-
-    pub fn len(self) -> usize {
-        self.keys.with(Vec::len)
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.keys.with(Vec::is_empty)
-    }
-
     /// Data of the row with this key; the last known data once the key has left the list.
     pub fn row(self, key: String) -> Memo<T> {
         Memo::new(move |before: Option<&T>| {

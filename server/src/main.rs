@@ -6,7 +6,7 @@ use jobqueue_server::{
     Server,
     config::{Cli, Command, Common},
     database, shutdown, telemetry,
-    transport::listen::Listeners,
+    transport::bind::Listeners,
 };
 use jobqueue_shared::settings;
 use tracing::info;

@@ -31,7 +31,7 @@ use crate::{
     },
     guard,
     metrics::Scrape,
-    transport::{Activity, serve::Answer},
+    transport::{activity::Activity, serve::Answer},
 };
 
 /// State of the HTTP routes.

@@ -1,5 +1,7 @@
 //! State machine of a job: the transitions, as one pure function that both stores use.
 
+use num_enum::{IntoPrimitive, TryFromPrimitive};
+
 use crate::{limits, retry::RetryPolicy};
 
 /// State of a job. A failed job is a dead letter.
@@ -42,13 +44,14 @@ impl State {
     }
 }
 
-/// Reason for which a job became a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Reason for which a job became a dead letter. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoPrimitive, TryFromPrimitive)]
+#[repr(i16)]
 pub enum FailureReason {
-    AttemptsExhausted,
-    Permanent,
-    WorkerLost,
-    TimedOut,
+    AttemptsExhausted = 1,
+    Permanent = 2,
+    WorkerLost = 3,
+    TimedOut = 4,
 }
 
 /// Ending of an attempt, reported by its worker or decided by an operator or the server.

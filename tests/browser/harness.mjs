@@ -111,9 +111,9 @@ export class Stack {
   }
 
   /** A worker session without a worker: it makes only the calls of the test. */
-  async session(worker_id, { slots = 1, lease = 30, tasks = [] } = {}) {
+  async session(worker_id, { slots = 1, lease = 30, tasks = [], host = "by-hand", version = "0" } = {}) {
     const { session_id } = await this.call("RegisterSession", {
-      worker_id, host: "by-hand", pid: 7, version: "0", tasks, slots, lease_time: { seconds: lease },
+      worker_id, host, pid: 7, version, tasks, slots, lease_time: { seconds: lease },
     });
     let acquire_no = 0;
     return {
@@ -195,6 +195,29 @@ export class Stack {
     if (this.server) await stop(this.server);
     await rm(this.folder, { recursive: true, force: true });
   }
+}
+
+/** Lets a page see changed answers of a method: `edit` is called with each answer, and changes it. */
+export async function change(page, method, edit) {
+  const { responseDeserialize, responseSerialize } = [api.JobService, api.AdminService]
+    .map(({ service }) => service[method])
+    .find((it) => it);
+  await page.route(`**/${method}`, async (route) => {
+    // A page that is left takes its calls with it.
+    const response = await route.fetch().catch(() => null);
+    if (!response) return route.abort().catch(() => {});
+    const body = await response.body();
+    // gRPC-web frames are a flag, a length of four bytes, and as many bytes; the message comes first.
+    const end = 5 + body.readUInt32BE(1);
+    const answer = responseDeserialize(body.subarray(5, end));
+    edit(answer);
+    const message = responseSerialize(answer);
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(message.length, 1);
+    const { "content-encoding": _encoding, "content-length": _length, ...headers } = response.headers();
+    const changed = Buffer.concat([head, message, body.subarray(end)]);
+    await route.fulfill({ status: response.status(), headers, body: changed }).catch(() => {});
+  });
 }
 
 /** Short form of an id in the tables: `0192f5a6…3f2a91`. */

@@ -1,15 +1,20 @@
-//! Builder of a worker: its settings and handlers, which are checked before the worker runs.
+//! Builder of a worker: takes its settings and handlers, and checks them before the worker runs.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jobqueue_shared::limits;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    channel,
-    context::Context,
-    handler::{Handler, HandlerError, Typed},
-    runner::Worker,
+    config::Config,
+    connection::address,
+    handlers::{
+        by_task::Handlers,
+        context::Context,
+        handler::{Handler, Typed},
+        handler_error::HandlerError,
+    },
+    worker::Worker,
 };
 
 /// Reason why a worker cannot be built.
@@ -38,41 +43,20 @@ pub enum BuildError {
 pub struct WorkerBuilder {
     config: Config,
     handlers: Handlers,
+    /// Task for which a second handler was given.
     duplicate: Option<String>,
 }
 
-pub(crate) struct Config {
-    pub(crate) endpoint: String,
-    pub(crate) worker_id: String,
-    pub(crate) concurrency: usize,
-    pub(crate) lease_time: Duration,
-    pub(crate) grace: Duration,
-    pub(crate) takeover: bool,
-    pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) host: String,
-    pub(crate) version: String,
-}
-
-#[derive(Default)]
-pub(crate) struct Handlers {
-    by_task: BTreeMap<String, Arc<dyn Handler>>,
-    fallback: Option<Arc<dyn Handler>>,
-}
-
-impl Handlers {
-    pub(crate) fn find(&self, task: &str) -> Option<Arc<dyn Handler>> {
-        self.by_task.get(task).or(self.fallback.as_ref()).cloned()
-    }
-
-    /// Tasks that a session registers; `*` stands for the fallback.
-    pub(crate) fn tasks(&self) -> Vec<String> {
-        let any = self.fallback.iter().map(|_| "*".to_owned());
-        self.by_task.keys().cloned().chain(any).collect()
+impl Worker {
+    /// Builder of a worker that takes the jobs addressed to `worker_id` (1 to 100 bytes) from the server at `endpoint`
+    /// (`http://host:port`). Give it a handler for each task.
+    pub fn builder(endpoint: impl Into<String>, worker_id: impl Into<String>) -> WorkerBuilder {
+        WorkerBuilder::new(endpoint.into(), worker_id.into())
     }
 }
 
 impl WorkerBuilder {
-    pub(crate) fn new(endpoint: String, worker_id: String) -> Self {
+    fn new(endpoint: String, worker_id: String) -> Self {
         let config = Config {
             endpoint,
             worker_id,
@@ -103,7 +87,7 @@ impl WorkerBuilder {
     /// Runs the jobs of `task` with a [`Handler`].
     pub fn raw_handler(mut self, task: impl Into<String>, handler: impl Handler) -> Self {
         let task = task.into();
-        if self.handlers.by_task.insert(task.clone(), Arc::new(handler)).is_some() {
+        if self.handlers.add(task.clone(), handler) {
             self.duplicate = Some(task);
         }
         self
@@ -112,7 +96,7 @@ impl WorkerBuilder {
     /// Runs the jobs whose task has no other handler. Without a fallback they are released, and wait for a worker that
     /// handles their task.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
-        self.handlers.fallback = Some(Arc::new(handler));
+        self.handlers.set_fallback(handler);
         self
     }
 
@@ -169,18 +153,20 @@ impl WorkerBuilder {
     /// The first setting that is invalid.
     pub fn build(self) -> Result<Worker, BuildError> {
         let Self { config, handlers, duplicate } = self;
-        channel::check(&config.endpoint).map_err(|error| BuildError::Address(error.to_string()))?;
+        address::check(&config.endpoint).map_err(|error| BuildError::Address(error.to_string()))?;
         check_name(&config.worker_id, limits::WORKER_ID).map_err(BuildError::WorkerId)?;
         if let Some(task) = duplicate {
             return Err(BuildError::DuplicateTask(task));
         }
-        for task in handlers.by_task.keys() {
-            check_name(task, limits::TASK).map_err(|problem| BuildError::Task(task.clone(), problem))?;
+        for task in handlers.named_tasks() {
+            check_name(task, limits::TASK).map_err(|problem| BuildError::Task(task.to_owned(), problem))?;
         }
-        match handlers.by_task.len() {
-            0 if handlers.fallback.is_none() => return Err(BuildError::NoHandler),
-            tasks if tasks >= limits::TASKS_PER_SESSION => return Err(BuildError::TooManyTasks(tasks)),
-            _ => {}
+        if handlers.is_empty() {
+            return Err(BuildError::NoHandler);
+        }
+        let tasks = handlers.named_tasks().len();
+        if tasks >= limits::TASKS_PER_SESSION {
+            return Err(BuildError::TooManyTasks(tasks));
         }
         if !(1..=limits::JOBS_PER_SESSION as usize).contains(&config.concurrency) {
             return Err(BuildError::Concurrency(config.concurrency));

@@ -22,41 +22,42 @@
 //! Public items, in reading order: [`Client`] and [`NewJob`] submit and read jobs; a [`Handler`] runs one with a
 //! [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] builds a [`Worker`].
 //!
-//! Internal modules: `runner` keeps a `session` alive (`heartbeat`), fills free `slots` with jobs (`acquire`), runs
-//! each (`execute`) and sends their outcomes (`settle`, `progress`); `takeover` finds earlier runs that died.
-//! `channel`, `backoff` and `connectivity` handle calls to a server that may be away.
+//! Internal modules, each of which uses only those before it: `connection` calls a server that may be away; `client` is
+//! for programs that submit jobs; `handlers` has the handlers of a worker and the context of a job; `running_worker` is
+//! the state that all parts of a worker share; `sessions` registers sessions and keeps their leases; `report` sends
+//! outcomes and progress; `run` acquires jobs and runs them; `worker` serves one session after another; `builder`
+//! builds it.
 
-mod acquire;
-mod backoff;
 mod builder;
-mod channel;
 mod client;
-mod connectivity;
-mod context;
-mod error;
-mod execute;
-mod handler;
-mod heartbeat;
-mod job;
-mod new_job;
-mod progress;
-mod runner;
-mod session;
-mod settle;
-mod slots;
-mod takeover;
+mod config;
+mod connection;
+mod fields;
+mod handlers;
+mod report;
+mod run;
+mod running_worker;
+mod sessions;
+mod worker;
 
 pub use builder::{BuildError, WorkerBuilder};
-pub use client::{Client, JobDetails, JobFilter, Page, Submitted};
-pub use context::{Context, StopReason};
-pub use error::{Error, FieldViolation};
-pub use handler::{Handler, HandlerError, HandlerResult, Output};
-pub use job::{Job, JobExt, Status};
-pub use new_job::{NewJob, RetryPolicy};
-pub use runner::{RunError, Worker};
-
-/// The generated messages of `proto/jobqueue/v1`.
-pub use jobqueue_shared::proto::v1 as proto;
-
+pub use client::{
+    error::{Error, FieldViolation},
+    job::{Job, JobExt, Status},
+    job_list::{JobFilter, Page},
+    job_service::{Client, JobDetails, Submitted},
+    new_job::NewJob,
+    retry_policy::RetryPolicy,
+};
+pub use handlers::{
+    context::Context,
+    handler::{Handler, HandlerResult},
+    handler_error::HandlerError,
+    output::Output,
+    stop::StopReason,
+};
 /// The published limits: sizes in bytes, times in milliseconds.
 pub use jobqueue_shared::limits;
+/// The generated messages of `proto/jobqueue/v1`.
+pub use jobqueue_shared::proto::v1 as proto;
+pub use worker::{RunError, Worker};

@@ -5,10 +5,11 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use clap::Args;
 
+use crate::cargo::{cargo, test_features};
+use crate::process;
 use crate::progress::Task;
 use crate::setup::{self, Need};
-use crate::workspace::{Workspace, cargo};
-use crate::{process, test};
+use crate::workspace::Workspace;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -29,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         let mut build = cargo();
         build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
         // Built as the tests build it, so that little is compiled twice.
-        build.args(["build", "--workspace", "--bins"]).args(test::features(false));
+        build.args(["build", "--workspace", "--bins"]).args(test_features(false));
         process::logged(&mut build, &workspace.log("build"), step)
     }));
     plan.run()?;

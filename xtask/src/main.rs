@@ -1,11 +1,13 @@
 //! Commands for people who work on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `setup` and
 //! `build-dashboard`.
 //!
-//! Reading order: `workspace` (folders), `progress` and `process` (how long work is shown and logged), `interrupt`
-//! (what a signal ends), `setup` (what is installed, and how), `dashboard` (trunk and the steps after it), then the
-//! commands `up`, `test`, `faults` and `bench`.
+//! Reading order: `workspace` (folders), `cargo` (how it is called), `progress` and `process` (how long work is shown
+//! and logged), `interrupt` (what a signal ends), `setup` (what is installed, and how), `dashboard` (trunk and the
+//! steps after it), then the commands `up`, `test`, `faults` and `bench`. A file of a folder never imports its
+//! `mod.rs`, so that imports go one way.
 
 mod bench;
+mod cargo;
 mod dashboard;
 mod faults;
 mod interrupt;
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
 
 fn build_dashboard(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     let mut plan = setup::plan(workspace, &Need::DASHBOARD)?;
-    match dashboard::task(workspace, dashboard::Build::Release) {
+    match dashboard::task(workspace, dashboard::BuildKind::Release) {
         Some(build) => plan.push(build),
         None => eprintln!("dist/ is up to date"),
     }

@@ -1,11 +1,11 @@
 //! Folders of the repository and of its build output.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::cargo::cargo;
 use crate::process;
 
 /// Repository, as cargo sees it.
@@ -58,11 +58,6 @@ impl Workspace {
         let lock = std::fs::read_to_string(self.root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
         locked_version(&lock, name).with_context(|| format!("{name} is not in Cargo.lock"))
     }
-}
-
-/// Command for the cargo that runs xtask, so that `cargo +toolchain xtask` stays with its toolchain.
-pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn locked_version(lock: &str, name: &str) -> Option<String> {

@@ -5,12 +5,21 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    bench::{BATCH, BATCHES, Bench, SLOTS, WORKER_ID, drain, one_worker, progress, submit},
-    postgres::Counters,
-    procs,
-    report::{Cell, Report, Table},
-    server::{Database, Server, Store},
-    submit::{Amount, Plan},
+    bench::Bench,
+    load::{
+        steps::{BATCH, BATCHES, SLOTS, WORKER_ID_PREFIX, drain, one_worker, progress, submit},
+        submit::{Amount, SubmitPlan},
+    },
+    measure::{
+        report::Report,
+        resources,
+        table::{Cell, Table},
+    },
+    under_test::{
+        database::{Database, Store},
+        postgres::Counters,
+        server::Server,
+    },
 };
 
 const JOBS_QUICK: u64 = 50_000;
@@ -28,7 +37,7 @@ struct Spent {
     database: Option<Duration>,
     /// CPU time of the program that submits or works.
     client: Duration,
-    memory: procs::Memory,
+    memory: resources::Memory,
 }
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
@@ -48,22 +57,22 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut table = Table::new("64 B of payload", &columns);
     let jobs = bench.pick(JOBS_QUICK, JOBS);
     for &store in &bench.stores {
-        let mut steps: Vec<(String, Plan)> = Vec::new();
+        let mut steps: Vec<(String, SubmitPlan)> = Vec::new();
         for callers in CALLERS {
             let jobs = if callers == 1 { jobs / ALONE } else { jobs };
             steps.push((
                 format!("submit, one a call, {callers} at once"),
-                Plan::new("", WORKER_ID, callers, Amount::Jobs(jobs)),
+                SubmitPlan::new("", WORKER_ID_PREFIX, callers, Amount::Jobs(jobs)),
             ));
         }
-        let batches = Plan { batch: BATCH, ..Plan::new("", WORKER_ID, BATCHES, Amount::Jobs(jobs)) };
+        let batches = SubmitPlan { batch: BATCH, ..SubmitPlan::new("", WORKER_ID_PREFIX, BATCHES, Amount::Jobs(jobs)) };
         steps.push((format!("submit, batches of {BATCH}"), batches.clone()));
-        let mut whole = Vec::new();
+        let mut life = Vec::new();
         for (what, plan) in steps {
             progress(&format!("{}: {what}", store.name()));
-            let database = bench.database(store).await?;
-            let spent = step(&database, async |server: &Server| {
-                let plan = Plan { endpoints: vec![server.endpoint.clone()], ..plan.clone() };
+            let database = bench.empty_database(store).await?;
+            let spent = measure_step(&database, async |server: &Server| {
+                let plan = SubmitPlan { endpoints: vec![server.endpoint.clone()], ..plan.clone() };
                 let submitted = submit(plan).await?;
                 Ok((submitted.all, Duration::from_secs_f64(submitted.cpu)))
             })
@@ -71,16 +80,16 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
             table.row(spent.row(store, what));
             if plan.batch > 1 {
                 progress(&format!("{}: drain", store.name()));
-                let drained = step(&database, async |server: &Server| {
+                let drained = measure_step(&database, async |server: &Server| {
                     let drained = drain(&server.endpoint, one_worker(&server.endpoint)).await?;
                     Ok((drained.jobs, Duration::from_secs_f64(drained.cpu)))
                 })
                 .await?;
                 table.row(drained.row(store, format!("drain, {SLOTS} slots")));
-                whole = vec![spent, drained];
+                life = vec![spent, drained];
             }
         }
-        let wal: f64 = whole.iter().filter_map(|spent| Some(spent.counters?.wal_bytes / spent.jobs as f64)).sum();
+        let wal: f64 = life.iter().filter_map(|spent| Some(spent.counters?.wal_bytes / spent.jobs as f64)).sum();
         if store == Store::Postgres {
             report.figures.insert("cost.wal_a_job".to_owned(), wal);
             report.notes.push(format!("a whole life, submitted in batches and drained: {wal:.0} B of WAL"));
@@ -92,22 +101,25 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
 }
 
 /// Does `work` on a new server, and measures what that costs, up to the end of the server.
-async fn step(database: &Database, work: impl AsyncFnOnce(&Server) -> Result<(u64, Duration)>) -> Result<Spent> {
+async fn measure_step(
+    database: &Database,
+    work: impl AsyncFnOnce(&Server) -> Result<(u64, Duration)>,
+) -> Result<Spent> {
     let cluster = database.cluster();
     let server = Server::start(database, &[]).await?;
     let before = match cluster {
         Some(cluster) => {
             cluster.checkpoint().await?;
-            Some((cluster.counters(&database.url).await?, procs::cpu(cluster.pid()?)?))
+            Some((cluster.counters(&database.url).await?, resources::cpu(cluster.pid()?)?))
         }
         None => None,
     };
-    let cpu_before = procs::cpu(server.pid())?;
+    let cpu_before = resources::cpu(server.pid())?;
     let (jobs, client) = work(&server).await?;
-    let spent = procs::cpu(server.pid())?.saturating_sub(cpu_before);
-    let memory = procs::memory(server.pid())?;
+    let spent = resources::cpu(server.pid())?.saturating_sub(cpu_before);
+    let memory = resources::memory(server.pid())?;
     let database_spent = match (cluster, before) {
-        (Some(cluster), Some((_, cpu))) => Some(procs::cpu(cluster.pid()?)?.saturating_sub(cpu)),
+        (Some(cluster), Some((_, cpu))) => Some(resources::cpu(cluster.pid()?)?.saturating_sub(cpu)),
         _ => None,
     };
     // The server's connections report their statistics when they close.
@@ -131,7 +143,7 @@ impl Spent {
             what.into(),
             counter(|counters| counters.wal_bytes),
             counter(|counters| counters.commits),
-            counter(|counters| counters.died),
+            counter(|counters| counters.dead_rows_made),
             micros(self.server),
             self.database.map_or_else(nothing, micros),
             micros(self.client),

@@ -3,13 +3,16 @@
 
 use anyhow::Result;
 
-use super::limits;
 use crate::{
-    bench::{Bench, SLOTS, WORKER_ID, drain, one_worker, preload, progress, warm_up},
-    report::{Cell, Report, Table},
-    server::Store,
-    stats::median,
-    work::Plan,
+    bench::Bench,
+    limits,
+    load::steps::{SLOTS, drain, one_worker, preload, progress, warm_up},
+    measure::{
+        report::Report,
+        stats::median,
+        table::{Cell, Table},
+    },
+    under_test::database::Store,
 };
 
 /// Payload in bytes, worker processes, and jobs in a quick run and in a full one.
@@ -39,7 +42,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
             progress(&format!("{}: {jobs} jobs of {bytes} B, {processes} worker processes", store.name()));
             let (mut rates, mut cycles, mut bare) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..bench.repeats() {
-                let (_database, server) = bench.fresh(store).await?;
+                let (_database, server) = bench.start_server(store).await?;
                 warm_up(&server.endpoint).await?;
                 let submitted = preload(&server.endpoint, jobs, |plan| {
                     plan.payload_bytes = bytes;
@@ -54,7 +57,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
                 server.stop().await?;
                 // Measured in turns, because a machine's speed changes within minutes.
                 if bytes == 64 {
-                    bare.push(limits::bare(bench, store).await?);
+                    bare.push(limits::bare_rates(bench, store).await?);
                 }
             }
             let bare_cycles: Vec<_> = bare.iter().map(|bare| bare.cycle).collect();
@@ -77,10 +80,4 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
         report.notes.push("sqlite: the bare cycle is the store alone, in one process without a network".to_owned());
     }
     Ok(report)
-}
-
-/// Plans of worker processes for one worker_id, spread over servers.
-pub(crate) fn processes(endpoints: &[String], count: usize, slots: usize) -> Vec<Plan> {
-    let endpoint = |n: usize| endpoints[n % endpoints.len()].as_str();
-    (0..count).map(|n| Plan::new(endpoint(n), WORKER_ID, slots)).collect()
 }

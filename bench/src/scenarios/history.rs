@@ -1,6 +1,6 @@
 //! History scenario: whether draining, latency and every call of the dashboard get slower as finished jobs accumulate.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use jobqueue_shared::proto::v1::{
@@ -9,12 +9,19 @@ use jobqueue_shared::proto::v1::{
 };
 
 use crate::{
-    api::Api,
-    bench::{Bench, WORKER_ID, drain, one_worker, preload, progress, warm_up},
-    beside,
-    report::{Report, Table},
-    stats::{Percentiles, Times},
-    work::{self, Handlers},
+    bench::Bench,
+    load::{
+        child::{Child, Role},
+        in_turns,
+        steps::{WORKER_ID_PREFIX, drain, one_worker, preload, progress, warm_up},
+        work::{Handled, Handling, WorkPlan},
+    },
+    measure::{
+        report::Report,
+        stats::{Percentiles, Times},
+        table::Table,
+    },
+    under_test::api::Api,
 };
 
 /// Numbers of finished jobs.
@@ -31,34 +38,35 @@ const SECONDS: f64 = 15.0;
 const CALLS_QUICK: usize = 50;
 const CALLS: usize = 300;
 /// Number of dead letters and cancelled jobs, so that each page has something to show.
-const OTHERS: u64 = 1_000;
-const OTHERS_CANCELLED: i32 = 100;
+const FAILED_AND_CANCELLED: u64 = 1_000;
+const CANCELLED: i32 = 100;
 /// Maximum number of finished jobs made at a time, so that few jobs wait at once.
 const PORTION: u64 = 500_000;
 
 pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut report = bench.report("history");
-    let columns = [vec!["store".to_owned(), "finished jobs".to_owned()], beside::columns("an empty queue")].concat();
+    let columns = [vec!["store".to_owned(), "finished jobs".to_owned()], in_turns::columns("an empty queue")].concat();
     let mut speed = Table::new("Working", &columns);
     let mut pages =
         Table::new("What the dashboard asks for", &["store", "finished jobs", "call", "p50 ms", "p95 ms", "max ms"]);
     for &store in &bench.stores {
-        let (_database, server) = bench.fresh(store).await?;
+        let (_database, server) = bench.start_server(store).await?;
         let endpoint = server.endpoint.as_str();
         warm_up(endpoint).await?;
         let api = Api::connect(endpoint).await?;
-        others(&api, endpoint).await?;
+        make_failed_and_cancelled(&api, endpoint).await?;
         let levels = bench.pick(LEVELS_QUICK, LEVELS);
         for &level in levels {
             fill(&api, endpoint, level).await?;
             progress(&format!("{}: with {level} finished jobs", store.name()));
-            let (_beside, empty) = bench.apart(store).await?;
+            let (_empty_database, empty) = bench.start_server_apart(store).await?;
             warm_up(&empty.endpoint).await?;
             let (rounds, jobs) = (bench.pick(ROUNDS_QUICK, ROUNDS), bench.pick(DRAINED_QUICK, DRAINED));
             let speeds =
-                beside::measure([endpoint, &empty.endpoint], rounds, jobs, bench.pick(SECONDS_QUICK, SECONDS)).await?;
+                in_turns::measure([endpoint, &empty.endpoint], rounds, jobs, bench.pick(SECONDS_QUICK, SECONDS))
+                    .await?;
             empty.stop().await?;
-            speed.row([store.name().into(), (level as f64).into()].into_iter().chain(beside::cells(&speeds)));
+            speed.row([store.name().into(), (level as f64).into()].into_iter().chain(in_turns::cells(&speeds)));
             for (call, times) in dashboard(bench, &api).await? {
                 report.figures.insert(format!("history.{}.{level}.{call}.p95", store.name()), times.p95);
                 pages.row([
@@ -93,19 +101,19 @@ async fn fill(api: &Api, endpoint: &str, level: u64) -> Result<()> {
 }
 
 /// Makes some dead letters and cancelled jobs.
-async fn others(api: &Api, endpoint: &str) -> Result<()> {
-    let name = "others-";
-    preload(endpoint, OTHERS, |plan| name.clone_into(&mut plan.worker_id)).await?;
-    for job in api.list(Status::Pending, OTHERS_CANCELLED).await? {
+async fn make_failed_and_cancelled(api: &Api, endpoint: &str) -> Result<()> {
+    let prefix = "others-";
+    preload(endpoint, FAILED_AND_CANCELLED, |plan| prefix.clone_into(&mut plan.worker_id_prefix)).await?;
+    for job in api.list(Status::Pending, CANCELLED).await? {
         api.jobs.clone().cancel_job(CancelJobRequest { job_id: job.id, reason: "bench".to_owned() }).await?;
     }
-    let plan = work::Plan { handlers: Handlers::Failing, ..work::Plan::new(endpoint, name, 100) };
-    let mut worker = crate::child::Child::start(&crate::child::Role::Work(plan)).await?;
+    let plan = WorkPlan { handling: Handling::FailForGood, ..WorkPlan::new(endpoint, prefix, 100) };
+    let mut worker = Child::start(&Role::Work(plan)).await?;
     worker.go().await?;
     while api.metrics().await?.pending > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    worker.finish::<work::Handled>().await?;
+    worker.finish::<Handled>().await?;
     Ok(())
 }
 
@@ -114,7 +122,7 @@ async fn dashboard(bench: &Bench, api: &Api) -> Result<Vec<(&'static str, Percen
     let calls = bench.pick(CALLS_QUICK, CALLS);
     let done = api.list(Status::Done, 1).await?.pop().context("no job is done")?;
     let list = |status: Status| ListJobsRequest { status: status as i32, ..ListJobsRequest::default() };
-    let of_one = ListJobsRequest { worker_id: format!("{WORKER_ID}0"), ..list(Status::Done) };
+    let of_one = ListJobsRequest { worker_id: format!("{WORKER_ID_PREFIX}0"), ..list(Status::Done) };
     let of_task = ListJobsRequest { task: "bench".to_owned(), ..list(Status::Done) };
     let second = ListJobsRequest {
         page_token: api.jobs.clone().list_jobs(list(Status::Done)).await?.into_inner().next_page_token,

@@ -5,14 +5,20 @@ use anyhow::Result;
 
 use super::limits::least_latency;
 use crate::{
-    bench::{Bench, WORKER_ID, one_worker, paced, progress, submit},
-    child::{Child, Role},
-    paced::Paced,
-    report::{Cell, Report, Table},
-    server::Store,
-    stats::median,
-    submit::{Amount, Plan},
-    work::Handled,
+    bench::Bench,
+    load::{
+        child::{Child, Role},
+        paced::Latencies,
+        steps::{WORKER_ID_PREFIX, measure_latency, one_worker, progress, submit},
+        submit::{Amount, SubmitPlan},
+        work::Handled,
+    },
+    measure::{
+        report::Report,
+        stats::median,
+        table::{Cell, Table},
+    },
+    under_test::database::Store,
 };
 
 /// Rates in jobs per second.
@@ -30,30 +36,30 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut table = Table::new("From the submit call to the first line of the handler", &columns);
     for &store in &bench.stores {
         progress(&format!("{}: the most that goes", store.name()));
-        let most = most(bench, store).await?;
-        for rate in RATES.into_iter().chain([most / 2.0]) {
+        let highest = highest_rate(bench, store).await?;
+        for rate in RATES.into_iter().chain([highest / 2.0]) {
             progress(&format!("{}: {rate:.0} jobs/s", store.name()));
-            let mut found: Vec<Paced> = Vec::new();
+            let mut found: Vec<Latencies> = Vec::new();
             for _ in 0..bench.repeats() {
-                let (_database, server) = bench.fresh(store).await?;
-                found.push(paced(&server.endpoint, rate, bench.pick(SECONDS_QUICK, SECONDS)).await?);
+                let (_database, server) = bench.start_server(store).await?;
+                found.push(measure_latency(&server.endpoint, rate, bench.pick(SECONDS_QUICK, SECONDS)).await?);
                 server.stop().await?;
             }
-            let all = |value: fn(&Paced) -> f64| found.iter().map(value).collect::<Vec<f64>>();
-            let p50 = all(|paced| paced.start.p50);
-            let name = if (rate - most / 2.0).abs() < 0.5 { "half".to_owned() } else { format!("{rate:.0}") };
+            let all = |value: fn(&Latencies) -> f64| found.iter().map(value).collect::<Vec<f64>>();
+            let p50 = all(|latencies| latencies.start.p50);
+            let name = if (rate - highest / 2.0).abs() < 0.5 { "half".to_owned() } else { format!("{rate:.0}") };
             report.figures.insert(format!("latency.{}.{name}.p50", store.name()), median(&p50));
             report
                 .figures
-                .insert(format!("latency.{}.{name}.p99", store.name()), median(&all(|paced| paced.start.p99)));
+                .insert(format!("latency.{}.{name}.p99", store.name()), median(&all(|latencies| latencies.start.p99)));
             table.row([
                 store.name().into(),
-                (&all(|paced| paced.rate)).into(),
+                (&all(|latencies| latencies.rate)).into(),
                 (&p50).into(),
-                (&all(|paced| paced.start.p95)).into(),
-                (&all(|paced| paced.start.p99)).into(),
-                (&all(|paced| paced.start.p999)).into(),
-                (&all(|paced| paced.submit.p50)).into(),
+                (&all(|latencies| latencies.start.p95)).into(),
+                (&all(|latencies| latencies.start.p99)).into(),
+                (&all(|latencies| latencies.start.p999)).into(),
+                (&all(|latencies| latencies.submit.p50)).into(),
                 least_latency(bench, store).map_or_else(|| "".into(), |least| Cell::share(least, Some(median(&p50)))),
             ]);
         }
@@ -66,8 +72,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
 
 /// Highest rate in jobs per second through one server and one worker, with jobs submitted one a call by many callers at
 /// once.
-async fn most(bench: &Bench, store: Store) -> Result<f64> {
-    let (_database, server) = bench.fresh(store).await?;
+async fn highest_rate(bench: &Bench, store: Store) -> Result<f64> {
+    let (_database, server) = bench.start_server(store).await?;
     let mut workers = Vec::new();
     for plan in one_worker(&server.endpoint) {
         workers.push(Child::start(&Role::Work(plan)).await?);
@@ -76,7 +82,7 @@ async fn most(bench: &Bench, store: Store) -> Result<f64> {
         worker.go().await?;
     }
     let amount = Amount::Seconds { warm_up: 1.0, measure: bench.pick(FIND_SECONDS_QUICK, FIND_SECONDS) };
-    let found = submit(Plan::new(&server.endpoint, WORKER_ID, CALLERS, amount)).await?;
+    let found = submit(SubmitPlan::new(&server.endpoint, WORKER_ID_PREFIX, CALLERS, amount)).await?;
     for worker in workers {
         worker.finish::<Handled>().await?;
     }

@@ -1,16 +1,20 @@
 //! Mixed scenario: submitting and working at once, as in production: a tenth of the jobs fails once, and there are
 //! three priorities and many worker_ids.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use crate::{
-    api::Api,
-    bench::{Bench, WORKER_ID, progress},
-    child::{Child, Role},
-    report::{Report, Table},
-    stats::median,
-    submit::{self, Amount, Submitted},
-    work::{self, Handled, Handlers},
+    bench::Bench,
+    load::{
+        child::{Child, Role},
+        steps::{WORKER_ID_PREFIX, progress},
+        submit::{Amount, SubmitPlan, Submitted},
+        work::{Handled, Handling, WorkPlan},
+    },
+    measure::{report::Report, stats::median, table::Table},
+    under_test::api::Api,
 };
 
 const WORKER_IDS: usize = 100;
@@ -35,55 +39,61 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
         progress(&format!("{}: {seconds} s", store.name()));
         let mut found = Vec::new();
         for _ in 0..bench.repeats() {
-            let (_database, server) = bench.fresh(store).await?;
-            found.push(once(&server.endpoint, seconds).await?);
+            let (_database, server) = bench.start_server(store).await?;
+            found.push(measure_once(&server.endpoint, seconds).await?);
             server.stop().await?;
         }
-        let all = |value: fn(&Once) -> f64| found.iter().map(value).collect::<Vec<f64>>();
-        report.figures.insert(format!("mixed.{}.done", store.name()), median(&all(|once| once.done)));
+        let all = |value: fn(&Repetition) -> f64| found.iter().map(value).collect::<Vec<f64>>();
+        report.figures.insert(format!("mixed.{}.done", store.name()), median(&all(|repetition| repetition.done)));
         table.row([
             store.name().into(),
-            (&all(|once| once.submitted.rate())).into(),
-            (&all(|once| once.done)).into(),
-            (&all(|once| once.left)).into(),
-            (&all(|once| once.rest)).into(),
-            (&all(|once| once.submitted.calls.p50)).into(),
-            (&all(|once| once.submitted.calls.p99)).into(),
+            (&all(|repetition| repetition.submitted.rate())).into(),
+            (&all(|repetition| repetition.done)).into(),
+            (&all(|repetition| repetition.left)).into(),
+            (&all(|repetition| repetition.rest)).into(),
+            (&all(|repetition| repetition.submitted.calls.p50)).into(),
+            (&all(|repetition| repetition.submitted.calls.p99)).into(),
         ]);
     }
     report.tables.push(table);
     Ok(report)
 }
 
-struct Once {
+/// Result of one repetition.
+struct Repetition {
     submitted: Submitted,
     /// Jobs done per second while others were submitted.
     done: f64,
+    /// Jobs that were not done when the last was submitted.
     left: f64,
+    /// Seconds until they were done.
     rest: f64,
 }
 
-async fn once(endpoint: &str, seconds: f64) -> Result<Once> {
+async fn measure_once(endpoint: &str, seconds: f64) -> Result<Repetition> {
     let api = Api::connect(endpoint).await?;
     let mut workers = start_workers(endpoint, WORKER_IDS, SLOTS).await?;
     for worker in &mut workers {
         worker.go().await?;
     }
     let amount = Amount::Seconds { warm_up: WARM_UP, measure: seconds };
-    let plan =
-        submit::Plan { worker_ids: WORKER_IDS, mixed: true, ..submit::Plan::new(endpoint, WORKER_ID, CALLERS, amount) };
+    let plan = SubmitPlan {
+        worker_ids: WORKER_IDS,
+        mixed: true,
+        ..SubmitPlan::new(endpoint, WORKER_ID_PREFIX, CALLERS, amount)
+    };
     let mut submitting = Child::start(&Role::Submit(plan)).await?;
     submitting.go().await?;
-    let begun = std::time::Instant::now();
-    let submitted: Submitted = submitting.line().await?;
+    let begun = Instant::now();
+    let submitted: Submitted = submitting.receive().await?;
     let (done, time) = (api.done().await?, begun.elapsed());
-    let ended = std::time::Instant::now();
+    let ended = Instant::now();
     api.until_done(submitted.all).await?;
     let rest = ended.elapsed().as_secs_f64();
     for worker in workers {
         worker.finish::<Handled>().await?;
     }
-    Ok(Once {
+    Ok(Repetition {
         submitted,
         done: done as f64 / time.as_secs_f64(),
         left: submitted.all.saturating_sub(done) as f64,
@@ -96,11 +106,11 @@ async fn start_workers(endpoint: &str, worker_ids: usize, slots: usize) -> Resul
     let each = worker_ids.div_ceil(WORKER_PROCESSES);
     let mut workers = Vec::new();
     for first in (0..worker_ids).step_by(each) {
-        let plan = work::Plan {
+        let plan = WorkPlan {
             first,
             worker_ids: each.min(worker_ids - first),
-            handlers: Handlers::AsAsked,
-            ..work::Plan::new(endpoint, WORKER_ID, slots)
+            handling: Handling::FailOnceIfAsked,
+            ..WorkPlan::new(endpoint, WORKER_ID_PREFIX, slots)
         };
         workers.push(Child::start(&Role::Work(plan)).await?);
     }

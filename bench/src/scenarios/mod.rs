@@ -15,7 +15,7 @@ mod submit;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{bench::Bench, report::Report};
+use crate::{bench::Bench, measure::report::Report};
 
 /// Scenarios in the order in which they run: the limits, with which the others are compared, come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

@@ -7,11 +7,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::process::Command;
 
 use crate::{
-    bench::{self, BATCH, BATCHES, Bench, WORKER_ID, one_worker, preload, progress, warm_up},
-    report::{Cell, Report, Table},
-    server::{Database, Store},
-    stats::median,
-    submit::{Amount, Plan},
+    bench::Bench,
+    load::{
+        steps::{self, BATCH, BATCHES, WORKER_ID_PREFIX, one_worker, preload, progress, warm_up},
+        submit::{Amount, SubmitPlan},
+    },
+    measure::{
+        report::Report,
+        stats::median,
+        table::{Cell, Table, number},
+    },
+    under_test::database::{Database, Store},
 };
 
 const CALLERS: [usize; 2] = [16, 64];
@@ -88,29 +94,29 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut versus = Table::new("jobqueue against the best of each column, medians over the rounds", &columns);
 
     let mut rows: [Row; PEERS.len()] = Default::default();
-    let mut our_rows: Vec<Row> = bench.stores.iter().map(|_| Row::default()).collect();
+    let mut jobqueue_rows: Vec<Row> = bench.stores.iter().map(|_| Row::default()).collect();
     // Measured in turns, because a machine's speed changes within the hour that this takes.
     for round in 1..=bench.repeats() {
         for (peer, row) in PEERS.iter().zip(&mut rows) {
             progress(&format!("{}, round {round}", peer.name));
-            measure(bench, folder, peer, row).await?;
+            measure_peer(bench, folder, peer, row).await?;
         }
-        for (&store, row) in bench.stores.iter().zip(&mut our_rows) {
+        for (&store, row) in bench.stores.iter().zip(&mut jobqueue_rows) {
             progress(&format!("jobqueue on {}, round {round}", store.name()));
-            ours(bench, store, row).await?;
+            measure_jobqueue(bench, store, row).await?;
         }
     }
     for (peer, row) in PEERS.iter().zip(&rows) {
         table.row(row.cells(peer.name, peer.finished));
     }
-    for (&store, row) in bench.stores.iter().zip(&our_rows) {
+    for (&store, row) in bench.stores.iter().zip(&jobqueue_rows) {
         let name = format!("**jobqueue** on {}", store.name());
         table.row(row.cells(&name, "kept"));
-        let ratios = row.against(&rows);
+        let ratios = row.ratios_to_best(&rows);
         for (column, ratio) in ["submit.16", "submit.64", "batches", "drain", "p50", "p99"].iter().zip(ratios) {
             report.figures.insert(format!("peers.{}.{column}", store.name()), ratio);
         }
-        let cells = ratios.map(|ratio| Cell::from(format!("× {}", crate::report::number(ratio))));
+        let cells = ratios.map(|ratio| Cell::from(format!("× {}", number(ratio))));
         versus.row([Cell::from(name), "kept".into()].into_iter().chain(cells));
     }
     report.tables.extend([table, versus]);
@@ -119,26 +125,28 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-async fn measure(bench: &Bench, folder: &Path, peer: &Peer, row: &mut Row) -> Result<()> {
+/// Runs every step of a peer once.
+async fn measure_peer(bench: &Bench, folder: &Path, peer: &Peer, row: &mut Row) -> Result<()> {
     let measure = bench.pick(SECONDS_QUICK, SECONDS);
     let submit = |callers, batch| Step::Submit { callers, batch, warm_up: WARM_UP, measure };
     let rate = |rate: Rate| rate.jobs / rate.seconds;
     for (values, callers) in row.submit.iter_mut().zip(CALLERS) {
-        values.push(rate(step(bench, folder, peer, submit(callers, 1)).await?));
+        values.push(rate(run_step(bench, folder, peer, submit(callers, 1)).await?));
     }
-    row.batches.push(rate(step(bench, folder, peer, submit(BATCHES, BATCH)).await?));
+    row.batches.push(rate(run_step(bench, folder, peer, submit(BATCHES, BATCH)).await?));
     let jobs = bench.pick(DRAINED_QUICK, DRAINED);
-    row.drain.push(rate(step(bench, folder, peer, Step::Drain { jobs }).await?));
+    row.drain.push(rate(run_step(bench, folder, peer, Step::Drain { jobs }).await?));
     let measure = bench.pick(LATENCY_SECONDS_QUICK, LATENCY_SECONDS);
-    let latency: Latency = step(bench, folder, peer, Step::Latency { rate: RATE, warm_up: WARM_UP, measure }).await?;
+    let latency: Latency =
+        run_step(bench, folder, peer, Step::Latency { rate: RATE, warm_up: WARM_UP, measure }).await?;
     row.p50.push(latency.p50);
     row.p99.push(latency.p99);
     Ok(())
 }
 
 /// Runs one step of a peer's program on a fresh database.
-async fn step<T: DeserializeOwned>(bench: &Bench, folder: &Path, peer: &Peer, step: Step) -> Result<T> {
-    let database = bench.database(Store::Postgres).await?;
+async fn run_step<T: DeserializeOwned>(bench: &Bench, folder: &Path, peer: &Peer, step: Step) -> Result<T> {
+    let database = bench.empty_database(Store::Postgres).await?;
     let mut command = peer.command(folder);
     command.arg(&database.url).arg(serde_json::to_string(&step)?);
     let output = command.output().await.with_context(|| format!("cannot run {}", peer.name))?;
@@ -152,28 +160,29 @@ async fn step<T: DeserializeOwned>(bench: &Bench, folder: &Path, peer: &Peer, st
 }
 
 /// Runs the steps of the peers with jobqueue.
-async fn ours(bench: &Bench, store: Store, row: &mut Row) -> Result<()> {
+async fn measure_jobqueue(bench: &Bench, store: Store, row: &mut Row) -> Result<()> {
     let amount = Amount::Seconds { warm_up: WARM_UP, measure: bench.pick(SECONDS_QUICK, SECONDS) };
-    let plan = |callers, batch| Plan { batch, ..Plan::new("", WORKER_ID, callers, amount) };
+    let plan = |callers, batch| SubmitPlan { batch, ..SubmitPlan::new("", WORKER_ID_PREFIX, callers, amount) };
     for (values, callers) in row.submit.iter_mut().zip(CALLERS) {
-        values.push(submitted(bench, store, plan(callers, 1)).await?);
+        values.push(submit_rate(bench, store, plan(callers, 1)).await?);
     }
-    row.batches.push(submitted(bench, store, plan(BATCHES, BATCH)).await?);
-    let (_database, server): (Database, _) = bench.fresh(store).await?;
+    row.batches.push(submit_rate(bench, store, plan(BATCHES, BATCH)).await?);
+    let (_database, server): (Database, _) = bench.start_server(store).await?;
     warm_up(&server.endpoint).await?;
     preload(&server.endpoint, bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
-    row.drain.push(bench::drain(&server.endpoint, one_worker(&server.endpoint)).await?.rate());
+    row.drain.push(steps::drain(&server.endpoint, one_worker(&server.endpoint)).await?.rate());
     server.stop().await?;
-    let (_database, server) = bench.fresh(store).await?;
-    let paced = bench::paced(&server.endpoint, RATE, bench.pick(LATENCY_SECONDS_QUICK, LATENCY_SECONDS)).await?;
-    row.p50.push(paced.start.p50);
-    row.p99.push(paced.start.p99);
+    let (_database, server) = bench.start_server(store).await?;
+    let latencies =
+        steps::measure_latency(&server.endpoint, RATE, bench.pick(LATENCY_SECONDS_QUICK, LATENCY_SECONDS)).await?;
+    row.p50.push(latencies.start.p50);
+    row.p99.push(latencies.start.p99);
     server.stop().await
 }
 
-async fn submitted(bench: &Bench, store: Store, plan: Plan) -> Result<f64> {
-    let (_database, server) = bench.fresh(store).await?;
-    let found = bench::submit(Plan { endpoints: vec![server.endpoint.clone()], ..plan }).await?;
+async fn submit_rate(bench: &Bench, store: Store, plan: SubmitPlan) -> Result<f64> {
+    let (_database, server) = bench.start_server(store).await?;
+    let found = steps::submit(SubmitPlan { endpoints: vec![server.endpoint.clone()], ..plan }).await?;
     server.stop().await?;
     Ok(found.rate())
 }
@@ -204,7 +213,7 @@ impl Row {
     }
 
     /// Median over the rounds of this row's multiple of the best of the others: the largest rate, or the smallest time.
-    fn against(&self, others: &[Self]) -> [f64; 6] {
+    fn ratios_to_best(&self, others: &[Self]) -> [f64; 6] {
         let times = 4;
         std::array::from_fn(|column| {
             let best = |round: usize| {
@@ -228,7 +237,7 @@ mod tests {
 
     #[test]
     fn rates_are_compared_with_the_fastest_and_times_with_the_soonest() {
-        let ratios = row([300.0], [1.0]).against(&[row([100.0], [2.0]), row([50.0], [4.0])]);
+        let ratios = row([300.0], [1.0]).ratios_to_best(&[row([100.0], [2.0]), row([50.0], [4.0])]);
         assert_eq!(ratios.map(|ratio| (ratio * 10.0) as i64), [30, 30, 30, 30, 5, 5]);
     }
 
@@ -236,8 +245,8 @@ mod tests {
     fn each_round_is_compared_by_itself() {
         // The machine slows down from round to round, and the last round happens to favour another queue.
         let ours = row([300.0, 30.0, 3.0], [1.0, 10.0, 100.0]);
-        let ratios =
-            ours.against(&[row([100.0, 10.0, 3.0], [2.0, 20.0, 100.0]), row([90.0, 9.0, 1.0], [3.0, 30.0, 300.0])]);
+        let ratios = ours
+            .ratios_to_best(&[row([100.0, 10.0, 3.0], [2.0, 20.0, 100.0]), row([90.0, 9.0, 1.0], [3.0, 30.0, 300.0])]);
         assert_eq!(ratios.map(|ratio| (ratio * 10.0) as i64), [30, 30, 30, 30, 5, 5]);
     }
 

@@ -4,15 +4,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::drain::processes;
 use crate::{
-    bench::{Bench, SLOTS, WORKER_ID, drain, preload, progress, submit, warm_up},
-    child::{Child, Role},
-    procs,
-    report::{Report, Table},
-    server::{Database, Server, Store},
-    submit::{Amount, Plan},
-    work::{self, Handled},
+    bench::Bench,
+    load::{
+        child::{Child, Role},
+        steps::{SLOTS, WORKER_ID_PREFIX, drain, preload, progress, submit, warm_up},
+        submit::{Amount, SubmitPlan},
+        work::{Handled, WorkPlan},
+    },
+    measure::{report::Report, resources, table::Table},
+    under_test::{
+        database::{Database, Store},
+        server::Server,
+    },
 };
 
 const SERVERS: [usize; 3] = [1, 2, 4];
@@ -30,7 +34,7 @@ const SUBMIT_SECONDS_QUICK: f64 = 2.0;
 const SUBMIT_SECONDS: f64 = 10.0;
 const IDLE_SESSIONS: usize = 1_000;
 /// Time until every session has registered, has a parked poll, and sends heartbeats in its turn.
-const IDLE_SETTLES: Duration = Duration::from_secs(12);
+const IDLE_WARM_UP: Duration = Duration::from_secs(12);
 /// Seconds for which idle sessions are measured: at least a whole turn of the calls that wait for jobs.
 const IDLE_SECONDS_QUICK: u64 = 50;
 const IDLE_SECONDS: u64 = 150;
@@ -48,20 +52,20 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut ids = Table::new(title, &["store", "worker_ids, a worker each", "drain, jobs/s"]);
     let columns = ["store", "sessions", "server, % of a core", "database, % of a core", "server MiB", "most MiB"];
     let mut idle = Table::new("Nothing to do", &columns);
-    for &store in bench.stores_to_wait_for() {
+    for &store in bench.stores_for_idle_scenarios() {
         for &count in bench.pick(WORKERS_QUICK, WORKERS) {
             progress(&format!("{}: {count} workers", store.name()));
-            let rates = drained(bench, store, 1, count).await?;
+            let rates = drain_rates(bench, store, 1, count).await?;
             workers.row([store.name().into(), (count as f64).into(), (&rates).into()]);
         }
         for &count in bench.pick(WORKER_IDS_QUICK, WORKER_IDS) {
             progress(&format!("{}: {count} worker_ids", store.name()));
-            let rates = drained(bench, store, count, 1).await?;
+            let rates = drain_rates(bench, store, count, 1).await?;
             ids.row([store.name().into(), (count as f64).into(), (&rates).into()]);
         }
         for sessions in [0, IDLE_SESSIONS] {
             progress(&format!("{}: {sessions} idle sessions", store.name()));
-            let found = idling(bench, store, sessions).await?;
+            let found = measure_idle(bench, store, sessions).await?;
             if sessions > 0 {
                 report.figures.insert(format!("idle.{}.server", store.name()), found.server);
                 report.figures.insert(format!("idle.{}.mib", store.name()), found.memory.now);
@@ -88,7 +92,7 @@ async fn servers(bench: &Bench) -> Result<Table> {
         progress(&format!("{count} servers"));
         let (mut drains, mut submits) = (Vec::new(), Vec::new());
         for _ in 0..bench.repeats() {
-            let database = bench.database(Store::Postgres).await?;
+            let database = bench.empty_database(Store::Postgres).await?;
             let mut running = Vec::new();
             for _ in 0..count {
                 running.push(Server::start(&database, &[]).await?);
@@ -96,10 +100,10 @@ async fn servers(bench: &Bench) -> Result<Table> {
             let endpoints: Vec<String> = running.iter().map(|server| server.endpoint.clone()).collect();
             warm_up(&endpoints[0]).await?;
             preload(&endpoints[0], bench.pick(DRAINED_QUICK, DRAINED), |_| {}).await?;
-            drains.push(drain(&endpoints[0], processes(&endpoints, 4, SLOTS)).await?.rate());
+            drains.push(drain(&endpoints[0], worker_plans(&endpoints, 4, SLOTS)).await?.rate());
             let measure = bench.pick(SUBMIT_SECONDS_QUICK, SUBMIT_SECONDS);
-            let plan = Plan::new("", WORKER_ID, CALLERS, Amount::Seconds { warm_up: 1.0, measure });
-            submits.push(submit(Plan { endpoints, ..plan }).await?.rate());
+            let plan = SubmitPlan::new("", WORKER_ID_PREFIX, CALLERS, Amount::Seconds { warm_up: 1.0, measure });
+            submits.push(submit(SubmitPlan { endpoints, ..plan }).await?.rate());
             for server in running {
                 server.stop().await?;
             }
@@ -109,60 +113,68 @@ async fn servers(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
+/// Plans of worker processes for one worker_id, spread over servers.
+fn worker_plans(endpoints: &[String], count: usize, slots: usize) -> Vec<WorkPlan> {
+    let endpoint = |n: usize| endpoints[n % endpoints.len()].as_str();
+    (0..count).map(|n| WorkPlan::new(endpoint(n), WORKER_ID_PREFIX, slots)).collect()
+}
+
 /// Drain rates in jobs per second with `worker_ids` worker_ids, and `workers` workers for each.
-async fn drained(bench: &Bench, store: Store, worker_ids: usize, workers: usize) -> Result<Vec<f64>> {
+async fn drain_rates(bench: &Bench, store: Store, worker_ids: usize, workers: usize) -> Result<Vec<f64>> {
     let mut rates = Vec::new();
     for _ in 0..bench.repeats() {
-        let database = bench.database(store).await?;
+        let database = bench.empty_database(store).await?;
         let server = Server::start(&database, &MANY_CONNECTIONS).await?;
         let endpoint = server.endpoint.as_str();
         preload(endpoint, bench.pick(DRAINED_QUICK, DRAINED), |plan| plan.worker_ids = worker_ids).await?;
         let slots = (SLOTS_IN_ALL / (worker_ids * workers)).clamp(1, SLOTS);
-        let plan = work::Plan { worker_ids, workers, ..work::Plan::new(endpoint, WORKER_ID, slots) };
-        rates.push(drain(endpoint, shared_out(&plan)).await?.rate());
+        let plan = WorkPlan { worker_ids, workers, ..WorkPlan::new(endpoint, WORKER_ID_PREFIX, slots) };
+        rates.push(drain(endpoint, split_between_processes(&plan)).await?.rate());
         server.stop().await?;
     }
     Ok(rates)
 }
 
 /// Splits the work of a plan between several processes, where there is enough of it.
-fn shared_out(plan: &work::Plan) -> Vec<work::Plan> {
+fn split_between_processes(plan: &WorkPlan) -> Vec<WorkPlan> {
     let halves = |count: usize| [count.div_ceil(WORKER_PROCESSES), count / WORKER_PROCESSES];
     if plan.worker_ids > 1 {
         let [first, second] = halves(plan.worker_ids);
-        let one = work::Plan { worker_ids: first, ..plan.clone() };
-        return vec![one, work::Plan { first: first + plan.first, worker_ids: second, ..plan.clone() }];
+        let one = WorkPlan { worker_ids: first, ..plan.clone() };
+        return vec![one, WorkPlan { first: first + plan.first, worker_ids: second, ..plan.clone() }];
     }
     let halves = halves(plan.workers).into_iter().filter(|&workers| workers > 0);
-    halves.map(|workers| work::Plan { workers, ..plan.clone() }).collect()
+    halves.map(|workers| WorkPlan { workers, ..plan.clone() }).collect()
 }
 
+/// Cost of sessions that have nothing to do.
 struct Idle {
     /// CPU use, in cores.
     server: f64,
     database: Option<f64>,
-    memory: procs::Memory,
+    memory: resources::Memory,
 }
 
-async fn idling(bench: &Bench, store: Store, sessions: usize) -> Result<Idle> {
-    let database: Database = bench.database(store).await?;
+/// Measures a server with `sessions` idle sessions.
+async fn measure_idle(bench: &Bench, store: Store, sessions: usize) -> Result<Idle> {
+    let database: Database = bench.empty_database(store).await?;
     let server = Server::start(&database, &MANY_CONNECTIONS).await?;
-    let plan = work::Plan { worker_ids: sessions, ..work::Plan::new(&server.endpoint, "idle-", 1) };
+    let plan = WorkPlan { worker_ids: sessions, ..WorkPlan::new(&server.endpoint, "idle-", 1) };
     let mut workers = Child::start(&Role::Work(plan)).await?;
     workers.go().await?;
-    tokio::time::sleep(if sessions > 0 { IDLE_SETTLES } else { Duration::ZERO }).await;
+    tokio::time::sleep(if sessions > 0 { IDLE_WARM_UP } else { Duration::ZERO }).await;
     let postmaster = database.cluster().map(|cluster| cluster.pid()).transpose()?;
-    let cpu = |pid: Option<u32>| pid.map(procs::cpu).transpose();
-    let (before, database_before, since) = (procs::cpu(server.pid())?, cpu(postmaster)?, Instant::now());
+    let cpu = |pid: Option<u32>| pid.map(resources::cpu).transpose();
+    let (before, database_before, since) = (resources::cpu(server.pid())?, cpu(postmaster)?, Instant::now());
     let seconds = if sessions > 0 { bench.pick(IDLE_SECONDS_QUICK, IDLE_SECONDS) } else { ALONE_SECONDS };
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let time = since.elapsed().as_secs_f64();
-    let used = procs::cpu(server.pid())?.saturating_sub(before).as_secs_f64() / time;
+    let used = resources::cpu(server.pid())?.saturating_sub(before).as_secs_f64() / time;
     let database_used = match (database_before, cpu(postmaster)?) {
         (Some(before), Some(after)) => Some((after.saturating_sub(before)).as_secs_f64() / time),
         _ => None,
     };
-    let memory = procs::memory(server.pid())?;
+    let memory = resources::memory(server.pid())?;
     workers.finish::<Handled>().await?;
     server.stop().await?;
     Ok(Idle { server: used, database: database_used, memory })
@@ -173,13 +185,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_is_shared_out_without_loss() {
-        let plan = work::Plan { first: 3, worker_ids: 101, ..work::Plan::new("", "w", 1) };
-        let parts = shared_out(&plan);
+    fn the_work_is_split_between_processes_without_loss() {
+        let plan = WorkPlan { first: 3, worker_ids: 101, ..WorkPlan::new("", "w", 1) };
+        let parts = split_between_processes(&plan);
         assert_eq!(parts.iter().map(|part| (part.first, part.worker_ids)).collect::<Vec<_>>(), [(3, 51), (54, 50)]);
-        let lone = shared_out(&work::Plan::new("", "w", 1));
+        let lone = split_between_processes(&WorkPlan::new("", "w", 1));
         assert_eq!(lone.len(), 1);
-        let many = shared_out(&work::Plan { workers: 5, ..work::Plan::new("", "w", 1) });
+        let many = split_between_processes(&WorkPlan { workers: 5, ..WorkPlan::new("", "w", 1) });
         assert_eq!(many.iter().map(|part| part.workers).collect::<Vec<_>>(), [3, 2]);
     }
 }

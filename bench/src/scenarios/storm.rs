@@ -4,11 +4,13 @@
 use anyhow::{Result, bail};
 
 use crate::{
-    api::Api,
-    bench::{Bench, WORKER_ID, paced, progress, submit, warm_up},
-    procs,
-    report::{Report, Table},
-    submit::{Amount, Plan},
+    bench::Bench,
+    load::{
+        steps::{WORKER_ID_PREFIX, measure_latency, progress, submit, warm_up},
+        submit::{Amount, SubmitPlan},
+    },
+    measure::{report::Report, resources, table::Table},
+    under_test::api::Api,
 };
 
 /// Number of callers: more than the calls that may wait, which are 8,192 and those of the group under way.
@@ -37,18 +39,18 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut table = Table::new("64 B of payload, a pause of 100 ms after each refusal", &columns);
     for &store in &bench.stores {
         progress(store.name());
-        let (_database, server) = bench.fresh(store).await?;
+        let (_database, server) = bench.start_server(store).await?;
         warm_up(&server.endpoint).await?;
-        let before = paced(&server.endpoint, RATE, LATENCY_SECONDS).await?;
+        let before = measure_latency(&server.endpoint, RATE, LATENCY_SECONDS).await?;
         let api = Api::connect(&server.endpoint).await?;
-        let (memory, stored) = (procs::memory(server.pid())?.now, api.metrics().await?.total as u64);
+        let (memory, stored) = (resources::memory(server.pid())?.now, api.metrics().await?.total as u64);
         let amount = Amount::Seconds { warm_up: 1.0, measure: bench.pick(SECONDS_QUICK, SECONDS) };
-        let stormed = submit(Plan::new(&server.endpoint, WORKER_ID, CALLERS, amount)).await?;
+        let stormed = submit(SubmitPlan::new(&server.endpoint, WORKER_ID_PREFIX, CALLERS, amount)).await?;
         let found = api.metrics().await?.total as u64 - stored;
         if found != stormed.all {
             bail!("{} jobs were acknowledged and {found} are there", stormed.all);
         }
-        let after = paced(&server.endpoint, RATE, LATENCY_SECONDS).await?;
+        let after = measure_latency(&server.endpoint, RATE, LATENCY_SECONDS).await?;
         table.row([
             store.name().into(),
             (CALLERS as f64).into(),
@@ -57,7 +59,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
             stormed.calls.p50.into(),
             stormed.calls.p99.into(),
             memory.into(),
-            procs::memory(server.pid())?.most.into(),
+            resources::memory(server.pid())?.most.into(),
             before.start.p50.into(),
             after.start.p50.into(),
             before.start.p99.into(),

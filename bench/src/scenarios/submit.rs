@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::limits;
 use crate::{
-    bench::{BATCH, BATCHES, Bench, WORKER_ID, progress, submit},
-    echo,
-    report::{Cell, Report, Table},
-    server::Store,
-    stats::median,
-    submit::{Amount, Plan},
+    bench::Bench,
+    limits::{self, echo_calls},
+    load::{
+        steps::{BATCH, BATCHES, WORKER_ID_PREFIX, progress, submit},
+        submit::{Amount, SubmitPlan},
+    },
+    measure::{
+        report::Report,
+        stats::median,
+        table::{Cell, Table},
+    },
+    under_test::database::Store,
 };
 
 const CALLERS: [usize; 4] = [1, 16, 64, 256];
@@ -28,20 +33,22 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     let mut table = Table::new("64 B of payload", &columns);
     let amount = Amount::Seconds { warm_up: WARM_UP, measure: bench.pick(SECONDS_QUICK, SECONDS) };
     for &store in &bench.stores {
-        let mut plans: Vec<(String, Plan)> = CALLERS
+        let mut plans: Vec<(String, SubmitPlan)> = CALLERS
             .iter()
-            .map(|&callers| (format!("one a call, {callers} at once"), Plan::new("", WORKER_ID, callers, amount)))
+            .map(|&callers| {
+                (format!("one a call, {callers} at once"), SubmitPlan::new("", WORKER_ID_PREFIX, callers, amount))
+            })
             .collect();
-        let keyed = Plan { keyed: true, ..Plan::new("", WORKER_ID, KEYED_CALLERS, amount) };
+        let keyed = SubmitPlan { keyed: true, ..SubmitPlan::new("", WORKER_ID_PREFIX, KEYED_CALLERS, amount) };
         plans.push((format!("one a call, {KEYED_CALLERS} at once, each with a key"), keyed));
-        let batches = Plan { batch: BATCH, ..Plan::new("", WORKER_ID, BATCHES, amount) };
+        let batches = SubmitPlan { batch: BATCH, ..SubmitPlan::new("", WORKER_ID_PREFIX, BATCHES, amount) };
         plans.push((format!("batches of {BATCH}, {BATCHES} at once"), batches));
         for (what, plan) in plans {
             progress(&format!("{}: {what}", store.name()));
             let (mut rates, mut p50, mut p99, mut limits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for _ in 0..bench.repeats() {
-                let (_database, server) = bench.fresh(store).await?;
-                let found = submit(Plan { endpoints: vec![server.endpoint.clone()], ..plan.clone() }).await?;
+                let (_database, server) = bench.start_server(store).await?;
+                let found = submit(SubmitPlan { endpoints: vec![server.endpoint.clone()], ..plan.clone() }).await?;
                 rates.push(found.rate());
                 p50.push(found.calls.p50);
                 p99.push(found.calls.p99);
@@ -71,7 +78,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-fn figure(store: Store, plan: &Plan) -> String {
+fn figure(store: Store, plan: &SubmitPlan) -> String {
     let how = match (plan.batch > 1, plan.keyed) {
         (true, _) => "batches".to_owned(),
         (_, true) => "keyed".to_owned(),
@@ -82,10 +89,10 @@ fn figure(store: Store, plan: &Plan) -> String {
 
 /// Limit of a plan: a call for each job cannot be faster than a call that does nothing, and a batch not faster than
 /// bare inserts of its rows.
-async fn limit(bench: &Bench, store: Store, plan: &Plan) -> Result<f64> {
+async fn limit(bench: &Bench, store: Store, plan: &SubmitPlan) -> Result<f64> {
     if plan.batch > 1 {
-        return Ok(limits::bare(bench, store).await?.insert);
+        return Ok(limits::bare_rates(bench, store).await?.insert);
     }
     let time = Duration::from_secs_f64(bench.pick(SECONDS_QUICK, SECONDS));
-    Ok(echo::measure(plan.callers, time).await?.0)
+    Ok(echo_calls::measure(plan.callers, time).await?.0)
 }

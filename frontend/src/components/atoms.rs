@@ -20,17 +20,12 @@ pub fn Pill(#[prop(into)] look: Signal<Look>) -> impl IntoView {
     }
 }
 
-/// Returns `text`, or a dash when it is empty.
-pub fn or_dash(text: &str) -> String {
-    if text.is_empty() { "–".to_owned() } else { text.to_owned() }
-}
-
 /// Link to a job by its short id; the full id is its title.
 #[component]
 pub fn JobLink(id: String) -> impl IntoView {
     let short = id::short(&id);
     view! {
-        <A href=format!("/jobs/{id}") attr:class="mono" attr:title=id>
+        <A href=id::job_page(&id) attr:class="mono" attr:title=id>
             {short}
         </A>
     }
@@ -41,7 +36,7 @@ pub fn JobLink(id: String) -> impl IntoView {
 pub fn SessionLink(id: String, #[prop(optional)] whole: bool) -> impl IntoView {
     let text = if whole { id.clone() } else { id::short(&id) };
     view! {
-        <A href=format!("/workers/{id}") attr:class="mono" attr:title=id>
+        <A href=id::session_page(&id) attr:class="mono" attr:title=id>
             {text}
         </A>
     }

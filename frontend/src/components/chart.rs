@@ -1,33 +1,19 @@
 //! Throughput chart of the last hour: lines with their names at their ends, a crosshair, and the same numbers as a
 //! table.
 
-use jobqueue_shared::{proto::v1::get_throughput_response::Minute, time::timestamp_ms};
 use leptos::{ev, html, prelude::*};
 
 use super::icon::Icon;
 use crate::{
     dom,
     model::{
-        chart::{Frame, spread, ticks},
+        chart::{Frame, label_room, spread, ticks},
         number,
+        throughput::{Minute, SERIES, most},
     },
 };
 
 const HEIGHT: f64 = 220.0;
-
-struct Series {
-    name: &'static str,
-    tone: &'static str,
-    value: fn(&Minute) -> i32,
-}
-
-/// Series in drawing order: the most important one is drawn last, on top of the others.
-const SERIES: [Series; 4] = [
-    Series { name: "submitted", tone: "pending", value: |minute| minute.submitted },
-    Series { name: "done", tone: "done", value: |minute| minute.done },
-    Series { name: "retried", tone: "retrying", value: |minute| minute.retried },
-    Series { name: "failed", tone: "failed", value: |minute| minute.failed },
-];
 
 #[component]
 pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>) -> impl IntoView {
@@ -60,23 +46,20 @@ pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>) -> impl IntoView {
 fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
     let plot = NodeRef::<html::Div>::new();
     let width = RwSignal::new(640.0);
-    let measure = move || {
-        if let Some(plot) = plot.get_untracked() {
-            width.set(plot.get_bounding_client_rect().width().max(240.0));
-        }
-    };
+    // The width changes with the window, but also when style sheets or a scroll bar come.
     Effect::new(move |_| {
-        plot.track();
-        measure();
+        let plot = plot.get()?;
+        Some(dom::WidthWatch::start(&plot, move |now| {
+            // The chart may be gone meanwhile.
+            let _ = width.try_set(now.max(240.0));
+        }))
     });
-    let resize = window_event_listener(ev::resize, move |_| measure());
-    on_cleanup(move || resize.remove());
 
-    let frame = Memo::new(move |_| Frame { left: 40.0, right: width.get() - 84.0, top: 12.0, bottom: HEIGHT - 28.0 });
     let count = Memo::new(move |_| minutes.with(Vec::len));
-    let scale = Memo::new(move |_| {
-        let most = minutes.with(|all| all.iter().flat_map(|it| SERIES.iter().map(|series| (series.value)(it))).max());
-        ticks(most.unwrap_or(0))
+    let scale = Memo::new(move |_| ticks(minutes.with(|all| most(all))));
+    let frame = Memo::new(move |_| {
+        let left = scale.with(|scale| label_room(scale));
+        Frame { left, right: width.get() - 84.0, top: 12.0, bottom: HEIGHT - 28.0 }
     });
     let top = Memo::new(move |_| scale.with(|ticks| ticks.last().copied().unwrap_or(1)));
     // Index of the minute under the pointer. Without one, the last minute is shown.
@@ -104,7 +87,9 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
         event.prevent_default();
         at.set(Some(to));
     };
-    let words = Memo::new(move |_| minutes.with(|all| all.get(shown.get()).map(sentence)).unwrap_or_default());
+    let words = Memo::new(move |_| {
+        minutes.with(|all| all.get(shown.get()).map(|it| it.sentence(&clock(it)))).unwrap_or_default()
+    });
 
     view! {
         <div
@@ -164,8 +149,7 @@ fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<
         .filter(|(at, _)| (last - at).is_multiple_of(every))
         .map(|(at, minute)| {
             let x = frame.x(at, minutes.len());
-            let clock = minute.start.as_ref().map(|start| dom::local_clock(timestamp_ms(start)));
-            view! { <text class="tick" x=x y=frame.bottom + 20.0 text-anchor="middle">{clock}</text> }
+            view! { <text class="tick" x=x y=frame.bottom + 20.0 text-anchor="middle">{clock(minute)}</text> }
         })
         .collect_view();
     view! { <g>{levels} {times}</g> }
@@ -251,11 +235,5 @@ fn MinuteTable(minutes: Signal<Vec<Minute>>) -> impl IntoView {
 }
 
 fn clock(minute: &Minute) -> String {
-    minute.start.as_ref().map(|start| dom::local_clock(timestamp_ms(start))).unwrap_or_default()
-}
-
-fn sentence(minute: &Minute) -> String {
-    let values: Vec<_> =
-        SERIES.iter().map(|series| format!("{} {}", number::count((series.value)(minute)), series.name)).collect();
-    format!("{}: {}", clock(minute), values.join(", "))
+    minute.at.map(dom::local_clock).unwrap_or_default()
 }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use jobqueue_shared::{
-    proto::v1::{PauseWorkerIdRequest, ResumeWorkerIdRequest, WorkerIdMetrics},
-    time::timestamp_ms,
-};
+use jobqueue_shared::proto::v1::{PauseWorkerIdRequest, ResumeWorkerIdRequest};
 use leptos::prelude::*;
 
 use super::{
@@ -13,38 +10,15 @@ use super::{
     atoms::Ago,
     confirm::{Confirm, Question},
     icon::Icon,
-    shell::Metrics,
 };
 use crate::{
     api::{self, Failure},
     calls::{Calls, of_worker_id},
     dom,
     live::Live,
+    model::metrics::Pause,
     toast::Toasts,
 };
-
-/// Pause of a worker_id: its beginning and reason.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pause {
-    pub since: i64,
-    /// Reason; "" = none was given.
-    pub reason: String,
-}
-
-impl Pause {
-    pub fn of(metrics: &WorkerIdMetrics) -> Option<Self> {
-        let since = metrics.paused_at.as_ref().map(timestamp_ms)?;
-        Some(Self { since, reason: metrics.pause_reason.clone() })
-    }
-}
-
-/// Pause of one worker_id, according to the page's counts.
-pub fn pause_of(worker_id: String) -> Memo<Option<Pause>> {
-    let Metrics(metrics) = Metrics::get();
-    Memo::new(move |_| {
-        metrics.data.with(|data| Pause::of(data.as_ref()?.worker_ids.iter().find(|it| it.worker_id == worker_id)?))
-    })
-}
 
 /// Pauses and resumes worker_ids, and reports the outcome in a toast.
 #[derive(Clone, Copy)]

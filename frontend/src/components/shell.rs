@@ -1,54 +1,25 @@
 //! Shell around every page: the navigation rail, and the top bar with search and live state.
 
-use jobqueue_shared::proto::v1::GetMetricsResponse;
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
 
 use super::{heading::Place, icon::Icon};
-use crate::{
-    api, dom,
-    live::{Feed, Live, feed},
-    model::{id, number},
-    theme::ThemeButton,
-    toast::Toasts,
-};
-
-/// Counts that several parts of the page show, requested once.
-#[derive(Clone, Copy)]
-pub struct Metrics(pub Feed<GetMetricsResponse>);
-
-impl Metrics {
-    pub fn provide() {
-        provide_context(Self(feed(|| (), |()| api::all_metrics())));
-    }
-
-    pub fn get() -> Self {
-        expect_context()
-    }
-
-    /// Known worker_ids: those that have jobs or sessions.
-    pub fn worker_ids(self) -> Vec<String> {
-        self.0.data.with(|data| {
-            data.as_ref().map_or_else(Vec::new, |data| data.worker_ids.iter().map(|it| it.worker_id.clone()).collect())
-        })
-    }
-}
+use crate::{dom, live::Live, metrics::Metrics, model::id, theme::ThemeButton, toast::Toasts};
 
 /// Datalist of the known worker_ids, for inputs that refer to it.
 #[component]
 pub fn WorkerIdList() -> impl IntoView {
-    let metrics = Metrics::get();
+    let worker_ids = Metrics::get().worker_ids();
     view! {
         <datalist id="worker-ids">
-            {move || metrics.worker_ids().into_iter().map(|id| view! { <option value=id></option> }).collect_view()}
+            {move || worker_ids.get().into_iter().map(|id| view! { <option value=id></option> }).collect_view()}
         </datalist>
     }
 }
 
 #[component]
 pub fn Rail() -> impl IntoView {
-    let metrics = Metrics::get();
-    let failed = Memo::new(move |_| metrics.0.data.with(|data| data.as_ref().map_or(0, |data| data.failed)));
+    let letters = Metrics::get().dead_letters();
     let link = |href: &'static str, icon: &'static str, word: &'static str| {
         view! {
             <A href=href exact=href == "/">
@@ -73,8 +44,8 @@ pub fn Rail() -> impl IntoView {
             <A href="/dead-letters">
                 <Icon name="letters" />
                 <span>"Dead letters"</span>
-                <Show when=move || { failed.get() > 0 }>
-                    <span class="badge">{move || number::count(failed.get())}</span>
+                <Show when=move || letters.with(Option::is_some)>
+                    <span class="badge">{move || letters.get()}</span>
                 </Show>
             </A>
             {link("/workers", "workers", "Workers")}
@@ -108,7 +79,7 @@ fn Search() -> impl IntoView {
         let text = input.value();
         if let Some(id) = id::find(&text) {
             input.set_value("");
-            navigate(&format!("/jobs/{id}"), NavigateOptions::default());
+            navigate(&id::job_page(&id), NavigateOptions::default());
         } else if !text.trim().is_empty() {
             toasts.bad("There is no job id in that; an id looks like 0192f5a6-1000-7000-8000-0000003f2a91");
         }

@@ -1,9 +1,5 @@
 //! Timeline of a job, newest first: the runs and how each ended, refused outcomes, operator actions.
 
-use jobqueue_shared::{
-    proto::v1::{TimelineEvent, timeline_event::Kind},
-    time::timestamp_ms,
-};
 use leptos::prelude::*;
 
 use super::atoms::{Ago, Pill, SessionLink};
@@ -21,11 +17,9 @@ const SHOWN: usize = 40;
 
 #[component]
 pub fn Timeline(
-    /// Events of the job, oldest first.
-    #[prop(into)]
-    events: Signal<Vec<TimelineEvent>>,
+    /// Lines of the timeline, newest first.
+    lines: Memo<Vec<Line>>,
 ) -> impl IntoView {
-    let lines = Memo::new(move |_| events.with(|events| timeline::lines(events)));
     let all = RwSignal::new(false);
     let oldest = Memo::new(move |before: Option<&Option<Key>>| {
         lines.with(|lines| {
@@ -48,7 +42,7 @@ pub fn Timeline(
     );
     view! {
         <ol class="timeline" aria-label="Timeline, newest first">
-            <For each=move || rows.keys() key=Clone::clone let:key>
+            <For each=move || rows.keys.get() key=Clone::clone let:key>
                 <Event line=rows.row(key) />
             </For>
         </ol>
@@ -67,23 +61,22 @@ type Key = (Vec<u8>, u32);
 #[component]
 fn Event(line: Memo<Line>) -> impl IntoView {
     // Only a progress line changes: its fraction, time and message.
-    let Line { event, took, .. } = line.get_untracked();
-    let kind = event.kind();
+    let Line { kind, run_no, session_id, host, took, progress, .. } = line.get_untracked();
     let look = status::event(kind);
-    let percent = move || line.with(|line| status::percent(line.event.fraction));
-    let at = move || line.with(|line| line.event.at.as_ref().map(timestamp_ms));
+    let percent = move || line.with(|line| line.progress.clone());
+    let at = move || line.with(|line| line.at);
     let head = move || {
         view! {
             <Pill look=look />
-            {(event.run_no > 0).then(|| view! { <span class="muted">"run "{event.run_no}</span> })}
-            {(kind == Kind::Progress).then(|| view! { <span>{percent}</span> })}
+            {(run_no > 0).then(|| view! { <span class="muted">"run "{run_no}</span> })}
+            {progress.is_some().then(|| view! { <span>{percent}</span> })}
             {took.map(|took| view! { <span>"after "{span::exact(took)}</span> })}
-            <Session session_id=event.session_id.clone() host=event.host.clone() />
+            <Session session_id=session_id.clone() host=host.clone() />
             <Ago ms=Signal::derive(at) />
         }
     };
     let code = timeline::is_error(kind);
-    let text = Memo::new(move |_| line.with(|line| timeline::text(&line.event.text)));
+    let text = Memo::new(move |_| line.with(|line| line.text.clone()));
     let body = move || match text.get() {
         Text::None => view! { <div class="event-line">{head()}</div> }.into_any(),
         Text::Short(text) => view! {

@@ -1,5 +1,7 @@
 //! Geometry of a line chart: scales, ticks, paths, and labels that do not collide.
 
+use super::number::count;
+
 /// Rectangle of the plot, in pixels from the top left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
@@ -63,6 +65,13 @@ pub fn ticks(max: i32) -> Vec<i32> {
     (0..=steps).map(|at| (at * step) as i32).collect()
 }
 
+/// Width in pixels that the labels of an axis with these ticks need, with their distance from the axis: digits of the
+/// labels' 12 px are up to 7 px wide.
+pub fn label_room(ticks: &[i32]) -> f64 {
+    let longest = ticks.iter().map(|&tick| count(tick).len()).max().unwrap_or(0);
+    (longest as f64 * 7.0 + 12.0).max(40.0)
+}
+
 /// Moves labels apart to a distance of `gap`, within `top` and `bottom`, and keeps their order by height.
 pub fn spread(ys: &[f64], gap: f64, top: f64, bottom: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..ys.len()).collect();
@@ -99,6 +108,13 @@ mod tests {
             (101, vec![0, 50, 100, 150]),
         ] {
             assert_eq!(ticks(max), all, "{max}");
+        }
+    }
+
+    #[test]
+    fn labels_have_room_beside_the_axis() {
+        for (most, pixels) in [(800, 40.0), (1_234_567, 75.0)] {
+            assert!((label_room(&ticks(most)) - pixels).abs() < 0.1, "{most}");
         }
     }
 

@@ -38,6 +38,23 @@ pub struct Draft {
     pub attempt_timeout: String,
 }
 
+/// Fields of the form by their names in the API, in the order of the page.
+pub const FIELDS: [&str; 13] = [
+    "worker_id",
+    "task",
+    "payload_json",
+    "idempotency_key",
+    "priority",
+    "delay",
+    "run_at",
+    "max_retries",
+    "attempt_timeout",
+    "retry_policy.initial",
+    "retry_policy.factor",
+    "retry_policy.max",
+    "retry_policy.jitter",
+];
+
 /// Name of a field in the API, and the problem with its value.
 pub type Complaint = (String, String);
 

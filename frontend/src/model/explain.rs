@@ -1,6 +1,6 @@
-//! Help for a job that does not run.
+//! Explanation why a job does not run, and help for it.
 
-use jobqueue_shared::proto::v1::explain_job_response::Reason;
+use jobqueue_shared::proto::v1::{ExplainJobResponse, explain_job_response::Reason};
 
 use super::filter::Filter;
 
@@ -13,8 +13,22 @@ pub enum Help {
     Resume,
 }
 
-/// True while the job waits for something; otherwise its status says everything.
-pub fn is_waiting(reason: Reason) -> bool {
+/// Explanation for a job that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub reason: Reason,
+    pub sentence: String,
+}
+
+impl Explanation {
+    /// Explanation in the server's answer; `None` when the job does not wait, and its status says everything.
+    pub fn of(answer: &ExplainJobResponse) -> Option<Self> {
+        is_waiting(answer.reason()).then(|| Self { reason: answer.reason(), sentence: answer.sentence.clone() })
+    }
+}
+
+/// True while the job waits for something.
+fn is_waiting(reason: Reason) -> bool {
     !matches!(reason, Reason::Unspecified | Reason::Finished | Reason::Running)
 }
 
@@ -24,7 +38,7 @@ pub fn is_stuck(reason: Reason) -> bool {
 }
 
 pub fn help(reason: Reason, worker_id: &str) -> Help {
-    let workers = || Filter { worker_id: worker_id.to_owned(), ..Filter::default() }.url("/workers");
+    let workers = || Filter::of_worker_id(worker_id).url("/workers");
     match reason {
         Reason::Paused => Help::Resume,
         Reason::NoSession => Help::Link("How to start a worker", workers()),
@@ -57,6 +71,19 @@ mod tests {
     fn what_runs_or_is_over_waits_for_nothing() {
         for reason in [Reason::Unspecified, Reason::Finished, Reason::Running] {
             assert!(!is_waiting(reason));
+            assert_eq!(Explanation::of(&answer(reason)), None);
         }
+    }
+
+    #[test]
+    fn a_waiting_job_is_explained_in_the_servers_words() {
+        let told = Explanation::of(&answer(Reason::Paused)).unwrap();
+        assert_eq!((told.reason, told.sentence.as_str()), (Reason::Paused, "mail is paused."));
+    }
+
+    fn answer(reason: Reason) -> ExplainJobResponse {
+        let mut answer = ExplainJobResponse { sentence: "mail is paused.".into(), ..Default::default() };
+        answer.set_reason(reason);
+        answer
     }
 }

@@ -12,6 +12,16 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Filter for one worker_id.
+    pub fn of_worker_id(worker_id: &str) -> Self {
+        Self { worker_id: worker_id.to_owned(), ..Self::default() }
+    }
+
+    /// Filter for one task.
+    pub fn of_task(task: &str) -> Self {
+        Self { task: task.to_owned(), ..Self::default() }
+    }
+
     /// Reads the filter from query parameters, which `get` looks up. An unknown status counts as none.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Self {
         let text = |name| get(name).unwrap_or_default();

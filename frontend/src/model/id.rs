@@ -1,10 +1,20 @@
-//! Job ids: shortened for tables, and found in pasted text.
+//! Ids of jobs and sessions: shortened for tables, as addresses of their pages, and found in pasted text.
 
 use uuid::Uuid;
 
 /// Short form of an id: `0192f5a6…3f2a91`. It shows both ends, because ids of one minute begin alike.
 pub fn short(id: &str) -> String {
     if id.len() == 36 && id.is_ascii() { format!("{}…{}", &id[..8], &id[30..]) } else { id.to_owned() }
+}
+
+/// Address of a job's page.
+pub fn job_page(id: &str) -> String {
+    format!("/jobs/{id}")
+}
+
+/// Address of a session's page.
+pub fn session_page(id: &str) -> String {
+    format!("/workers/{id}")
 }
 
 /// First id in `text`, which may be an id alone, a link, or a line of a log.
@@ -42,5 +52,10 @@ mod tests {
     fn short_ids_show_both_ends() {
         assert_eq!(short(ID), "0192f5a6…3f2a91");
         assert_eq!(short("x"), "x");
+    }
+
+    #[test]
+    fn jobs_and_sessions_have_pages() {
+        assert_eq!((job_page(ID), session_page(ID)), (format!("/jobs/{ID}"), format!("/workers/{ID}")));
     }
 }

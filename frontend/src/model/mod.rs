@@ -1,17 +1,23 @@
-//! Computations of the pages: pure, without a browser, tested natively.
+//! View model: turns the API's messages into the texts, times, links and actions that components show. Pure, without a
+//! browser, tested natively.
 
 pub mod chart;
 pub mod clock;
 pub mod draft;
 pub mod explain;
+pub mod facts;
 pub mod filter;
 pub mod grpcurl;
 pub mod id;
+pub mod job;
 pub mod json;
+pub mod metrics;
 pub mod number;
 pub mod session;
 pub mod shell_quote;
 pub mod span;
 pub mod status;
+pub mod text;
+pub mod throughput;
 pub mod time;
 pub mod timeline;

@@ -1,19 +1,176 @@
-//! Texts about a worker's session and the jobs that it holds.
+//! Sessions of workers and the jobs that they hold, as the lists and a session's page show them.
 
 use jobqueue_shared::{
-    proto::v1::{HeldJob, WorkerSession, job::Status, worker_session::State},
+    limits,
+    proto::v1::{GetWorkerResponse, HeldJob, ListWorkersResponse, WorkerSession, job::Status, worker_session::State},
     time::{duration_ms, timestamp_ms},
 };
 
 use super::{
+    facts::{Fact, text, time},
+    filter::Filter,
     number::plural,
     span,
     status::{self, Look},
+    text::or_dash,
 };
 
+/// Row of the list of sessions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionRow {
+    pub id: String,
+    pub worker_id: String,
+    pub look: Look,
+    pub running: i32,
+    pub slots: i32,
+    pub host: String,
+    pub version: String,
+    pub tasks: String,
+    pub started: Option<i64>,
+    pub heartbeat: Option<i64>,
+    /// Explanation of the time of the last heartbeat.
+    pub lease: String,
+}
+
+impl SessionRow {
+    pub fn of(session: &WorkerSession) -> Self {
+        let host = if session.host.is_empty() { "unknown" } else { &session.host };
+        Self {
+            id: session.session_id.clone(),
+            worker_id: session.worker_id.clone(),
+            look: status::session(session.state()),
+            running: session.running,
+            slots: session.slots,
+            host: format!("{host}, pid {}", session.pid),
+            version: session.version.clone(),
+            tasks: or_dash(&session.tasks.join(", ")),
+            started: session.started_at.as_ref().map(timestamp_ms),
+            heartbeat: session.last_heartbeat_at.as_ref().map(timestamp_ms),
+            lease: format!("Its lease of {} is extended by each", lease(session)),
+        }
+    }
+
+    pub fn all(list: &ListWorkersResponse) -> Vec<Self> {
+        list.sessions.iter().map(Self::of).collect()
+    }
+
+    /// Slots in use and slots, such as "1 of 4".
+    pub fn load(&self) -> String {
+        format!("{} of {}", self.running, self.slots)
+    }
+
+    /// Address of the list of the worker_id's jobs.
+    pub fn jobs(&self) -> String {
+        Filter::of_worker_id(&self.worker_id).url("/jobs")
+    }
+}
+
+/// Number of the sessions that are connected, such as "3 live sessions".
+pub fn live(list: &ListWorkersResponse) -> String {
+    let live = list.sessions.iter().filter(|it| matches!(it.state(), State::Live | State::Draining)).count();
+    plural(i32::try_from(live).unwrap_or(i32::MAX), "live session", "live sessions")
+}
+
+/// Page of a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionPage {
+    pub worker_id: String,
+    pub look: Look,
+    /// Explanation of the state, and the class of the notice that shows it; "" = an ordinary notice.
+    pub explanation: String,
+    pub tone: &'static str,
+    pub facts: Vec<Fact>,
+    /// Title and summary of the list of the session's jobs.
+    pub jobs_title: &'static str,
+    pub tally: String,
+    /// Title in place of that list when it is empty.
+    pub no_jobs: &'static str,
+}
+
+impl SessionPage {
+    /// Page for the server's answer; `None` when it holds no session.
+    pub fn of(answer: &GetWorkerResponse) -> Option<Self> {
+        let session = answer.session.as_ref()?;
+        let state = session.state();
+        Some(Self {
+            worker_id: session.worker_id.clone(),
+            look: status::session(state),
+            explanation: explain(session),
+            tone: match state {
+                State::Lost => "bad",
+                State::Expired => "warn",
+                State::Unspecified | State::Live | State::Draining | State::Ended => "",
+            },
+            facts: facts(session),
+            jobs_title: jobs_title(state),
+            tally: match answer.jobs.len() {
+                0 => String::new(),
+                limits::HELD_SHOWN => format!("The first {}: {}", limits::HELD_SHOWN, tally(&answer.jobs)),
+                _ => tally(&answer.jobs),
+            },
+            no_jobs: if is_over(state) { "It held no job" } else { "It holds no job" },
+        })
+    }
+
+    /// Address of the list of the worker_id's jobs.
+    pub fn jobs(&self) -> String {
+        Filter::of_worker_id(&self.worker_id).url("/jobs")
+    }
+}
+
+fn facts(session: &WorkerSession) -> Vec<Fact> {
+    let ms = |at: &Option<_>| at.as_ref().map(timestamp_ms);
+    let process = if session.pid == 0 { String::new() } else { format!("pid {}", session.pid) };
+    let slots = if is_over(session.state()) {
+        session.slots.to_string()
+    } else {
+        format!("{} of {} in use", session.running.min(session.slots), session.slots)
+    };
+    vec![
+        text("Host", session.host.as_str()),
+        text("Process", process),
+        text("Version", session.version.as_str()),
+        text("Tasks", session.tasks.join(", ")),
+        text("Slots", slots),
+        text("Lease", lease(session)),
+        time("Started", ms(&session.started_at)),
+        time("Last heartbeat", ms(&session.last_heartbeat_at)),
+        time(lease_end(session), ms(&session.expires_at)),
+        time("Ended", ms(&session.ended_at)),
+    ]
+}
+
+fn lease(session: &WorkerSession) -> String {
+    span::exact(session.lease_time.as_ref().map_or(0, duration_ms))
+}
+
+/// Row of the list of a session's jobs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeldRow {
+    pub id: String,
+    pub task: String,
+    /// Look of the job's part in the session, and an explanation of it.
+    pub part: Look,
+    pub why: &'static str,
+    /// Look of the job's present status.
+    pub present: Look,
+}
+
+impl HeldRow {
+    fn of(job: &HeldJob, state: State) -> Self {
+        let (part, why) = part(job, state);
+        Self { id: job.job_id.clone(), task: or_dash(&job.task), part, why, present: present(job) }
+    }
+
+    pub fn all(answer: &GetWorkerResponse) -> Vec<Self> {
+        let state = answer.session.as_ref().map_or(State::Unspecified, WorkerSession::state);
+        answer.jobs.iter().map(|job| Self::of(job, state)).collect()
+    }
+}
+
 /// Explanation of the session's state, in a sentence or two.
-pub fn explain(session: &WorkerSession) -> String {
-    let lease = span::exact(session.lease_time.as_ref().map_or(0, duration_ms));
+fn explain(session: &WorkerSession) -> String {
+    let lease = lease(session);
     match session.state() {
         State::Unspecified => String::new(),
         State::Live => format!("It takes jobs. Each heartbeat extends its lease by {lease}."),
@@ -43,7 +200,7 @@ fn ended_early(session: &WorkerSession) -> bool {
 }
 
 /// Label for the time at which the session's lease ends.
-pub fn lease_end(session: &WorkerSession) -> &'static str {
+fn lease_end(session: &WorkerSession) -> &'static str {
     match is_over(session.state()) {
         false => "Lease runs out",
         true if ended_early(session) => "Lease was to end",
@@ -52,12 +209,12 @@ pub fn lease_end(session: &WorkerSession) -> &'static str {
 }
 
 /// True when the session holds nothing any more; the listed jobs are those that it held last.
-pub fn is_over(state: State) -> bool {
+fn is_over(state: State) -> bool {
     matches!(state, State::Ended | State::Lost)
 }
 
 /// Title of the session's list of jobs.
-pub fn jobs_title(state: State) -> &'static str {
+fn jobs_title(state: State) -> &'static str {
     match state {
         State::Lost => "Jobs it held when it was lost",
         State::Ended => "Jobs it held when it ended",
@@ -66,7 +223,7 @@ pub fn jobs_title(state: State) -> &'static str {
 }
 
 /// Summary of a session's jobs, such as "3 jobs, 2 of them started".
-pub fn tally(jobs: &[HeldJob]) -> String {
+fn tally(jobs: &[HeldJob]) -> String {
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let started = jobs.iter().filter(|job| job.started).count();
     let all = plural(number(jobs.len()), "job", "jobs");
@@ -78,7 +235,7 @@ pub fn tally(jobs: &[HeldJob]) -> String {
 }
 
 /// Look and explanation of a job's part in the session: started, or merely held.
-pub fn part(job: &HeldJob, state: State) -> (Look, &'static str) {
+fn part(job: &HeldJob, state: State) -> (Look, &'static str) {
     let look = |icon, word, tone| Look { icon, word, tone };
     match (job.started, state) {
         (true, State::Lost) => (look("play", "started", "failed"), "It was charged an attempt"),
@@ -90,7 +247,7 @@ pub fn part(job: &HeldJob, state: State) -> (Look, &'static str) {
 }
 
 /// Look of the job's present status.
-pub fn present(job: &HeldJob) -> Look {
+fn present(job: &HeldJob) -> Look {
     match job.status() {
         Status::Unspecified => Look { icon: "trash", word: "deleted", tone: "cancelled" },
         status => status::plain(status),
@@ -101,7 +258,7 @@ pub fn present(job: &HeldJob) -> Look {
 mod tests {
     use jobqueue_shared::time::{duration, timestamp};
 
-    use super::*;
+    use super::{super::facts::Value, *};
 
     fn session(state: State) -> WorkerSession {
         WorkerSession {
@@ -151,5 +308,53 @@ mod tests {
     fn a_job_that_is_gone_is_said_to_be_deleted() {
         assert_eq!(present(&held(true, Status::Unspecified)).word, "deleted");
         assert_eq!(present(&held(true, Status::Done)).word, "done");
+    }
+
+    #[test]
+    fn a_row_tells_load_and_process() {
+        let mut live = WorkerSession { running: 1, slots: 4, pid: 7, ..session(State::Live) };
+        let row = SessionRow::of(&live);
+        assert_eq!((row.load().as_str(), row.host.as_str(), row.tasks.as_str()), ("1 of 4", "unknown, pid 7", "–"));
+        assert_eq!((row.look.word, row.lease.as_str()), ("live", "Its lease of 30 s is extended by each"));
+        live.host = "build-1".into();
+        live.tasks = vec!["email".into(), "report".into()];
+        live.worker_id = "a&b".into();
+        let row = SessionRow::of(&live);
+        assert_eq!((row.host.as_str(), row.tasks.as_str()), ("build-1, pid 7", "email, report"));
+        assert_eq!(row.jobs(), "/jobs?worker_id=a%26b");
+    }
+
+    #[test]
+    fn only_connected_sessions_are_live() {
+        let sessions = [State::Live, State::Draining, State::Expired, State::Ended, State::Lost].map(session).to_vec();
+        assert_eq!(live(&ListWorkersResponse { sessions, ..ListWorkersResponse::default() }), "2 live sessions");
+    }
+
+    #[test]
+    fn a_page_tells_what_the_session_holds_or_held() {
+        let page = |state, jobs: usize| {
+            let session = WorkerSession { running: 9, slots: 4, ..session(state) };
+            let jobs = vec![held(true, Status::Running); jobs];
+            SessionPage::of(&GetWorkerResponse { session: Some(session), jobs }).unwrap()
+        };
+        let slots = |page: &SessionPage| page.facts.iter().find(|it| it.name == "Slots").unwrap().value.clone();
+        let live = page(State::Live, 1);
+        assert_eq!((live.tone, live.jobs_title, live.tally.as_str()), ("", "Jobs it holds", "1 job, started"));
+        assert_eq!(slots(&live), Value::Text("4 of 4 in use".into()), "more are never in use");
+        let lost = page(State::Lost, 0);
+        assert_eq!((lost.tone, lost.tally.as_str(), lost.no_jobs), ("bad", "", "It held no job"));
+        assert_eq!(slots(&lost), Value::Text("4".into()));
+        assert_eq!(page(State::Live, 500).tally, "The first 500: 500 jobs, started");
+        assert_eq!(SessionPage::of(&GetWorkerResponse::default()), None);
+    }
+
+    #[test]
+    fn a_held_job_is_told_by_the_state_of_its_session() {
+        let of = |state| {
+            let jobs = vec![held(true, Status::Failed)];
+            HeldRow::all(&GetWorkerResponse { session: Some(session(state)), jobs }).remove(0)
+        };
+        assert_eq!((of(State::Lost).why, of(State::Lost).present.word), ("It was charged an attempt", "failed"));
+        assert_eq!((of(State::Live).why, of(State::Live).task.as_str()), ("It has one of the session's slots", "–"));
     }
 }

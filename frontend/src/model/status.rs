@@ -6,7 +6,7 @@ use jobqueue_shared::{
 };
 
 /// Name of an icon, a word, and the class that colours both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     pub icon: &'static str,
     pub word: &'static str,
@@ -17,13 +17,30 @@ const fn look(icon: &'static str, word: &'static str, tone: &'static str) -> Loo
     Look { icon, word, tone }
 }
 
-/// Look of a job. A pending job whose time has not come is scheduled, or retrying once an attempt was used.
-pub fn job(job: &Job, now: i64) -> Look {
-    let due = job.run_at.as_ref().map_or(0, timestamp_ms);
-    match job.status() {
-        Status::Pending if due > now && job.attempt_count > 0 => look("retry", "retrying", "retrying"),
-        Status::Pending if due > now => look("clock", "scheduled", "scheduled"),
-        status => plain(status),
+/// Status of a job, and what tells pending jobs apart as time passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobStatus {
+    status: Status,
+    /// Time from which the job may run.
+    due: i64,
+    /// True once an attempt was used.
+    attempted: bool,
+}
+
+impl JobStatus {
+    pub fn of(job: &Job) -> Self {
+        let due = job.run_at.as_ref().map_or(0, timestamp_ms);
+        Self { status: job.status(), due, attempted: job.attempt_count > 0 }
+    }
+
+    /// Look at the time `now`. A pending job whose time has not come is scheduled, or retrying once an attempt was
+    /// used.
+    pub fn look(self, now: i64) -> Look {
+        match self.status {
+            Status::Pending if self.due > now && self.attempted => look("retry", "retrying", "retrying"),
+            Status::Pending if self.due > now => look("clock", "scheduled", "scheduled"),
+            status => plain(status),
+        }
     }
 }
 
@@ -85,8 +102,13 @@ pub fn reason(reason: Reason) -> &'static str {
 
 /// Percentage, such as "45 %". `fraction` is clamped to the range from 0 to 1.
 pub fn percent(fraction: f64) -> String {
+    format!("{} %", whole_percent(fraction))
+}
+
+/// Percentage as a whole number from 0 to 100. `fraction` is clamped to the range from 0 to 1.
+pub fn whole_percent(fraction: f64) -> f64 {
     // `max` turns NaN into 0.
-    format!("{} %", (fraction.clamp(0.0, 1.0) * 100.0).max(0.0).round())
+    (fraction.clamp(0.0, 1.0) * 100.0).max(0.0).round()
 }
 
 /// Attempts used and allowed, such as "1 of 3". A `max_retries` of 0 allows one attempt.
@@ -108,13 +130,13 @@ mod tests {
 
     #[test]
     fn waiting_jobs_say_what_they_wait_for() {
-        for (job_, word) in [
+        for (job, word) in [
             (pending(5_000, 0), "scheduled"),
             (pending(5_000, 1), "retrying"),
             (pending(1_000, 1), "pending"),
             (pending(0, 0), "pending"),
         ] {
-            assert_eq!(job(&job_, 1_000).word, word);
+            assert_eq!(JobStatus::of(&job).look(1_000).word, word);
         }
     }
 
@@ -123,7 +145,7 @@ mod tests {
         for status in [Status::Pending, Status::Running, Status::Done, Status::Failed, Status::Cancelled] {
             let mut it = Job::default();
             it.set_status(status);
-            assert_eq!(job(&it, 0).word, status.as_str_name());
+            assert_eq!(JobStatus::of(&it).look(0).word, status.as_str_name());
         }
     }
 

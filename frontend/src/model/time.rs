@@ -1,5 +1,7 @@
 //! Points in time, in milliseconds since 1970, formatted for people and machines.
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::span;
 
 /// Time relative to `now`: "12 s ago", "in 3 min", "just now".
@@ -14,50 +16,23 @@ pub fn relative(ms: i64, now: i64) -> String {
 
 /// Time as RFC 3339 in UTC, for machines: `2026-11-24T14:02:03.120Z`.
 pub fn iso(ms: i64) -> String {
-    let c = civil(ms);
-    format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli)
+    moment(ms, 0).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// Date and time, such as `2026-11-24 14:02:03`, where the clock is `offset_minutes` ahead of UTC.
 pub fn full(ms: i64, offset_minutes: i64) -> String {
-    let c = civil(ms.saturating_add(offset_minutes * 60_000));
-    format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second)
+    moment(ms, offset_minutes).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Time of day, such as `14:02`, where the clock is `offset_minutes` ahead of UTC.
 pub fn clock(ms: i64, offset_minutes: i64) -> String {
-    let c = civil(ms.saturating_add(offset_minutes * 60_000));
-    format!("{:02}:{:02}", c.hour, c.minute)
+    moment(ms, offset_minutes).format("%H:%M").to_string()
 }
 
-struct Civil {
-    year: i64,
-    month: i64,
-    day: i64,
-    hour: i64,
-    minute: i64,
-    second: i64,
-    milli: i64,
-}
-
-/// Proleptic Gregorian date. Years are counted from 1 March in eras of 400 years, so that leap days come last.
-fn civil(ms: i64) -> Civil {
-    let (days, in_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    let since_era = days + 719_468;
-    let (era, day_of_era) = (since_era.div_euclid(146_097), since_era.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    Civil {
-        year: era * 400 + year_of_era + i64::from(month <= 2),
-        month,
-        day: day_of_year - (153 * shifted_month + 2) / 5 + 1,
-        hour: in_day / 3_600_000,
-        minute: in_day / 60_000 % 60,
-        second: in_day / 1_000 % 60,
-        milli: in_day % 1_000,
-    }
+/// The time that a clock shows which is `offset_minutes` ahead of UTC. Times outside the calendar become its ends.
+fn moment(ms: i64, offset_minutes: i64) -> DateTime<Utc> {
+    let ends = if ms < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    DateTime::from_timestamp_millis(ms.saturating_add(offset_minutes * 60_000)).unwrap_or(ends)
 }
 
 #[cfg(test)]
@@ -97,10 +72,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_day_later_is_the_next_day(day in -100_000_i64..100_000) {
-            let (a, b) = (civil(day * 86_400_000), civil((day + 1) * 86_400_000));
-            prop_assert!(b.day == a.day + 1 || (b.day == 1 && a.day >= 28));
-            prop_assert!((1..=12).contains(&a.month));
+        fn a_time_is_read_back_as_it_was_written(ms in -2_000_000_000_000_i64..200_000_000_000_000) {
+            prop_assert_eq!(DateTime::parse_from_rfc3339(&iso(ms)).unwrap().timestamp_millis(), ms);
+        }
+
+        #[test]
+        fn every_time_can_be_shown(ms: i64, offset_minutes in -900_i64..900) {
+            prop_assert!(!full(ms, offset_minutes).is_empty() && clock(ms, offset_minutes).len() == 5);
         }
     }
 }

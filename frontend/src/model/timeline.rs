@@ -8,6 +8,8 @@ use jobqueue_shared::{
 };
 use prost::Message as _;
 
+use super::status::percent;
+
 /// Maximum length of an event's text on one line, in characters; a longer text is folded.
 const LINE: usize = 160;
 
@@ -17,7 +19,16 @@ pub struct Line {
     /// Unique key: the encoded event, and the number of equal events before it. Progress, of which a run has one event
     /// that changes, is keyed by its run alone.
     pub key: (Vec<u8>, u32),
-    pub event: TimelineEvent,
+    pub kind: Kind,
+    pub at: Option<i64>,
+    /// Number of the run; 0 = the event belongs to none.
+    pub run_no: i32,
+    /// Session that ran the job, and its host; "" = none.
+    pub session_id: String,
+    pub host: String,
+    /// Percentage, such as "45 %", for an event that reports progress.
+    pub progress: Option<String>,
+    pub text: Text,
     /// Milliseconds since the job was acquired, for an event that ends a run.
     pub took: Option<i64>,
 }
@@ -40,7 +51,17 @@ pub fn lines(events: &[TimelineEvent]) -> Vec<Line> {
             event.encode_to_vec()
         };
         let before = seen.entry(bytes.clone()).or_default();
-        lines.push(Line { key: (bytes, *before), event: event.clone(), took });
+        lines.push(Line {
+            key: (bytes, *before),
+            kind: event.kind(),
+            at,
+            run_no: event.run_no,
+            session_id: event.session_id.clone(),
+            host: event.host.clone(),
+            progress: (event.kind() == Kind::Progress).then(|| percent(event.fraction)),
+            text: text(&event.text),
+            took,
+        });
         *before += 1;
     }
     lines.reverse();
@@ -75,19 +96,17 @@ pub fn shown(lines: &[Line], oldest: Option<&(Vec<u8>, u32)>, at_first: usize) -
 }
 
 /// Presentation of an event's text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Text {
+    #[default]
     None,
     /// The whole text on one line.
     Short(String),
     /// The beginning of the text, until it is opened.
-    Folded {
-        first: String,
-        all: String,
-    },
+    Folded { first: String, all: String },
 }
 
-pub fn text(text: &str) -> Text {
+fn text(text: &str) -> Text {
     let all = text.trim_end();
     let first = all.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let cut: String = first.chars().take(LINE).collect();
@@ -98,6 +117,11 @@ pub fn text(text: &str) -> Text {
     } else {
         Text::Folded { first: cut, all: all.to_owned() }
     }
+}
+
+/// Time of the newest event, in milliseconds since 1970.
+pub fn newest(events: &[TimelineEvent]) -> Option<i64> {
+    events.iter().filter_map(|event| event.at.as_ref().map(timestamp_ms)).max()
 }
 
 /// True for an event whose text comes from a program; it is shown unchanged, in the type of code.
@@ -126,11 +150,19 @@ mod tests {
             event(Kind::Completed, 10_000, 2),
         ];
         let lines = lines(&events);
-        let kinds: Vec<_> = lines.iter().map(|it| it.event.kind()).collect();
+        let kinds: Vec<_> = lines.iter().map(|it| it.kind).collect();
         assert_eq!(kinds[0], Kind::Completed);
         assert_eq!(kinds[5], Kind::Submitted);
         let took: Vec<_> = lines.iter().map(|it| it.took).collect();
         assert_eq!(took, [Some(1_000), None, None, Some(500), None, None]);
+    }
+
+    #[test]
+    fn the_newest_event_is_not_always_the_last() {
+        let mut timeless = event(Kind::Acquired, 0, 1);
+        timeless.at = None;
+        assert_eq!(newest(&[event(Kind::Submitted, 9, 0), event(Kind::Refused, 5, 1), timeless]), Some(9));
+        assert_eq!(newest(&[]), None);
     }
 
     #[test]
@@ -159,6 +191,7 @@ mod tests {
         let (before, after) = (lines(&[of(5, 0.1)]), lines(&[of(9, 0.7)]));
         assert_eq!(before[0].key, after[0].key);
         assert_ne!(before[0], after[0]);
+        assert_eq!([&before[0].progress, &after[0].progress], [&Some("10 %".into()), &Some("70 %".into())]);
         assert_ne!(after[0].key, lines(&[TimelineEvent { run_no: 3, ..of(9, 0.7) }])[0].key);
     }
 

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt as _, stream};
-use jobqueue_shared::{
-    proto::v1::{Job, JobView, ListFailedJobsRequest, RetryJobRequest},
-    time::timestamp_ms,
-};
+use jobqueue_shared::proto::v1::{JobView, ListFailedJobsRequest, RetryJobRequest};
 use leptos::prelude::*;
 
 use super::filters::{FilterBar, from_url};
@@ -15,25 +12,40 @@ use crate::{
     calls::{Calls, of_job},
     components::{
         action::ActionButton,
-        atoms::{Ago, JobLink, or_dash},
+        atoms::{Ago, JobLink},
         confirm::{Confirm, Question},
         heading::Heading,
-        notice::{Empty, Trouble},
-        pager::Pager,
-        table::{Skeleton, Turning, opens},
+        listing::{
+            Column::{self, Controls, Number, Text},
+            List, Listing,
+        },
+        notice::Empty,
+        table::opens,
     },
     live::{Live, feed},
     model::{
         filter::Filter,
         id,
+        job::LetterRow,
         number::{count, plural},
-        status,
+        text::or_dash,
     },
-    rows::rows,
     toast::Toasts,
 };
 
 const PATH: &str = "/dead-letters";
+
+const COLUMNS: &[Column] = &[
+    Text("Job"),
+    Text("Task"),
+    Text("worker_id"),
+    Text("Reason"),
+    Text("Error"),
+    Number("Attempts"),
+    Text("Failed"),
+    Controls("Actions"),
+];
+
 /// Maximum number of retries under way at once.
 const TOGETHER: usize = 6;
 /// Key of the call that retries the selection.
@@ -54,102 +66,80 @@ pub fn DeadLetters() -> impl IntoView {
             })
         },
     );
-    let jobs = rows(
-        move || page.data.with(|data| data.as_ref().map(|data| data.jobs.clone())).unwrap_or_default(),
-        |job| job.id.clone(),
-    );
-    let next = Memo::new(move |before: Option<&String>| {
-        if page.is_loading() {
-            return before.cloned().unwrap_or_default();
-        }
-        page.data.with(|data| data.as_ref().map(|data| data.next_page_token.clone())).unwrap_or_default()
-    });
-    let has_data = Memo::new(move |_| page.data.with(Option::is_some));
-    // While another page loads, the skeleton has as many rows as the last page: nothing moves under the pointer.
-    let outline = Memo::new(
-        move |before: Option<&usize>| {
-            if page.is_loading() { before.copied().unwrap_or(10) } else { jobs.len().max(1) }
-        },
-    );
-    let turning = Turning::get();
+    let jobs = List::paged(page, LetterRow::all, |job| job.id.clone(), |page| &page.next_page_token);
+    let keys = jobs.keys();
     let selected = RwSignal::new(BTreeSet::<String>::new());
     // Only jobs on the page can be selected, so that nobody retries jobs that they do not see.
     Effect::new(move |_| {
-        let keys = jobs.keys();
+        let keys = keys.get();
         let gone = |id: &String| !keys.contains(id);
         if selected.with_untracked(|all| all.iter().any(gone)) {
             selected.update(|all| all.retain(|id| !gone(id)));
         }
     });
-    let all = Memo::new(move |_| !jobs.is_empty() && jobs.len() == selected.with(BTreeSet::len));
-    let toggle_all = move |_| {
-        let on = !all.get_untracked();
-        selected.update(|set| {
-            set.clear();
-            if on {
-                set.extend(untrack(|| jobs.keys()));
-            }
-        });
-    };
     view! {
         <div class="page-head">
             <Heading title="Dead letters" />
         </div>
         <FilterBar path=PATH filter failure=page.failure />
         <Selection selected />
-        <Trouble failure=Signal::derive(move || page.trouble_of_list()) has_data />
-        <Show when=move || page.is_loading() || !jobs.is_empty()>
-            <div class="card scroll-x" class:settling=move || turning.is_under_way()>
-                <table class="table cards letters" aria-busy=move || page.busy.get().to_string()>
-                    <thead>
-                        <tr>
-                            <th scope="col" class="pick">
-                                <label>
-                                    <input
-                                        type="checkbox"
-                                        aria-label="Select all on this page"
-                                        prop:checked=all
-                                        prop:indeterminate=move || !all.get() && !selected.with(BTreeSet::is_empty)
-                                        on:change=toggle_all
-                                    />
-                                    <span class="only-narrow" aria-hidden="true">"Select all"</span>
-                                </label>
-                            </th>
-                            <th scope="col">"Job"</th>
-                            <th scope="col">"Task"</th>
-                            <th scope="col">"worker_id"</th>
-                            <th scope="col">"Reason"</th>
-                            <th scope="col">"Error"</th>
-                            <th scope="col" class="num">"Attempts"</th>
-                            <th scope="col">"Failed"</th>
-                            <th scope="col"><span class="unseen">"Actions"</span></th>
-                        </tr>
-                    </thead>
-                    <tbody>
-                        <Show when=move || page.is_loading()>
-                            <Skeleton columns=9 rows=outline />
-                        </Show>
-                        <For each=move || jobs.keys() key=Clone::clone let:id>
-                            <Row job=jobs.row(id.clone()) id selected />
-                        </For>
-                    </tbody>
-                </table>
-            </div>
-        </Show>
-        <Show when=move || has_data.get() && jobs.is_empty()>
-            <Empty icon="letters" title="No dead letters">
-                <p>
-                    {move || {
-                        if filter.get().is_set() {
-                            "None fits these filters."
-                        } else {
-                            "Jobs land here when they fail max_retries times."
-                        }
-                    }}
-                </p>
-            </Empty>
-        </Show>
-        <Pager path=PATH filter next busy=page.busy />
+        <Listing
+            list=jobs
+            columns=COLUMNS
+            select=move || view! { <SelectAll keys selected /> }
+            row=move |id, job| view! { <Row id job selected /> }.into_any()
+            empty=move || view! { <Nothing filter /> }
+            grey=10
+            class="table cards letters"
+            pages=Some((PATH, filter))
+        />
+    }
+}
+
+#[component]
+fn Nothing(filter: Memo<Filter>) -> impl IntoView {
+    view! {
+        <Empty icon="letters" title="No dead letters">
+            <p>
+                {move || {
+                    if filter.get().is_set() {
+                        "None fits these filters."
+                    } else {
+                        "Jobs land here when they fail max_retries times."
+                    }
+                }}
+            </p>
+        </Empty>
+    }
+}
+
+/// Heading of the column of check boxes, with one that selects all jobs on the page.
+#[component]
+fn SelectAll(keys: Memo<Vec<String>>, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
+    let number = Memo::new(move |_| keys.with(Vec::len));
+    let all = Memo::new(move |_| number.get() > 0 && number.get() == selected.with(BTreeSet::len));
+    let toggle = move |_| {
+        let on = !all.get_untracked();
+        selected.update(|set| {
+            set.clear();
+            if on {
+                set.extend(keys.get_untracked());
+            }
+        });
+    };
+    view! {
+        <th scope="col" class="pick">
+            <label>
+                <input
+                    type="checkbox"
+                    aria-label="Select all on this page"
+                    prop:checked=all
+                    prop:indeterminate=move || !all.get() && !selected.with(BTreeSet::is_empty)
+                    on:change=toggle
+                />
+                <span class="only-narrow" aria-hidden="true">"Select all"</span>
+            </label>
+        </th>
     }
 }
 
@@ -248,9 +238,9 @@ fn tell(toasts: Toasts, answers: &[Answer]) {
 }
 
 #[component]
-fn Row(job: Memo<Job>, id: String, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
+fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let retrier = Retrier::get();
-    let open = opens(format!("/jobs/{id}"));
+    let open = opens(id::job_page(&id));
     let busy = retrier.2.busy(of_job(&id));
     let (retried, toggled, checked) = (id.clone(), id.clone(), id.clone());
     let retry = move || retrier.retry(vec![retried.clone()], None);
@@ -266,8 +256,7 @@ fn Row(job: Memo<Job>, id: String, selected: RwSignal<BTreeSet<String>>) -> impl
     let (select, put_back) = (format!("Select job {short}"), format!("Retry job {short}"));
     let task = move || job.with(|job| job.task.clone());
     let worker_id = move || job.with(|job| job.worker_id.clone());
-    let error = move || job.with(|job| job.last_error.clone());
-    let failed = move || job.with(|job| job.finished_at.as_ref().map(timestamp_ms));
+    let error = move || job.with(|job| job.error.clone());
     view! {
         <tr class="opens" class:chosen=checked on:click=open>
             <td class="pick">
@@ -289,15 +278,15 @@ fn Row(job: Memo<Job>, id: String, selected: RwSignal<BTreeSet<String>>) -> impl
             <td data-label="worker_id" class="cut mono" title=worker_id>
                 {worker_id}
             </td>
-            <td data-label="Reason">{move || job.with(|job| status::reason(job.failure_reason()))}</td>
+            <td data-label="Reason">{move || job.with(|job| job.reason)}</td>
             <td data-label="Error" class="cut error-text mono" title=error>
                 {error}
             </td>
             <td data-label="Attempts" class="num">
-                {move || job.with(status::attempts)}
+                {move || job.with(|job| job.attempts.clone())}
             </td>
             <td data-label="Failed">
-                <Ago ms=Signal::derive(failed) />
+                <Ago ms=Signal::derive(move || job.with(|job| job.failed)) />
             </td>
             <td class="act">
                 <ActionButton

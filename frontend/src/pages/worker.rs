@@ -1,30 +1,33 @@
 //! Page of one session of a worker: its state, its data, and the jobs that it holds, or held when it ended.
 
-use jobqueue_shared::{
-    proto::v1::{GetWorkerRequest, GetWorkerResponse, HeldJob, WorkerSession, worker_session::State},
-    time::duration_ms,
-};
+use jobqueue_shared::proto::v1::{GetWorkerRequest, GetWorkerResponse};
 use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 
 use crate::{
     api,
     components::{
-        atoms::{CopyButton, JobLink, Pill, or_dash},
-        facts::{self, Rows, text, time},
-        heading::Heading,
+        atoms::{JobLink, Pill},
+        detail::Detail,
+        facts::Facts,
         icon::Icon,
-        notice::{Empty, Trouble},
-        pause::{PauseSwitch, PausedLine, pause_of},
+        listing::{
+            Column::{self, Text},
+            List, Listing,
+        },
+        notice::Empty,
+        pause::{PauseSwitch, PausedLine},
         table::opens,
     },
     live::{Feed, feed},
-    model::{filter::Filter, session, span, status},
-    rows::rows,
+    metrics::Metrics,
+    model::{
+        id,
+        session::{HeldRow, SessionPage},
+    },
 };
 
-/// Maximum number of jobs that the server lists for a session.
-const MOST: usize = 500;
+const COLUMNS: &[Column] = &[Text("Job"), Text("Task"), Text("In this session"), Text("Now")];
 
 #[component]
 pub fn WorkerPage() -> impl IntoView {
@@ -38,51 +41,44 @@ fn OneWorker(id: String) -> impl IntoView {
     let asked = id.clone();
     let answer: Feed<GetWorkerResponse> =
         feed(move || asked.clone(), |session_id| api::get_worker(GetWorkerRequest { session_id }));
-    let session = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(|data| data.session.clone())));
-    let jobs = Memo::new(move |_| answer.data.get().map(|data| data.jobs).unwrap_or_default());
-    let (gone, trouble) = (Memo::new(move |_| answer.is_gone()), Signal::derive(move || answer.trouble()));
-    let there = Memo::new(move |_| session.with(Option::is_some));
-    let shown = Signal::derive(move || session.get().unwrap_or_default());
-    let copied = id.clone();
+    let known = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(SessionPage::of)));
+    let session = Memo::new(move |_| known.get().unwrap_or_default());
     view! {
-        <p class="crumb">
-            <A href="/workers">"Workers"</A>
-        </p>
-        <div class="page-head">
-            <Heading title=id mono=true />
-            <CopyButton text=Callback::new(move |()| copied.clone()) label="Copy session id" />
-        </div>
-        <Show when=move || gone.get()>
-            <Empty icon="question" title="No session has this id">
-                <p>"Sessions are kept for a day after they end. " <A href="/workers">"See all workers"</A> "."</p>
-            </Empty>
-        </Show>
-        <Trouble failure=trouble has_data=there />
-        <Show when=move || answer.is_loading()>
-            <div class="card">
-                <div class="card-body"><span class="bone tall"></span></div>
-            </div>
-        </Show>
-        <Show when=move || there.get()>
-            <Summary session=shown />
-            <Facts session=shown />
-            <Jobs session=shown jobs />
-        </Show>
+        <Detail
+            back=("/workers", "Workers")
+            id
+            copy="Copy session id"
+            answer
+            there=Memo::new(move |_| known.with(Option::is_some))
+            gone=gone_note
+        >
+            <Summary session />
+            <Facts facts=Memo::new(move |_| session.with(|session| session.facts.clone())) />
+            <Jobs answer session />
+        </Detail>
+    }
+}
+
+fn gone_note() -> impl IntoView {
+    view! {
+        <Empty icon="question" title="No session has this id">
+            <p>"Sessions are kept for a day after they end. " <A href="/workers">"See all workers"</A> "."</p>
+        </Empty>
     }
 }
 
 /// State and worker_id, an explanation of the state, and whether the worker_id is paused.
 #[component]
-fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
-    let state = Memo::new(move |_| session.with(WorkerSession::state));
-    let worker_id = session.with_untracked(|session| session.worker_id.clone());
-    let pause = pause_of(worker_id.clone());
+fn Summary(session: Memo<SessionPage>) -> impl IntoView {
+    let (worker_id, jobs) = session.with_untracked(|session| (session.worker_id.clone(), session.jobs()));
+    let look = Memo::new(move |_| session.with(|session| session.look));
+    let tone = Memo::new(move |_| session.with(|session| session.tone));
+    let pause = Metrics::get().pause_of(worker_id.clone());
     let paused = Memo::new(move |_| pause.with(Option::is_some));
-    let jobs = Filter { worker_id: worker_id.clone(), ..Filter::default() }.url("/jobs");
     let (name, switched) = (worker_id.clone(), worker_id);
     view! {
         <div class="summary">
-            <Pill look=Signal::derive(move || status::session(state.get())) />
+            <Pill look />
             <span>
                 <span class="muted">"worker_id "</span>
                 <A href=jobs attr:class="mono" attr:title="Its jobs">
@@ -93,13 +89,9 @@ fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
                 <PauseSwitch worker_id=switched paused />
             </span>
         </div>
-        <div
-            class="notice"
-            class:bad=move || state.get() == State::Lost
-            class:warn=move || state.get() == State::Expired
-        >
+        <div class="notice" class:bad=move || tone.get() == "bad" class:warn=move || tone.get() == "warn">
             <Icon name="flag" />
-            <p>{move || session.with(session::explain)}</p>
+            <p>{move || session.with(|session| session.explanation.clone())}</p>
         </div>
         <Show when=move || paused.get()>
             <div class="notice warn">
@@ -110,92 +102,40 @@ fn Summary(session: Signal<WorkerSession>) -> impl IntoView {
 }
 
 #[component]
-fn Facts(session: Signal<WorkerSession>) -> impl IntoView {
-    let slots = move || {
-        session.with(|session| {
-            if session::is_over(session.state()) {
-                session.slots.to_string()
-            } else {
-                format!("{} of {} in use", session.running.min(session.slots), session.slots)
-            }
-        })
-    };
-    let process = |session: &WorkerSession| match session.pid {
-        0 => String::new(),
-        pid => format!("pid {pid}"),
-    };
-    let lease = |session: &WorkerSession| span::exact(session.lease_time.as_ref().map_or(0, duration_ms));
-    let lease_end = Signal::derive(move || session.with(session::lease_end));
-    let facts = vec![
-        ("Host".into(), text(move || session.with(|it| it.host.clone()))),
-        ("Process".into(), text(move || session.with(process))),
-        ("Version".into(), text(move || session.with(|it| it.version.clone()))),
-        ("Tasks".into(), text(move || session.with(|it| it.tasks.join(", ")))),
-        ("Slots".into(), text(slots)),
-        ("Lease".into(), text(move || session.with(lease))),
-        ("Started".into(), time(move || session.with(|it| it.started_at))),
-        ("Last heartbeat".into(), time(move || session.with(|it| it.last_heartbeat_at))),
-        (lease_end, time(move || session.with(|it| it.expires_at))),
-        ("Ended".into(), time(move || session.with(|it| it.ended_at))),
-    ];
-    facts::card(Rows::Five, facts)
-}
-
-#[component]
-fn Jobs(session: Signal<WorkerSession>, jobs: Memo<Vec<HeldJob>>) -> impl IntoView {
-    let state = Memo::new(move |_| session.with(WorkerSession::state));
-    let rows = rows(move || jobs.get(), |job| job.job_id.clone());
-    let tally = move || {
-        jobs.with(|jobs| match jobs.len() {
-            0 => String::new(),
-            MOST => format!("The first {MOST}: {}", session::tally(jobs)),
-            _ => session::tally(jobs),
-        })
-    };
+fn Jobs(answer: Feed<GetWorkerResponse>, session: Memo<SessionPage>) -> impl IntoView {
+    let jobs = List::part(answer, HeldRow::all, |job| job.id.clone());
+    let title = Memo::new(move |_| session.with(|session| session.jobs_title));
+    let none = Memo::new(move |_| session.with(|session| session.no_jobs));
     view! {
         <section class="card">
             <header class="card-head">
-                <h2>{move || session::jobs_title(state.get())}</h2>
-                <span class="muted">{tally}</span>
+                <h2>{title}</h2>
+                <span class="muted">{move || session.with(|session| session.tally.clone())}</span>
             </header>
-            <Show
-                when=move || !jobs.with(Vec::is_empty)
-                fallback=move || {
-                    view! {
-                        <Empty icon="jobs" title=if session::is_over(state.get()) { "It held no job" } else { "It holds no job" }>
-                            <p>"What it has finished is in the list of jobs."</p>
-                        </Empty>
+            <Listing
+                list=jobs
+                columns=COLUMNS
+                row=|id, job| view! { <Row id job /> }.into_any()
+                empty=move || {
+                    move || {
+                        view! {
+                            <Empty icon="jobs" title=none.get()>
+                                <p>"What it has finished is in the list of jobs."</p>
+                            </Empty>
+                        }
                     }
                 }
-            >
-                <div class="scroll-x">
-                    <table class="table cards">
-                        <thead>
-                            <tr>
-                                <th scope="col">"Job"</th>
-                                <th scope="col">"Task"</th>
-                                <th scope="col">"In this session"</th>
-                                <th scope="col">"Now"</th>
-                            </tr>
-                        </thead>
-                        <tbody>
-                            <For each=move || rows.keys() key=Clone::clone let:id>
-                                <Row job=rows.row(id.clone()) id state />
-                            </For>
-                        </tbody>
-                    </table>
-                </div>
-            </Show>
+                grey=4
+                frame="scroll-x"
+            />
         </section>
     }
 }
 
 #[component]
-fn Row(job: Memo<HeldJob>, id: String, state: Memo<State>) -> impl IntoView {
-    let open = opens(format!("/jobs/{id}"));
-    let part = Memo::new(move |_| job.with(|job| session::part(job, state.get())));
-    let present = Memo::new(move |_| job.with(session::present));
-    let task = move || job.with(|job| or_dash(&job.task));
+fn Row(id: String, job: Memo<HeldRow>) -> impl IntoView {
+    let open = opens(id::job_page(&id));
+    let task = move || job.with(|job| job.task.clone());
     view! {
         <tr class="opens" on:click=open>
             <td class="lead">
@@ -205,12 +145,12 @@ fn Row(job: Memo<HeldJob>, id: String, state: Memo<State>) -> impl IntoView {
                 {task}
             </td>
             <td data-label="In this session">
-                <Pill look=Signal::derive(move || part.get().0) />
+                <Pill look=Memo::new(move |_| job.with(|job| job.part)) />
                 " "
-                <span class="muted">{move || part.get().1}</span>
+                <span class="muted">{move || job.with(|job| job.why)}</span>
             </td>
             <td data-label="Now" class="state">
-                <Pill look=present />
+                <Pill look=Memo::new(move |_| job.with(|job| job.present)) />
             </td>
         </tr>
     }

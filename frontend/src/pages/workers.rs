@@ -1,9 +1,5 @@
 //! Workers page: the live sessions, and those that ended within the last day.
 
-use jobqueue_shared::{
-    proto::v1::{WorkerSession, worker_session::State},
-    time::{duration_ms, timestamp_ms},
-};
 use leptos::prelude::*;
 use leptos_router::components::A;
 
@@ -11,86 +7,68 @@ use super::filters::{FilterBar, from_url};
 use crate::{
     api,
     components::{
-        atoms::{Ago, CopyButton, Pill, SessionLink, or_dash},
+        atoms::{Ago, CopyButton, Pill, SessionLink},
         heading::Heading,
-        notice::{Empty, Trouble},
-        table::{Skeleton, opens},
+        listing::{
+            Column::{self, Text},
+            List, Listing,
+        },
+        notice::Empty,
+        table::opens,
     },
     dom,
     live::feed,
-    model::{filter::Filter, number::plural, shell_quote, span, status},
-    rows::rows,
+    model::{
+        filter::Filter,
+        id,
+        session::{self, SessionRow},
+        shell_quote,
+    },
 };
+
+const COLUMNS: &[Column] = &[
+    Text("worker_id"),
+    Text("State"),
+    Text("Session"),
+    Text("Running"),
+    Text("Host"),
+    Text("Version"),
+    Text("Tasks"),
+    Text("Started"),
+    Text("Last heartbeat"),
+];
 
 #[component]
 pub fn Workers() -> impl IntoView {
     let filter = from_url();
-    let list = feed(move || filter.get().worker_id, api::all_workers);
-    let sessions =
-        Memo::new(move |_| list.data.with(|data| data.as_ref().map(|data| data.sessions.clone())).unwrap_or_default());
-    let rows = rows(move || sessions.get(), |it| it.session_id.clone());
-    let has_data = Memo::new(move |_| list.data.with(Option::is_some));
-    let live = move || {
-        let live = sessions.with(|all| {
-            let live = all.iter().filter(|it| matches!(it.state(), State::Live | State::Draining)).count();
-            plural(i32::try_from(live).unwrap_or(i32::MAX), "live session", "live sessions")
-        });
-        has_data.get().then_some(live)
-    };
+    let answer = feed(move || filter.get().worker_id, api::all_workers);
+    let sessions = List::of(answer, SessionRow::all, |it| it.id.clone());
+    let live = Memo::new(move |_| answer.data.with(|data| data.as_ref().map(session::live)));
     view! {
         <div class="page-head">
             <Heading title="Workers" />
             <p class="muted">{live}</p>
         </div>
-        <FilterBar path="/workers" filter failure=list.failure with_task=false />
-        <Trouble failure=Signal::derive(move || list.trouble_of_list()) has_data />
-        <Show when=move || list.is_loading() || !rows.is_empty()>
-            <div class="card scroll-x always">
-                <table class="table cards" aria-busy=move || list.busy.get().to_string()>
-                    <thead>
-                        <tr>
-                            <th scope="col">"worker_id"</th>
-                            <th scope="col">"State"</th>
-                            <th scope="col">"Session"</th>
-                            <th scope="col">"Running"</th>
-                            <th scope="col">"Host"</th>
-                            <th scope="col">"Version"</th>
-                            <th scope="col">"Tasks"</th>
-                            <th scope="col">"Started"</th>
-                            <th scope="col">"Last heartbeat"</th>
-                        </tr>
-                    </thead>
-                    <tbody>
-                        <Show when=move || list.is_loading()>
-                            <Skeleton columns=9 rows=4 />
-                        </Show>
-                        <For each=move || rows.keys() key=Clone::clone let:id>
-                            <Row it=rows.row(id.clone()) id />
-                        </For>
-                    </tbody>
-                </table>
-            </div>
-        </Show>
-        <Show when=move || has_data.get() && rows.is_empty()>
-            <Nothing filter />
-        </Show>
+        <FilterBar path="/workers" filter failure=answer.failure with_task=false />
+        <Listing
+            list=sessions
+            columns=COLUMNS
+            row=|id, session| view! { <Row id session /> }.into_any()
+            empty=move || view! { <Nothing filter /> }
+            grey=4
+            frame="card scroll-x always"
+        />
     }
 }
 
 #[component]
-fn Row(it: Memo<WorkerSession>, id: String) -> impl IntoView {
-    let worker_id = it.with_untracked(|it| it.worker_id.clone());
-    let jobs = Filter { worker_id: worker_id.clone(), ..Filter::default() }.url("/jobs");
-    let open = opens(format!("/workers/{id}"));
-    let look = Memo::new(move |_| it.with(|it| status::session(it.state())));
-    let tasks = move || it.with(|it| or_dash(&it.tasks.join(", ")));
-    let host =
-        move || it.with(|it| format!("{}, pid {}", if it.host.is_empty() { "unknown" } else { &it.host }, it.pid));
-    let heartbeat = move || {
-        let lease = it.with(|it| it.lease_time.as_ref().map_or(0, duration_ms));
-        format!("Its lease of {} is extended by each", span::exact(lease))
-    };
-    let load = move |between: &str| it.with(|it| format!("{}{between}{}", it.running, it.slots));
+fn Row(id: String, session: Memo<SessionRow>) -> impl IntoView {
+    let (worker_id, jobs) = session.with_untracked(|it| (it.worker_id.clone(), it.jobs()));
+    let open = opens(id::session_page(&id));
+    let look = Memo::new(move |_| session.with(|it| it.look));
+    let tasks = move || session.with(|it| it.tasks.clone());
+    let host = move || session.with(|it| it.host.clone());
+    let load = move || session.with(SessionRow::load);
     view! {
         <tr class="opens" on:click=open>
             <td data-label="worker_id" class="lead mono cut">
@@ -106,27 +84,27 @@ fn Row(it: Memo<WorkerSession>, id: String) -> impl IntoView {
                 <span class="load">
                     <meter
                         min="0"
-                        max=move || it.with(|it| it.slots.max(1))
-                        value=move || it.with(|it| it.running)
-                        aria-label=move || format!("{} slots in use", load(" of "))
+                        max=move || session.with(|it| it.slots.max(1))
+                        value=move || session.with(|it| it.running)
+                        aria-label=move || format!("{} slots in use", load())
                     ></meter>
-                    {move || load(" of ")}
+                    {load}
                 </span>
             </td>
             <td data-label="Host" class="cut" title=host>
                 {host}
             </td>
             <td data-label="Version" class="cut">
-                {move || it.with(|it| it.version.clone())}
+                {move || session.with(|it| it.version.clone())}
             </td>
             <td data-label="Tasks" class="cut" title=tasks>
                 {tasks}
             </td>
             <td data-label="Started">
-                <Ago ms=Signal::derive(move || it.with(|it| it.started_at.as_ref().map(timestamp_ms))) />
+                <Ago ms=Signal::derive(move || session.with(|it| it.started)) />
             </td>
-            <td data-label="Last heartbeat" title=heartbeat>
-                <Ago ms=Signal::derive(move || it.with(|it| it.last_heartbeat_at.as_ref().map(timestamp_ms))) />
+            <td data-label="Last heartbeat" title=move || session.with(|it| it.lease.clone())>
+                <Ago ms=Signal::derive(move || session.with(|it| it.heartbeat)) />
             </td>
         </tr>
     }

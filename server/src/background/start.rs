@@ -10,6 +10,7 @@ use super::{
     health::Health,
     housekeeping, note_heard, poll,
     prune::{self, Pruner},
+    repeat::every,
     rescue,
 };
 use crate::{config::Serve, metrics, queue::Queue, telemetry};
@@ -33,11 +34,11 @@ pub(crate) fn start(
 ) -> anyhow::Result<()> {
     let recorder = metrics::recorder()?;
     let (interval, retention) = (config.rescue_interval, config.retention());
-    let every = |name, interval| (name, interval, closing.clone());
+    let until_closing = |name, interval| (name, interval, closing.clone());
     let told = Arc::clone(health);
     let spawn = move |(name, interval, stop), work: Work| {
         let health = Arc::clone(&told);
-        tracker.spawn(async move { super::every(name, interval, stop, &health, work).await });
+        tracker.spawn(async move { every(name, interval, stop, &health, work).await });
     };
     let (it, notifier) = (Arc::clone(store), Arc::clone(&queue.context.notifier));
     spawn(
@@ -59,7 +60,7 @@ pub(crate) fn start(
     );
     let it = Arc::clone(queue);
     spawn(
-        every("poll", POLL_EVERY),
+        until_closing("poll", POLL_EVERY),
         Box::new(move || {
             let queue = Arc::clone(&it);
             Box::pin(async move { poll::run_once(&queue).await })
@@ -67,7 +68,7 @@ pub(crate) fn start(
     );
     let (it, pruner) = (Arc::clone(store), Arc::new(Pruner::new(prune::HOLD)));
     spawn(
-        every("prune", PRUNE_EVERY),
+        until_closing("prune", PRUNE_EVERY),
         Box::new(move || {
             let (store, pruner) = (Arc::clone(&it), Arc::clone(&pruner));
             Box::pin(async move { pruner.run_once(&*store, &retention).await })
@@ -75,7 +76,7 @@ pub(crate) fn start(
     );
     let it = Arc::clone(store);
     spawn(
-        every("housekeeping", HOUSEKEEPING_EVERY),
+        until_closing("housekeeping", HOUSEKEEPING_EVERY),
         Box::new(move || {
             let store = Arc::clone(&it);
             Box::pin(async move { housekeeping::run_once(&*store).await })
@@ -83,7 +84,7 @@ pub(crate) fn start(
     );
     let it = Arc::clone(store);
     spawn(
-        every("compact_counters", COMPACT_EVERY),
+        until_closing("compact_counters", COMPACT_EVERY),
         Box::new(move || {
             let store = Arc::clone(&it);
             Box::pin(async move { compact_counters::run_once(&*store).await })
@@ -91,7 +92,7 @@ pub(crate) fn start(
     );
     let (it, queue, health) = (Arc::clone(store), Arc::clone(queue), Arc::clone(health));
     spawn(
-        every("health", HEALTH_EVERY),
+        until_closing("health", HEALTH_EVERY),
         Box::new(move || {
             let (store, queue, health) = (Arc::clone(&it), Arc::clone(&queue), Arc::clone(&health));
             Box::pin(async move {
@@ -101,14 +102,14 @@ pub(crate) fn start(
         }),
     );
     spawn(
-        every("log", LOG_EVERY),
+        until_closing("log", LOG_EVERY),
         Box::new(|| {
             telemetry::report();
             Box::pin(std::future::ready(Ok(())))
         }),
     );
     spawn(
-        every("metrics", METRICS_EVERY),
+        until_closing("metrics", METRICS_EVERY),
         Box::new(move || {
             recorder.run_upkeep();
             Box::pin(std::future::ready(Ok(())))

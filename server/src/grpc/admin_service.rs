@@ -16,9 +16,16 @@ impl admin_service_server::AdminService for AdminService {
         &self,
         request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let (sessions, next_page_token) = self.0.sessions(request.into_inner()).await?;
+        let (sessions, next_page_token) = self.0.list_workers(request.into_inner()).await?;
         let sessions = sessions.into_iter().map(convert::session).collect();
         Ok(Response::new(v1::ListWorkersResponse { sessions, next_page_token }))
+    }
+
+    async fn get_worker(
+        &self,
+        request: Request<v1::GetWorkerRequest>,
+    ) -> Result<Response<v1::GetWorkerResponse>, Status> {
+        Ok(Response::new(convert::worker(self.0.get_worker(request.get_ref()).await?)))
     }
 
     async fn pause_worker_id(
@@ -35,12 +42,5 @@ impl admin_service_server::AdminService for AdminService {
     ) -> Result<Response<v1::ResumeWorkerIdResponse>, Status> {
         self.0.resume(request.get_ref()).await?;
         Ok(Response::new(v1::ResumeWorkerIdResponse {}))
-    }
-
-    async fn get_worker(
-        &self,
-        request: Request<v1::GetWorkerRequest>,
-    ) -> Result<Response<v1::GetWorkerResponse>, Status> {
-        Ok(Response::new(convert::worker(self.0.worker(request.get_ref()).await?)))
     }
 }

@@ -41,9 +41,10 @@ use super::{
     worker_service::WorkerService,
 };
 use crate::{
-    queue::{DisplayClock, Queue},
+    clock::DisplayClock,
+    queue::Queue,
     transport::{
-        Activity,
+        activity::Activity,
         request_body::{Reading, RequestBody},
         response_body::{Encoded, ResponseBody, encode},
     },

@@ -16,7 +16,7 @@ const YEAR: &str = "0 to 1 year";
 
 /// Violations of one request.
 #[derive(Debug, Default)]
-pub(super) struct Violations {
+pub(crate) struct Violations {
     found: Vec<Violation>,
     more: usize,
     prefix: String,
@@ -24,11 +24,11 @@ pub(super) struct Violations {
 
 impl Violations {
     /// Sets the prefix of the fields that are added from here on, for example `jobs[3].`.
-    pub(super) fn within(&mut self, prefix: String) {
+    pub(crate) fn within(&mut self, prefix: String) {
         self.prefix = prefix;
     }
 
-    pub(super) fn add(&mut self, field: &str, description: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: &str, description: impl Into<String>) {
         if self.found.len() == NAMED {
             self.more += 1;
             return;
@@ -39,12 +39,12 @@ impl Violations {
     }
 
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// Returns the error, if there were violations.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         if self.found.is_empty() {
             return Ok(());
         }
@@ -55,7 +55,7 @@ impl Violations {
         Err(Error::Invalid(self.found))
     }
 
-    pub(super) fn uuid(&mut self, field: &str, text: &str) -> Uuid {
+    pub(crate) fn uuid(&mut self, field: &str, text: &str) -> Uuid {
         Uuid::try_parse(text).unwrap_or_else(|_| {
             self.add(field, if text.is_empty() { "must be given" } else { "is no UUID" });
             Uuid::nil()
@@ -63,7 +63,7 @@ impl Violations {
     }
 
     /// Checks a worker_id: 1 to `limits::WORKER_ID` bytes without control characters.
-    pub(super) fn worker_id(&mut self, field: &str, text: &str) {
+    pub(crate) fn worker_id(&mut self, field: &str, text: &str) {
         if text.is_empty() {
             self.add(field, format!("must not be empty; it is 1 to {} bytes", limits::WORKER_ID));
         }
@@ -71,21 +71,21 @@ impl Violations {
     }
 
     /// Checks a name: at most `max` bytes without control characters; may be empty.
-    pub(super) fn name(&mut self, field: &str, text: &str, max: usize) {
+    pub(crate) fn name(&mut self, field: &str, text: &str, max: usize) {
         self.length(field, text, max);
         if text.chars().any(char::is_control) {
             self.add(field, "has control characters");
         }
     }
 
-    pub(super) fn length(&mut self, field: &str, text: &str, max: usize) {
+    pub(crate) fn length(&mut self, field: &str, text: &str, max: usize) {
         if text.len() > max {
             self.add(field, format!("is {} bytes; the limit is {max}", text.len()));
         }
     }
 
     /// Checks a number. Returns the range's start if `value` is outside of `range`.
-    pub(super) fn integer(&mut self, field: &str, value: i32, range: RangeInclusive<u32>) -> u32 {
+    pub(crate) fn integer(&mut self, field: &str, value: i32, range: RangeInclusive<u32>) -> u32 {
         match u32::try_from(value) {
             Ok(value) if range.contains(&value) => value,
             _ => {
@@ -95,7 +95,7 @@ impl Violations {
         }
     }
 
-    pub(super) fn number(&mut self, field: &str, value: f64, range: RangeInclusive<f64>) -> f64 {
+    pub(crate) fn number(&mut self, field: &str, value: f64, range: RangeInclusive<f64>) -> f64 {
         if range.contains(&value) {
             return value;
         }
@@ -104,12 +104,12 @@ impl Violations {
     }
 
     /// Checks a delay of 0 to 1 year; in milliseconds.
-    pub(super) fn delay_ms(&mut self, field: &str, value: Duration) -> i64 {
+    pub(crate) fn delay_ms(&mut self, field: &str, value: Duration) -> i64 {
         self.duration_ms(field, value, 0..=limits::DELAY_MS, YEAR)
     }
 
     /// Checks a length of time; in milliseconds. `allowed` describes `range` in the error.
-    pub(super) fn duration_ms(
+    pub(crate) fn duration_ms(
         &mut self,
         field: &str,
         value: Duration,
@@ -137,7 +137,7 @@ impl Violations {
 
     /// Checks a time; in milliseconds since 1970. A time after `latest_ms` is a violation, one before 1970 counts as
     /// 1970.
-    pub(super) fn timestamp_ms(&mut self, field: &str, value: Timestamp, latest_ms: i64, allowed: &str) -> i64 {
+    pub(crate) fn timestamp_ms(&mut self, field: &str, value: Timestamp, latest_ms: i64, allowed: &str) -> i64 {
         let Timestamp { seconds, nanos } = value;
         // A google.protobuf.Timestamp is of the years 1 to 9999, and its nanoseconds count forwards.
         if !(0..1_000_000_000).contains(&nanos) || !(-62_135_596_800..=253_402_300_799).contains(&seconds) {
@@ -161,9 +161,25 @@ fn seconds_text(nanos: i128) -> String {
     format!("{sign}{seconds}.{} s", format!("{rest:09}").trim_end_matches('0'))
 }
 
+/// Parses the job_id of a request that has no other field to check.
+pub(crate) fn job_id(text: &str) -> Result<Uuid> {
+    only_uuid("job_id", text)
+}
+
+/// Parses the session_id of a request that has no other field to check.
+pub(crate) fn session_id(text: &str) -> Result<Uuid> {
+    only_uuid("session_id", text)
+}
+
+fn only_uuid(field: &str, text: &str) -> Result<Uuid> {
+    let mut violations = Violations::default();
+    let id = violations.uuid(field, text);
+    violations.finish().map(|()| id)
+}
+
 /// Makes a text storable in every database: U+0000, which PostgreSQL's text cannot hold, becomes U+FFFD; then truncates
 /// it to `max` bytes.
-pub(super) fn storable(text: String, max: usize) -> String {
+pub(crate) fn storable(text: String, max: usize) -> String {
     let mut text = if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text };
     text.truncate(limits::cut(&text, max).len());
     text

@@ -119,7 +119,7 @@ mod tests {
         let seen: &'static Mutex<Vec<Level>> = Box::leak(Box::default());
         with_default(tracing_subscriber::registry().with(limit).with(Count(seen)), || {
             for _ in 0..100 {
-                warn!(target: "jobqueue_server::queue::settle", "refused");
+                warn!(target: "jobqueue_server::queue::settle::group", "refused");
                 info!(target: "elsewhere", "happens");
                 debug!(target: "elsewhere", "is wanted");
             }

@@ -1,15 +1,13 @@
-//! Listeners, bound before anything else starts, and the connections that they accept, up to a limit.
+//! Connections that a listener accepts, up to a limit.
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use anyhow::Context as _;
 use futures::{Stream, stream};
 use jobqueue_shared::write_coalescing::CoalescedWrites;
 use tokio::{
@@ -22,7 +20,6 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
 use super::activity::{Activity, Unread};
-use crate::config::Serve;
 
 /// Time for the first bytes of HTTP/1, or for the preface and settings of HTTP/2. A connection without them would
 /// occupy its place.
@@ -33,39 +30,6 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD: usize = 9;
 /// Pause after an error of accept that is not the connection's own, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
-
-pub struct Listeners {
-    pub grpc: TcpListener,
-    pub http: TcpListener,
-}
-
-impl Listeners {
-    pub async fn bind(config: &Serve) -> anyhow::Result<Self> {
-        config.check_addresses().map_err(anyhow::Error::msg)?;
-        Ok(Self {
-            grpc: bind(config.grpc_addr, "--grpc-addr", "JOBQUEUE_GRPC_ADDR").await?,
-            http: bind(config.http_addr, "--http-addr", "JOBQUEUE_HTTP_ADDR").await?,
-        })
-    }
-}
-
-async fn bind(addr: SocketAddr, flag: &str, variable: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            let port = addr.port();
-            let any = SocketAddr::new(addr.ip(), 0);
-            return anyhow::anyhow!(
-                "port {port} is in use: choose another with {flag} (or {variable}), or any free one with {flag} {any}"
-            );
-        }
-        anyhow::Error::new(error).context(format!("cannot listen on {addr} (see {flag})"))
-    })
-}
-
-/// Returns the listener's address.
-pub fn local_addr(listener: &TcpListener) -> anyhow::Result<SocketAddr> {
-    listener.local_addr().context("a listener has no address")
-}
 
 /// Stream of accepted connections, as long as there is a place for one; more wait in the kernel's queue.
 pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<Item = Connection> {
@@ -218,7 +182,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::{net::SocketAddr, pin::pin};
 
     use futures::{StreamExt as _, poll};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -285,12 +249,5 @@ mod tests {
         connection.read_exact(&mut read).await.unwrap();
         tokio::time::pause();
         assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_named_with_the_flag_that_changes_it() {
-        let (_listener, addr) = listener().await;
-        let message = bind(addr, "--http-addr", "JOBQUEUE_HTTP_ADDR").await.unwrap_err().to_string();
-        assert!(message.contains(&addr.port().to_string()) && message.contains("--http-addr"), "{message}");
     }
 }

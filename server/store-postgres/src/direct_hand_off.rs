@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use jobqueue_store::{
     error::StoreResult,
     leases,
-    prepare::JobToStore,
+    prepare::NewRow,
     rows::{job::LeasedRow, packed_claim},
     settle::claim::Claim,
-    types::{HandOff, Leased, Unit},
+    types::{HandOff, Leased},
 };
 use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
@@ -36,16 +36,11 @@ impl Offered<'_> {
 
 /// The offers whose session is known to have room under its quota. The others are not taken, because their sessions'
 /// jobs would have to be counted first.
-pub(crate) fn offered<'a>(
-    store: &'a PostgresStore,
-    units: &[Unit],
-    jobs: &[JobToStore],
-    offers: &[HandOff],
-) -> Vec<Offered<'a>> {
+pub(crate) fn offered<'a>(store: &'a PostgresStore, rows: &[&NewRow<'_>], offers: &[HandOff]) -> Vec<Offered<'a>> {
     let offered = offers.iter().enumerate().filter_map(|(at, offer)| {
         let reservation = store.session_quotas.reserve(offer.session_id, offer.jobs.len() as u32);
         reservation.holds?;
-        let (claim, facts) = leases::claim_for_hand_off(units, jobs, offer)?;
+        let (claim, facts) = leases::claim_for_hand_off(rows, offer)?;
         Some(Offered { at, claim, acquire_no: offer.acquire_no, facts, reservation })
     });
     offered.collect()
@@ -67,7 +62,7 @@ struct TakenOffer {
 pub(crate) async fn write<'a>(
     connection: &mut Tx,
     mut arguments: PgArguments,
-    jobs: &[JobToStore],
+    rows: &[&NewRow<'_>],
     offered: Vec<Offered<'a>>,
 ) -> StoreResult<Vec<Offered<'a>>> {
     let claims = || offered.iter().map(|offered| &offered.claim);
@@ -76,7 +71,7 @@ pub(crate) async fn write<'a>(
         numbered.flat_map(|(claim, n)| claim.entries.iter().map(move |entry| (entry.job_id, n))).collect();
     let locks = || claims().map(|claim| session_key(claim.session_id));
     let mut add = || {
-        arguments.add(jobs.iter().map(|job| number_of.get(&job.id).copied()).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| number_of.get(&row.id).copied()).collect::<Vec<_>>())?;
         arguments.add(claims().map(|claim| claim.worker_id.as_str()).collect::<Vec<_>>())?;
         arguments.add(claims().map(|claim| claim.session_id).collect::<Vec<_>>())?;
         arguments.add(offered.iter().map(|offered| offered.acquire_no as i32).collect::<Vec<_>>())?;

@@ -1,12 +1,14 @@
 //! Insert: stores new jobs.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use jobqueue_store::{
     error::{StoreError, StoreResult},
     failpoint,
-    prepare::{self, Holder, JobToStore, KeyDecision, KeyRef},
-    rows::write::ReadyRow,
+    prepare::{self, FirstKey, Holder, NewRow},
     types::{HandOff, Inserted, Unit, UnitAnswer},
 };
 use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
@@ -15,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     PostgresStore, Tx,
     direct_hand_off::{self, Offered},
+    observe::counts,
 };
 
 /// Maximum number of times that a group is written, while the outcome of its commit is unknown because the connection
@@ -46,33 +49,34 @@ pub(crate) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Hand
 /// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
 /// the group must then be stored unit by unit.
 async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
-    let jobs = prepare::jobs_to_store(units, &store.clock)?;
-    let keyed = !prepare::first_keys(units, &jobs).is_empty();
+    let rows = prepare::new_rows(units, &store.clock)?;
+    let keys = prepare::first_keys(&rows);
     let mut tries = 0;
     loop {
         tries += 1;
         // New jobs without keys are stored by one statement, which is its own transaction.
-        let mut tx = if keyed || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
-        let verdict = win_keys(&mut tx, units, jobs.clone()).await?;
-        if units.len() > 1 && prepare::depends_on_refused_unit(&verdict) {
+        let mut tx = if !keys.is_empty() || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
+        let decision = prepare::decide_keys(units, &rows, &win_keys(&mut tx, keys.clone()).await?);
+        if units.len() > 1 && prepare::depends_on_refused_unit(&decision) {
             tx.rollback().await?;
             return Ok(None);
         }
-        give_back_keys(&mut tx, &verdict.give_back).await?;
+        give_back_keys(&mut tx, &decision.give_back).await?;
         let written = async {
             let written = if tries == 1 {
-                write_new_jobs(store, &mut tx, units, &verdict.insert, offers).await?
+                (decision.insert.clone(), write_new_jobs(store, &mut tx, &decision.insert, offers).await?)
             } else {
-                (write_jobs(&mut tx, units, &verdict.insert).await?, Vec::new())
+                (write_jobs(&mut tx, &decision.insert).await?, Vec::new())
             };
             tx.commit().await?;
             Ok(written)
         };
         match failpoint::committed("insert_commit", written.await).await {
-            Ok((mut ready, taken)) => {
-                prepare::leave_out(&mut ready, taken.iter().map(|offered| &offered.claim));
-                store.scan_cursors.lower(&ready);
-                let mut inserted = prepare::not_taken(verdict.answers, offers);
+            Ok((stored, taken)) => {
+                let claimed = prepare::claimed(taken.iter().map(|offered| &offered.claim));
+                let ready = stored.iter().filter(|row| !claimed.contains(&row.id));
+                store.scan_cursors.lower(ready.map(|row| row.key()));
+                let mut inserted = prepare::not_taken(decision.answers, offers);
                 for offered in taken {
                     let at = offered.at;
                     inserted.handed[at] = offered.leased();
@@ -86,8 +90,8 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff])
     }
 }
 
-async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<KeyDecision> {
-    let mut open = prepare::first_keys(units, &jobs);
+/// Wins the keys that are free. Returns the holders of all, by worker_id and key.
+async fn win_keys(tx: &mut Tx, mut open: Vec<FirstKey<'_>>) -> StoreResult<HashMap<(String, String), Holder>> {
     let mut holders: HashMap<(String, String), Holder> = HashMap::new();
     // A key whose holder is deleted between the two statements is free again.
     while !open.is_empty() {
@@ -104,7 +108,7 @@ async fn win_keys(tx: &mut Tx, units: &[Unit], jobs: Vec<JobToStore>) -> StoreRe
             open.retain(|((worker_id, key), ..)| !holders.contains_key(&((*worker_id).to_owned(), (*key).to_owned())));
         }
     }
-    Ok(prepare::judge(units, jobs, &holders))
+    Ok(holders)
 }
 
 const INSERT_KEYS: &str = "
@@ -114,9 +118,7 @@ const INSERT_KEYS: &str = "
     ON CONFLICT DO NOTHING
     RETURNING worker_id, key";
 
-type OpenKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
-
-async fn insert_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<Vec<(String, String)>> {
+async fn insert_keys(tx: &mut Tx, keys: &[FirstKey<'_>]) -> StoreResult<Vec<(String, String)>> {
     Ok(sqlx::query_as(INSERT_KEYS)
         .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
         .bind(keys.iter().map(|((_, key), ..)| *key).collect::<Vec<_>>())
@@ -141,7 +143,7 @@ struct KeyRow {
 
 /// Reads the holders of keys that were not won. The statement that lost a key does not see its row, so that a new one
 /// reads it.
-async fn read_keys(tx: &mut Tx, keys: &[OpenKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
+async fn read_keys(tx: &mut Tx, keys: &[FirstKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
     let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS)
         .bind(keys.iter().map(|((worker_id, _), ..)| *worker_id).collect::<Vec<_>>())
         .bind(keys.iter().map(|((_, key), ..)| *key).collect::<Vec<_>>())
@@ -187,29 +189,27 @@ const WRITE_NEW_JOBS: &str = concat!(
     SELECT worker_id, id, priority, run_at, 0, 0, octet_length(payload), enqueued_at, false, inline_job FROM new"
 );
 
-/// Stores new jobs. Returns the rows of all of them as if they were ready, and the offers that were taken.
+/// Stores new jobs as ready, except those of offers that are taken. Returns these offers.
 async fn write_new_jobs<'a>(
     store: &'a PostgresStore,
     tx: &mut Tx,
-    units: &[Unit],
-    jobs: &[JobToStore],
+    rows: &[&NewRow<'_>],
     offers: &[HandOff],
-) -> StoreResult<(Vec<ReadyRow>, Vec<Offered<'a>>)> {
-    let rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    let Some(now) = rows.iter().map(|row| row.enqueued_at).max() else { return Ok((rows, Vec::new())) };
-    let arguments = new_job_arguments(units, jobs, &rows, now)?;
-    let offered = direct_hand_off::offered(store, units, jobs, offers);
+) -> StoreResult<Vec<Offered<'a>>> {
+    let Some(now) = rows.iter().map(|row| row.enqueued_at).max() else { return Ok(Vec::new()) };
+    let arguments = new_job_arguments(rows, now)?;
+    let offered = direct_hand_off::offered(store, rows, offers);
     if offered.is_empty() {
         sqlx::query_with(WRITE_NEW_JOBS, arguments).execute(&mut **tx).await?;
-        return Ok((rows, offered));
+        return Ok(offered);
     }
-    Ok((rows, direct_hand_off::write(tx, arguments, jobs, offered).await?))
+    direct_hand_off::write(tx, arguments, rows, offered).await
 }
 
 /// Arguments of [`job_arguments`], the minute, and the counter changes.
-fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow], now: i64) -> StoreResult<PgArguments> {
+fn new_job_arguments(rows: &[&NewRow<'_>], now: i64) -> StoreResult<PgArguments> {
     let deltas = prepare::submit_deltas(rows);
-    let mut arguments = job_arguments(units, jobs, rows)?;
+    let mut arguments = job_arguments(rows)?;
     let mut add = || {
         arguments.add(now.div_euclid(60_000))?;
         arguments.add(deltas.rows().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>())?;
@@ -222,21 +222,20 @@ fn new_job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow], now
 }
 
 /// Arguments for the columns of `jobs`, and for those of `ready` that do not follow from them.
-fn job_arguments(units: &[Unit], jobs: &[JobToStore], rows: &[ReadyRow]) -> StoreResult<PgArguments> {
-    let new: Vec<_> = jobs.iter().map(|job| &units[job.unit].jobs[job.index]).collect();
+fn job_arguments(rows: &[&NewRow<'_>]) -> StoreResult<PgArguments> {
     let mut arguments = PgArguments::default();
     let mut add = || {
-        arguments.add(jobs.iter().map(|job| job.id).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| job.worker_id.as_str()).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| job.task.as_str()).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| i16::from(job.priority)).collect::<Vec<_>>())?;
-        arguments.add(jobs.iter().map(|job| job.run_at).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| job.payload.as_bytes()).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| job.max_retries as i16).collect::<Vec<_>>())?;
-        arguments.add(jobs.iter().map(|job| job.retry.as_deref()).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| job.attempt_timeout_ms).collect::<Vec<_>>())?;
-        arguments.add(new.iter().map(|job| job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())?;
-        arguments.add(jobs.iter().map(|job| job.enqueued_at).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.id).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.job.worker_id.as_str()).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.job.task.as_str()).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| i16::from(row.job.priority)).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.run_at).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.job.payload.as_bytes()).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.job.max_retries as i16).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.retry.as_deref()).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.job.attempt_timeout_ms).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.job.key.as_ref().map(|key| key.key.as_str())).collect::<Vec<_>>())?;
+        arguments.add(rows.iter().map(|row| row.enqueued_at).collect::<Vec<_>>())?;
         arguments.add(rows.iter().map(|row| row.inline_job.as_deref()).collect::<Vec<_>>())
     };
     add().map_err(sqlx::Error::Encode)?;
@@ -256,16 +255,14 @@ const WRITE_JOBS: &str = concat!(
     RETURNING id"
 );
 
-async fn write_jobs(tx: &mut Tx, units: &[Unit], jobs: &[JobToStore]) -> StoreResult<Vec<ReadyRow>> {
-    if jobs.is_empty() {
+async fn write_jobs<'r, 'a>(tx: &mut Tx, rows: &[&'r NewRow<'a>]) -> StoreResult<Vec<&'r NewRow<'a>>> {
+    if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
-    let stored: Vec<Uuid> =
-        sqlx::query_scalar_with(WRITE_JOBS, job_arguments(units, jobs, &rows)?).fetch_all(&mut **tx).await?;
-    let stored: std::collections::HashSet<Uuid> = stored.into_iter().collect();
-    rows.retain(|row| stored.contains(&row.id));
+    let stored: Vec<Uuid> = sqlx::query_scalar_with(WRITE_JOBS, job_arguments(rows)?).fetch_all(&mut **tx).await?;
+    let stored: HashSet<Uuid> = stored.into_iter().collect();
+    let rows: Vec<_> = rows.iter().copied().filter(|row| stored.contains(&row.id)).collect();
     let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
-    crate::observe::counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
+    counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
     Ok(rows)
 }

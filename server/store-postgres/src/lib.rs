@@ -34,7 +34,7 @@ use observe::{audit, counts, explain_inputs, list, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
 use retain::{counter_compaction, partitions, prune};
-use sessions::rescue;
+use sessions::{end, progress, rescue};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
@@ -139,7 +139,7 @@ impl Store for PostgresStore {
     }
 
     async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
-        sessions::report_progress(self, report).await
+        progress::report_progress(self, report).await
     }
 
     async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
@@ -151,7 +151,7 @@ impl Store for PostgresStore {
     }
 
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
-        rescue::end_session(self, session_id).await
+        end::end_session(self, session_id).await
     }
 
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
@@ -231,11 +231,11 @@ impl Store for PostgresStore {
     }
 
     async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
-        sessions::sessions(self, query).await
+        observe::sessions::sessions(self, query).await
     }
 
     async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
-        sessions::session(self, session_id).await
+        observe::sessions::session(self, session_id).await
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {

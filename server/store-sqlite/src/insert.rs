@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jobqueue_store::{
     error::{StoreError, StoreResult},
     leases,
-    prepare::{self, Holder, JobToStore, KeyDecision, KeyRef},
+    prepare::{self, FirstKey, Holder, NewRow},
     settle::claim::Claim,
     types::{HandOff, Inserted, Unit, UnitAnswer},
 };
@@ -39,19 +39,20 @@ pub(crate) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[HandOf
 /// could hide its outcome.
 async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let mut writer = store.writer().await?;
-    let jobs = prepare::jobs_to_store(units, &store.clock)?;
+    let rows = prepare::new_rows(units, &store.clock)?;
     let mut tx = begin(&mut writer).await?;
-    let verdict = win_keys(&mut tx, units, jobs).await?;
-    if units.len() > 1 && prepare::depends_on_refused_unit(&verdict) {
+    let holders = win_keys(&mut tx, prepare::first_keys(&rows)).await?;
+    let decision = prepare::decide_keys(units, &rows, &holders);
+    if units.len() > 1 && prepare::depends_on_refused_unit(&decision) {
         tx.rollback().await?;
         return Ok(None);
     }
-    give_back_keys(&mut tx, &verdict.give_back).await?;
+    give_back_keys(&mut tx, &decision.give_back).await?;
     let (mut handed, mut taken) = (vec![Vec::new(); offers.len()], Vec::new());
     for (offer, handed) in offers.iter().zip(&mut handed) {
         let now = store.clock.now_ms();
         let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
-        let Some((claim, mut facts)) = leases::claim_for_hand_off(units, &verdict.insert, offer) else { continue };
+        let Some((claim, mut facts)) = leases::claim_for_hand_off(&decision.insert, offer) else { continue };
         // The claim is written at once, because the next offer may be to the same session.
         let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
         acquire::write_claims(&mut tx, &claims).await?;
@@ -59,14 +60,14 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -
         *handed = leases::leased(&claims, &mut facts)?;
         taken.extend(claims);
     }
-    write_jobs(&mut tx, units, &verdict.insert, &taken).await?;
+    write_jobs(&mut tx, &decision.insert, &taken).await?;
     tx.commit().await?;
-    Ok(Some(Inserted { answers: verdict.answers, handed }))
+    Ok(Some(Inserted { answers: decision.answers, handed }))
 }
 
-/// Wins the keys of a group. With one writer a key without a holder is free, so that one query decides.
-async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> StoreResult<KeyDecision> {
-    let keys = prepare::first_keys(units, &jobs);
+/// Wins the keys that are free. Returns the holders of all, by worker_id and key. With one writer a key without a holder
+/// is free, so that one query decides.
+async fn win_keys(tx: &mut Tx<'_>, keys: Vec<FirstKey<'_>>) -> StoreResult<HashMap<(String, String), Holder>> {
     let mut holders = read_keys(tx, &keys).await?;
     let open: Vec<_> = keys
         .into_iter()
@@ -76,12 +77,10 @@ async fn win_keys(tx: &mut Tx<'_>, units: &[Unit], jobs: Vec<JobToStore>) -> Sto
     for ((worker_id, key), job_id, hash) in open {
         holders.insert((worker_id.to_owned(), key.to_owned()), Holder { job_id, request_hash: hash.to_vec() });
     }
-    Ok(prepare::judge(units, jobs, &holders))
+    Ok(holders)
 }
 
-type OpenKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
-
-async fn insert_keys(tx: &mut Tx<'_>, keys: &[OpenKey<'_>]) -> StoreResult<()> {
+async fn insert_keys(tx: &mut Tx<'_>, keys: &[FirstKey<'_>]) -> StoreResult<()> {
     for keys in batches(keys) {
         let mut query = QueryBuilder::new("INSERT INTO idempotency_keys (worker_id, key, job_id, request_hash) ");
         query.push_values(keys, |mut row, ((worker_id, key), job_id, hash)| {
@@ -106,7 +105,7 @@ struct KeyRow {
     request_hash: Vec<u8>,
 }
 
-async fn read_keys(tx: &mut Tx<'_>, keys: &[OpenKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
+async fn read_keys(tx: &mut Tx<'_>, keys: &[FirstKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
@@ -129,36 +128,37 @@ async fn give_back_keys(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
 }
 
 /// Stores jobs, and those of them that are not claimed in `ready`.
-async fn write_jobs(tx: &mut Tx<'_>, units: &[Unit], jobs: &[JobToStore], claims: &[Claim]) -> StoreResult<()> {
-    for jobs in batches(jobs) {
+async fn write_jobs(tx: &mut Tx<'_>, rows: &[&NewRow<'_>], claims: &[Claim]) -> StoreResult<()> {
+    for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, \
              idempotency_key) ",
         );
-        query.push_values(jobs, |mut row, job| {
-            let new = &units[job.unit].jobs[job.index];
-            row.push_bind(job.id)
+        query.push_values(rows, |mut values, row| {
+            let new = row.job;
+            values
+                .push_bind(row.id)
                 .push_bind(new.worker_id.as_str())
                 .push_bind(new.task.as_str())
                 .push_bind(i16::from(new.priority))
-                .push_bind(job.run_at)
+                .push_bind(row.run_at)
                 .push_bind(new.payload.as_bytes())
                 .push_bind(new.max_retries as i16)
-                .push_bind(job.retry.as_deref())
+                .push_bind(row.retry.as_deref())
                 .push_bind(new.attempt_timeout_ms)
                 .push_bind(new.key.as_ref().map(|key| key.key.as_str()));
         });
         query.build().execute(&mut **tx).await?;
     }
-    let mut rows: Vec<_> = jobs.iter().map(|job| prepare::ready_row(job, units)).collect();
     let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
-    let mut deltas = prepare::submit_deltas(&rows);
-    prepare::leave_out(&mut rows, claims);
+    let mut deltas = prepare::submit_deltas(rows);
     for claim in claims {
         let (delta, jobs) = (deltas.at(&claim.worker_id, 0), claim.entries.len() as i32);
         delta.first_attempt -= jobs;
         delta.running += jobs;
     }
-    crate::settle::write_ready(tx, &rows).await?;
+    let claimed = prepare::claimed(claims);
+    let ready: Vec<_> = rows.iter().filter(|row| !claimed.contains(&row.id)).map(|row| row.ready()).collect();
+    crate::settle::write::write_ready(tx, &ready).await?;
     crate::observe::counts::write_deltas(tx, &deltas, now).await
 }

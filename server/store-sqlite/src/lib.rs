@@ -30,7 +30,7 @@ use jobqueue_store::{
 use observe::{audit, counts, explain_inputs, list, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
-use sessions::rescue;
+use sessions::{end, progress, rescue};
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::SqliteConnectOptions,
@@ -156,7 +156,7 @@ impl Store for SqliteStore {
     }
 
     async fn report_progress(&self, report: &ProgressReport) -> StoreResult<bool> {
-        self.kept(sessions::report_progress(self, report).await)
+        self.kept(progress::report_progress(self, report).await)
     }
 
     async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
@@ -168,7 +168,7 @@ impl Store for SqliteStore {
     }
 
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
-        self.kept(rescue::end_session(self, session_id).await)
+        self.kept(end::end_session(self, session_id).await)
     }
 
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
@@ -252,11 +252,11 @@ impl Store for SqliteStore {
     }
 
     async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
-        self.kept(sessions::sessions(self, query).await)
+        self.kept(observe::sessions::sessions(self, query).await)
     }
 
     async fn session(&self, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
-        self.kept(sessions::session(self, session_id).await)
+        self.kept(observe::sessions::session(self, session_id).await)
     }
 
     async fn now_ms(&self) -> StoreResult<i64> {

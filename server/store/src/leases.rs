@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     error::StoreResult,
-    prepare::JobToStore,
+    prepare::NewRow,
     rows::{
         inline_job,
         job::{LeasedRow, TakenRow},
@@ -15,7 +15,7 @@ use crate::{
         write::Deltas,
     },
     settle::claim::Claim,
-    types::{HandOff, Leased, Unit},
+    types::{HandOff, Leased},
 };
 
 /// The session that acquires, and the database's time.
@@ -79,28 +79,24 @@ pub fn decode_inline_jobs(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRo
 
 /// The claim of a direct hand-off and its jobs, without those that turned out to be stored already. The database fills
 /// in time and host. `None` if no job is left.
-pub fn claim_for_hand_off(
-    units: &[Unit],
-    jobs: &[JobToStore],
-    offer: &HandOff,
-) -> Option<(Claim, HashMap<Uuid, LeasedRow>)> {
+pub fn claim_for_hand_off(rows: &[&NewRow<'_>], offer: &HandOff) -> Option<(Claim, HashMap<Uuid, LeasedRow>)> {
     let (mut entries, mut facts) = (Vec::with_capacity(offer.jobs.len()), HashMap::new());
     for at in &offer.jobs {
-        let Ok(found) = jobs.binary_search_by_key(at, |job| (job.unit, job.index)) else { continue };
-        let (job, new) = (&jobs[found], &units[at.0].jobs[at.1]);
-        entries.push(Entry { job_id: job.id, run_no: 1, attempts_used: 1, timeout_ms: new.attempt_timeout_ms });
-        let row = LeasedRow {
-            id: job.id,
+        let Ok(found) = rows.binary_search_by_key(at, |row| (row.unit, row.index)) else { continue };
+        let (row, new) = (rows[found], rows[found].job);
+        entries.push(Entry { job_id: row.id, run_no: 1, attempts_used: 1, timeout_ms: new.attempt_timeout_ms });
+        let leased = LeasedRow {
+            id: row.id,
             task: new.task.clone(),
             priority: i16::from(new.priority),
-            run_at: job.run_at,
+            run_at: row.run_at,
             payload: new.payload.clone().into_bytes(),
             max_retries: new.max_retries as i16,
-            retry: job.retry.clone(),
+            retry: row.retry.clone(),
             attempt_timeout: new.attempt_timeout_ms,
             idempotency_key: new.key.as_ref().map(|key| key.key.clone()),
         };
-        facts.insert(job.id, row);
+        facts.insert(row.id, leased);
     }
     if entries.is_empty() {
         return None;

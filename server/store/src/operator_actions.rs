@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::{
     rows::write::{AttemptRow, CancelledRow, Deltas, ReadyRow},
-    settle::{claim::Claim, decision::Item},
-    types::{ActionAnswer, AttemptOutcome, JobRecord},
+    settle::claim::Claim,
+    types::{ActionAnswer, AttemptOutcome, JobRecord, Settlement},
 };
 
 /// Answers to an action on several jobs, as they become known.
@@ -87,13 +87,13 @@ pub fn cancel_pending(
 }
 
 /// Attempts of running jobs that end because the jobs are cancelled.
-pub fn cancel_running(claims: &HashMap<Uuid, Claim>, reason: &str, answers: &mut Answers) -> Vec<Item> {
+pub fn cancel_running(claims: &HashMap<Uuid, Claim>, reason: &str, answers: &mut Answers) -> Vec<Settlement> {
     let open = answers.open();
     let mut items = Vec::new();
     for claim in claims.values() {
         for entry in claim.entries.iter().filter(|entry| open.contains(&entry.job_id)) {
             answers.taken_from(entry.job_id, claim);
-            items.push(Item::by_server(claim.id, entry.job_id, Ending::Cancel, reason.to_owned()));
+            items.push(Settlement::by_server(claim.id, entry.job_id, Ending::Cancel, reason.to_owned()));
         }
     }
     items.sort_by_key(|item| item.lease.job_id);
@@ -150,7 +150,7 @@ fn by_person(row: &FinishedRow, outcome: AttemptOutcome, at: i64, text: String) 
     AttemptRow {
         job_id: row.id,
         run_no: row.run_no,
-        outcome: outcome as i16,
+        outcome: outcome.into(),
         claim_id: None,
         session_id: None,
         host: String::new(),

@@ -16,20 +16,47 @@ use crate::{
     types::{HandOff, Inserted, NewJob, Start, Stored, Unit, UnitAnswer},
 };
 
-/// A job with its id, as it will be stored.
+/// A new job with everything that is stored of it.
 #[derive(Clone, Debug)]
-pub struct JobToStore {
+pub struct NewRow<'a> {
+    /// Index of its unit in the group, and its own in the unit.
     pub unit: usize,
     pub index: usize,
+    pub job: &'a NewJob,
     pub id: Uuid,
     pub run_at: i64,
     pub enqueued_at: i64,
     pub retry: Option<String>,
+    pub inline_job: Option<Vec<u8>>,
+}
+
+impl NewRow<'_> {
+    /// worker_id, priority, run_at and id, by which acquires scan.
+    pub fn key(&self) -> (&str, i16, i64, Uuid) {
+        (&self.job.worker_id, self.job.priority.into(), self.run_at, self.id)
+    }
+
+    /// Row of `ready` of the job, as long as no session has taken it.
+    pub fn ready(&self) -> ReadyRow {
+        ReadyRow {
+            worker_id: self.job.worker_id.clone(),
+            id: self.id,
+            priority: self.job.priority.into(),
+            run_at: self.run_at,
+            run_no: 0,
+            attempts_used: 0,
+            payload_bytes: self.job.payload.len() as i32,
+            enqueued_at: self.enqueued_at,
+            waits_for_handler: false,
+            for_task: None,
+            inline_job: self.inline_job.clone(),
+        }
+    }
 }
 
 /// Assigns ids. This is done once: after a commit whose outcome is not known, the jobs are inserted again under the
 /// same ids.
-pub fn jobs_to_store(units: &[Unit], clock: &Clock) -> StoreResult<Vec<JobToStore>> {
+pub fn new_rows<'a>(units: &'a [Unit], clock: &Clock) -> StoreResult<Vec<NewRow<'a>>> {
     let ids = clock.ids(units.iter().map(|unit| unit.jobs.len()).sum());
     let all =
         units.iter().enumerate().flat_map(|(unit, it)| it.jobs.iter().enumerate().map(move |(n, job)| (unit, n, job)));
@@ -41,7 +68,9 @@ pub fn jobs_to_store(units: &[Unit], clock: &Clock) -> StoreResult<Vec<JobToStor
                 Start::After { delay_ms } => enqueued_at + delay_ms,
                 Start::At { run_at_ms } => run_at_ms,
             };
-            Ok(JobToStore { unit, index, id, run_at, enqueued_at, retry: retry_json(job.retry)? })
+            let retry = retry_json(job.retry)?;
+            let inline_job = inline_job::encode(job, retry.as_deref());
+            Ok(NewRow { unit, index, job, id, run_at, enqueued_at, retry, inline_job })
         })
         .collect()
 }
@@ -49,16 +78,19 @@ pub fn jobs_to_store(units: &[Unit], clock: &Clock) -> StoreResult<Vec<JobToStor
 /// worker_id and idempotency key.
 pub type KeyRef<'a> = (&'a str, &'a str);
 
+/// A key, the first job of the group that asks for it, and the hash of that job's request.
+pub type FirstKey<'a> = (KeyRef<'a>, Uuid, &'a [u8; 32]);
+
 fn key_of(job: &NewJob) -> Option<(KeyRef<'_>, &[u8; 32])> {
     job.key.as_ref().map(|key| ((job.worker_id.as_str(), key.key.as_str()), &key.request_hash))
 }
 
 /// First job of each idempotency key of the group, sorted by key.
-pub fn first_keys<'a>(units: &'a [Unit], jobs: &[JobToStore]) -> Vec<(KeyRef<'a>, Uuid, &'a [u8; 32])> {
+pub fn first_keys<'a>(rows: &[NewRow<'a>]) -> Vec<FirstKey<'a>> {
     let mut firsts: HashMap<KeyRef<'a>, (Uuid, &'a [u8; 32])> = HashMap::new();
-    for job in jobs {
-        if let Some((key, hash)) = key_of(&units[job.unit].jobs[job.index]) {
-            firsts.entry(key).or_insert((job.id, hash));
+    for row in rows {
+        if let Some((key, hash)) = key_of(row.job) {
+            firsts.entry(key).or_insert((row.id, hash));
         }
     }
     let mut firsts: Vec<_> = firsts.into_iter().map(|(key, (id, hash))| (key, id, hash)).collect();
@@ -74,86 +106,72 @@ pub struct Holder {
 }
 
 /// Answers to the units, jobs to insert, and jobs whose keys have to be released because their unit is refused.
-pub struct KeyDecision {
+pub struct KeyDecision<'r, 'a> {
     pub answers: Vec<UnitAnswer>,
-    pub insert: Vec<JobToStore>,
+    pub insert: Vec<&'r NewRow<'a>>,
     /// Ids of this group that hold a key but will not be inserted.
     pub give_back: Vec<Uuid>,
 }
 
 /// Decides each unit in order. A unit with a key that belongs to another request is refused as a whole.
-pub fn judge(units: &[Unit], jobs: Vec<JobToStore>, holders: &HashMap<(String, String), Holder>) -> KeyDecision {
-    let mut verdict =
+pub fn decide_keys<'r, 'a>(
+    units: &[Unit],
+    rows: &'r [NewRow<'a>],
+    holders: &HashMap<(String, String), Holder>,
+) -> KeyDecision<'r, 'a> {
+    let mut decision =
         KeyDecision { answers: Vec::with_capacity(units.len()), insert: Vec::new(), give_back: Vec::new() };
-    let mut jobs = jobs.into_iter().peekable();
+    let mut rows = rows.iter().peekable();
     for (number, unit) in units.iter().enumerate() {
         let mut stored = Vec::with_capacity(unit.jobs.len());
         let mut insert = Vec::new();
         let mut conflict = None;
-        while let Some(job) = jobs.next_if(|job| job.unit == number) {
-            let new_job = &unit.jobs[job.index];
-            let holder = new_job
+        while let Some(row) = rows.next_if(|row| row.unit == number) {
+            let job = row.job;
+            let holder = job
                 .key
                 .as_ref()
-                .and_then(|key| holders.get(&(new_job.worker_id.clone(), key.key.clone())).map(|holder| (holder, key)));
+                .and_then(|key| holders.get(&(job.worker_id.clone(), key.key.clone())).map(|holder| (holder, key)));
             match holder {
                 None => {}
-                Some((holder, _)) if holder.job_id == job.id => {}
+                Some((holder, _)) if holder.job_id == row.id => {}
                 Some((holder, key)) => {
                     if holder.request_hash != key.request_hash {
-                        conflict = conflict.or(Some((job.index, holder.job_id)));
+                        conflict = conflict.or(Some((row.index, holder.job_id)));
                     }
                     stored.push(Stored { id: holder.job_id, deduplicated: true });
                     continue;
                 }
             }
-            stored.push(Stored { id: job.id, deduplicated: false });
-            insert.push(job);
+            stored.push(Stored { id: row.id, deduplicated: false });
+            insert.push(row);
         }
         if let Some((index, existing)) = conflict {
-            verdict.give_back.extend(insert.iter().map(|job| job.id));
-            verdict.answers.push(UnitAnswer::KeyConflict { index, existing });
+            decision.give_back.extend(insert.iter().map(|row| row.id));
+            decision.answers.push(UnitAnswer::KeyConflict { index, existing });
         } else {
-            verdict.answers.push(UnitAnswer::Stored(stored));
-            verdict.insert.extend(insert);
+            decision.answers.push(UnitAnswer::Stored(stored));
+            decision.insert.extend(insert);
         }
     }
-    verdict
+    decision
 }
 
 /// Whether a unit was decided by a key that another, refused unit of the group had won. The group is then stored unit
 /// by unit, so that a refused unit does not affect the others.
-pub fn depends_on_refused_unit(verdict: &KeyDecision) -> bool {
-    verdict.answers.iter().any(|answer| match answer {
+pub fn depends_on_refused_unit(decision: &KeyDecision<'_, '_>) -> bool {
+    decision.answers.iter().any(|answer| match answer {
         UnitAnswer::Stored(stored) => {
-            stored.iter().any(|stored| stored.deduplicated && verdict.give_back.contains(&stored.id))
+            stored.iter().any(|stored| stored.deduplicated && decision.give_back.contains(&stored.id))
         }
-        UnitAnswer::KeyConflict { existing, .. } => verdict.give_back.contains(existing),
+        UnitAnswer::KeyConflict { existing, .. } => decision.give_back.contains(existing),
         UnitAnswer::Refused(_) => false,
     })
 }
 
-pub fn ready_row(job: &JobToStore, units: &[Unit]) -> ReadyRow {
-    let new_job = &units[job.unit].jobs[job.index];
-    ReadyRow {
-        worker_id: new_job.worker_id.clone(),
-        id: job.id,
-        priority: i16::from(new_job.priority),
-        run_at: job.run_at,
-        run_no: 0,
-        attempts_used: 0,
-        payload_bytes: new_job.payload.len() as i32,
-        enqueued_at: job.enqueued_at,
-        waits_for_handler: false,
-        for_task: None,
-        inline_job: inline_job::encode(new_job, job.retry.as_deref()),
-    }
-}
-
-/// Removes the jobs of claims from rows for `ready`.
-pub fn leave_out<'a>(rows: &mut Vec<ReadyRow>, claims: impl IntoIterator<Item = &'a Claim>) {
-    let claimed: HashSet<_> = claims.into_iter().flat_map(|claim| &claim.entries).map(|entry| entry.job_id).collect();
-    rows.retain(|row| !claimed.contains(&row.id));
+/// Ids of the jobs of claims.
+pub fn claimed<'c>(claims: impl IntoIterator<Item = &'c Claim>) -> HashSet<Uuid> {
+    claims.into_iter().flat_map(|claim| &claim.entries).map(|entry| entry.job_id).collect()
 }
 
 /// Answers of a group in which no direct hand-off took place.
@@ -161,11 +179,12 @@ pub fn not_taken(answers: Vec<UnitAnswer>, offers: &[HandOff]) -> Inserted {
     Inserted { answers, handed: vec![Vec::new(); offers.len()] }
 }
 
-pub fn submit_deltas(rows: &[ReadyRow]) -> Deltas {
+/// Counter changes of new jobs, all of which are pending.
+pub fn submit_deltas(rows: &[&NewRow<'_>]) -> Deltas {
     let mut deltas = Deltas::default();
     for row in rows {
-        deltas.ready(row, 1);
-        deltas.at(&row.worker_id, 0).submitted += 1;
+        deltas.pending(&row.job.worker_id, row.enqueued_at, row.run_at, 0, 1);
+        deltas.at(&row.job.worker_id, 0).submitted += 1;
     }
     deltas
 }

@@ -97,7 +97,7 @@ impl Session {
     }
 
     pub(crate) fn settlement(&self, lease: LeaseId, ending: Ending) -> Settlement {
-        Settlement { session_id: self.id, lease, ending, text: String::new(), result: None, note: String::new() }
+        Settlement { session_id: Some(self.id), lease, ending, text: String::new(), result: None, note: String::new() }
     }
 
     pub(crate) async fn end(&self, lease: LeaseId, ending: Ending) -> SettleAnswer {

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{program, results};
+use super::programs::{program, results};
+use crate::process;
 use crate::workspace::Workspace;
 
 /// Numbers of calls in the two runs of a function. The cost of starting the program is in both, and so not in their
@@ -15,7 +16,7 @@ const MANY: u64 = 11;
 
 /// Name of each function, and its instructions per call.
 pub(super) fn count(workspace: &Workspace) -> Result<Vec<(String, u64)>> {
-    let listed = crate::process::output(Command::new(program(workspace)).arg("pure"))?;
+    let listed = process::output(Command::new(program(workspace)).arg("pure"))?;
     let mut found = Vec::new();
     for name in listed.lines() {
         let (few, many) = (collected(workspace, name, FEW)?, collected(workspace, name, MANY)?);

@@ -3,17 +3,17 @@
 
 mod instructions;
 mod profile;
+mod programs;
 
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
+use crate::cargo::cargo;
 use crate::process;
-use crate::progress::{Plan, Task};
 use crate::setup::{self, Need};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 
 /// Scenario that needs the programs of the peers, which are built first.
 const PEERS: &str = "peers";
@@ -22,7 +22,7 @@ const PEERS: &str = "peers";
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
     #[command(subcommand)]
-    what: Option<What>,
+    mode: Option<Mode>,
     #[command(flatten)]
     run: Run,
 }
@@ -46,7 +46,7 @@ struct Run {
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Mode {
     /// Records where the time goes, and draws a picture of it into target/bench for each process
     Profile(profile::Options),
     /// Measures pure functions by themselves: times by criterion, and instructions by callgrind
@@ -57,18 +57,11 @@ enum What {
     },
 }
 
-/// Store that keeps the jobs of a profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Store {
-    Sqlite,
-    Postgres,
-}
-
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    match &options.what {
+    match &options.mode {
         None => measure(workspace, &options.run),
-        Some(What::Profile(options)) => profile::run(workspace, options),
-        Some(What::Pure { instructions }) => pure(workspace, *instructions),
+        Some(Mode::Profile(options)) => profile::run(workspace, options),
+        Some(Mode::Pure { instructions }) => pure(workspace, *instructions),
     }
 }
 
@@ -79,23 +72,21 @@ fn measure(workspace: &Workspace, options: &Run) -> Result<ExitCode> {
         needs.extend([Need::Node, Need::BenchPeers]);
     }
     let mut plan = setup::plan(workspace, &needs)?;
-    plan.push(programs(workspace));
+    plan.push(programs::build_task(workspace));
     if with_peers {
-        plan.push(peers(workspace));
+        plan.push(programs::build_peers_task(workspace));
     }
     plan.run()?;
-    let mut bench = Command::new(program(workspace));
+    let mut bench = Command::new(programs::program(workspace));
     bench.current_dir(&workspace.root).arg("run").args(&options.scenarios).args(["--store", &options.store]);
-    bench.arg("--folder").arg(results(workspace)).arg("--peers").arg(workspace.root.join("bench/peers"));
+    bench.arg("--folder").arg(programs::results(workspace)).arg("--peers").arg(workspace.root.join("bench/peers"));
     bench.args(options.quick.then_some("--quick")).args(options.resume.then_some("--resume"));
     let status = process::status(&mut bench)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn pure(workspace: &Workspace, instructions_only: bool) -> Result<ExitCode> {
-    let mut plan = setup::plan(workspace, &[Need::Valgrind])?;
-    plan.push(programs(workspace));
-    plan.run()?;
+    programs::prepare(workspace, &[Need::Valgrind])?;
     print!("{}", instructions::table(&instructions::count(workspace)?));
     if !instructions_only {
         let mut bench = cargo();
@@ -104,42 +95,6 @@ fn pure(workspace: &Workspace, instructions_only: bool) -> Result<ExitCode> {
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Task that builds the server and the bench in release mode.
-fn programs(workspace: &Workspace) -> Task<'_> {
-    Task::new("server and bench", "release build", move |step| {
-        let mut build = cargo();
-        build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
-        build.args(["build", "--release", "--bins", "--package", "jobqueue-server", "--package", "jobqueue-bench"]);
-        process::logged(&mut build, &workspace.log("bench"), step)
-    })
-}
-
-/// Task that builds the peers that are written in Rust, in their own workspace.
-fn peers(workspace: &Workspace) -> Task<'_> {
-    Task::new("the peers written in Rust", "release build", move |step| {
-        let mut build = cargo();
-        build.current_dir(workspace.root.join("bench/peers/rust")).env("CARGO_TERM_COLOR", "never");
-        build.args(["build", "--release", "--locked", "--bins", "--target-dir", "target"]);
-        process::logged(&mut build, &workspace.log("bench-peers"), step)
-    })
-}
-
-fn program(workspace: &Workspace) -> PathBuf {
-    workspace.binary("release", "jobqueue-bench")
-}
-
-/// Folder in which results and pictures are written.
-fn results(workspace: &Workspace) -> PathBuf {
-    workspace.target.join("bench")
-}
-
-/// Installs the needs and builds the programs.
-fn prepare(workspace: &Workspace, needs: &[Need]) -> Result<()> {
-    let mut plan: Plan<'_> = setup::plan(workspace, needs)?;
-    plan.push(programs(workspace));
-    plan.run()
 }
 
 #[cfg(test)]
@@ -166,10 +121,10 @@ mod tests {
             (options.run.scenarios, options.run.store.as_str()),
             (vec!["drain".into(), "peers".into()], "postgres")
         );
-        assert!(options.what.is_none() && options.run.quick && !options.run.resume);
+        assert!(options.mode.is_none() && options.run.quick && !options.run.resume);
         assert!(parse(&[]).unwrap().run.scenarios.is_empty());
-        assert!(matches!(parse(&["pure", "--instructions"]).unwrap().what, Some(What::Pure { instructions: true })));
-        assert!(matches!(parse(&["profile", "drain"]).unwrap().what, Some(What::Profile(_))));
+        assert!(matches!(parse(&["pure", "--instructions"]).unwrap().mode, Some(Mode::Pure { instructions: true })));
+        assert!(matches!(parse(&["profile", "drain"]).unwrap().mode, Some(Mode::Profile(_))));
         assert!(parse(&["--store", "oracle"]).is_err());
     }
 }

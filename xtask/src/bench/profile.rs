@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::{Store, prepare, program, results};
+use super::programs::{prepare, program, results};
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
 use crate::{interrupt, process};
@@ -15,15 +15,22 @@ use crate::{interrupt, process};
 #[derive(Args)]
 pub(crate) struct Options {
     #[arg(value_enum)]
-    what: What,
+    what: Load,
     /// Store that keeps the jobs
     #[arg(long, value_enum, default_value = "postgres")]
     store: Store,
 }
 
+/// Store that keeps the jobs of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Store {
+    Sqlite,
+    Postgres,
+}
+
 /// Load that is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum Load {
     /// 64 callers that submit one job a call
     Submit,
     /// A no-op worker that works off waiting jobs

@@ -5,10 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Need;
+use super::need::Need;
+use crate::cargo::cargo;
 use crate::process;
 use crate::progress::Task;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 
 /// Newest version of trunk that the toolchain of this repository compiles.
 const TRUNK: &str = "0.21.14";

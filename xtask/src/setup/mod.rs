@@ -1,75 +1,32 @@
-//! Needs of each command, and the plan that installs those that are missing.
+//! Plan that installs what a command needs and this machine does not have.
 //!
 //! No program is installed twice, and nothing of the user's is replaced: programs built here go under target/tools, and
 //! only Debian packages and the WebAssembly target go into the system.
 
 mod apt;
 mod cargo_tools;
+mod need;
 mod node;
 mod python;
+mod stamp;
+mod system;
 mod wasm;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use sha2::{Digest as _, Sha256};
+use anyhow::Result;
 
 pub(crate) use self::cargo_tools::{find as tool, versions as tool_versions};
-pub(crate) use self::node::{find as node, find_chromium as chromium, wasm_opt};
+pub(crate) use self::need::Need;
+pub(crate) use self::node::{find as node, wasm_opt};
 pub(crate) use self::python::interpreter as python;
+pub(crate) use self::system::chromium;
+use self::system::has_program;
 pub(crate) use self::wasm::Toolchain;
 use crate::process;
 use crate::progress::{Plan, Task};
 use crate::workspace::Workspace;
-
-/// Program or package that a command cannot do without. The order is the order of installing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Need {
-    Postgres,
-    PgBouncer,
-    Strace,
-    Faketime,
-    Chromium,
-    Node,
-    WasmTarget,
-    Trunk,
-    WasmBindgen,
-    WasmOpt,
-    CargoDeny,
-    BrowserTests,
-    NodeExample,
-    PythonExample,
-    BenchPeers,
-    Valgrind,
-    Perf,
-    Inferno,
-}
-
-impl Need {
-    /// Needs of building the dashboard.
-    pub(crate) const DASHBOARD: [Self; 4] = [Self::WasmTarget, Self::Trunk, Self::WasmBindgen, Self::WasmOpt];
-    /// Needs of the fault suite.
-    pub(crate) const FAULTS: [Self; 3] = [Self::Postgres, Self::Strace, Self::Faketime];
-    /// Needs that `setup` installs. Those of the benchmark alone are installed by its first run.
-    const ALL: [Self; 14] = [
-        Self::Postgres,
-        Self::PgBouncer,
-        Self::Strace,
-        Self::Faketime,
-        Self::Chromium,
-        Self::Node,
-        Self::WasmTarget,
-        Self::Trunk,
-        Self::WasmBindgen,
-        Self::WasmOpt,
-        Self::CargoDeny,
-        Self::BrowserTests,
-        Self::NodeExample,
-        Self::PythonExample,
-    ];
-}
 
 /// Runs `cargo xtask setup`.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
@@ -104,7 +61,7 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
             Need::Faketime if !has_program("faketime") => {
                 packages.push(apt::Package { name: "faketime", why: "it gives a process a clock that is wrong" });
             }
-            Need::Chromium if node::find_chromium().is_none() => {
+            Need::Chromium if chromium().is_none() => {
                 packages.push(apt::Package { name: "chromium", why: "the browser tests drive it" });
             }
             Need::Node => packages.extend(node::missing_packages()),
@@ -145,60 +102,4 @@ pub(crate) fn plan<'a>(workspace: &'a Workspace, needs: &[Need]) -> Result<Plan<
         plan.list();
     }
     Ok(plan)
-}
-
-/// True when the program is on PATH, or in the folder where Debian puts programs for root only.
-fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    folders.into_iter().any(|folder| folder.join(name).is_file())
-}
-
-/// Record of the input with which something was installed, so that a change of the input installs it again.
-struct Stamp {
-    file: PathBuf,
-    content: String,
-}
-
-impl Stamp {
-    fn new(workspace: &Workspace, name: &str, input: &[u8]) -> Self {
-        let digest = Sha256::digest(input);
-        let content = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        Self { file: workspace.tools().join("stamps").join(name), content }
-    }
-
-    fn is_current(&self) -> bool {
-        std::fs::read_to_string(&self.file).is_ok_and(|content| content == self.content)
-    }
-
-    fn write(&self) -> Result<()> {
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&self.file, &self.content))
-            .with_context(|| format!("cannot write {}", self.file.display()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stamp_is_current_for_its_input_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().to_owned();
-        let workspace = Workspace { root: target.clone(), target };
-        let old = Stamp::new(&workspace, "npm", b"lock 1");
-        assert!(!old.is_current());
-        old.write().unwrap();
-        assert!(old.is_current());
-        assert!(!Stamp::new(&workspace, "npm", b"lock 2").is_current());
-        assert!(!Stamp::new(&workspace, "other", b"lock 1").is_current());
-    }
-
-    #[test]
-    fn everything_is_installed_once_and_in_order() {
-        assert!(Need::ALL.is_sorted());
-        assert!(Need::DASHBOARD.iter().all(|need| Need::ALL.contains(need)));
-    }
 }

@@ -1,12 +1,12 @@
-//! Node and the packages that run on it (wasm-opt, the browser tests and the Node example), and the browser.
+//! Node and the packages that run on it: wasm-opt, the browser tests, the Node example and the peers of the bench.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Stamp;
 use super::apt::Package;
+use super::stamp::Stamp;
 use crate::process;
 use crate::progress::Task;
 use crate::workspace::Workspace;
@@ -34,14 +34,6 @@ pub(crate) fn missing_packages() -> Vec<Package> {
         packages.push(Package { name: "npm", why: "installs what they import" });
     }
     packages
-}
-
-/// Path of Chromium: the value of CHROMIUM, or else the first of its names on PATH.
-pub(crate) fn find_chromium() -> Option<PathBuf> {
-    match std::env::var_os("CHROMIUM") {
-        Some(path) if !path.is_empty() => Some(PathBuf::from(path)).filter(|path| path.exists()),
-        _ => process::which(&["chromium", "chromium-browser", "google-chrome"]),
-    }
 }
 
 /// Command that runs wasm-opt; `None` where node or the package is missing.

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Stamp;
 use super::apt::Package;
+use super::stamp::Stamp;
 use crate::process;
 use crate::progress::Task;
 use crate::workspace::Workspace;

@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::apt::{self, Package};
+use crate::cargo::cargo;
 use crate::process;
 use crate::progress::{Step, Task};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 

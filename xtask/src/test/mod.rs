@@ -1,14 +1,16 @@
 //! `cargo xtask test`: prepares what the chosen parts need, runs each part, and prints a table at the end.
 
+mod commands;
 mod counts;
 mod parts;
 mod programs;
+mod results;
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Write};
+use std::io::{BufRead as _, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
@@ -16,8 +18,8 @@ use jobqueue_test_postgres::{Cluster, URL_VARIABLE};
 
 use self::counts::Counts;
 use self::parts::Part;
-pub(crate) use self::parts::features;
-use crate::progress::{Task, duration};
+use self::results::{Finished, table};
+use crate::progress::Task;
 use crate::workspace::Workspace;
 use crate::{dashboard, interrupt, setup};
 
@@ -29,14 +31,6 @@ pub(crate) struct Options {
     /// Options for the test programs, such as a part of a test's name
     #[arg(last = true, value_name = "TEST OPTIONS")]
     options: Vec<String>,
-}
-
-/// Result of one part.
-struct Finished {
-    part: Part,
-    ok: bool,
-    counts: Counts,
-    time: Duration,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
@@ -53,7 +47,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let programs =
         if parts.iter().any(|part| part.needs_programs()) { programs::built(workspace)? } else { Vec::new() };
     let run_part = |part: Part, screen: &mut dyn Write| -> Result<Finished> {
-        let commands = part.commands(workspace, &programs, Part::any_needs_dashboard(&parts), &options.options);
+        let commands =
+            commands::commands(part, workspace, &programs, Part::any_needs_dashboard(&parts), &options.options);
         let started = Instant::now();
         let (mut ok, mut counts) = (true, Counts::default());
         for mut command in commands {
@@ -109,7 +104,7 @@ fn prepare(workspace: &Workspace, parts: &[Part]) -> Result<()> {
     let mut plan = setup::plan(workspace, &needs)?;
     let with_dashboard = Part::any_needs_dashboard(parts);
     if with_dashboard {
-        plan.extend(dashboard::task(workspace, dashboard::Build::Release));
+        plan.extend(dashboard::task(workspace, dashboard::BuildKind::Release));
     }
     if parts.iter().any(|part| part.needs_programs() || part.needs_binaries()) {
         plan.push(Task::new("tests, server and worker", "debug build, one for all parts", move |step| {
@@ -150,50 +145,39 @@ fn run_command(command: &mut Command, screen: &mut dyn Write) -> Result<(bool, C
     Ok((child.wait()?.success(), counts))
 }
 
-/// Value of `--color` for test programs. They cannot detect the terminal, because their output passes through here.
-fn colour() -> &'static str {
-    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { "always" } else { "never" }
-}
-
-fn table(finished: &[Finished]) -> String {
-    let mut text = format!("{:<10} {:<8} {:>7} {:>7} {:>8}  time\n", "part", "result", "passed", "failed", "skipped");
-    let mut total = Counts::default();
-    for Finished { part, ok, counts, time } in finished {
-        let result = match (ok, counts.ran()) {
-            (true, _) => "ok",
-            (false, 0) => "no test",
-            (false, _) => "FAILED",
-        };
-        let Counts { passed, failed, skipped } = counts;
-        let row =
-            format!("{:<10} {result:<8} {passed:>7} {failed:>7} {skipped:>8}  {}\n", part.name(), duration(*time));
-        text.push_str(&row);
-        total.add(*counts);
-    }
-    // CI services look for a line of exactly this form.
-    let Counts { passed, failed, skipped } = total;
-    text + &format!("\ntests: {passed} passed, {failed} failed, {skipped} skipped\n")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use clap::{Parser as _, ValueEnum as _};
+
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &[&str]) -> Result<Options, String> {
+        let words = std::iter::once("test").chain(line.iter().copied());
+        Line::try_parse_from(words).map(|line| line.options).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn the_table_shows_every_part_and_the_sum() {
-        let part = |part, ok, passed, failed| Finished {
-            part,
-            ok,
-            counts: Counts { passed, failed, skipped: 1 },
-            time: Duration::from_secs(75),
-        };
-        let text =
-            table(&[part(Part::Unit, true, 12, 0), part(Part::Store, false, 40, 2), part(Part::E2e, false, 0, 0)]);
-        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1], ["unit", "ok", "12", "0", "1", "1", "min", "15", "s"]);
-        assert_eq!(lines[2], ["store", "FAILED", "40", "2", "1", "1", "min", "15", "s"]);
-        assert_eq!(lines[3][..3], ["e2e", "no", "test"]);
-        assert_eq!(text.lines().last().unwrap(), "tests: 52 passed, 2 failed, 3 skipped");
+    fn parts_run_in_their_order_once_and_all_when_none_is_named() {
+        let chosen = |line: &[&str]| Part::chosen(&parse(line).unwrap().parts);
+        assert_eq!(chosen(&["browser", "store", "store"]), [Part::Store, Part::Browser]);
+        assert_eq!(chosen(&[]), Part::value_variants());
+        let options = parse(&["store", "--", "settle", "--nocapture"]).unwrap();
+        assert_eq!((options.parts, options.options), (vec![Part::Store], vec!["settle".into(), "--nocapture".into()]));
+    }
+
+    #[test]
+    fn an_unknown_part_is_refused_with_the_known_ones() {
+        let error = parse(&["stores"]).err().unwrap();
+        assert!(error.contains("stores") && error.contains("conformance") | error.contains("store"), "{error}");
+        assert!(error.contains("browser"), "{error}");
     }
 
     #[test]

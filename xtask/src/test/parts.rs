@@ -1,14 +1,8 @@
-//! Parts of the test suite: the needs of each, and the commands that run it.
-
-use std::process::Command;
-use std::thread;
+//! Parts of the test suite: the needs of each, and the test programs that belong to it.
 
 use clap::ValueEnum;
 
-use super::colour;
-use super::programs::Program;
-use crate::setup::{self, Need};
-use crate::workspace::{Workspace, cargo};
+use crate::setup::Need;
 
 /// Part of the test suite that can be run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -81,57 +75,9 @@ impl Part {
         !matches!(self, Self::Browser | Self::Doc)
     }
 
-    /// Commands that run the part, one after the other, with `options` for the test programs; empty when the part has
-    /// no programs.
-    pub(crate) fn commands(
-        self,
-        workspace: &Workspace,
-        programs: &[Program],
-        with_dashboard: bool,
-        options: &[String],
-    ) -> Vec<Command> {
-        match self {
-            Self::Browser => {
-                let mut node = Command::new(setup::node().unwrap_or_else(|| "node".into()));
-                node.current_dir(workspace.root.join("tests/browser")).args(["--test", "--test-reporter=spec"]);
-                node.arg(format!("--test-concurrency={}", cores() + 1)).args(options);
-                vec![node]
-            }
-            Self::Doc => {
-                let mut command = cargo();
-                command.current_dir(&workspace.root).args(["test", "--workspace", "--no-fail-fast", "--doc"]);
-                command.args(features(with_dashboard)).args(["--", "--color", colour()]).args(options);
-                vec![command]
-            }
-            _ => programs
-                .iter()
-                .filter(|program| self.has(program.integration, &program.name))
-                .map(|program| {
-                    let mut command = program.command();
-                    command.args(["--color", colour()]);
-                    if let Some(threads) = self.threads().filter(|_| !options.iter().any(|it| it.contains("threads"))) {
-                        command.arg(format!("--test-threads={threads}"));
-                    }
-                    command.args(options);
-                    command
-                })
-                .collect(),
-        }
-    }
-
     /// Whether the part leaves the processors idle most of the time, so that it can run beside others.
     pub(crate) fn mostly_waits(self) -> bool {
         self == Self::Faults
-    }
-
-    /// Number of tests at once, where it is not one for each processor: tests of a store wait for its disk at times,
-    /// and those of whole programs mostly for leases and time limits.
-    fn threads(self) -> Option<usize> {
-        match self {
-            Self::Store => Some(2 * cores()),
-            Self::E2e | Self::Other => Some(4 * cores()),
-            _ => None,
-        }
     }
 
     fn needs_dashboard(self) -> bool {
@@ -139,7 +85,7 @@ impl Part {
     }
 
     /// Whether a test program belongs to the part.
-    fn has(self, integration: bool, name: &str) -> bool {
+    pub(crate) fn has(self, integration: bool, name: &str) -> bool {
         match self {
             Self::Unit => !integration,
             Self::Other => integration && !Self::value_variants().iter().any(|part| part.target() == Some(name)),
@@ -159,49 +105,9 @@ impl Part {
     }
 }
 
-fn cores() -> usize {
-    thread::available_parallelism().map_or(2, usize::from)
-}
-
-/// Features with which the workspace is built: the failpoints that tests use, and the dashboard when it has been built.
-pub(crate) fn features(with_dashboard: bool) -> [&'static str; 2] {
-    let both = "jobqueue-server/failpoints,jobqueue-server/dashboard";
-    ["--features", if with_dashboard { both } else { "jobqueue-server/failpoints" }]
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
-    use super::super::Options;
     use super::*;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    fn parse(line: &[&str]) -> Result<Options, String> {
-        let words = std::iter::once("test").chain(line.iter().copied());
-        Line::try_parse_from(words).map(|line| line.options).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn parts_run_in_their_order_once_and_all_when_none_is_named() {
-        let chosen = |line: &[&str]| Part::chosen(&parse(line).unwrap().parts);
-        assert_eq!(chosen(&["browser", "store", "store"]), [Part::Store, Part::Browser]);
-        assert_eq!(chosen(&[]), Part::value_variants());
-        let options = parse(&["store", "--", "settle", "--nocapture"]).unwrap();
-        assert_eq!((options.parts, options.options), (vec![Part::Store], vec!["settle".into(), "--nocapture".into()]));
-    }
-
-    #[test]
-    fn an_unknown_part_is_refused_with_the_known_ones() {
-        let error = parse(&["stores"]).err().unwrap();
-        assert!(error.contains("stores") && error.contains("conformance") | error.contains("store"), "{error}");
-        assert!(error.contains("browser"), "{error}");
-    }
 
     #[test]
     fn every_integration_test_belongs_to_a_part() {

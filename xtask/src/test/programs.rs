@@ -6,10 +6,11 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::parts::{Part, features};
+use super::parts::Part;
+use crate::cargo::{cargo, test_features};
 use crate::process;
 use crate::progress::Step;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 
 /// Test program that cargo has built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) fn build(workspace: &Workspace, parts: &[Part], step: &Step) -> Resul
     build.current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
     // Always the whole workspace, so that all builds agree on features and share their dependencies.
     build.args(["build", "--workspace", "--message-format=json-render-diagnostics"]).args(targets(parts));
-    build.args(features(Part::any_needs_dashboard(parts)));
+    build.args(test_features(Part::any_needs_dashboard(parts)));
     process::logged_to(&mut build, &list(workspace), &workspace.log("build"), step)
 }
 
@@ -87,7 +88,7 @@ mod tests {
             let mut tree = cargo();
             tree.current_dir(env!("CARGO_MANIFEST_DIR")).args(["tree", "--locked", "--offline", "--workspace"]);
             tree.args(["--prefix", "none", "--no-dedupe", "--format", "{p} {f}", "--edges", edges])
-                .args(features(true));
+                .args(test_features(true));
             process::output(&mut tree).unwrap().lines().map(str::to_owned).collect()
         };
         let (without, with) = (crates("normal,build"), crates("normal,build,dev"));

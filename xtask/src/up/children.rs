@@ -54,7 +54,7 @@ impl Children {
     pub(crate) fn wait_ready(&mut self, address: SocketAddr, within: Duration) -> Result<Option<Outcome>> {
         let deadline = Instant::now() + within;
         while !is_ready(address) {
-            if let Some(outcome) = self.look() {
+            if let Some(outcome) = self.outcome_if_over() {
                 return Ok(Some(outcome));
             }
             if Instant::now() > deadline {
@@ -69,7 +69,7 @@ impl Children {
     /// Waits until a stop is requested, or a child ends by itself.
     pub(crate) fn wait(&mut self) -> Outcome {
         loop {
-            if let Some(outcome) = self.look() {
+            if let Some(outcome) = self.outcome_if_over() {
                 return outcome;
             }
             std::thread::sleep(POLL);
@@ -77,7 +77,7 @@ impl Children {
     }
 
     /// Outcome of the run, if it is over; everything has been stopped then.
-    fn look(&mut self) -> Option<Outcome> {
+    fn outcome_if_over(&mut self) -> Option<Outcome> {
         if self.asked.load(Ordering::SeqCst) > 0 {
             return Some(self.stop());
         }

@@ -16,9 +16,10 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use self::children::{Children, Outcome};
+use crate::cargo::cargo;
 use crate::progress::{Step, Task};
 use crate::setup::{self, Need};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 use crate::{dashboard, process};
 
 const WORKER_ID: &str = "worker-1a";
@@ -110,7 +111,7 @@ fn build(workspace: &Workspace, dev: bool) -> Result<()> {
         let early = Rc::new(Cell::new(None));
         if !dev {
             let early = Rc::clone(&early);
-            plan.extend(dashboard::task(workspace, dashboard::Build::Quick).map(|task| {
+            plan.extend(dashboard::task(workspace, dashboard::BuildKind::Quick).map(|task| {
                 task.starting_with(move || {
                     let mut programs = programs();
                     let build = move || process::logged(&mut programs, &workspace.log("build"), &Step::silent());

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use jobqueue_shared::{
-    proto::v1::{CancelJobRequest, DeleteJobRequest, Job, RetryJobRequest},
-    state::State,
-    status::state,
-};
+use jobqueue_shared::proto::v1::{CancelJobRequest, DeleteJobRequest, RetryJobRequest};
 use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
@@ -19,7 +15,7 @@ use crate::{
     },
     dom,
     live::Live,
-    model::id,
+    model::{id, job},
     toast::Toasts,
 };
 
@@ -45,7 +41,7 @@ impl Actor {
     /// Deletes a job. `leave` is called afterwards if the person still looks at its page.
     fn delete(self, job_id: String, leave: impl Fn() + 'static) {
         let done = format!("Job {} deleted", id::short(&job_id));
-        let page = format!("/jobs/{job_id}");
+        let page = id::job_page(&job_id);
         self.2.run(vec![of_job(&job_id)], async move {
             let answer = api::delete_job(DeleteJobRequest { job_id }).await.map(drop);
             let deleted = answer.is_ok();
@@ -68,11 +64,10 @@ impl Actor {
 
 /// Buttons of the actions that the job's state allows.
 #[component]
-pub fn Actions(job: Signal<Job>, id: String) -> impl IntoView {
+pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
     let actor = Actor(Toasts::get(), Live::get(), Calls::get());
     let confirm = Confirm::get();
     let navigate = use_navigate();
-    let at = Memo::new(move |_| job.with(|job| state(job.status())));
     let busy = actor.2.busy(of_job(&id));
     let id = StoredValue::new(id);
     let retry = move || actor.retry(id.get_value());
@@ -103,10 +98,10 @@ pub fn Actions(job: Signal<Job>, id: String) -> impl IntoView {
     };
     view! {
         <div class="actions">
-            <Show when=move || at.get().is_some_and(State::can_retry)>
+            <Show when=move || allowed.get().retry>
                 <ActionButton class="button primary" icon="retry" word="Retry job" busy_word="Under way…" busy press=retry />
             </Show>
-            <Show when=move || at.get().is_some_and(State::can_cancel)>
+            <Show when=move || allowed.get().cancel>
                 <ActionButton
                     class="button danger-quiet"
                     icon="prohibit"
@@ -116,7 +111,7 @@ pub fn Actions(job: Signal<Job>, id: String) -> impl IntoView {
                     press=cancel
                 />
             </Show>
-            <Show when=move || at.get().is_some_and(State::is_finished)>
+            <Show when=move || allowed.get().delete>
                 <ActionButton
                     class="button danger-quiet"
                     icon="trash"

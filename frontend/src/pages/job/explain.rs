@@ -1,6 +1,6 @@
 //! Explanation why a pending job does not run, in one sentence, and help for it.
 
-use jobqueue_shared::proto::v1::{ExplainJobRequest, ExplainJobResponse, Job, explain_job_response::Reason};
+use jobqueue_shared::proto::v1::{ExplainJobRequest, explain_job_response::Reason};
 use leptos::prelude::*;
 use leptos_router::components::A;
 
@@ -8,17 +8,19 @@ use crate::{
     api,
     components::{icon::Icon, pause::ResumeButton},
     live::feed,
-    model::explain::{self, Help},
+    model::{
+        explain::{self, Explanation, Help},
+        job::JobPage,
+    },
 };
 
 #[component]
-pub fn Why(job: Signal<Job>) -> impl IntoView {
+pub fn Why(job: Memo<JobPage>) -> impl IntoView {
     let worker_id = job.with_untracked(|job| job.worker_id.clone());
     let answer = feed(move || job.with(|job| job.id.clone()), |job_id| api::explain_job(ExplainJobRequest { job_id }));
     // Failures are shown elsewhere on the page; without an answer this part is empty.
-    let told = Memo::new(move |_| answer.data.get().filter(|it| explain::is_waiting(it.reason())));
-    let reason =
-        Memo::new(move |_| told.with(|told| told.as_ref().map_or(Reason::Unspecified, ExplainJobResponse::reason)));
+    let told = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(Explanation::of)));
+    let reason = Memo::new(move |_| told.with(|told| told.as_ref().map_or(Reason::Unspecified, |it| it.reason)));
     let sentence =
         Memo::new(move |_| told.with(|told| told.as_ref().map(|it| it.sentence.clone())).unwrap_or_default());
     // Screen readers read the sentence when the reason changes, and not whenever a number in it does.

@@ -1,15 +1,13 @@
 //! Feeds of a job and of its timeline. The timeline is requested every 3 s; the job itself, with a payload and a result
 //! of up to megabytes, only when the timeline has changed.
 
-use jobqueue_shared::{
-    proto::v1::{GetJobRequest, GetJobResponse, GetTimelineRequest, GetTimelineResponse},
-    time::timestamp_ms,
-};
+use jobqueue_shared::proto::v1::{GetJobRequest, GetJobResponse, GetTimelineRequest, GetTimelineResponse};
 use leptos::prelude::*;
 
 use crate::{
     api, dom,
     live::{Feed, feed, feed_on},
+    model::timeline::newest,
 };
 
 /// Age in milliseconds from which an event is in both answers when the job and its first timeline are requested
@@ -46,6 +44,5 @@ struct Changes {
 }
 
 fn is_recent(timeline: &GetTimelineResponse) -> bool {
-    let newest = timeline.events.iter().filter_map(|event| event.at.as_ref().map(timestamp_ms)).max();
-    newest.is_none_or(|newest| dom::now() - newest < TOGETHER_MS)
+    newest(&timeline.events).is_none_or(|newest| dom::now() - newest < TOGETHER_MS)
 }

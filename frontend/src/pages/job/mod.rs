@@ -2,33 +2,32 @@
 
 mod actions;
 mod explain;
-mod facts;
 pub mod feeds;
 
-use jobqueue_shared::{
-    proto::v1::{GetTimelineResponse, Job, Progress, dead_letter::Reason, job::Status},
-    time::timestamp_ms,
-};
+use jobqueue_shared::proto::v1::GetTimelineResponse;
 use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 
 use self::{
     actions::Actions,
     explain::Why,
-    facts::Facts,
     feeds::{JobFeeds, job_feeds},
 };
 use crate::{
     components::{
-        atoms::{Ago, CopyButton, Pill},
-        heading::Heading,
+        atoms::{Ago, Pill},
+        detail::Detail,
+        facts::Facts,
         icon::Icon,
         json_panel::JsonPanel,
         notice::{Empty, Trouble},
         timeline::Timeline,
     },
     live::{Feed, Live},
-    model::{filter::Filter, status},
+    model::{
+        job::{self, Letter, Progress},
+        timeline,
+    },
 };
 
 #[component]
@@ -42,56 +41,47 @@ pub fn JobPage() -> impl IntoView {
 #[component]
 fn OneJob(id: String) -> impl IntoView {
     let JobFeeds { job: answer, timeline } = job_feeds(id.clone());
-    let job = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(|data| data.job.clone())));
-    let (gone, trouble) = (Memo::new(move |_| answer.is_gone()), Signal::derive(move || answer.trouble()));
-    let there = Memo::new(move |_| job.with(Option::is_some));
-    let shown = Signal::derive(move || job.get().unwrap_or_default());
-    let payload =
-        Memo::new(move |_| job.with(|job| job.as_ref().map(|job| job.payload_json.clone())).unwrap_or_default());
-    let result =
-        Memo::new(move |_| job.with(|job| job.as_ref().map(|job| job.result_json.clone())).unwrap_or_default());
-    let waits = Memo::new(move |_| job.with(|job| job.as_ref().is_some_and(|job| job.status() == Status::Pending)));
-    let (copied, acted) = (id.clone(), id.clone());
+    let known = Memo::new(move |_| {
+        answer.data.with(|data| data.as_ref().and_then(|data| data.job.as_ref()).map(job::JobPage::of))
+    });
+    let job = Memo::new(move |_| known.get().unwrap_or_default());
+    let there = Memo::new(move |_| known.with(Option::is_some));
+    let waits = Memo::new(move |_| job.with(|job| job.waits) && !answer.is_gone());
+    let payload = Memo::new(move |_| job.with(|job| job.payload.clone()));
+    let result = Memo::new(move |_| job.with(|job| job.result.clone()));
+    let acted = id.clone();
     let (payload_file, result_file) = (format!("{id}-payload.json"), format!("{id}-result.json"));
     view! {
-        <p class="crumb">
-            <A href="/jobs">"Jobs"</A>
-        </p>
-        <div class="page-head">
-            <Heading title=id mono=true />
-            <CopyButton text=Callback::new(move |()| copied.clone()) label="Copy id" />
-            <Show when=move || there.get() && !gone.get()>
-                <Actions job=shown id=acted.clone() />
+        <Detail
+            back=("/jobs", "Jobs")
+            id
+            copy="Copy id"
+            answer
+            there
+            gone=move || gone_note(there.get())
+            actions=move || {
+                let allowed = Memo::new(move |_| job.with(|job| job.actions));
+                view! { <Actions id=acted.clone() allowed /> }
+            }
+        >
+            <Summary job />
+            <Show when=move || waits.get()>
+                <Why job />
             </Show>
-        </div>
-        <Show when=move || gone.get()>
-            {move || gone_note(there.get())}
-        </Show>
-        <Trouble failure=trouble has_data=there />
-        <Show when=move || answer.is_loading()>
-            <div class="card">
-                <div class="card-body"><span class="bone tall"></span></div>
-            </div>
-        </Show>
-        <Show when=move || there.get()>
-            <Summary job=shown />
-            <Show when=move || waits.get() && !gone.get()>
-                <Why job=shown />
-            </Show>
-            <Facts job=shown />
+            <Facts facts=Memo::new(move |_| job.with(|job| job.facts.clone())) />
             <div class="columns even">
                 <JsonPanel title="Payload" text=payload file=payload_file.clone() empty="The payload is empty." />
                 <JsonPanel title="Result" text=result file=result_file.clone() empty="The job has returned nothing." />
             </div>
             <History timeline />
-        </Show>
+        </Detail>
     }
 }
 
 #[component]
 fn History(timeline: Feed<GetTimelineResponse>) -> impl IntoView {
-    let events = Memo::new(move |_| {
-        timeline.data.with(|data| data.as_ref().map(|data| data.events.clone())).unwrap_or_default()
+    let lines = Memo::new(move |_| {
+        timeline.data.with(|data| data.as_ref().map(|data| timeline::lines(&data.events))).unwrap_or_default()
     });
     let has_data = Memo::new(move |_| timeline.data.with(Option::is_some));
     // The page shows already that the job is gone.
@@ -105,7 +95,7 @@ fn History(timeline: Feed<GetTimelineResponse>) -> impl IntoView {
             <Show when=move || timeline.is_loading()>
                 <div class="card-body"><span class="bone tall"></span></div>
             </Show>
-            <Timeline events />
+            <Timeline lines />
         </section>
     }
 }
@@ -126,35 +116,29 @@ fn gone_note(was_there: bool) -> impl IntoView {
 
 /// Status, task and worker_id, and the notices that a person should see first.
 #[component]
-fn Summary(job: Signal<Job>) -> impl IntoView {
+fn Summary(job: Memo<job::JobPage>) -> impl IntoView {
     let live = Live::get();
-    let look = Memo::new(move |_| job.with(|job| status::job(job, live.now.get())));
-    let letter = Memo::new(move |_| {
-        job.with(|job| {
-            let reason = job.failure_reason();
-            let is_letter = reason != Reason::Unspecified || job.status() == Status::Failed;
-            is_letter.then(|| (reason, job.last_error.clone()))
-        })
-    });
+    let look = Memo::new(move |_| job.with(|job| job.status).look(live.now.get()));
+    let letter = Memo::new(move |_| job.with(|job| job.letter.clone()));
     let note = Memo::new(move |_| job.with(|job| job.note.clone()));
-    let progress = Memo::new(move |_| job.with(|job| job.progress.clone().filter(|_| job.status() == Status::Running)));
+    let progress = Memo::new(move |_| job.with(|job| job.progress.clone()));
     // Task and worker_id never change: as memos they keep a refresh from building these links again.
     let task = Memo::new(move |_| job.with(|job| job.task.clone()));
     let worker_id = Memo::new(move |_| job.with(|job| job.worker_id.clone()));
-    let of_task = move || Filter { task: task.get(), ..Filter::default() }.url("/jobs");
-    let of_worker_id = move || Filter { worker_id: worker_id.get(), ..Filter::default() }.url("/jobs");
+    let of_task = Memo::new(move |_| job.with(job::JobPage::same_task));
+    let of_worker_id = Memo::new(move |_| job.with(job::JobPage::same_worker_id));
     view! {
         <div class="summary">
             <Pill look />
             <Show when=move || !task.with(String::is_empty)>
                 <span>
                     <span class="muted">"task "</span>
-                    <A href=of_task>{move || task.get()}</A>
+                    <A href=move || of_task.get()>{move || task.get()}</A>
                 </span>
             </Show>
             <span>
                 <span class="muted">"worker_id "</span>
-                <A href=of_worker_id attr:class="mono">
+                <A href=move || of_worker_id.get() attr:class="mono">
                     {move || worker_id.get()}
                 </A>
             </span>
@@ -167,13 +151,13 @@ fn Summary(job: Signal<Job>) -> impl IntoView {
     }
 }
 
-fn letter_notice((reason, error): (Reason, String)) -> impl IntoView {
+fn letter_notice(Letter { reason, error }: Letter) -> impl IntoView {
     view! {
         <div class="notice bad">
             <Icon name="cross" />
             <div>
                 <p>
-                    <strong>"Dead letter: "{status::reason(reason)}"."</strong>
+                    <strong>"Dead letter: "{reason}"."</strong>
                     " It runs again only when a person retries it."
                 </p>
                 {(!error.is_empty())
@@ -194,11 +178,9 @@ fn note_notice(note: String) -> impl IntoView {
 
 #[component]
 fn ProgressLine(progress: Memo<Option<Progress>>) -> impl IntoView {
-    let percent = Memo::new(move |_| {
-        progress.with(|it| it.as_ref().map_or(0.0, |it| (it.fraction.clamp(0.0, 1.0) * 100.0).round()))
-    });
+    let percent = Memo::new(move |_| progress.with(|it| it.as_ref().map_or(0.0, |it| it.percent)));
     let message = move || progress.with(|it| it.as_ref().map(|it| it.message.clone()));
-    let at = move || progress.with(|it| it.as_ref()?.at.as_ref().map(timestamp_ms));
+    let at = move || progress.with(|it| it.as_ref()?.at);
     view! {
         <div class="progress">
             <progress max="100" value=move || percent.get() aria-label="Progress"></progress>

@@ -21,7 +21,7 @@ use crate::{
     },
     dom,
     model::{
-        draft::{Complaint, Draft},
+        draft::{Complaint, Draft, FIELDS},
         grpcurl, id,
     },
     toast::Toasts,
@@ -30,23 +30,6 @@ use crate::{
 const KEPT: &str = "submit-draft";
 /// Key of the call that submits the job.
 const SENDING: &str = "submission";
-
-/// Fields of the form by their names in the API, in the order of the page.
-const FIELDS: [&str; 13] = [
-    "worker_id",
-    "task",
-    "payload_json",
-    "idempotency_key",
-    "priority",
-    "delay",
-    "run_at",
-    "max_retries",
-    "attempt_timeout",
-    "retry_policy.initial",
-    "retry_policy.factor",
-    "retry_policy.max",
-    "retry_policy.jitter",
-];
 
 #[component]
 pub fn Submit() -> impl IntoView {

@@ -3,7 +3,6 @@
 use leptos::prelude::*;
 use leptos_router::components::A;
 
-use super::FIELDS;
 use crate::{
     api::{Failure, Kind},
     components::{
@@ -11,7 +10,7 @@ use crate::{
         icon::Icon,
     },
     live::Live,
-    model::status,
+    model::{draft::FIELDS, id, status::JobStatus},
     pages::job::feeds::job_feeds,
 };
 
@@ -38,8 +37,10 @@ pub fn said(outcome: &Outcome) -> Option<AnyView> {
 fn Stored(job_id: String, deduplicated: bool) -> impl IntoView {
     let live = Live::get();
     let answer = job_feeds(job_id.clone()).job;
-    let look =
-        Memo::new(move |_| answer.data.with(|data| Some(status::job(data.as_ref()?.job.as_ref()?, live.now.get()))));
+    let look = Memo::new(move |_| {
+        let status = answer.data.with(|data| Some(JobStatus::of(data.as_ref()?.job.as_ref()?)));
+        status.map(|status| status.look(live.now.get()))
+    });
     view! {
         <div class="notice good">
             <Icon name="check" />
@@ -75,7 +76,7 @@ fn Refused(failure: Failure) -> impl IntoView {
                         .map(|job_id| {
                             view! {
                                 " "
-                                <A href=format!("/jobs/{job_id}")>"See that job"</A>
+                                <A href=id::job_page(&job_id)>"See that job"</A>
                             }
                         })}
                 </p>

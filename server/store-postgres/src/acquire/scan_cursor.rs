@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jobqueue_store::rows::{job::TakenRow, write::ReadyRow};
+use jobqueue_store::rows::job::TakenRow;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -209,12 +209,12 @@ impl ScanCursors {
         }
     }
 
-    /// Lowers the cursors after a commit that made these rows ready.
-    pub(crate) fn lower(&self, rows: &[ReadyRow]) {
+    /// Lowers the cursors after a commit that made rows ready: worker_id, priority, run_at and id of each.
+    pub(crate) fn lower<'r>(&self, rows: impl IntoIterator<Item = (&'r str, i16, i64, Uuid)>) {
         let mut scan_cursors = self.0.lock();
-        for row in rows {
-            if let Some(scan_cursor) = scan_cursors.get_mut(&row.worker_id) {
-                scan_cursor.lower(row.priority, row.run_at, row.id);
+        for (worker_id, priority, run_at, id) in rows {
+            if let Some(scan_cursor) = scan_cursors.get_mut(worker_id) {
+                scan_cursor.lower(priority, run_at, id);
             }
         }
     }
@@ -222,6 +222,8 @@ impl ScanCursors {
 
 #[cfg(test)]
 mod tests {
+    use jobqueue_store::rows::write::ReadyRow;
+
     use super::*;
 
     const NOW: i64 = 100_000;
@@ -281,7 +283,7 @@ mod tests {
     fn what_is_put_below_is_seen_by_the_next_scan() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
-        scan_cursors.lower(&[ready(5, 10, 3), ready(5, 11, 1), ready(6, 1, 1)]);
+        scan_cursors.lower([ready(5, 10, 3), ready(5, 11, 1), ready(6, 1, 1)].iter().map(ReadyRow::key));
         assert!(busy(&scan_cursors).keys[5] < (10, Uuid::from_u128(3)));
     }
 
@@ -290,7 +292,7 @@ mod tests {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
         let start = scan_cursors.start(Some("w"), NOW);
-        scan_cursors.lower(&[ready(5, 9, 3)]);
+        scan_cursors.lower([ready(5, 9, 3)].iter().map(ReadyRow::key));
         scan_cursors.raise("w", &start, &[taken(5, 12, 1)]);
         assert!(busy(&scan_cursors).keys[5] < (9, Uuid::from_u128(3)));
     }

@@ -66,7 +66,7 @@ async fn cancel_pending(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answe
     let rows: Vec<ReadyRow> =
         sqlx::query_as(TAKE_PENDING).bind(open).bind(first).bind(last).fetch_all(&mut **tx).await?;
     let (cancelled, deltas) = operator_actions::cancel_pending(rows, reason, now, answers);
-    settle::write_cancelled(tx, &cancelled).await?;
+    settle::write::write_cancelled(tx, &cancelled).await?;
     counts::write_deltas(tx, &deltas, now).await
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Ve
         let ready = retry_finished(&mut tx, now, &mut answers).await?;
         explain(&mut tx, &mut answers, State::can_retry).await?;
         tx.commit().await?;
-        store.scan_cursors.lower(&ready);
+        store.scan_cursors.lower(ready.iter().map(ReadyRow::key));
     }
     Ok(answers.in_order(ids))
 }
@@ -117,8 +117,8 @@ const TAKE_FINISHED: &str = "
 async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreResult<Vec<ReadyRow>> {
     let rows: Vec<FinishedRow> = sqlx::query_as(TAKE_FINISHED).bind(answers.open()).fetch_all(&mut **tx).await?;
     let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
-    settle::write_ready(tx, &ready).await?;
-    settle::write_attempts(tx, &attempts).await?;
+    settle::write::write_ready(tx, &ready).await?;
+    settle::write::write_attempts(tx, &attempts).await?;
     counts::write_deltas(tx, &deltas, now).await?;
     Ok(ready)
 }

@@ -1,10 +1,9 @@
 //! Calendar of the daily partitions of `jobs` (UTC, by the time in job ids): which days are created ahead, and from
 //! when on done jobs are deleted row by row.
 
-use std::{
-    ops::Range,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::ops::Range;
+
+use chrono::DateTime;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -56,8 +55,7 @@ pub(crate) fn done_before(now: i64, done_ms: i64, dropped_until: i64) -> i64 {
 
 /// Date as YYYYMMDD, for names of partitions.
 pub(crate) fn date(ms: i64) -> String {
-    let moment = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms.max(0) as u64)).to_string();
-    moment.chars().take_while(|c| *c != 'T').filter(|c| *c != '-').collect()
+    DateTime::from_timestamp_millis(ms.max(0)).unwrap_or_default().format("%Y%m%d").to_string()
 }
 
 #[cfg(test)]

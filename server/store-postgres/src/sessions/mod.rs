@@ -1,26 +1,24 @@
-//! Sessions: registration, heartbeats, stops and progress reports.
+//! Sessions: registration, heartbeats, and the leases that a session has to stop.
 
+pub(crate) mod end;
+pub(crate) mod progress;
 pub(crate) mod rescue;
 
 use std::collections::HashMap;
 
-use jobqueue_shared::limits;
 use jobqueue_store::{
     error::{StoreError, StoreResult},
-    rows::{job::StopReadRow, packed_claim, session::SessionRow},
+    rows::{job::StopReadRow, write::ReadyRow},
     sessions::{
         outage,
-        session_end::{self, Cause, HoldRow},
+        session_end::{self, Cause},
     },
-    types::{
-        Heartbeat, HeartbeatAnswer, NewSession, ProgressReport, Registration, SessionDetails, SessionQuery,
-        SessionRecord, Stopped,
-    },
+    types::{Heartbeat, HeartbeatAnswer, NewSession, Registration, Stopped},
 };
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
-use crate::{PostgresStore, observe::read, settle};
+use crate::PostgresStore;
 
 const REGISTER: &str = "
     INSERT INTO sessions (id, worker_id, host, pid, version, tasks, slots, lease, started_at, heartbeat_at, expires_at,
@@ -41,15 +39,15 @@ pub(crate) async fn register(store: &PostgresStore, session: &NewSession) -> Sto
 
 async fn take_over(store: &PostgresStore, session: &NewSession, limit: usize) -> StoreResult<Registration> {
     let mut tx = store.begin().await?;
-    let mut predecessors = rescue::lock_sessions(&mut tx, &session.predecessors).await?;
+    let mut predecessors = end::lock_sessions(&mut tx, &session.predecessors).await?;
     if let Some(refused) = session_end::refuse_predecessors(session, &predecessors) {
         return Ok(refused);
     }
     predecessors.retain(|predecessor| !predecessor.has_ended());
-    let decision = rescue::end_now(store, &mut tx, predecessors, Cause::Declared, limit).await?;
+    let decision = end::end_now(store, &mut tx, predecessors, Cause::Declared, limit).await?;
     let session_id = write(&mut *tx, session).await?;
     tx.commit().await?;
-    store.scan_cursors.lower(&decision.ready);
+    store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
     Ok(Registration::New { session_id, taken_back: decision.ready.len() as u64 })
 }
 
@@ -142,88 +140,4 @@ pub(crate) async fn heartbeat(store: &PostgresStore, beats: &[Heartbeat]) -> Sto
 pub(crate) async fn stops(store: &PostgresStore, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
     let rows: Vec<StopReadRow> = sqlx::query_as(STOPS).bind(vec![session_id]).fetch_all(&store.pool).await?;
     Ok(rows.iter().map(StopReadRow::stopped).collect())
-}
-
-const WRITE_PROGRESS: &str = "
-    INSERT INTO progress (id, run_no, fraction, message, at) VALUES ($1, $2, $3, $4, now_ms())
-    ON CONFLICT (id) DO UPDATE SET run_no = excluded.run_no, fraction = excluded.fraction, message = excluded.message,
-                                   at = excluded.at";
-
-pub(crate) async fn report_progress(store: &PostgresStore, report: &ProgressReport) -> StoreResult<bool> {
-    let mut tx = store.begin_lazy().await?;
-    let claims = settle::lock_claims(&mut tx, vec![report.lease.claim_id]).await?;
-    let held = claims
-        .get(&report.lease.claim_id)
-        .and_then(|claim| Some((claim, *claim.entries.iter().find(|entry| entry.job_id == report.lease.job_id)?)));
-    let Some((_, entry)) = held.filter(|(claim, _)| claim.session_id == report.session_id) else {
-        let held = held.map(|(claim, entry)| claim.as_prior(entry));
-        settle::refuse_progress(&mut tx, report, held, store.clock.now_ms()).await?;
-        tx.commit().await?;
-        return Ok(false);
-    };
-    sqlx::query(WRITE_PROGRESS)
-        .bind(entry.job_id)
-        .bind(entry.run_no as i32)
-        .bind(report.fraction)
-        .bind(&report.message)
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await?;
-    Ok(true)
-}
-
-/// A page of up to $6 sessions and about $7 bytes, but at least one session: the tasks of one can be 100 KB.
-const SESSIONS: &str = "
-    SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
-           s.expires_at, s.draining, s.ended_at, s.lost,
-           (SELECT coalesce(sum(octet_length(c.ids)), 0)::bigint / 16 FROM claims c WHERE c.session_id = s.id) AS running
-    FROM (
-        SELECT s.*, row_number() OVER in_order AS n, sum(octet_length(s.tasks)) OVER in_order AS bytes
-        FROM sessions s
-        WHERE ($1::text IS NULL OR s.worker_id = $1) AND (s.ended_at IS NULL OR s.ended_at > $2)
-          AND ($3::boolean IS NULL OR (s.ended_at IS NOT NULL, -s.started_at, s.id) > ($3, -$4::bigint, $5::uuid))
-        WINDOW in_order AS (ORDER BY s.ended_at IS NOT NULL, s.started_at DESC, s.id)
-        ORDER BY s.ended_at IS NOT NULL, s.started_at DESC, s.id
-        LIMIT $6
-    ) AS s
-    WHERE s.n = 1 OR s.bytes <= $7
-    ORDER BY s.n";
-
-pub(crate) async fn sessions(store: &PostgresStore, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {
-    let now = store.now().await?;
-    let rows: Vec<SessionRow> = sqlx::query_as(SESSIONS)
-        .bind(&query.worker_id)
-        .bind(now - 86_400_000)
-        .bind(query.after.map(|it| it.ended))
-        .bind(query.after.map(|it| it.started_at_ms))
-        .bind(query.after.map(|it| it.session_id))
-        .bind(i64::from(query.page_size))
-        .bind(limits::REPLY_BYTES as i64)
-        .fetch_all(&store.pool)
-        .await?;
-    rows.into_iter().map(|row| row.into_record(now)).collect()
-}
-
-const SESSION: &str = "
-    SELECT s.id, s.worker_id, s.host, s.pid, s.version, s.tasks, s.slots, s.lease, s.started_at, s.heartbeat_at,
-           s.expires_at, s.draining, s.ended_at, s.lost, s.held,
-           (SELECT coalesce(sum(octet_length(c.ids)), 0)::bigint / 16 FROM claims c WHERE c.session_id = s.id) AS running
-    FROM sessions s WHERE s.id = $1";
-
-pub(crate) async fn session(store: &PostgresStore, session_id: Uuid) -> StoreResult<Option<SessionDetails>> {
-    let now = store.now().await?;
-    let mut connection = store.pool.acquire().await?;
-    let row: Option<SessionRow> = sqlx::query_as(SESSION).bind(session_id).fetch_optional(&mut *connection).await?;
-    let Some(mut row) = row else { return Ok(None) };
-    let held = if let Some(held) = row.held.take() {
-        held
-    } else {
-        let claims: Vec<HoldRow> = sqlx::query_as(rescue::HOLDS).bind([session_id]).fetch_all(&mut *connection).await?;
-        session_end::held(&claims)
-    };
-    let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];
-    let jobs = read::states(&mut connection, &packed_claim::decode_ids(held).collect::<Vec<_>>()).await?;
-    let session = row.into_record(now)?;
-    let held = jobqueue_store::rows::session::held_jobs(held, session.slots, &jobs);
-    Ok(Some(SessionDetails { session, held }))
 }

@@ -1,25 +1,25 @@
-//! Rescue: ends attempts past their timeout and sessions whose lease ran out, and takes back the jobs of sessions that
-//! end.
+//! Rescue: ends attempts past their timeout and sessions whose lease ran out.
 //!
 //! A row that cannot be rescued does not hold up the others: a transaction that fails because of some row's data is
 //! repeated claim by claim, and the rows that fail again go into quarantine.
 
-use std::{collections::HashMap, time::Instant};
+use std::time::Instant;
 
 use jobqueue_shared::limits;
 use jobqueue_store::{
     error::StoreResult,
-    rows::job::ClaimRow,
-    sessions::session_end::{self, Cause, HoldRow, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
-    settle::{
-        claim::Claim,
-        decision::{self, SettleDecision},
-    },
+    rows::write::ReadyRow,
+    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
+    settle::decision::{self, SettleDecision},
     types::Rescued,
 };
 use uuid::Uuid;
 
-use crate::{PostgresStore, Tx, settle};
+use crate::{
+    PostgresStore, Tx,
+    sessions::end,
+    settle::{self, write},
+};
 
 pub(crate) async fn rescue(store: &PostgresStore, limit: u32) -> StoreResult<Rescued> {
     let mut rescued = Rescued::default();
@@ -68,13 +68,13 @@ async fn time_out_claims(store: &PostgresStore, ids: &[Uuid], rescued: &mut Resc
         return Ok(());
     }
     let mut tx = store.begin().await?;
-    let claims = lock_free_claims(store, &mut tx, ids).await?;
-    let now = now(&mut tx).await?;
+    let claims = end::lock_free_claims(store, &mut tx, ids).await?;
+    let now = end::now(&mut tx).await?;
     let items = decision::timed_out_items(&claims, now);
-    settle::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
+    write::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
     let decision = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
-    store.scan_cursors.lower(&decision.ready);
+    store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
     rescued.timed_out += items.len() as u64;
     rescued.worker_ids.extend(decision.woken());
     rescued.stopped.extend(decision.stopped());
@@ -132,11 +132,11 @@ async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
 async fn end_sessions(store: &PostgresStore, ids: &[Uuid], limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
     let mut tx = store.begin().await?;
     let leaving = lock_lost(&mut tx, ids).await?;
-    let ended = mark_ended(&mut tx, &leaving).await?;
+    let ended = end::mark_ended(&mut tx, &leaving).await?;
     let (claims, more) = session_end::next_claims(&leaving, limit as usize, &store.quarantine.left_out());
-    let decision = take_back(store, &mut tx, &leaving, &claims).await?;
+    let decision = end::take_back(store, &mut tx, &leaving, &claims).await?;
     tx.commit().await?;
-    store.scan_cursors.lower(&decision.ready);
+    store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
     rescued.sessions += ended;
     rescued.more |= more;
     count(rescued, &decision);
@@ -147,20 +147,20 @@ async fn end_sessions(store: &PostgresStore, ids: &[Uuid], limit: u32, rescued: 
 async fn end_piecemeal(store: &PostgresStore, id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
     let mut tx = store.begin().await?;
     let leaving = lock_lost(&mut tx, &[id]).await?;
-    rescued.sessions += mark_ended(&mut tx, &leaving).await?;
+    rescued.sessions += end::mark_ended(&mut tx, &leaving).await?;
     tx.commit().await?;
     let (claims, _) =
         session_end::next_claims(&leaving, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
     for claim_id in claims {
         let taken = async {
             let mut tx = store.begin().await?;
-            let decision = take_back(store, &mut tx, &leaving, &[claim_id]).await?;
+            let decision = end::take_back(store, &mut tx, &leaving, &[claim_id]).await?;
             tx.commit().await?;
             Ok(decision)
         };
         match taken.await {
             Ok(decision) => {
-                store.scan_cursors.lower(&decision.ready);
+                store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
                 count(rescued, &decision);
             }
             Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", claim_id, &error),
@@ -175,12 +175,6 @@ fn count(rescued: &mut Rescued, decision: &SettleDecision) {
     rescued.worker_ids.extend(decision.woken());
 }
 
-/// Locks sessions. FOR UPDATE waits for their acquires (FOR KEY SHARE) to end, so that later statements see what these
-/// commit.
-const LOCK_SESSIONS: &str = "
-    SELECT id, worker_id, host, slots, lease, expires_at, ended_at, lost, held, expires_at <= now_ms() AS expired
-    FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-
 /// Locks sessions, without those that an acquire or another server's rescue has locked: the next turn tries these
 /// again.
 const LOCK_FREE_SESSIONS: &str = "
@@ -192,7 +186,7 @@ async fn lock_lost(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<Vec<SessionEnd>> {
     let mut sessions: Vec<SessionEndRow> = sqlx::query_as(LOCK_FREE_SESSIONS).bind(ids).fetch_all(&mut **tx).await?;
     let missing = if sessions.len() < ids.len() { missing(tx, ids).await? } else { Vec::new() };
     sessions.retain(SessionEndRow::is_gone);
-    with_claims(tx, sessions, missing, Cause::Silent).await
+    end::with_claims(tx, sessions, missing, Cause::Silent).await
 }
 
 async fn missing(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
@@ -202,105 +196,4 @@ async fn missing(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
     .bind(ids)
     .fetch_all(&mut **tx)
     .await?)
-}
-
-pub(crate) const HOLDS: &str = "
-    SELECT session_id, id, ids FROM claims WHERE session_id = ANY($1) ORDER BY session_id, claimed_at, acquire_no, chunk";
-
-async fn with_claims(
-    tx: &mut Tx,
-    sessions: Vec<SessionEndRow>,
-    missing: Vec<Uuid>,
-    cause: Cause,
-) -> StoreResult<Vec<SessionEnd>> {
-    let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
-    let holds: Vec<HoldRow> = sqlx::query_as(HOLDS).bind(ids).fetch_all(&mut **tx).await?;
-    Ok(session_end::join_claims(sessions, missing, holds, cause))
-}
-
-const MARK_ENDED: &str = "
-    UPDATE sessions s SET ended_at = now_ms(), lost = t.lost, held = t.held
-    FROM unnest($1::uuid[], $2::boolean[], $3::bytea[]) AS t(id, lost, held)
-    WHERE s.id = t.id AND s.ended_at IS NULL";
-
-/// Marks sessions as ended; returns how many had not ended before.
-async fn mark_ended(tx: &mut Tx, leaving: &[SessionEnd]) -> StoreResult<u64> {
-    let ending: Vec<_> = leaving.iter().filter_map(|it| Some((it.id, it.is_lost(), it.ends_holding()?))).collect();
-    if ending.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<_> = ending.iter().map(|(id, ..)| *id).collect();
-    let ended = sqlx::query(MARK_ENDED)
-        .bind(&ids)
-        .bind(ending.iter().map(|(_, lost, _)| *lost).collect::<Vec<_>>())
-        .bind(ending.iter().map(|(.., held)| held.as_slice()).collect::<Vec<_>>())
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query("DELETE FROM stops WHERE session_id = ANY($1)").bind(&ids).execute(&mut **tx).await?;
-    Ok(ended.rows_affected())
-}
-
-/// Locks the claims that nobody is settling; the next turn tries the others again.
-async fn lock_free_claims(store: &PostgresStore, tx: &mut Tx, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
-    let rows: Vec<ClaimRow> =
-        sqlx::query_as(settle::locked_claims!("FOR UPDATE SKIP LOCKED")).bind(ids).fetch_all(&mut **tx).await?;
-    let sound = ClaimRow::sound(rows, |id, error| store.quarantine.add("claim", id, error));
-    Ok(sound.map(|claim| (claim.id, claim)).collect())
-}
-
-async fn take_back(
-    store: &PostgresStore,
-    tx: &mut Tx,
-    leaving: &[SessionEnd],
-    claims: &[Uuid],
-) -> StoreResult<SettleDecision> {
-    if claims.is_empty() {
-        return Ok(SettleDecision::default());
-    }
-    let claims = lock_free_claims(store, tx, claims).await?;
-    let items: Vec<_> = leaving.iter().flat_map(|session| session.items(&claims)).collect();
-    let now = now(tx).await?;
-    settle::end(tx, &items, claims, now).await
-}
-
-async fn now(tx: &mut Tx) -> StoreResult<i64> {
-    Ok(sqlx::query_scalar("SELECT now_ms()").fetch_one(&mut **tx).await?)
-}
-
-pub(crate) async fn lock_sessions(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<Vec<SessionEndRow>> {
-    Ok(sqlx::query_as(LOCK_SESSIONS).bind(ids).fetch_all(&mut **tx).await?)
-}
-
-/// Ends locked sessions within the caller's transaction, and takes back up to `limit` of their jobs. Rescue takes back
-/// the rest.
-pub(crate) async fn end_now(
-    store: &PostgresStore,
-    tx: &mut Tx,
-    sessions: Vec<SessionEndRow>,
-    cause: Cause,
-    limit: usize,
-) -> StoreResult<SettleDecision> {
-    let leaving = with_claims(tx, sessions, Vec::new(), cause).await?;
-    mark_ended(tx, &leaving).await?;
-    let (claims, _) = session_end::next_claims(&leaving, limit, &store.quarantine.left_out());
-    take_back(store, tx, &leaving, &claims).await
-}
-
-pub(crate) async fn end_session(store: &PostgresStore, session_id: Uuid) -> StoreResult<Option<String>> {
-    match try_end_session(store, session_id, session_end::TAKEN_BACK_AT_ONCE).await {
-        // The session ends in any case; rescue takes back those of its claims that are sound.
-        Err(error) if concerns_single_rows(&error) => try_end_session(store, session_id, 0).await,
-        result => result,
-    }
-}
-
-async fn try_end_session(store: &PostgresStore, session_id: Uuid, limit: usize) -> StoreResult<Option<String>> {
-    let mut tx = store.begin().await?;
-    let mut sessions = lock_sessions(&mut tx, &[session_id]).await?;
-    sessions.retain(|session| !session.has_ended());
-    let Some(worker_id) = sessions.first().map(|session| session.worker_id.clone()) else { return Ok(None) };
-    let decision = end_now(store, &mut tx, sessions, Cause::Goodbye, limit).await?;
-    tx.commit().await?;
-    store.scan_cursors.lower(&decision.ready);
-    Ok(Some(worker_id))
 }

@@ -137,6 +137,7 @@ mod tests {
         let Acquired::Jobs { jobs, .. } = store.acquire(&acquire).await.unwrap() else { panic!("no jobs") };
         let lease = |id| jobs.iter().find(|leased| leased.job.id == id).unwrap().lease;
         let (text, note) = (String::new(), String::new());
+        let session_id = Some(session_id);
         let settled = Settlement { session_id, lease: lease(done), ending: Ending::Complete, text, result: None, note };
         store.settle(&[settled]).await.unwrap();
         let delayed = submit(&store, Start::After { delay_ms: HOUR_MS }).await;

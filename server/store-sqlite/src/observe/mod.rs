@@ -5,3 +5,4 @@ pub(crate) mod counts;
 pub(crate) mod explain_inputs;
 pub(crate) mod list;
 pub(crate) mod read;
+pub(crate) mod sessions;

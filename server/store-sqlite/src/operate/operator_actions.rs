@@ -57,7 +57,7 @@ const TAKE_PENDING: &str = "
 async fn cancel_pending(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
     let rows: Vec<ReadyRow> = sqlx::query_as(TAKE_PENDING).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
     let (cancelled, deltas) = operator_actions::cancel_pending(rows, reason, now, answers);
-    settle::write_cancelled(tx, &cancelled).await?;
+    settle::write::write_cancelled(tx, &cancelled).await?;
     counts::write_deltas(tx, &deltas, now).await
 }
 
@@ -106,8 +106,8 @@ async fn retry_finished(tx: &mut Tx<'_>, now: i64, answers: &mut Answers) -> Sto
         sqlx::query_as(READ_FINISHED).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
     let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
-    settle::write_ready(tx, &ready).await?;
-    settle::write_attempts(tx, &attempts).await?;
+    settle::write::write_ready(tx, &ready).await?;
+    settle::write::write_attempts(tx, &attempts).await?;
     counts::write_deltas(tx, &deltas, now).await
 }
 

@@ -1,25 +1,22 @@
-//! Rescue: ends attempts past their timeout and sessions whose lease ran out, and takes back the jobs of sessions that
-//! end.
+//! Rescue: ends attempts past their timeout and sessions whose lease ran out.
 //!
 //! A row that cannot be rescued does not hold up the others: a transaction that fails because of some row's data is
 //! repeated claim by claim, and the rows that fail again go into quarantine.
 
-use std::collections::HashMap;
-
 use jobqueue_shared::limits;
 use jobqueue_store::{
     error::StoreResult,
-    rows::job::ClaimRow,
-    sessions::session_end::{self, Cause, HoldRow, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
-    settle::{
-        claim::Claim,
-        decision::{self, SettleDecision},
-    },
+    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
+    settle::decision::{self, SettleDecision},
     types::Rescued,
 };
 use uuid::Uuid;
 
-use crate::{SqliteStore, Tx, begin, id_list, settle};
+use crate::{
+    SqliteStore, Tx, begin, id_list,
+    sessions::end,
+    settle::{self, write},
+};
 
 pub(crate) async fn rescue(store: &SqliteStore, limit: u32) -> StoreResult<Rescued> {
     let mut rescued = Rescued::default();
@@ -71,9 +68,9 @@ async fn time_out_claims(store: &SqliteStore, ids: &[Uuid], rescued: &mut Rescue
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let claims = read_sound_claims(store, &mut tx, ids).await?;
+    let claims = end::read_sound_claims(store, &mut tx, ids).await?;
     let items = decision::timed_out_items(&claims, now);
-    settle::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
+    write::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
     let decision = settle::end(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     rescued.timed_out += items.len() as u64;
@@ -131,9 +128,9 @@ async fn end_sessions(store: &SqliteStore, ids: &[Uuid], limit: u32, rescued: &m
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let leaving = read_lost(&mut tx, ids, now).await?;
-    let ended = mark_ended(&mut tx, &leaving, now).await?;
+    let ended = end::mark_ended(&mut tx, &leaving, now).await?;
     let (claims, more) = session_end::next_claims(&leaving, limit as usize, &store.quarantine.left_out());
-    let decision = take_back(store, &mut tx, &leaving, &claims, now).await?;
+    let decision = end::take_back(store, &mut tx, &leaving, &claims, now).await?;
     tx.commit().await?;
     rescued.sessions += ended;
     rescued.more |= more;
@@ -148,7 +145,7 @@ async fn end_piecemeal(store: &SqliteStore, id: Uuid, rescued: &mut Rescued) -> 
         let now = store.clock.now_ms();
         let mut tx = begin(&mut writer).await?;
         let leaving = read_lost(&mut tx, &[id], now).await?;
-        rescued.sessions += mark_ended(&mut tx, &leaving, now).await?;
+        rescued.sessions += end::mark_ended(&mut tx, &leaving, now).await?;
         tx.commit().await?;
         leaving
     };
@@ -159,7 +156,7 @@ async fn end_piecemeal(store: &SqliteStore, id: Uuid, rescued: &mut Rescued) -> 
             let mut writer = store.writer().await?;
             let now = store.clock.now_ms();
             let mut tx = begin(&mut writer).await?;
-            let decision = take_back(store, &mut tx, &leaving, &[claim_id], now).await?;
+            let decision = end::take_back(store, &mut tx, &leaving, &[claim_id], now).await?;
             tx.commit().await?;
             Ok(decision)
         };
@@ -177,16 +174,12 @@ fn count(rescued: &mut Rescued, decision: &SettleDecision) {
     rescued.worker_ids.extend(decision.woken());
 }
 
-const READ_SESSIONS: &str = "
-    SELECT id, worker_id, host, slots, lease, expires_at, ended_at, lost, held, expires_at <= ?2 AS expired
-    FROM sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1)) ORDER BY id";
-
 /// Reads sessions, and returns those that are gone: nothing can keep them alive any more.
 async fn read_lost(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEnd>> {
-    let mut sessions = read_sessions(tx, ids, now).await?;
+    let mut sessions = end::read_sessions(tx, ids, now).await?;
     let missing = if sessions.len() < ids.len() { missing(tx, ids).await? } else { Vec::new() };
     sessions.retain(SessionEndRow::is_gone);
-    with_claims(tx, sessions, missing, Cause::Silent).await
+    end::with_claims(tx, sessions, missing, Cause::Silent).await
 }
 
 async fn missing(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
@@ -196,105 +189,4 @@ async fn missing(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
     .bind(id_list(ids))
     .fetch_all(&mut **tx)
     .await?)
-}
-
-pub(crate) const HOLDS: &str = "
-    SELECT session_id, id, ids FROM claims WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))
-    ORDER BY session_id, claimed_at, acquire_no, chunk";
-
-async fn with_claims(
-    tx: &mut Tx<'_>,
-    sessions: Vec<SessionEndRow>,
-    missing: Vec<Uuid>,
-    cause: Cause,
-) -> StoreResult<Vec<SessionEnd>> {
-    let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
-    let holds: Vec<HoldRow> = sqlx::query_as(HOLDS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
-    Ok(session_end::join_claims(sessions, missing, holds, cause))
-}
-
-const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?4, lost = ?2, held = ?3 WHERE id = ?1 AND ended_at IS NULL";
-
-/// Marks sessions as ended; returns how many had not ended before.
-async fn mark_ended(tx: &mut Tx<'_>, leaving: &[SessionEnd], now: i64) -> StoreResult<u64> {
-    let mut ids = Vec::new();
-    for session in leaving {
-        let Some(held) = session.ends_holding() else { continue };
-        sqlx::query(MARK_ENDED)
-            .bind(session.id)
-            .bind(session.is_lost())
-            .bind(held)
-            .bind(now)
-            .execute(&mut **tx)
-            .await?;
-        ids.push(session.id);
-    }
-    if !ids.is_empty() {
-        sqlx::query("DELETE FROM stops WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))")
-            .bind(id_list(&ids))
-            .execute(&mut **tx)
-            .await?;
-    }
-    Ok(ids.len() as u64)
-}
-
-async fn read_sound_claims(store: &SqliteStore, tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
-    let rows: Vec<ClaimRow> = sqlx::query_as(settle::READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
-    let sound = ClaimRow::sound(rows, |id, error| store.quarantine.add("claim", id, error));
-    Ok(sound.map(|claim| (claim.id, claim)).collect())
-}
-
-async fn take_back(
-    store: &SqliteStore,
-    tx: &mut Tx<'_>,
-    leaving: &[SessionEnd],
-    claims: &[Uuid],
-    now: i64,
-) -> StoreResult<SettleDecision> {
-    if claims.is_empty() {
-        return Ok(SettleDecision::default());
-    }
-    let claims = read_sound_claims(store, tx, claims).await?;
-    let items: Vec<_> = leaving.iter().flat_map(|session| session.items(&claims)).collect();
-    settle::end(tx, &items, claims, now).await
-}
-
-pub(crate) async fn read_sessions(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEndRow>> {
-    Ok(sqlx::query_as(READ_SESSIONS).bind(id_list(ids)).bind(now).fetch_all(&mut **tx).await?)
-}
-
-/// Ends sessions within the caller's transaction, and takes back up to `limit` of their jobs. Rescue takes back the
-/// rest.
-pub(crate) async fn end_now(
-    store: &SqliteStore,
-    tx: &mut Tx<'_>,
-    sessions: Vec<SessionEndRow>,
-    cause: Cause,
-    limit: usize,
-    now: i64,
-) -> StoreResult<SettleDecision> {
-    let leaving = with_claims(tx, sessions, Vec::new(), cause).await?;
-    mark_ended(tx, &leaving, now).await?;
-    let (claims, _) = session_end::next_claims(&leaving, limit, &store.quarantine.left_out());
-    take_back(store, tx, &leaving, &claims, now).await
-}
-
-pub(crate) async fn end_session(store: &SqliteStore, session_id: Uuid) -> StoreResult<Option<String>> {
-    match try_end_session(store, session_id, session_end::TAKEN_BACK_AT_ONCE).await {
-        // The session ends in any case; rescue takes back those of its claims that are sound.
-        Err(error) if concerns_single_rows(&error) => try_end_session(store, session_id, 0).await,
-        result => result,
-    }
-}
-
-async fn try_end_session(store: &SqliteStore, session_id: Uuid, limit: usize) -> StoreResult<Option<String>> {
-    let mut writer = store.writer().await?;
-    let now = store.clock.now_ms();
-    let mut tx = begin(&mut writer).await?;
-    let mut sessions = read_sessions(&mut tx, &[session_id], now).await?;
-    sessions.retain(|session| !session.has_ended());
-    let Some(worker_id) = sessions.first().map(|session| session.worker_id.clone()) else { return Ok(None) };
-    end_now(store, &mut tx, sessions, Cause::Goodbye, limit, now).await?;
-    tx.commit().await?;
-    Ok(Some(worker_id))
 }

@@ -3,16 +3,16 @@
 use jobqueue_shared::{
     lease::{LeaseId, created_at_ms},
     retry::RetryPolicy,
-    state::State,
+    state::{FailureReason, State},
 };
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use crate::{
     error::{StoreError, StoreResult},
-    rows::{codes, packed_claim},
+    rows::packed_claim,
     settle::claim,
-    types::{AttemptRecord, JobRecord, Progress, StopReason, Stopped},
+    types::{AttemptOutcome, AttemptRecord, JobRecord, Progress, StopReason, Stopped},
 };
 
 /// A row of `jobs` joined with every table that can hold the job: `ready` (r), `claims` (c), `done` (d), `dead_letters`
@@ -123,7 +123,8 @@ impl JobRow {
             (job.run_no, job.attempts_used) = (run_no as u32, attempts_used as u32);
             (job.updated_at_ms, job.finished_at_ms) = (failed_at, Some(failed_at));
             (job.started_at_ms, job.session_id) = (self.f_started_at, self.f_session_id);
-            job.failure = self.f_reason.map(codes::failure_from);
+            // A newer server may have stored a reason that this one does not know.
+            job.failure = self.f_reason.map(|number| number.try_into().unwrap_or(FailureReason::AttemptsExhausted));
             job.last_error = self.f_error.unwrap_or_default();
         } else if let (Some(run_no), Some(attempts_used), Some(at)) =
             (self.x_run_no, self.x_attempts_used, self.x_cancelled_at)
@@ -250,7 +251,7 @@ impl PriorRow {
         let prior = claim::Prior {
             session_id: self.session_id.unwrap_or_default(),
             run_no: index.map_or(self.run_no as u32, |index| packed_claim::run_at_index(self.runs.as_deref(), index).0),
-            outcome: self.outcome.and_then(codes::outcome_from),
+            outcome: self.outcome.and_then(|number| number.try_into().ok()),
             state: match (self.outcome, self.died) {
                 (None, _) => State::Done,
                 (Some(_), true) => State::Failed,
@@ -358,8 +359,8 @@ impl AttemptReadRow {
     pub fn into_record(self) -> StoreResult<AttemptRecord> {
         Ok(AttemptRecord {
             run_no: self.run_no as u32,
-            outcome: codes::outcome_from(self.outcome)
-                .ok_or_else(|| StoreError::Defect(format!("attempt outcome {}", self.outcome)))?,
+            outcome: AttemptOutcome::try_from(self.outcome)
+                .map_err(|error| StoreError::Defect(format!("attempt: {error}")))?,
             error: self.error,
             session_id: self.session_id,
             host: self.host,
@@ -380,7 +381,7 @@ pub struct StopReadRow {
 impl StopReadRow {
     pub fn stopped(&self) -> Stopped {
         let lease = LeaseId { claim_id: self.claim_id, job_id: self.job_id };
-        let reason: StopReason = codes::stop_reason_from(self.reason);
+        let reason = self.reason.try_into().unwrap_or(StopReason::Cancelled);
         Stopped { lease, reason }
     }
 }

@@ -24,6 +24,13 @@ pub struct ReadyRow {
     pub inline_job: Option<Vec<u8>>,
 }
 
+impl ReadyRow {
+    /// worker_id, priority, run_at and id, by which acquires scan.
+    pub fn key(&self) -> (&str, i16, i64, Uuid) {
+        (&self.worker_id, self.priority, self.run_at, self.id)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct DoneRow {
     pub worker_id: String,

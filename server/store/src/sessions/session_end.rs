@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::{
     error::{StoreError, StoreResult},
     rows::packed_claim,
-    settle::{claim::Claim, decision::Item},
-    types::{NewSession, Registration, Rescued},
+    settle::claim::Claim,
+    types::{NewSession, Registration, Rescued, Settlement},
 };
 
 /// Maximum number of jobs that EndSession and RegisterSession take back in their own transaction. Rescue takes back the
@@ -121,7 +121,7 @@ impl SessionEnd {
 
     /// Attempts of locked `claims` that end with the session. A lost session's started jobs are charged an attempt: the
     /// first `slots` of all that it held, in the order in which it took them.
-    pub fn items(&self, claims: &HashMap<Uuid, Claim>) -> Vec<Item> {
+    pub fn items(&self, claims: &HashMap<Uuid, Claim>) -> Vec<Settlement> {
         let started = self.started();
         let text = self.text();
         let mut items = Vec::new();
@@ -133,7 +133,7 @@ impl SessionEnd {
                 } else {
                     Ending::Release { no_handler: false }
                 };
-                items.push(Item::by_server(claim.id, entry.job_id, ending, text.clone()));
+                items.push(Settlement::by_server(claim.id, entry.job_id, ending, text.clone()));
             }
         }
         items
@@ -282,7 +282,7 @@ mod tests {
         holds.iter().map(|hold| (hold.id, claim(hold))).collect()
     }
 
-    fn charged(items: &[Item]) -> Vec<u128> {
+    fn charged(items: &[Settlement]) -> Vec<u128> {
         let started = items.iter().filter(|item| item.ending == Ending::Lost { started: true });
         started.map(|item| item.lease.job_id.as_u128()).collect()
     }

@@ -3,11 +3,9 @@
 //! A driver finds and locks the rows, calls [`decide`], and writes the [`SettleDecision`]. Both drivers share the
 //! decision, so that they cannot disagree.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Duration, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, HashMap};
 
+use chrono::{DateTime, SecondsFormat};
 use jobqueue_shared::{
     lease::LeaseId,
     limits,
@@ -18,45 +16,13 @@ use uuid::Uuid;
 
 use crate::{
     rows::{
-        codes::{failure_number, fingerprint, outcome_word, stop_reason_number},
+        fingerprint::fingerprint,
         packed_claim::{self, Entry},
         write::{AttemptRow, CancelledRow, DeadRow, Deltas, DoneRow, ReadyRow, ResultRow, StopRow},
     },
     settle::claim::{Claim, Prior, RetryFacts},
     types::{AttemptOutcome, SettleAnswer, Settlement, StopReason},
 };
-
-/// One attempt to end.
-#[derive(Clone, Debug)]
-pub struct Item {
-    pub lease: LeaseId,
-    /// The session that settles; `None` if the server ends the attempt, for an operator or because time ran out.
-    pub session_id: Option<Uuid>,
-    pub ending: Ending,
-    pub text: String,
-    pub result: Option<String>,
-    pub note: String,
-}
-
-impl From<&Settlement> for Item {
-    fn from(settlement: &Settlement) -> Self {
-        Self {
-            lease: settlement.lease,
-            session_id: Some(settlement.session_id),
-            ending: settlement.ending,
-            text: settlement.text.clone(),
-            result: settlement.result.clone(),
-            note: settlement.note.clone(),
-        }
-    }
-}
-
-impl Item {
-    pub(crate) fn by_server(claim_id: Uuid, job_id: Uuid, ending: Ending, text: String) -> Self {
-        let lease = LeaseId { claim_id, job_id };
-        Self { lease, session_id: None, ending, text, result: None, note: String::new() }
-    }
-}
 
 /// Rows that the transaction writes, and the answers to the items.
 #[derive(Debug, Default)]
@@ -77,7 +43,7 @@ pub struct SettleDecision {
 }
 
 /// Ids of the claims that `items` name, in the order in which claims are locked everywhere.
-pub fn claim_ids(items: &[Item]) -> Vec<Uuid> {
+pub fn claim_ids(items: &[Settlement]) -> Vec<Uuid> {
     let mut ids: Vec<_> = items.iter().map(|item| item.lease.claim_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -85,7 +51,7 @@ pub fn claim_ids(items: &[Item]) -> Vec<Uuid> {
 }
 
 /// Leases that `items` name and that are not open in `claims`, for the driver to look up how they ended.
-pub fn not_open(items: &[Item], claims: &HashMap<Uuid, Claim>) -> Vec<LeaseId> {
+pub fn not_open(items: &[Settlement], claims: &HashMap<Uuid, Claim>) -> Vec<LeaseId> {
     let open = |lease: LeaseId| {
         claims.get(&lease.claim_id).is_some_and(|claim| claim.entries.iter().any(|p| p.job_id == lease.job_id))
     };
@@ -96,7 +62,7 @@ pub fn not_open(items: &[Item], claims: &HashMap<Uuid, Claim>) -> Vec<LeaseId> {
 }
 
 /// Jobs whose retry facts the decision needs: all but completed and cancelled ones.
-pub fn needs_retry_facts(items: &[Item]) -> Vec<Uuid> {
+pub fn needs_retry_facts(items: &[Settlement]) -> Vec<Uuid> {
     let mut ids: Vec<_> = items
         .iter()
         .filter(|item| !matches!(item.ending, Ending::Complete | Ending::Cancel))
@@ -108,7 +74,7 @@ pub fn needs_retry_facts(items: &[Item]) -> Vec<Uuid> {
 }
 
 /// Pairs (session, job) of releases for want of a handler.
-pub fn without_handler(items: &[Item], claims: &HashMap<Uuid, Claim>) -> Vec<(Uuid, Uuid)> {
+pub fn without_handler(items: &[Settlement], claims: &HashMap<Uuid, Claim>) -> Vec<(Uuid, Uuid)> {
     items
         .iter()
         .filter(|item| matches!(item.ending, Ending::Release { no_handler: true }))
@@ -127,7 +93,7 @@ pub fn set_foreign_tasks(facts: &mut HashMap<Uuid, RetryFacts>, tasks: Vec<(Uuid
 
 /// Decides every item. `claims` are locked; `facts` and `priors` are what [`needs_retry_facts`] and [`not_open`] asked for.
 pub fn decide(
-    items: &[Item],
+    items: &[Settlement],
     mut claims: HashMap<Uuid, Claim>,
     facts: &HashMap<Uuid, RetryFacts>,
     priors: &HashMap<LeaseId, Prior>,
@@ -212,7 +178,7 @@ impl SettleDecision {
 
     fn end(
         &mut self,
-        item: &Item,
+        item: &Settlement,
         claim: &Claim,
         entry: Entry,
         facts: Option<&RetryFacts>,
@@ -232,7 +198,7 @@ impl SettleDecision {
             self.attempts.push(AttemptRow {
                 job_id,
                 run_no: entry.run_no as i32,
-                outcome: outcome as i16,
+                outcome: outcome.into(),
                 claim_id: Some(claim.id),
                 session_id: Some(claim.session_id),
                 host: claim.host.clone(),
@@ -251,7 +217,7 @@ impl SettleDecision {
                 session_id: claim.session_id,
                 claim_id: claim.id,
                 job_id,
-                reason: stop_reason_number(reason),
+                reason: reason.into(),
             });
         }
         match next {
@@ -295,7 +261,7 @@ impl SettleDecision {
                     id: job_id,
                     run_no: entry.run_no as i32,
                     attempts_used: entry.attempts_used as i32,
-                    reason: failure_number(reason),
+                    reason: reason.into(),
                     error: item.text.clone(),
                     fingerprint: fingerprint(&item.text),
                     session_id: claim.session_id,
@@ -328,14 +294,15 @@ pub fn refusal(what: &str, lease: LeaseId, session_id: Uuid, prior: Prior, now: 
     let why = if prior.state == State::Running {
         format!("the lease belongs to session {owner}")
     } else {
-        let how = prior.outcome.map_or("completed", outcome_word);
-        let ended = UNIX_EPOCH + Duration::from_millis(prior.ended_at.max(0).unsigned_abs());
-        format!("the lease of session {owner} ended at {} ({how})", humantime::format_rfc3339_millis(ended))
+        let how = prior.outcome.map_or("completed", AttemptOutcome::word);
+        let ended = DateTime::from_timestamp_millis(prior.ended_at).unwrap_or_default();
+        let ended = ended.to_rfc3339_opts(SecondsFormat::Millis, true);
+        format!("the lease of session {owner} ended at {ended} ({how})")
     };
     AttemptRow {
         job_id: lease.job_id,
         run_no: prior.run_no as i32,
-        outcome: AttemptOutcome::Refused as i16,
+        outcome: AttemptOutcome::Refused.into(),
         claim_id: Some(lease.claim_id),
         session_id: Some(session_id),
         host: String::new(),
@@ -382,13 +349,13 @@ fn outcome(ending: Ending) -> Option<AttemptOutcome> {
 }
 
 /// Entries of locked claims whose attempts have exceeded their timeout.
-pub fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Item> {
+pub fn timed_out_items(claims: &HashMap<Uuid, Claim>, now: i64) -> Vec<Settlement> {
     let mut items = Vec::new();
     for claim in claims.values() {
         for entry in &claim.entries {
             if let Some(timeout) = entry.timeout_ms.filter(|timeout| claim.claimed_at + timeout <= now) {
                 let text = format!("attempt timed out after {timeout} ms");
-                items.push(Item::by_server(claim.id, entry.job_id, Ending::TimedOut, text));
+                items.push(Settlement::by_server(claim.id, entry.job_id, Ending::TimedOut, text));
             }
         }
     }

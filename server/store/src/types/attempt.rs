@@ -1,6 +1,7 @@
 //! Arguments, results and records of attempts: acquire, settle, progress.
 
 use jobqueue_shared::{lease::LeaseId, state::Ending, state::State};
+use num_enum::{IntoPrimitive, TryFromPrimitive};
 use uuid::Uuid;
 
 use super::job::JobRecord;
@@ -35,16 +36,25 @@ pub struct Leased {
     pub deadline_ms: Option<i64>,
 }
 
+/// One attempt to end, and its outcome.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    pub session_id: Uuid,
+    /// The session that settles; `None` if the server ends the attempt, for an operator or because time ran out.
+    pub session_id: Option<Uuid>,
     pub lease: LeaseId,
-    /// One of the endings that a worker can report: Complete, Fail, Snooze, Release.
+    /// A session can only complete, fail, snooze and release.
     pub ending: Ending,
     /// Error of a failure, or reason of a snooze; "" = none.
     pub text: String,
     pub result: Option<String>,
     pub note: String,
+}
+
+impl Settlement {
+    pub(crate) fn by_server(claim_id: Uuid, job_id: Uuid, ending: Ending, text: String) -> Self {
+        let lease = LeaseId { claim_id, job_id };
+        Self { session_id: None, lease, ending, text, result: None, note: String::new() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +76,7 @@ pub struct ProgressReport {
 }
 
 /// Outcome of an attempt that is recorded in the history. The numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoPrimitive, TryFromPrimitive)]
 #[repr(i16)]
 pub enum AttemptOutcome {
     Failed = 1,
@@ -78,6 +88,23 @@ pub enum AttemptOutcome {
     Cancelled = 7,
     Refused = 8,
     Retried = 9,
+}
+
+impl AttemptOutcome {
+    /// Outcome in words, for texts that people read.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::TimedOut => "timed out",
+            Self::Lost => "lost",
+            Self::Released => "released",
+            Self::NoHandler => "no handler",
+            Self::Snoozed => "snoozed",
+            Self::Cancelled => "cancelled",
+            Self::Refused => "refused",
+            Self::Retried => "retried",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Arguments, results and records of sessions.
 
 use jobqueue_shared::{lease::LeaseId, state::State};
+use num_enum::{IntoPrimitive, TryFromPrimitive};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -51,10 +52,12 @@ pub struct Stopped {
     pub reason: StopReason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Reason for which a session has to stop an attempt. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoPrimitive, TryFromPrimitive)]
+#[repr(i16)]
 pub enum StopReason {
-    Cancelled,
-    TimedOut,
+    Cancelled = 1,
+    TimedOut = 2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

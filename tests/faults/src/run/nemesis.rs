@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use chrono::{DateTime, Utc};
 use rustix::process::Signal;
 
 use super::{
@@ -433,11 +434,6 @@ fn hop_name(hop: Hop) -> String {
 fn hours_off(log: &str) -> Option<f64> {
     let line = log.lines().rev().find(|line| line.starts_with("20"))?;
     let stamp = line.split_whitespace().next()?;
-    let time = humantime::parse_rfc3339(stamp).ok()?;
-    let now = std::time::SystemTime::now();
-    let seconds = match time.duration_since(now) {
-        Ok(ahead) => ahead.as_secs_f64(),
-        Err(error) => -error.duration().as_secs_f64(),
-    };
-    Some(seconds / 3_600.0)
+    let ahead = DateTime::parse_from_rfc3339(stamp).ok()?.to_utc() - Utc::now();
+    Some(ahead.as_seconds_f64() / 3_600.0)
 }

@@ -8,8 +8,8 @@ use jobqueue_worker::{BuildError, Worker};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    exec::{self, Exec},
-    http::{self, Http},
+    exec::handler::{self as exec, Exec},
+    http::handler::{self as http, Http},
     open_files,
     simulate::Simulate,
 };

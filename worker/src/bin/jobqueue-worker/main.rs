@@ -3,10 +3,9 @@
 mod args;
 mod capture;
 mod exec;
-mod guardian;
 mod http;
 mod open_files;
-mod processes;
+mod shortage;
 mod signals;
 mod simulate;
 
@@ -14,12 +13,13 @@ use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use args::{Args, LogFormat};
+use exec::{guardian, orphans};
 use jobqueue_shared::logs::{self, Logs};
 use tokio::signal::unix::Signal;
 use tracing_subscriber::EnvFilter;
 
 /// Interval at which the number of dropped log lines is logged.
-const DROPPED: Duration = Duration::from_secs(5);
+const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let mut given = std::env::args_os().skip(1);
@@ -42,7 +42,7 @@ fn run(args: Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(async {
         tokio::select! {
             code = serve(args) => code,
-            never = tell_of_dropped_lines(logs) => never,
+            never = log_dropped_lines(logs) => never,
             never = reap_orphans() => never,
         }
     });
@@ -83,9 +83,10 @@ async fn next(signals: &mut [(i32, Signal)]) -> u8 {
     .await
 }
 
-async fn tell_of_dropped_lines<T>(logs: &Logs) -> T {
+/// Logs at times how many log lines were dropped; never returns.
+async fn log_dropped_lines<T>(logs: &Logs) -> T {
     loop {
-        tokio::time::sleep(DROPPED).await;
+        tokio::time::sleep(DROPPED_LINES_INTERVAL).await;
         let lines = logs.newly_dropped();
         if lines > 0 {
             tracing::warn!(lines, "log lines were dropped: standard error is not read fast enough");
@@ -96,7 +97,7 @@ async fn tell_of_dropped_lines<T>(logs: &Logs) -> T {
 /// Reaps orphans if this is the first process of a container; never returns.
 async fn reap_orphans<T>() -> T {
     if std::process::id() == 1 {
-        processes::reap_orphans().await;
+        orphans::reap().await;
     }
     std::future::pending().await
 }

@@ -1,0 +1,207 @@
+//! Counts of the jobs, in all and by worker_id, as the overview shows them.
+
+use jobqueue_shared::{
+    proto::v1::{GetMetricsResponse, WorkerIdMetrics},
+    time::{duration_ms, timestamp_ms},
+};
+
+use super::{
+    filter::Filter,
+    number::{count, plural},
+    span,
+    throughput::{Minute, total},
+};
+
+/// Fixed parts of a tile: the address of the list that it counts, its colours, icon and word.
+pub struct Tile {
+    pub href: &'static str,
+    pub tone: &'static str,
+    pub icon: &'static str,
+    pub word: &'static str,
+}
+
+/// Tiles in the order of the page, which is also the order of [`figures`].
+pub const TILES: [Tile; 5] = [
+    Tile { href: "/jobs", tone: "all", icon: "jobs", word: "Total" },
+    Tile { href: "/jobs?status=pending", tone: "pending", icon: "circle", word: "Pending" },
+    Tile { href: "/jobs?status=running", tone: "running", icon: "play", word: "Running" },
+    Tile { href: "/jobs?status=done", tone: "done", icon: "check", word: "Done" },
+    Tile { href: "/dead-letters", tone: "failed", icon: "cross", word: "Failed" },
+];
+
+/// Number on a tile, and the note below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figure {
+    pub count: String,
+    pub note: String,
+}
+
+/// Figures of [`TILES`]. `minutes` are those of the last hour.
+pub fn figures(metrics: &GetMetricsResponse, minutes: &[Minute]) -> [Figure; 5] {
+    let figure = |n: i32, note: String| Figure { count: count(n), note };
+    let hour = |value| count(total(minutes, value));
+    let sessions = match metrics.sessions {
+        0 => "no worker is connected".to_owned(),
+        sessions => format!("{} live", plural(sessions, "session", "sessions")),
+    };
+    [
+        figure(metrics.total, format!("+{} submitted in 1 h", hour(|it| it.submitted))),
+        figure(metrics.pending, waiting(metrics)),
+        figure(metrics.running, sessions),
+        figure(metrics.done, format!("+{} in 1 h", hour(|it| it.done))),
+        figure(metrics.failed, format!("+{} in 1 h", hour(|it| it.failed))),
+    ]
+}
+
+/// Note on the pending jobs: the age of the oldest runnable one, and how many are scheduled or retrying.
+fn waiting(metrics: &GetMetricsResponse) -> String {
+    let mut parts = vec![];
+    if let Some(age) = &metrics.oldest_runnable_age {
+        parts.push(format!("oldest {}", span::coarse(duration_ms(age))));
+    }
+    if metrics.scheduled > 0 {
+        parts.push(format!("{} scheduled", count(metrics.scheduled)));
+    }
+    if metrics.retrying > 0 {
+        parts.push(format!("{} retrying", count(metrics.retrying)));
+    }
+    if parts.is_empty() { "none waits".into() } else { parts.join(" · ") }
+}
+
+/// Number of dead letters in words; `None` when there are none.
+pub fn dead_letters(metrics: &GetMetricsResponse) -> Option<String> {
+    (metrics.failed > 0).then(|| count(metrics.failed))
+}
+
+/// Known worker_ids: those that have jobs or sessions.
+pub fn worker_ids(metrics: &GetMetricsResponse) -> Vec<String> {
+    metrics.worker_ids.iter().map(|it| it.worker_id.clone()).collect()
+}
+
+/// Pause of one worker_id.
+pub fn pause_of(metrics: &GetMetricsResponse, worker_id: &str) -> Option<Pause> {
+    Pause::of(metrics.worker_ids.iter().find(|it| it.worker_id == worker_id)?)
+}
+
+/// Pause of a worker_id: its beginning and reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    pub since: i64,
+    /// Reason, which a person has written; "" = none was given.
+    pub reason: String,
+}
+
+impl Pause {
+    fn of(metrics: &WorkerIdMetrics) -> Option<Self> {
+        let since = metrics.paused_at.as_ref().map(timestamp_ms)?;
+        Some(Self { since, reason: metrics.pause_reason.clone() })
+    }
+}
+
+/// Row of the list of worker_ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerIdRow {
+    pub worker_id: String,
+    pub pending: String,
+    pub running: String,
+    pub failed: String,
+    /// True when `failed` is not zero; the number is a link then.
+    pub any_failed: bool,
+    pub oldest_waits: String,
+    pub sessions: String,
+    pub pause: Option<Pause>,
+}
+
+impl WorkerIdRow {
+    pub fn of(metrics: &WorkerIdMetrics) -> Self {
+        let age = metrics.oldest_runnable_age.as_ref();
+        Self {
+            worker_id: metrics.worker_id.clone(),
+            pending: count(metrics.pending),
+            running: count(metrics.running),
+            failed: count(metrics.failed),
+            any_failed: metrics.failed > 0,
+            oldest_waits: age.map_or_else(|| "–".into(), |age| span::coarse(duration_ms(age))),
+            sessions: count(metrics.sessions),
+            pause: Pause::of(metrics),
+        }
+    }
+
+    pub fn all(metrics: &GetMetricsResponse) -> Vec<Self> {
+        metrics.worker_ids.iter().map(Self::of).collect()
+    }
+
+    /// Address of the list at `path` with the jobs of this worker_id alone.
+    pub fn list(&self, path: &str) -> String {
+        Filter::of_worker_id(&self.worker_id).url(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jobqueue_shared::time::{duration, timestamp};
+
+    use super::*;
+
+    fn mail() -> WorkerIdMetrics {
+        WorkerIdMetrics { worker_id: "mail".into(), pending: 1_234_567, ..WorkerIdMetrics::default() }
+    }
+
+    #[test]
+    fn tiles_tell_the_count_and_the_last_hour() {
+        let metrics = GetMetricsResponse { total: 1_234_567, done: 1_000_000, sessions: 1, ..Default::default() };
+        let minutes = [Minute { submitted: 700, done: 2, ..Minute::default() }; 2];
+        let all = figures(&metrics, &minutes);
+        let of = |word| &all[TILES.iter().position(|tile| tile.word == word).unwrap()];
+        assert_eq!((of("Total").count.as_str(), of("Total").note.as_str()), ("1,234,567", "+1,400 submitted in 1 h"));
+        assert_eq!((of("Done").count.as_str(), of("Done").note.as_str()), ("1,000,000", "+4 in 1 h"));
+        assert_eq!(of("Running").note, "1 session live");
+        assert_eq!(figures(&GetMetricsResponse::default(), &[])[2].note, "no worker is connected");
+    }
+
+    #[test]
+    fn pending_jobs_say_what_they_wait_for() {
+        assert_eq!(waiting(&GetMetricsResponse::default()), "none waits");
+        let metrics = GetMetricsResponse {
+            oldest_runnable_age: Some(duration(3_540_000)),
+            scheduled: 1_200,
+            retrying: 3,
+            ..Default::default()
+        };
+        assert_eq!(waiting(&metrics), "oldest 59 min · 1,200 scheduled · 3 retrying");
+    }
+
+    #[test]
+    fn a_badge_counts_dead_letters_where_there_are_any() {
+        assert_eq!(dead_letters(&GetMetricsResponse::default()), None);
+        assert_eq!(dead_letters(&GetMetricsResponse { failed: 1_200, ..Default::default() }), Some("1,200".into()));
+    }
+
+    #[test]
+    fn a_pause_belongs_to_its_worker_id() {
+        let paused = WorkerIdMetrics {
+            worker_id: "etl".into(),
+            paused_at: Some(timestamp(5_000)),
+            pause_reason: "maintenance".into(),
+            ..WorkerIdMetrics::default()
+        };
+        let metrics = GetMetricsResponse { worker_ids: vec![mail(), paused], ..Default::default() };
+        assert_eq!(worker_ids(&metrics), ["mail", "etl"]);
+        assert_eq!(pause_of(&metrics, "etl"), Some(Pause { since: 5_000, reason: "maintenance".into() }));
+        assert_eq!((pause_of(&metrics, "mail"), pause_of(&metrics, "nobody")), (None, None));
+    }
+
+    #[test]
+    fn a_row_links_what_has_failed() {
+        let row = WorkerIdRow::of(&mail());
+        assert_eq!((row.pending.as_str(), row.failed.as_str(), row.any_failed), ("1,234,567", "0", false));
+        assert_eq!((row.oldest_waits.as_str(), row.pause.is_some()), ("–", false));
+        let row =
+            WorkerIdRow::of(&WorkerIdMetrics { failed: 2, oldest_runnable_age: Some(duration(61_000)), ..mail() });
+        assert!(row.any_failed);
+        assert_eq!(
+            (row.oldest_waits.as_str(), row.list("/dead-letters").as_str()),
+            ("1 min", "/dead-letters?worker_id=mail")
+        );
+    }
+}

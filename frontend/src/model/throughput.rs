@@ -1,0 +1,97 @@
+//! Throughput by minute: what the chart draws, and what it says in words.
+
+use jobqueue_shared::{
+    proto::v1::{GetThroughputResponse, get_throughput_response},
+    time::timestamp_ms,
+};
+
+use super::number::count;
+
+/// Numbers of jobs within one minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Minute {
+    /// Start of the minute, in milliseconds since 1970.
+    pub at: Option<i64>,
+    pub submitted: i32,
+    pub done: i32,
+    pub retried: i32,
+    pub failed: i32,
+}
+
+impl Minute {
+    pub fn of(minute: &get_throughput_response::Minute) -> Self {
+        Self {
+            at: minute.start.as_ref().map(timestamp_ms),
+            submitted: minute.submitted,
+            done: minute.done,
+            retried: minute.retried,
+            failed: minute.failed,
+        }
+    }
+
+    pub fn all(answer: &GetThroughputResponse) -> Vec<Self> {
+        answer.minutes.iter().map(Self::of).collect()
+    }
+
+    /// Values in words, such as "14:02: 3 submitted, 2 done, 0 retried, 1 failed"; `clock` is the minute's local time.
+    pub fn sentence(&self, clock: &str) -> String {
+        let values = SERIES.map(|series| format!("{} {}", count((series.value)(self)), series.name));
+        format!("{clock}: {}", values.join(", "))
+    }
+}
+
+/// Line of the chart.
+pub struct Series {
+    pub name: &'static str,
+    pub tone: &'static str,
+    pub value: fn(&Minute) -> i32,
+}
+
+/// Series in drawing order: the most important one is drawn last, on top of the others.
+pub const SERIES: [Series; 4] = [
+    Series { name: "submitted", tone: "pending", value: |minute| minute.submitted },
+    Series { name: "done", tone: "done", value: |minute| minute.done },
+    Series { name: "retried", tone: "retrying", value: |minute| minute.retried },
+    Series { name: "failed", tone: "failed", value: |minute| minute.failed },
+];
+
+/// Largest value of any series.
+pub fn most(minutes: &[Minute]) -> i32 {
+    minutes.iter().flat_map(|it| SERIES.map(|series| (series.value)(it))).max().unwrap_or(0)
+}
+
+/// Sum of `value` over all minutes.
+pub fn total(minutes: &[Minute], value: fn(&Minute) -> i32) -> i64 {
+    minutes.iter().map(|it| i64::from(value(it))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use jobqueue_shared::time::timestamp;
+
+    use super::*;
+
+    fn minutes() -> Vec<Minute> {
+        let minute = |ms, submitted, failed| get_throughput_response::Minute {
+            start: Some(timestamp(ms)),
+            submitted,
+            failed,
+            ..get_throughput_response::Minute::default()
+        };
+        let minutes = vec![minute(0, i32::MAX, 1), minute(60_000, 1_200, 7)];
+        Minute::all(&GetThroughputResponse { minutes })
+    }
+
+    #[test]
+    fn a_minute_is_read_out_with_all_its_values() {
+        assert_eq!(minutes()[1].at, Some(60_000));
+        assert_eq!(minutes()[1].sentence("14:02"), "14:02: 1,200 submitted, 0 done, 0 retried, 7 failed");
+    }
+
+    #[test]
+    fn sums_and_the_largest_value_are_over_all_minutes() {
+        assert_eq!(total(&minutes(), |it| it.failed), 8);
+        assert_eq!(total(&minutes(), |it| it.submitted), i64::from(i32::MAX) + 1_200);
+        assert_eq!((most(&minutes()), most(&[])), (i32::MAX, 0));
+    }
+}

@@ -1,0 +1,113 @@
+//! ListJobs and ListFailedJobs.
+
+use jobqueue_shared::{limits, proto::v1, state::State, status};
+use jobqueue_store::{JobRecord, View};
+
+use super::page::Filter;
+use crate::queue::{error::Result, handle::Queue, validate::Violations};
+
+/// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
+/// clients refuse messages of more than 4 MiB.
+const MESSAGE_BYTES: usize = limits::REPLY_BYTES + 512 * 1024;
+/// Bytes of a job in a reply besides its texts.
+const JOB_BYTES: usize = 512;
+
+/// A page of jobs, and the token of the next page.
+#[derive(Debug, Default)]
+pub struct JobPage {
+    pub jobs: Vec<JobRecord>,
+    /// "" = this was the last page.
+    pub next_page_token: String,
+}
+
+impl Queue {
+    pub async fn list(&self, request: v1::ListJobsRequest) -> Result<JobPage> {
+        let mut violations = Violations::default();
+        let status = v1::job::Status::try_from(request.status);
+        if status.is_err() {
+            violations.add("status", format!("is {}, which is no status", request.status));
+        }
+        let state = status.ok().and_then(status::state);
+        let view = view(request.view, &mut violations);
+        let v1::ListJobsRequest { worker_id, task, page_size, page_token, .. } = request;
+        self.page((worker_id, task), state, view, page_size, &page_token, violations).await
+    }
+
+    pub async fn list_failed(&self, request: v1::ListFailedJobsRequest) -> Result<JobPage> {
+        let mut violations = Violations::default();
+        let view = view(request.view, &mut violations);
+        let v1::ListFailedJobsRequest { worker_id, page_size, page_token, task, .. } = request;
+        self.page((worker_id, task), Some(State::Failed), view, page_size, &page_token, violations).await
+    }
+
+    async fn page(
+        &self,
+        (worker_id, task): (String, String),
+        state: Option<State>,
+        view: View,
+        page_size: i32,
+        page_token: &str,
+        mut violations: Violations,
+    ) -> Result<JobPage> {
+        violations.name("worker_id", &worker_id, limits::WORKER_ID);
+        violations.name("task", &task, limits::TASK);
+        let wanted = match violations.integer("page_size", page_size, 0..=limits::PAGE_MAX) {
+            0 => limits::PAGE_DEFAULT,
+            size => size,
+        };
+        let given = |text: String| (!text.is_empty()).then_some(text);
+        let filter = Filter { worker_id: given(worker_id), state, task: given(task), view };
+        let after = if page_token.is_empty() {
+            None
+        } else {
+            filter.cursor(page_token).map_err(|wrong| violations.add("page_token", wrong)).ok()
+        };
+        violations.finish()?;
+
+        let page = self.context.store.list(&filter.query(wanted, after.clone())).await?;
+        // A page has at least one job, or the list could never go on.
+        let fits = fitting(&page.jobs, MESSAGE_BYTES).max(1);
+        let page = if fits < page.jobs.len() {
+            // Only the store knows the order of its lists, so it is asked again for the shorter page, which has the
+            // cursor of its end.
+            self.context.store.list(&filter.query(fits as u32, after)).await?
+        } else {
+            page
+        };
+        let next_page_token = page.next.map_or_else(String::new, |next| filter.token(next));
+        Ok(JobPage { jobs: page.jobs, next_page_token })
+    }
+}
+
+/// View of jobs that a list request asks for.
+fn view(given: i32, violations: &mut Violations) -> View {
+    match v1::JobView::try_from(given) {
+        Ok(v1::JobView::Full) => View::Full,
+        Ok(v1::JobView::Basic) => View::Basic,
+        Err(_) => {
+            violations.add("view", format!("is {given}, which is no view; it can be 0 (full) or 1 (basic)"));
+            View::Full
+        }
+    }
+}
+
+fn job_bytes(job: &JobRecord) -> usize {
+    JOB_BYTES
+        + job.payload.len()
+        + job.result.as_ref().map_or(0, String::len)
+        + job.last_error.len()
+        + job.note.len()
+        + job.progress.as_ref().map_or(0, |it| it.message.len())
+}
+
+/// Number of jobs, from the first on, that fit into `bytes`.
+fn fitting(jobs: &[JobRecord], bytes: usize) -> usize {
+    let mut left = bytes;
+    jobs.iter()
+        .take_while(|job| {
+            let fits = job_bytes(job) <= left;
+            left = left.saturating_sub(job_bytes(job));
+            fits
+        })
+        .count()
+}

@@ -1,0 +1,9 @@
+//! Calls that only read.
+
+pub(super) mod counts;
+pub(super) mod explain;
+pub(super) mod list;
+mod page;
+mod read;
+pub(super) mod timeline;
+mod workers;
