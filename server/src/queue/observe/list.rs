@@ -1,9 +1,9 @@
 //! ListJobs and ListFailedJobs.
 
 use jobqueue_shared::{limits, proto::v1, state::State, status};
-use jobqueue_store::{JobRecord, View};
+use jobqueue_store::{JobFilter, JobRecord, ListQuery, View};
 
-use super::page::Filter;
+use super::page;
 use crate::queue::{error::Result, handle::Queue, validate::Violations};
 
 /// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
@@ -56,25 +56,27 @@ impl Queue {
             size => size,
         };
         let given = |text: String| (!text.is_empty()).then_some(text);
-        let filter = Filter { worker_id: given(worker_id), state, task: given(task), view };
+        let filter = JobFilter { worker_id: given(worker_id), state, task: given(task) };
         let after = if page_token.is_empty() {
             None
         } else {
-            filter.cursor(page_token).map_err(|wrong| violations.add("page_token", wrong)).ok()
+            page::job_cursor(&filter, page_token).map_err(|wrong| violations.add("page_token", wrong)).ok()
         };
         violations.finish()?;
 
-        let page = self.context.store.list(&filter.query(wanted, after.clone())).await?;
+        let mut query = ListQuery { filter, page_size: wanted, after, view };
+        let page = self.context.store.list(&query).await?;
         // A page has at least one job, or the list could never go on.
         let fits = fitting(&page.jobs, MESSAGE_BYTES).max(1);
         let page = if fits < page.jobs.len() {
             // Only the store knows the order of its lists, so it is asked again for the shorter page, which has the
             // cursor of its end.
-            self.context.store.list(&filter.query(fits as u32, after)).await?
+            query.page_size = fits as u32;
+            self.context.store.list(&query).await?
         } else {
             page
         };
-        let next_page_token = page.next.map_or_else(String::new, |next| filter.token(next));
+        let next_page_token = page.next.map_or_else(String::new, |next| page::job_token(&query.filter, next));
         Ok(JobPage { jobs: page.jobs, next_page_token })
     }
 }

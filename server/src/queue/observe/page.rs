@@ -3,18 +3,9 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jobqueue_shared::{limits, state::State};
-use jobqueue_store::{Cursor, ListQuery, View};
+use jobqueue_store::{Cursor, JobFilter};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
-
-/// Filter of a list of jobs, the same for all of its pages.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Filter {
-    pub worker_id: Option<String>,
-    pub state: Option<State>,
-    pub task: Option<String>,
-    pub view: View,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Token {
@@ -30,41 +21,35 @@ const OTHER_FILTER: &str = "belongs to a list with another filter; leave it empt
 /// Maximum length of a token: a cursor holds a worker_id of at most `limits::WORKER_ID` bytes and four numbers.
 const TOKEN_BYTES: usize = 1_024;
 
-impl Filter {
-    pub(super) fn query(&self, page_size: u32, after: Option<Cursor>) -> ListQuery {
-        let Self { worker_id, state, task, view } = self.clone();
-        ListQuery { worker_id, state, task, page_size, after, view }
-    }
+/// Token of the next page of a list of jobs; `cursor` is the end of this page.
+pub(super) fn job_token(filter: &JobFilter, cursor: Cursor) -> String {
+    let token = Token { filter: fingerprint(filter), cursor };
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+}
 
-    pub(super) fn token(&self, cursor: Cursor) -> String {
-        let token = Token { filter: self.fingerprint(), cursor };
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+/// Decodes a token of [`job_token`] into the end of the page before; the error says what is wrong with the token.
+pub(super) fn job_cursor(filter: &JobFilter, token: &str) -> Result<Cursor, &'static str> {
+    if token.len() > TOKEN_BYTES {
+        return Err(UNKNOWN);
     }
+    let json = URL_SAFE_NO_PAD.decode(token).map_err(|_| UNKNOWN)?;
+    let Token { filter: of, cursor } = serde_json::from_slice(&json).map_err(|_| UNKNOWN)?;
+    if of != fingerprint(filter) {
+        return Err(OTHER_FILTER);
+    }
+    let name = cursor.worker_id.len() <= limits::WORKER_ID && !cursor.worker_id.chars().any(char::is_control);
+    // Times up to the year 9999 only, so that no driver has to handle an overflow.
+    if name && cursor.priority <= limits::PRIORITY_LOWEST && (0..253_402_300_800_000).contains(&cursor.at_ms) {
+        Ok(cursor)
+    } else {
+        Err(UNKNOWN)
+    }
+}
 
-    /// Decodes a token into the end of the page before; the error says what is wrong with the token.
-    pub(super) fn cursor(&self, token: &str) -> Result<Cursor, &'static str> {
-        if token.len() > TOKEN_BYTES {
-            return Err(UNKNOWN);
-        }
-        let json = URL_SAFE_NO_PAD.decode(token).map_err(|_| UNKNOWN)?;
-        let Token { filter, cursor } = serde_json::from_slice(&json).map_err(|_| UNKNOWN)?;
-        if filter != self.fingerprint() {
-            return Err(OTHER_FILTER);
-        }
-        let name = cursor.worker_id.len() <= limits::WORKER_ID && !cursor.worker_id.chars().any(char::is_control);
-        // Times up to the year 9999 only, so that no driver has to handle an overflow.
-        if name && cursor.priority <= limits::PRIORITY_LOWEST && (0..253_402_300_800_000).contains(&cursor.at_ms) {
-            Ok(cursor)
-        } else {
-            Err(UNKNOWN)
-        }
-    }
-
-    fn fingerprint(&self) -> u64 {
-        let parts = (&self.worker_id, self.state.map(State::word), &self.task);
-        let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
-        digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-    }
+fn fingerprint(JobFilter { worker_id, state, task }: &JobFilter) -> u64 {
+    let parts = (worker_id, state.map(State::word), task);
+    let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// Token for a list of something else than jobs. `list` names the list with its filter, `at` is the end of the page.
@@ -89,8 +74,8 @@ mod tests {
 
     use super::*;
 
-    fn filter(worker_id: &str, state: Option<State>) -> Filter {
-        Filter { worker_id: (!worker_id.is_empty()).then(|| worker_id.into()), state, task: None, view: View::Full }
+    fn filter(worker_id: &str, state: Option<State>) -> JobFilter {
+        JobFilter { worker_id: (!worker_id.is_empty()).then(|| worker_id.into()), state, task: None }
     }
 
     proptest! {
@@ -100,33 +85,33 @@ mod tests {
         ) {
             let filter = filter("w", Some(State::Pending));
             let cursor = Cursor { worker_id, priority, at_ms, id: Uuid::from_u128(id) };
-            prop_assert_eq!(filter.cursor(&filter.token(cursor.clone())), Ok(cursor));
+            prop_assert_eq!(job_cursor(&filter, &job_token(&filter, cursor.clone())), Ok(cursor));
         }
 
         #[test]
         fn no_text_is_mistaken_for_a_token(text in ".{0,80}") {
-            prop_assert!(Filter::default().cursor(&text).is_err());
+            prop_assert!(job_cursor(&JobFilter::default(), &text).is_err());
         }
     }
 
     #[test]
     fn a_token_belongs_to_its_filter() {
         let cursor = Cursor { worker_id: String::new(), priority: 0, at_ms: 0, id: Uuid::nil() };
-        let token = filter("a", None).token(cursor);
-        assert!(filter("a", None).cursor(&token).is_ok());
-        let task = Filter { task: Some("a".into()), ..Filter::default() };
+        let token = job_token(&filter("a", None), cursor);
+        assert!(job_cursor(&filter("a", None), &token).is_ok());
+        let task = JobFilter { task: Some("a".into()), ..JobFilter::default() };
         for other in [filter("", None), filter("b", None), filter("a", Some(State::Done)), task] {
-            assert!(other.cursor(&token).unwrap_err().starts_with("belongs to"), "{other:?}");
+            assert!(job_cursor(&other, &token).unwrap_err().starts_with("belongs to"), "{other:?}");
         }
     }
 
     #[test]
     fn a_forged_token_cannot_reach_the_database() {
-        let filter = Filter::default();
+        let filter = JobFilter::default();
         for (worker_id, priority, at_ms) in [("a\0", 0, 0), ("", 10, 0), ("", 0, -1), ("", 0, i64::MAX)] {
             let cursor = Cursor { worker_id: worker_id.into(), priority, at_ms, id: Uuid::nil() };
-            assert!(filter.cursor(&filter.token(cursor)).is_err(), "{worker_id:?} {priority} {at_ms}");
+            assert!(job_cursor(&filter, &job_token(&filter, cursor)).is_err(), "{worker_id:?} {priority} {at_ms}");
         }
-        assert!(filter.cursor(&"A".repeat(10_000)).is_err());
+        assert!(job_cursor(&filter, &"A".repeat(10_000)).is_err());
     }
 }

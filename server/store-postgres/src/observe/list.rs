@@ -66,16 +66,16 @@ const DETAILS: &str = "
 pub(crate) async fn list(store: &PostgresStore, query: &ListQuery) -> StoreResult<Page> {
     let page_size = query.page_size as usize;
     // One row more than the page tells whether there is another page.
-    let few = if query.task.is_some() { page::PAGES_FILTERED * page_size } else { page_size + 1 };
+    let few = if query.filter.task.is_some() { page::PAGES_FILTERED * page_size } else { page_size + 1 };
     let (mut kept, mut end) = read_page(store, query, few).await?;
     // A filter without an index reads on if few rows pass it.
-    if query.task.is_some() && kept.len() < page_size && end.is_some() {
+    if query.filter.task.is_some() && kept.len() < page_size && end.is_some() {
         (kept, end) = read_page(store, query, limits::PAGE_SCAN as usize).await?;
     }
     let ids: Vec<Uuid> = kept.iter().map(|row| row.id).collect();
-    let matches = |job: &JobRecord| query.state.is_none_or(|state| job.state == state);
+    let matches = |job: &JobRecord| query.filter.state.is_none_or(|state| job.state == state);
     let jobs = read::get(store, &ids, query.view).await?.into_iter().flatten().filter(matches).collect();
-    let next = end.map(|row| row.cursor(query.state));
+    let next = end.map(|row| row.cursor(query.filter.state));
     Ok(Page { jobs, next })
 }
 
@@ -90,14 +90,14 @@ async fn read_page(
             row.bytes = 0;
         }
     }
-    Ok(page::cut(rows, limit, query.task.as_deref(), query.page_size as usize))
+    Ok(page::cut(rows, limit, query.filter.task.as_deref(), query.page_size as usize))
 }
 
 async fn candidates(store: &PostgresStore, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>> {
-    let (worker_id, after, limit) = (query.worker_id.as_deref(), query.after.as_ref(), limit as i64);
+    let (worker_id, after, limit) = (query.filter.worker_id.as_deref(), query.after.as_ref(), limit as i64);
     let at = after.map(|cursor| cursor.at_ms);
     let id = after.map(|cursor| cursor.id);
-    let rows = match query.state {
+    let rows = match query.filter.state {
         None => sqlx::query_as(ALL).bind(worker_id).bind(id).bind(limit).fetch_all(&store.pool).await?,
         Some(State::Pending) => {
             sqlx::query_as(PENDING)

@@ -1,6 +1,9 @@
 //! Jobs as people see them: records, lists, counts, and answers to operator actions.
 
-use jobqueue_shared::{retry::RetryPolicy, state::FailureReason, state::State};
+use jobqueue_shared::{
+    retry::RetryPolicy,
+    state::{FailureReason, State},
+};
 use uuid::Uuid;
 
 use super::attempt::AttemptRecord;
@@ -89,11 +92,18 @@ pub struct ExplainInputs {
     pub ahead: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct ListQuery {
+/// Conditions that jobs have to meet, all of them; `None` is met by every job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
     pub worker_id: Option<String>,
     pub state: Option<State>,
     pub task: Option<String>,
+}
+
+/// Request for a page of the jobs that pass a filter.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    pub filter: JobFilter,
     pub page_size: u32,
     pub after: Option<Cursor>,
     pub view: View,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jobqueue_shared::{limits, state::State};
-use jobqueue_store::{JobRecord, ListQuery, NewJob, Start, Store, View};
+use jobqueue_store::{JobFilter, JobRecord, ListQuery, NewJob, Start, Store, View};
 use uuid::Uuid;
 
 use crate::{
@@ -85,9 +85,11 @@ async fn every_list_holds_exactly_the_jobs_of_its_filter(fixture: &StoreFixture)
             for task in [None, Some("email"), Some("report"), Some("nothing")] {
                 let list = fixture
                     .list_all(&ListQuery {
-                        worker_id: worker_id.map(str::to_owned),
-                        state,
-                        task: task.map(str::to_owned),
+                        filter: JobFilter {
+                            worker_id: worker_id.map(str::to_owned),
+                            state,
+                            task: task.map(str::to_owned),
+                        },
                         ..query(7)
                     })
                     .await;
@@ -110,7 +112,10 @@ async fn pages_of_any_size_give_the_same_list(fixture: &StoreFixture) {
     fill(fixture).await;
     for worker_id in [None, Some("b".to_owned())] {
         for state in State::ALL.map(Some).into_iter().chain([None]) {
-            let list = |page_size| ListQuery { worker_id: worker_id.clone(), state, ..query(page_size) };
+            let list = |page_size| ListQuery {
+                filter: JobFilter { worker_id: worker_id.clone(), state, ..JobFilter::default() },
+                ..query(page_size)
+            };
             let whole = ids(&fixture.list_all(&list(500)).await);
             assert!(whole.len() >= 4, "{state:?}");
             for page_size in [1, 3, whole.len() as u32] {
@@ -129,7 +134,10 @@ async fn pending_jobs_are_listed_in_the_order_in_which_they_are_taken(fixture: &
     });
     fixture.submit_all(new.collect()).await;
     fixture.submit_all(jobs("another", 5)).await;
-    let list = ListQuery { worker_id: Some("w".to_owned()), state: Some(State::Pending), ..query(11) };
+    let list = ListQuery {
+        filter: JobFilter { worker_id: Some("w".to_owned()), state: Some(State::Pending), ..JobFilter::default() },
+        ..query(11)
+    };
     let listed = ids(&fixture.list_all(&list).await);
     let session = fixture.session("w").await;
     let taken: Vec<_> = session.acquire(100).await.iter().map(|leased| leased.job.id).collect();
@@ -145,7 +153,12 @@ async fn running_jobs_are_listed_newest_claim_first(fixture: &StoreFixture) {
         fixture.pass(leased[0].job.started_at_ms.unwrap()).await;
     }
     for worker_id in [None, Some("w".to_owned())] {
-        let list = fixture.list_all(&ListQuery { worker_id, state: Some(State::Running), ..query(4) }).await;
+        let list = fixture
+            .list_all(&ListQuery {
+                filter: JobFilter { worker_id, state: Some(State::Running), ..JobFilter::default() },
+                ..query(4)
+            })
+            .await;
         assert_eq!(list.len(), 30);
         assert!(list.is_sorted_by_key(|job| std::cmp::Reverse(job.started_at_ms)));
     }
@@ -164,7 +177,12 @@ async fn finished_jobs_are_listed_newest_finish_first(fixture: &StoreFixture) {
     }
     for state in [State::Done, State::Failed, State::Cancelled] {
         for worker_id in [None, Some("w".to_owned())] {
-            let list = fixture.list_all(&ListQuery { worker_id, state: Some(state), ..query(7) }).await;
+            let list = fixture
+                .list_all(&ListQuery {
+                    filter: JobFilter { worker_id, state: Some(state), ..JobFilter::default() },
+                    ..query(7)
+                })
+                .await;
             assert_eq!(list.len(), 20);
             assert!(list.is_sorted_by_key(|job| std::cmp::Reverse(job.finished_at_ms)), "{state:?}");
         }
@@ -175,7 +193,9 @@ async fn a_listed_job_is_the_job_that_one_reads(fixture: &StoreFixture) {
     let all = fill(fixture).await;
     let read: HashMap<_, _> = all.into_iter().map(|job| (job.id, job)).collect();
     for state in State::ALL.map(Some).into_iter().chain([None]) {
-        for job in fixture.list_all(&ListQuery { state, ..query(100) }).await {
+        for job in
+            fixture.list_all(&ListQuery { filter: JobFilter { state, ..JobFilter::default() }, ..query(100) }).await
+        {
             assert_eq!(job, read[&job.id]);
         }
     }
@@ -214,7 +234,11 @@ async fn jobs_that_were_there_from_the_start_are_listed_once_while_others_move(f
     }
     for page_size in [13, 40] {
         for worker_id in [None, Some("w".to_owned())] {
-            let list = page_through(&*fixture.store, ListQuery { worker_id, ..query(page_size) }).await;
+            let list = page_through(
+                &*fixture.store,
+                ListQuery { filter: JobFilter { worker_id, ..JobFilter::default() }, ..query(page_size) },
+            )
+            .await;
             let mut seen = HashSet::new();
             assert!(list.iter().all(|job| seen.insert(job.id)), "a job was listed twice");
             assert!(there.iter().all(|id| seen.contains(id)), "a job was not listed");
@@ -245,7 +269,11 @@ async fn dead_letters_are_listed_once_while_new_ones_come(fixture: &StoreFixture
         }
     });
     while !coming.is_finished() {
-        let list = page_through(&*fixture.store, ListQuery { state: Some(State::Failed), ..query(9) }).await;
+        let list = page_through(
+            &*fixture.store,
+            ListQuery { filter: JobFilter { state: Some(State::Failed), ..JobFilter::default() }, ..query(9) },
+        )
+        .await;
         let mut seen = HashSet::new();
         assert!(list.iter().all(|job| seen.insert(job.id)), "a job was listed twice");
         assert!(seen.is_superset(&there), "a job was not listed");
@@ -258,8 +286,19 @@ async fn a_basic_list_is_the_same_jobs_without_payloads_and_results(fixture: &St
     assert!(all.iter().all(|job| !job.payload.is_empty()));
     for state in State::ALL.into_iter().map(Some).chain([None]) {
         for task in [None, Some("email".to_owned())] {
-            let full = fixture.list_all(&ListQuery { state, task: task.clone(), ..query(7) }).await;
-            let basic = fixture.list_all(&ListQuery { state, task, view: View::Basic, ..query(7) }).await;
+            let full = fixture
+                .list_all(&ListQuery {
+                    filter: JobFilter { state, task: task.clone(), ..JobFilter::default() },
+                    ..query(7)
+                })
+                .await;
+            let basic = fixture
+                .list_all(&ListQuery {
+                    filter: JobFilter { state, task, ..JobFilter::default() },
+                    view: View::Basic,
+                    ..query(7)
+                })
+                .await;
             let bare = |job: JobRecord| JobRecord { payload: String::new(), result: None, ..job };
             assert!(!basic.is_empty());
             assert_eq!(basic, full.into_iter().map(bare).collect::<Vec<_>>(), "{state:?}");
@@ -275,7 +314,11 @@ async fn the_size_of_payloads_cuts_no_page_of_a_basic_list(fixture: &StoreFixtur
         session.fail_for_good(leased.lease, "no").await;
     }
     for (state, number) in [(None, 40), (Some(State::Pending), 35), (Some(State::Failed), 5)] {
-        let page = fixture.store.list(&ListQuery { state, view: View::Basic, ..query(100) }).await.unwrap();
+        let page = fixture
+            .store
+            .list(&ListQuery { filter: JobFilter { state, ..JobFilter::default() }, view: View::Basic, ..query(100) })
+            .await
+            .unwrap();
         assert_eq!((page.jobs.len(), page.next), (number, None), "{state:?}");
     }
 }
@@ -290,7 +333,8 @@ async fn a_page_ends_at_three_mebibytes(fixture: &StoreFixture) {
     }
     expected.reverse();
     for state in [None, Some(State::Pending), Some(State::Done), Some(State::Failed)] {
-        let (mut list, mut listed) = (ListQuery { state, ..query(100) }, Vec::new());
+        let (mut list, mut listed) =
+            (ListQuery { filter: JobFilter { state, ..JobFilter::default() }, ..query(100) }, Vec::new());
         loop {
             let page = fixture.store.list(&list).await.unwrap();
             let bytes: usize = page.jobs.iter().map(|job| job.payload.len()).sum();
@@ -311,14 +355,21 @@ async fn a_rare_task_is_found_among_many(fixture: &StoreFixture) {
     let rare = fixture.submit(NewJob { task: "rare".to_owned(), ..job("w") }).await;
     fixture.submit_all(jobs("w", 6_000)).await;
     for state in [None, Some(State::Pending)] {
-        let list = ListQuery { state, task: Some("rare".to_owned()), ..query(50) };
+        let list = ListQuery {
+            filter: JobFilter { state, task: Some("rare".to_owned()), ..JobFilter::default() },
+            ..query(50)
+        };
         assert_eq!(ids(&fixture.list_all(&list).await), [rare], "{state:?}");
     }
 }
 
 async fn an_empty_list_is_one_empty_page(fixture: &StoreFixture) {
     for state in State::ALL.map(Some).into_iter().chain([None]) {
-        let page = fixture.store.list(&ListQuery { state, ..query(50) }).await.unwrap();
+        let page = fixture
+            .store
+            .list(&ListQuery { filter: JobFilter { state, ..JobFilter::default() }, ..query(50) })
+            .await
+            .unwrap();
         assert!(page.jobs.is_empty() && page.next.is_none());
     }
     fixture.submit_all(jobs("w", 3)).await;
