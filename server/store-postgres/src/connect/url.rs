@@ -39,9 +39,20 @@ const SEVERAL_HOSTS: &str =
 
 /// Connection options from a URL and libpq's environment variables, and the TLS settings among them.
 pub(crate) fn parse(url: &str) -> Result<(PgConnectOptions, Settings), String> {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    check_environment(variable)?;
+    parse_in(url, |name| env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// Parses a URL in an environment: `variable` returns the value of a variable that is set.
+fn parse_in(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<(PgConnectOptions, Settings), String> {
+    check_environment(&variable)?;
     let mut parameters = parameters(url)?;
+    if parameters.iter().all(|(name, _)| name != "hostaddr")
+        && let Some(address) = variable("PGHOSTADDR")
+    {
+        // Added here, because sqlx takes it for a host, which gives way to the one in the URL.
+        address.parse::<IpAddr>().map_err(|_| "the variable PGHOSTADDR is not an IP address")?;
+        parameters.push(("hostaddr".into(), address));
+    }
     let of_tls: Vec<_> = parameters.extract_if(.., |(name, _)| TLS.iter().any(|(tls, _)| tls == name)).collect();
     let options = PgConnectOptions::from_str(&canonical(&parameters)).map_err(|_| "cannot be read".to_owned())?;
     let last = |wanted: &str| parameters.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
@@ -216,6 +227,18 @@ mod tests {
         }
         let (_, settings) = parse("postgres://u@h/db?sslmode=require&sslmode=disable").unwrap();
         assert_eq!(settings.mode, Mode::Disable);
+    }
+
+    #[test]
+    fn the_address_in_the_environment_is_connected_to_beside_a_host_in_the_url() {
+        let environment = |name: &str| (name == "PGHOSTADDR").then(|| "127.0.0.9".to_owned());
+        let (options, settings) = parse_in("postgres://u@h/db", environment).unwrap();
+        assert_eq!((options.get_host(), settings.host.as_str()), ("127.0.0.9", "h"));
+        let (options, _) = parse_in("postgres://u@h/db?hostaddr=127.0.0.1", environment).unwrap();
+        assert_eq!(options.get_host(), "127.0.0.1");
+        let wrong = |name: &str| (name == "PGHOSTADDR").then(|| "s3cret".to_owned());
+        let error = parse_in("postgres://u@h/db", wrong).unwrap_err();
+        assert_eq!(error, "the variable PGHOSTADDR is not an IP address");
     }
 
     #[test]
