@@ -1,4 +1,4 @@
-//! Root component: the shell around all pages, and the routes.
+//! Root component: what all pages share, and the routes.
 
 use leptos::{ev::MouseEvent, prelude::*};
 use leptos_router::{

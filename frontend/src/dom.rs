@@ -1,4 +1,5 @@
-//! Direct calls of browser APIs. Each does nothing where the browser lacks the API.
+//! Direct calls of browser APIs, each of which does nothing where the browser lacks the API; and the estimate of the
+//! server's time, by which the page shows how long ago something was.
 
 use std::cell::Cell;
 

@@ -22,7 +22,8 @@
 //! Public items, in reading order: [`Client`] and [`NewJob`] submit and read jobs; a [`Handler`] runs one with a
 //! [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] builds a [`Worker`].
 //!
-//! Internal modules, each of which uses only those before it: `connection` calls a server that may be away; `client` is
+//! Internal modules, each of which uses only those before it: `fields` converts fields of messages; `config`
+//! is what a worker is built with; `connection` calls a server that may be away; `client` is
 //! for programs that submit jobs; `handlers` has the handlers of a worker and the context of a job; `running_worker` is
 //! the state that all parts of a worker share; `sessions` registers sessions and keeps their leases; `report` sends
 //! outcomes and progress; `run` acquires jobs and runs them; `worker` serves one session after another; `builder`

@@ -1,4 +1,5 @@
-//! Common parts of all tables: the skeleton while they load, and rows that open a page.
+//! Common parts of all tables: the skeleton while they load, rows that open a page, and the pause after turning a page,
+//! in which rows that were just replaced take no press.
 
 use gloo_timers::future::TimeoutFuture;
 use leptos::{ev::MouseEvent, prelude::*, task::spawn_local};

@@ -1,6 +1,7 @@
 //! Background work. Any number of servers may run it on one database at once.
 //!
-//! Each kind of work has a file: `run_once` does one turn, [`repeat::every`] repeats it; `start` starts all of it.
+//! Each kind of work on the store has a file: `run_once` does one turn, [`repeat::every`] repeats it; `start` starts all
+//! of it.
 
 pub mod compact_counters;
 pub mod health;

@@ -1,4 +1,5 @@
-//! Deletes rows that are older than their retention: days of jobs as whole partitions, the rest in small batches.
+//! Deletes rows that are older than their retention: days of jobs as whole partitions, the rest in small batches;
+//! and has PostgreSQL's daily partitions made ahead of time.
 //!
 //! Ages are computed from clocks, and a deletion cannot be undone. After a jump of the clock, while the server ran or
 //! was stopped, nothing is deleted for a while, so that an operator can correct the clock. The database stores the last

@@ -1,4 +1,4 @@
-//! gRPC services: they parse requests, call the queue and convert results, nothing more.
+//! gRPC services: they pass each request to the queue, which checks it, and convert the result.
 //!
 //! Each service has a file. `convert` makes the API's messages, and `errors` its status. `deadline`, `gzip`, `health`
 //! and `routes` serve all methods.

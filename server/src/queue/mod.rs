@@ -1,9 +1,9 @@
 //! Rules of the queue: the layer between the API and the store.
 //!
-//! The calls are in folders with the names that the drivers use: `submit`, `acquire`, `settle`, `sessions` (what a
-//! worker's session reports), `operate` (what people do) and `observe` (reads). `handle` makes the [`Queue`] that they
-//! are methods of, and `context` holds the state that calls and group commits share. `validate` checks fields,
-//! `group_commit` writes concurrent calls in few commits.
+//! The calls are in folders, most with the names that the drivers use: `submit` (there `insert`), `acquire`, `settle`,
+//! `sessions` (what a worker's session reports), `operate` (what people do) and `observe` (reads). `handle` makes the
+//! [`Queue`] that they are methods of, and `context` holds the state that calls and group commits share. `validate`
+//! checks fields, `group_commit` writes concurrent calls in few commits.
 
 mod acquire;
 mod context;

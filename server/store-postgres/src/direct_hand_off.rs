@@ -13,7 +13,7 @@ use jobqueue_store::{
 use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
 
-use crate::{PostgresStore, Tx, acquire::session_quota::Reservation, session_key};
+use crate::{PostgresStore, Tx, acquire::session_quota::Reservation, session_lock_key};
 
 /// An offer of new jobs to a parked poll, with the claim that its session gets if it takes them.
 pub(crate) struct Offered<'a> {
@@ -69,7 +69,7 @@ pub(crate) async fn write<'a>(
     let numbered = claims().zip(1_i16..);
     let number_of: HashMap<Uuid, i16> =
         numbered.flat_map(|(claim, n)| claim.entries.iter().map(move |entry| (entry.job_id, n))).collect();
-    let locks = || claims().map(|claim| session_key(claim.session_id));
+    let locks = || claims().map(|claim| session_lock_key(claim.session_id));
     let mut add = || {
         arguments.add(rows.iter().map(|row| number_of.get(&row.id).copied()).collect::<Vec<_>>())?;
         arguments.add(claims().map(|claim| claim.worker_id.as_str()).collect::<Vec<_>>())?;

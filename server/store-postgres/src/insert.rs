@@ -15,9 +15,8 @@ use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
 
 use crate::{
-    PostgresStore, Tx,
+    PostgresStore, Tx, deltas,
     direct_hand_off::{self, Offered},
-    observe::counts,
 };
 
 /// Maximum number of times that a group is written, while the outcome of its commit is unknown because the connection
@@ -30,7 +29,7 @@ pub(crate) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Hand
     match insert_group(store, units, offers).await {
         Ok(Some(inserted)) => return Ok(inserted),
         Err(StoreError::Data(text)) if units.len() == 1 => {
-            return Ok(prepare::not_taken(vec![UnitAnswer::Refused(text)], offers));
+            return Ok(prepare::with_empty_hand_offs(vec![UnitAnswer::Refused(text)], offers));
         }
         Ok(None) | Err(StoreError::Data(_)) => {}
         Err(error) => return Err(error),
@@ -43,7 +42,7 @@ pub(crate) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[Hand
             Err(error) => return Err(error),
         }
     }
-    Ok(prepare::not_taken(answers, offers))
+    Ok(prepare::with_empty_hand_offs(answers, offers))
 }
 
 /// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
@@ -76,7 +75,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff])
                 let claimed = prepare::claimed(taken.iter().map(|offered| &offered.claim));
                 let ready = stored.iter().filter(|row| !claimed.contains(&row.id));
                 store.scan_cursors.lower(ready.map(|row| row.key()));
-                let mut inserted = prepare::not_taken(decision.answers, offers);
+                let mut inserted = prepare::with_empty_hand_offs(decision.answers, offers);
                 for offered in taken {
                     let at = offered.at;
                     inserted.handed[at] = offered.leased();
@@ -263,6 +262,6 @@ async fn write_jobs<'r, 'a>(tx: &mut Tx, rows: &[&'r NewRow<'a>]) -> StoreResult
     let stored: HashSet<Uuid> = stored.into_iter().collect();
     let rows: Vec<_> = rows.iter().copied().filter(|row| stored.contains(&row.id)).collect();
     let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
-    counts::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
+    deltas::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
     Ok(rows)
 }

@@ -7,6 +7,7 @@
 
 mod acquire;
 mod connect;
+mod deltas;
 mod direct_hand_off;
 mod insert;
 mod observe;
@@ -15,9 +16,9 @@ mod retain;
 mod sessions;
 mod settle;
 
-use acquire::{duty_cycle, scan_cursor, session_quota};
+use acquire::{scan_cursor, session_quota};
 use async_trait::async_trait;
-use connect::{notify, tls};
+use connect::{notify, tls, try_write};
 use jobqueue_store::{
     Store,
     clock::Clock,
@@ -34,7 +35,7 @@ use observe::{audit, counts, explain_inputs, list, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
 use retain::{counter_compaction, partitions, prune};
-use sessions::{end, progress, rescue};
+use sessions::{duty_cycle, end, heartbeat, outage, progress, register, rescue};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
@@ -48,11 +49,11 @@ pub struct PostgresStore {
     notifications: broadcast::Sender<Notification>,
     channels: notify::Channels,
     /// Id of this server in its notifications, so that it skips the stops that it has sent itself.
-    name: Uuid,
+    server_id: Uuid,
     /// Damaged rows, which rescue leaves out.
     quarantine: Quarantine,
     /// Duty cycle of rescue's scan for claims of sessions that are gone.
-    orphans: duty_cycle::DutyCycle,
+    orphan_scan_duty: duty_cycle::DutyCycle,
     compaction: counter_compaction::Compaction,
     /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
@@ -83,7 +84,7 @@ impl PostgresStore {
     /// all acquires of the session. The session's row does not serve for these locks, because heartbeats must get
     /// through.
     async fn begin_acquire(&self, request: &Acquire) -> StoreResult<Tx> {
-        let (plans, session) = (self.pool.one_plan(), session_key(request.session_id));
+        let (plans, session) = (self.pool.one_plan(), session_lock_key(request.session_id));
         // Advisory locks of two numbers are a space of their own. Those of two sessions may collide; then an acquire
         // waits without need.
         let (half, acquire_no) = (session as i32, request.acquire_no as i32);
@@ -103,12 +104,12 @@ impl PostgresStore {
 }
 
 /// Lowest and highest of `ids`: with this range PostgreSQL knows which partitions to read.
-fn range(ids: &[Uuid]) -> (Uuid, Uuid) {
+fn id_range(ids: &[Uuid]) -> (Uuid, Uuid) {
     (ids.iter().min().copied().unwrap_or_default(), ids.iter().max().copied().unwrap_or_default())
 }
 
 /// Key of the advisory lock that a session's acquires share.
-fn session_key(session_id: Uuid) -> i64 {
+fn session_lock_key(session_id: Uuid) -> i64 {
     session_id.as_u64_pair().0.cast_signed()
 }
 
@@ -143,11 +144,11 @@ impl Store for PostgresStore {
     }
 
     async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
-        sessions::register(self, session).await
+        register::register(self, session).await
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
-        sessions::heartbeat(self, beats).await
+        heartbeat::heartbeat(self, beats).await
     }
 
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
@@ -155,7 +156,7 @@ impl Store for PostgresStore {
     }
 
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
-        sessions::stops(self, session_id).await
+        heartbeat::stops(self, session_id).await
     }
 
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
@@ -183,7 +184,7 @@ impl Store for PostgresStore {
     }
 
     async fn note_heard(&self) -> StoreResult<i64> {
-        sessions::listen(self).await
+        outage::listen(self).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -243,7 +244,7 @@ impl Store for PostgresStore {
     }
 
     async fn try_write(&self) -> StoreResult<()> {
-        prune::try_write(self).await
+        try_write::try_write(self).await
     }
 
     async fn housekeeping(&self) -> StoreResult<()> {

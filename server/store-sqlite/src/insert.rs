@@ -18,7 +18,7 @@ pub(crate) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[HandOf
     match insert_group(store, units, offers).await {
         Ok(Some(inserted)) => return Ok(inserted),
         Err(StoreError::Data(text)) if units.len() == 1 => {
-            return Ok(prepare::not_taken(vec![UnitAnswer::Refused(text)], offers));
+            return Ok(prepare::with_empty_hand_offs(vec![UnitAnswer::Refused(text)], offers));
         }
         Ok(None) | Err(StoreError::Data(_)) => {}
         Err(error) => return Err(error),
@@ -31,7 +31,7 @@ pub(crate) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[HandOf
             Err(error) => return Err(error),
         }
     }
-    Ok(prepare::not_taken(answers, offers))
+    Ok(prepare::with_empty_hand_offs(answers, offers))
 }
 
 /// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
@@ -160,5 +160,5 @@ async fn write_jobs(tx: &mut Tx<'_>, rows: &[&NewRow<'_>], claims: &[Claim]) -> 
     let claimed = prepare::claimed(claims);
     let ready: Vec<_> = rows.iter().filter(|row| !claimed.contains(&row.id)).map(|row| row.ready()).collect();
     crate::settle::write::write_ready(tx, &ready).await?;
-    crate::observe::counts::write_deltas(tx, &deltas, now).await
+    crate::deltas::write_deltas(tx, &deltas, now).await
 }

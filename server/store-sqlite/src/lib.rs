@@ -6,15 +6,16 @@
 
 mod acquire;
 mod connect;
+mod deltas;
 mod insert;
 mod observe;
 mod operate;
-mod prune;
+mod retain;
 mod sessions;
 mod settle;
 
 use async_trait::async_trait;
-use connect::{log, time};
+use connect::{time, try_write, wal};
 use jobqueue_store::{
     Store,
     clock::{Clock, wall_ms},
@@ -30,7 +31,8 @@ use jobqueue_store::{
 use observe::{audit, counts, explain_inputs, list, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
-use sessions::{end, progress, rescue};
+use retain::prune;
+use sessions::{end, heartbeat, outage, progress, register, rescue};
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::SqliteConnectOptions,
@@ -53,7 +55,7 @@ pub struct SqliteStore {
     /// Damaged rows, which rescue leaves out.
     quarantine: Quarantine,
     /// Time up to which sessions were heard; `None` until it was read from the file.
-    listening: Mutex<Option<sessions::Listening>>,
+    listening: Mutex<Option<outage::Listening>>,
     /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
     /// Database file, locked as long as this process owns the database. Dropped after the connections.
@@ -160,11 +162,11 @@ impl Store for SqliteStore {
     }
 
     async fn register(&self, session: &NewSession) -> StoreResult<Registration> {
-        self.kept(sessions::register(self, session).await)
+        self.kept(register::register(self, session).await)
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
-        self.kept(sessions::heartbeat(self, beats).await)
+        self.kept(heartbeat::heartbeat(self, beats).await)
     }
 
     async fn end_session(&self, session_id: Uuid) -> StoreResult<Option<String>> {
@@ -172,7 +174,7 @@ impl Store for SqliteStore {
     }
 
     async fn stops(&self, session_id: Uuid) -> StoreResult<Vec<Stopped>> {
-        self.kept(sessions::stops(self, session_id).await)
+        self.kept(heartbeat::stops(self, session_id).await)
     }
 
     async fn cancel(&self, ids: &[Uuid], reason: &str) -> StoreResult<Vec<ActionAnswer>> {
@@ -200,7 +202,7 @@ impl Store for SqliteStore {
     }
 
     async fn note_heard(&self) -> StoreResult<i64> {
-        self.kept(sessions::listen(self).await)
+        self.kept(outage::listen(self).await)
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {
@@ -268,12 +270,12 @@ impl Store for SqliteStore {
 
     async fn try_write(&self) -> StoreResult<()> {
         self.kept(Ok(()))?;
-        prune::try_write(self).await
+        try_write::try_write(self).await
     }
 
     async fn housekeeping(&self) -> StoreResult<()> {
         let followed = time::follow(self, wall_ms()).await;
-        let shrunk = log::shrink(self).await;
+        let shrunk = wal::shrink(self).await;
         self.kept(followed.and(shrunk))
     }
 

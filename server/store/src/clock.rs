@@ -46,7 +46,7 @@ impl Clock {
     }
 
     /// Time for decisions that cannot be undone, such as pruning: this machine's wall clock if the database's time is
-    /// more than [`SKEW_MS`] ahead of it, because one of them is wrong.
+    /// more than a minute ahead of it, because one of them is wrong.
     pub fn no_later_than(&self, wall_ms: i64) -> i64 {
         let now = self.now_ms();
         if now - wall_ms > SKEW_MS { wall_ms } else { now }

@@ -46,6 +46,11 @@ impl StoreError {
             Self::Unsupported(_) => "unsupported",
         }
     }
+
+    /// Whether the error is caused by the data of some rows, so that the same statement can succeed without them.
+    pub fn concerns_single_rows(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Defect(_))
+    }
 }
 
 pub type StoreResult<T> = Result<T, StoreError>;

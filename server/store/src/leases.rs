@@ -1,4 +1,4 @@
-//! Builds claims, leases and counter changes from the rows that an acquire took. Both drivers use it.
+//! Builds claims, leases and counter changes for acquires and direct hand-offs. Both drivers use it.
 
 use std::collections::HashMap;
 

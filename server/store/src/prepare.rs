@@ -174,8 +174,8 @@ pub fn claimed<'c>(claims: impl IntoIterator<Item = &'c Claim>) -> HashSet<Uuid>
     claims.into_iter().flat_map(|claim| &claim.entries).map(|entry| entry.job_id).collect()
 }
 
-/// Answers of a group in which no direct hand-off took place.
-pub fn not_taken(answers: Vec<UnitAnswer>, offers: &[HandOff]) -> Inserted {
+/// Answers of a group, without jobs for any of the offers.
+pub fn with_empty_hand_offs(answers: Vec<UnitAnswer>, offers: &[HandOff]) -> Inserted {
     Inserted { answers, handed: vec![Vec::new(); offers.len()] }
 }
 

@@ -1,4 +1,5 @@
-//! Slots of a worker, each for one running job, and the queue of the prefetched jobs that wait for one.
+//! Slots of a worker, each for one running job; the permits handed out for them, which `permits` counts; and the queue
+//! of the prefetched jobs that wait for a slot.
 //!
 //! The queue has the order in which the server leases jobs: by priority, then by the time from which they may run.
 

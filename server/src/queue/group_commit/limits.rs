@@ -19,5 +19,5 @@ pub(crate) struct BatchLimits {
     pub waiting: Weight,
     /// Number of waiting items from which on a second group is written beside the first, so that the server prepares
     /// one while the database commits the other. With fewer items one larger group is cheaper.
-    pub second: usize,
+    pub second_group_from: usize,
 }

@@ -25,7 +25,7 @@ pub(crate) struct Batcher<T, R> {
     queue: mpsc::Sender<Waiting<T, R>>,
     bytes: Arc<Semaphore>,
     backlog: Arc<Backlog>,
-    second: usize,
+    second_group_from: usize,
 }
 
 /// Unit in which the semaphore counts bytes, so that any sum fits its 32-bit permits.
@@ -43,7 +43,7 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
         let backlog = Arc::<Backlog>::default();
         tracker.spawn(writer::run(waiting, Arc::clone(&backlog), caps, closing, flush));
         let bytes = Arc::new(Semaphore::new(caps.waiting.bytes.div_ceil(BLOCK)));
-        Self { queue, bytes, backlog, second: caps.second }
+        Self { queue, bytes, backlog, second_group_from: caps.second_group_from }
     }
 
     /// Writes items and answers after the commit, one answer an item, in order. `Busy` when the waiting calls are at
@@ -60,7 +60,7 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
                 mpsc::error::TrySendError::Closed(_) => Error::Draining,
             }
         })?;
-        if backlog >= self.second {
+        if backlog >= self.second_group_from {
             self.backlog.much.notify_one();
         }
         answer.await.unwrap_or(Err(Error::Draining))
@@ -80,7 +80,7 @@ mod tests {
     const CAPS: BatchLimits = BatchLimits {
         group: Weight { count: 10, bytes: 1_000 },
         waiting: Weight { count: 100, bytes: 200 * BLOCK },
-        second: usize::MAX,
+        second_group_from: usize::MAX,
     };
 
     fn weight(count: usize) -> Weight {
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_much_goes_beside_the_first_group_and_no_third_one_does() {
-        let it = Doubler::with(BatchLimits { second: 5, ..CAPS });
+        let it = Doubler::with(BatchLimits { second_group_from: 5, ..CAPS });
         let first = it.call(vec![1]);
         it.began.notified().await;
         let little = it.call(vec![2; 4]);

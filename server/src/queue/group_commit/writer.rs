@@ -45,7 +45,7 @@ pub(super) async fn run<T, R, F, Fut>(
     loop {
         let room = match writes.len() {
             0 => true,
-            1 => backlog.count.load(Ordering::Relaxed) >= caps.second,
+            1 => backlog.count.load(Ordering::Relaxed) >= caps.second_group_from,
             _ => false,
         };
         let next = tokio::select! {

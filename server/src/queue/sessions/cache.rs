@@ -15,14 +15,14 @@ pub(crate) struct SessionCache(Mutex<Remembered>);
 
 #[derive(Default)]
 struct Remembered {
-    sessions: HashMap<Uuid, Known>,
+    sessions: HashMap<Uuid, CachedSession>,
     /// Total number of tasks of these sessions.
     tasks: usize,
 }
 
 /// Properties of a session.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct CachedSession {
     pub worker_id: String,
     pub tasks: Tasks,
 }
@@ -32,17 +32,17 @@ const REMEMBERED: usize = 10_000;
 const TASKS_REMEMBERED: usize = 1_000_000;
 
 impl SessionCache {
-    pub(crate) fn get(&self, session_id: Uuid) -> Option<Known> {
+    pub(crate) fn get(&self, session_id: Uuid) -> Option<CachedSession> {
         self.0.lock().sessions.get(&session_id).cloned()
     }
 
     /// Properties of a session, read from the store if it registered with another server or before a restart.
-    pub(crate) async fn known(&self, store: &dyn Store, session_id: Uuid) -> Option<Known> {
+    pub(crate) async fn known(&self, store: &dyn Store, session_id: Uuid) -> Option<CachedSession> {
         if let Some(known) = self.get(session_id) {
             return Some(known);
         }
         let found = store.session(session_id).await.ok().flatten()?.session;
-        let known = Known { tasks: Tasks::of(&found.tasks), worker_id: found.worker_id };
+        let known = CachedSession { tasks: Tasks::of(&found.tasks), worker_id: found.worker_id };
         self.put(session_id, &known.worker_id, known.tasks.clone());
         Some(known)
     }
@@ -53,7 +53,7 @@ impl SessionCache {
             *remembered = Remembered::default();
         }
         remembered.tasks += tasks.len();
-        let known = Known { worker_id: worker_id.to_owned(), tasks };
+        let known = CachedSession { worker_id: worker_id.to_owned(), tasks };
         let before = remembered.sessions.insert(session_id, known);
         remembered.tasks -= before.map_or(0, |known| known.tasks.len());
     }

@@ -13,7 +13,7 @@ use crate::queue::{
 pub(crate) const LIMITS: BatchLimits = BatchLimits {
     group: Weight { count: 2_000, bytes: MIB },
     waiting: Weight { count: 8_192, bytes: MIB },
-    second: usize::MAX,
+    second_group_from: usize::MAX,
 };
 
 /// Extends the sessions of a group. Each session is passed to the store once: a worker that repeats a heartbeat whose

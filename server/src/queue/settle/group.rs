@@ -14,7 +14,7 @@ use crate::queue::{
 pub(crate) const LIMITS: BatchLimits = BatchLimits {
     group: Weight { count: 4_000, bytes: 8 * MIB },
     waiting: Weight { count: 4_096, bytes: 128 * MIB },
-    second: usize::MAX,
+    second_group_from: usize::MAX,
 };
 
 /// Settles a group. Each lease is passed to the store once a call: of two settlements of one lease, the second is

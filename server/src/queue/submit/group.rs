@@ -16,7 +16,7 @@ use crate::queue::{
 pub(crate) const LIMITS: BatchLimits = BatchLimits {
     group: Weight { count: 2_000, bytes: 8 * MIB },
     waiting: Weight { count: 8_192, bytes: 64 * MIB },
-    second: limits::BATCH_JOBS,
+    second_group_from: limits::BATCH_JOBS,
 };
 /// Payload bytes of a call above which it goes to `large_submits`.
 pub(crate) const LARGE: usize = 64 * 1024;

@@ -39,7 +39,8 @@ pub(crate) struct SessionRow {
     /// Number of jobs that the session holds; `None` if they were not counted.
     pub held: Option<i64>,
     pub repeated: bool,
-    pub paused: bool,
+    /// Its worker_id is paused, or its lease has run out.
+    pub gets_nothing: bool,
 }
 
 impl<'a> Dequeue<'a> {
@@ -60,7 +61,7 @@ impl<'a> Dequeue<'a> {
 
     /// The session, if it may get jobs.
     pub(crate) fn taker(&self) -> Option<&SessionRow> {
-        self.session.as_ref().filter(|session| !session.repeated && !session.paused)
+        self.session.as_ref().filter(|session| !session.repeated && !session.gets_nothing)
     }
 
     /// Number of jobs for which the session had room before this acquire.
@@ -107,7 +108,7 @@ macro_rules! dequeue {
                             (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id)
                         END AS held,
                         EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = a.acquire_no) AS repeated,
-                        s.expires_at <= now_ms() OR EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
+                        s.expires_at <= now_ms() OR EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS gets_nothing
                  FROM sessions s
                  WHERE s.id = a.id AND s.ended_at IS NULL
                  FOR KEY SHARE OF s",
@@ -116,7 +117,7 @@ macro_rules! dequeue {
              ) AS s
     ), room AS MATERIALIZED (
         SELECT n, worker_id, now, bytes, is_first,
-               CASE WHEN repeated OR paused THEN 0 ELSE greatest(least(max_jobs, most - coalesce(held, 0)), 0) END AS jobs
+               CASE WHEN repeated OR gets_nothing THEN 0 ELSE greatest(least(max_jobs, most - coalesce(held, 0)), 0) END AS jobs
         FROM session
     ), taken AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(
         SELECT sized.tid FROM room, LATERAL (
@@ -141,7 +142,7 @@ macro_rules! dequeue {
     RETURNING id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job, worker_id)
     SELECT NULL::uuid, NULL::smallint, NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::bigint,
            NULL::bytea, NULL::text, n,
-           json_build_object('worker_id', worker_id, 'host', host, 'now', now, 'held', held, 'repeated', repeated, 'paused', paused)::text
+           json_build_object('worker_id', worker_id, 'host', host, 'now', now, 'held', held, 'repeated', repeated, 'gets_nothing', gets_nothing)::text
     FROM session
     UNION ALL
     SELECT id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, inline_job,

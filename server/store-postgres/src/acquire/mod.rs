@@ -1,7 +1,6 @@
 //! Acquire: leases runnable jobs to sessions.
 
 mod dequeue;
-pub(crate) mod duty_cycle;
 pub(crate) mod handlers;
 pub(crate) mod scan_cursor;
 pub(crate) mod session_quota;
@@ -24,7 +23,7 @@ use jobqueue_store::{
 use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
-use crate::{PostgresStore, Tx, observe::counts, range, session_key};
+use crate::{PostgresStore, Tx, deltas, id_range, session_lock_key};
 
 pub(crate) async fn acquire(store: &PostgresStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
     match requests {
@@ -82,7 +81,7 @@ const LOCK: &str = "
     WHERE pg_try_advisory_xact_lock_shared(a.session) AND pg_try_advisory_xact_lock(a.half, a.acquire_no)";
 
 async fn lock(tx: &mut Tx, requests: &[Acquire], of: Vec<usize>) -> StoreResult<Vec<usize>> {
-    let keys = || of.iter().map(|at| session_key(requests[*at].session_id));
+    let keys = || of.iter().map(|at| session_lock_key(requests[*at].session_id));
     let free: Vec<i64> = sqlx::query_scalar(LOCK)
         .bind(keys().collect::<Vec<_>>())
         .bind(keys().map(|key| key as i32).collect::<Vec<_>>())
@@ -115,7 +114,7 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Dequeue<'_>>) 
             answers.push(None);
             continue;
         };
-        if !session.paused && look.room(session) <= 0 {
+        if !session.gets_nothing && look.room(session) <= 0 {
             answers.push(Some(Acquired::SessionFull));
             continue;
         }
@@ -221,14 +220,14 @@ const FACTS: &str = "
     FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
 async fn facts_of(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, LeasedRow>> {
-    let (first, last) = range(&ids);
+    let (first, last) = id_range(&ids);
     let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 const WRITE_CLAIMS: &str = concat!(
     "WITH counted AS (",
-    counts::insert_deltas!(),
+    deltas::insert_deltas!(),
     ")
     INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, entries)
     SELECT * FROM unnest($14::uuid[], $15::text[], $16::uuid[], $17::integer[], $18::smallint[], $19::bigint[], $20::bigint[],
@@ -241,7 +240,7 @@ async fn write_claims(tx: &mut Tx, claims: &[(Claim, u32, i16)], deltas: &Deltas
     let all = || claims.iter().map(|(claim, ..)| claim);
     let mut arguments = PgArguments::default();
     let mut add = || {
-        counts::add_deltas(&mut arguments, deltas, first.claimed_at)?;
+        deltas::add_deltas(&mut arguments, deltas, first.claimed_at)?;
         arguments.add(all().map(|claim| claim.id).collect::<Vec<_>>())?;
         arguments.add(all().map(|claim| claim.worker_id.as_str()).collect::<Vec<_>>())?;
         arguments.add(all().map(|claim| claim.session_id).collect::<Vec<_>>())?;

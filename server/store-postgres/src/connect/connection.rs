@@ -51,7 +51,7 @@ pub(crate) struct PooledConnection {
     pub(crate) named: bool,
     /// A write was refused because the server at the other end is read-only.
     pub(crate) read_only: bool,
-    pub(crate) trouble: LastLoss,
+    pub(crate) last_loss: LastLoss,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
@@ -70,9 +70,9 @@ fn tells_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| it.code().is_some_and(|code| code == "25006"))
 }
 
-fn note(error: &sqlx::Error, read_only: &mut bool, trouble: &LastLoss) {
+fn note(error: &sqlx::Error, read_only: &mut bool, last_loss: &LastLoss) {
     *read_only |= tells_read_only(error);
-    trouble.notice(error);
+    last_loss.notice(error);
 }
 
 impl<'c> Executor<'c> for &'c mut PooledConnection {
@@ -83,9 +83,9 @@ impl<'c> Executor<'c> for &'c mut PooledConnection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let PooledConnection { borrowed: Borrowed { connection, .. }, named, read_only, trouble, .. } = self;
+        let PooledConnection { borrowed: Borrowed { connection, .. }, named, read_only, last_loss, .. } = self;
         let query = Statement { query, named: *named };
-        connection.fetch_many(query).inspect_err(|error| note(error, read_only, trouble)).boxed()
+        connection.fetch_many(query).inspect_err(|error| note(error, read_only, last_loss)).boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -93,9 +93,9 @@ impl<'c> Executor<'c> for &'c mut PooledConnection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let PooledConnection { borrowed: Borrowed { connection, .. }, named, read_only, trouble, .. } = self;
+        let PooledConnection { borrowed: Borrowed { connection, .. }, named, read_only, last_loss, .. } = self;
         let query = Statement { query, named: *named };
-        Box::pin(connection.fetch_optional(query).inspect_err(|error| note(error, read_only, trouble)))
+        Box::pin(connection.fetch_optional(query).inspect_err(|error| note(error, read_only, last_loss)))
     }
 
     fn prepare_with<'e>(
@@ -148,15 +148,15 @@ mod tests {
 
     #[test]
     fn connections_from_before_a_loss_and_long_idle_ones_are_tested() {
-        let trouble = LastLoss::default();
-        assert!(trouble.trusts(Duration::ZERO) && !trouble.trusts(UNTESTED));
+        let last_loss = LastLoss::default();
+        assert!(last_loss.trusts(Duration::ZERO) && !last_loss.trusts(UNTESTED));
         let long = Duration::from_millis(900);
-        assert!(trouble.trusts(long));
-        trouble.notice(&sqlx::Error::RowNotFound);
-        assert!(trouble.trusts(long));
-        trouble.notice(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
-        assert!(!trouble.trusts(long));
-        *trouble.at() = Instant::now().checked_sub(UNTESTED + long / 2);
-        assert!(trouble.trusts(long / 4) && !trouble.trusts(long));
+        assert!(last_loss.trusts(long));
+        last_loss.notice(&sqlx::Error::RowNotFound);
+        assert!(last_loss.trusts(long));
+        last_loss.notice(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        assert!(!last_loss.trusts(long));
+        *last_loss.at() = Instant::now().checked_sub(UNTESTED + long / 2);
+        assert!(last_loss.trusts(long / 4) && !last_loss.trusts(long));
     }
 }

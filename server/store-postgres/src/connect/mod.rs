@@ -5,6 +5,7 @@ mod lifo_pool;
 pub(crate) mod notify;
 pub(crate) mod pool;
 pub(crate) mod tls;
+pub(crate) mod try_write;
 mod url;
 
 use std::{sync::Arc, time::Duration};
@@ -56,14 +57,14 @@ impl PostgresStore {
         check_session(&pool, options.pooler).await?;
         let clock = Arc::new(Clock::new(0));
         read_clock(&pool, &clock).await?;
-        let ((notifications, _), name) = (broadcast::channel(4_096), Uuid::new_v4());
+        let ((notifications, _), server_id) = (broadcast::channel(4_096), Uuid::new_v4());
         let channels = Channels::of(&options.schema);
         let mut tasks = vec![tokio::spawn(follow_clock(pool.clone(), clock.clone()))];
         if let Some(direct) = direct {
             tasks.push(tokio::spawn(crate::connect::notify::listen(
                 direct,
                 channels.clone(),
-                name,
+                server_id,
                 notifications.clone(),
             )));
         } else {
@@ -78,9 +79,9 @@ impl PostgresStore {
             session_quotas: crate::acquire::session_quota::SessionQuotas::default(),
             notifications,
             channels,
-            name,
+            server_id,
             quarantine: Quarantine::default(),
-            orphans: crate::acquire::duty_cycle::DutyCycle::default(),
+            orphan_scan_duty: crate::sessions::duty_cycle::DutyCycle::default(),
             compaction: crate::retain::counter_compaction::Compaction::default(),
             key_cursor: parking_lot::Mutex::new(Uuid::nil()),
             attempts_cursor: parking_lot::Mutex::new(Uuid::nil()),

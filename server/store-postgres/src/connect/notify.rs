@@ -41,7 +41,7 @@ pub(crate) async fn announce(store: &PostgresStore, hints: &[Notification]) -> S
             Notification::Runnable(worker_id) => (store.channels.runnable.as_str(), worker_id.clone()),
             Notification::ForHandler(worker_id) => (store.channels.for_handler.as_str(), worker_id.clone()),
             Notification::Stopped(session_id) => {
-                (store.channels.stopped.as_str(), format!("{session_id} {}", store.name))
+                (store.channels.stopped.as_str(), format!("{session_id} {}", store.server_id))
             }
         })
         .unzip();

@@ -59,7 +59,7 @@ pub(crate) struct Pool {
     pooler: Pooler,
     /// Statements that begin each transaction behind a pooler; empty without one.
     local_settings: Arc<str>,
-    trouble: LastLoss,
+    last_loss: LastLoss,
 }
 
 impl Pool {
@@ -68,15 +68,15 @@ impl Pool {
             Pooler::None => base.options(SETTINGS),
             Pooler::Transaction => base,
         };
-        let trouble = LastLoss::default();
+        let last_loss = LastLoss::default();
         let connections = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
             .before_acquire({
-                let trouble = trouble.clone();
+                let last_loss = last_loss.clone();
                 move |connection, used| {
-                    let trusted = trouble.trusts(used.idle_for);
+                    let trusted = last_loss.trusts(used.idle_for);
                     Box::pin(async move {
                         if !trusted {
                             connection.ping().await?;
@@ -94,7 +94,7 @@ impl Pool {
             Pooler::Transaction => format!("{LOCAL_SETTINGS}; SET LOCAL search_path = {}", options.schema).into(),
         };
         let pooler = options.pooler;
-        Ok(Self { connections, lifo: Arc::default(), permits, patience, pooler, local_settings, trouble })
+        Ok(Self { connections, lifo: Arc::default(), permits, patience, pooler, local_settings, last_loss })
     }
 
     /// Begins a transaction. `begin` opens it; `then` follows in the same message, each statement after a semicolon.
@@ -136,16 +136,16 @@ impl Pool {
                     tokio::spawn(async move { pool.close_idle().await });
                     return Err(sqlx::Error::PoolTimedOut);
                 }
-                acquired => acquired.inspect_err(|error| self.trouble.notice(error))?,
+                acquired => acquired.inspect_err(|error| self.last_loss.notice(error))?,
             };
-        let (named, trouble) = (self.pooler == Pooler::None, self.trouble.clone());
-        let session = PooledConnection { borrowed, named, read_only: false, trouble, _permit: permit };
+        let (named, last_loss) = (self.pooler == Pooler::None, self.last_loss.clone());
+        let session = PooledConnection { borrowed, named, read_only: false, last_loss, _permit: permit };
         Ok(Tx { session: Some(session), open: false, pool: self.clone() })
     }
 
     async fn lend(&self) -> Result<(Borrowed<PoolConnection<Postgres>>, OwnedSemaphorePermit), sqlx::Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (lifo, stale) = self.lifo.take(|idle_for| self.trouble.trusts(idle_for));
+        let (lifo, stale) = self.lifo.take(|idle_for| self.last_loss.trusts(idle_for));
         stale.into_iter().for_each(give_back);
         let borrowed = match lifo {
             Some(borrowed) => borrowed,

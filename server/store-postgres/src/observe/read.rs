@@ -13,7 +13,7 @@ use jobqueue_store::{
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::{PostgresStore, connect::connection::PooledConnection, range};
+use crate::{PostgresStore, connect::connection::PooledConnection, id_range};
 
 /// Query for the row of job `j` in `ready`. A row with an inline job has the same key as in `jobs`; other rows are
 /// found by their ids.
@@ -94,7 +94,7 @@ async fn records(connection: &mut PooledConnection, ids: &[Uuid], view: View) ->
         View::Full => ("j.payload", "o.result"),
         View::Basic => ("''::bytea", "NULL::bytea"),
     };
-    let (first, last) = range(ids);
+    let (first, last) = id_range(ids);
     let rows: Vec<JobRow> =
         sqlx::query_as(AssertSqlSafe(GET.replace("{payload}", payload).replace("{result}", result)))
             .bind(ids)

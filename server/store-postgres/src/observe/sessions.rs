@@ -4,7 +4,7 @@ use jobqueue_shared::limits;
 use jobqueue_store::{
     error::StoreResult,
     rows::{packed_claim, session::SessionRow},
-    sessions::session_end::{self, HoldRow},
+    sessions::session_end::{self, HeldClaimRow},
     types::{SessionDetails, SessionQuery, SessionRecord},
 };
 use uuid::Uuid;
@@ -57,7 +57,8 @@ pub(crate) async fn session(store: &PostgresStore, session_id: Uuid) -> StoreRes
     let held = if let Some(held) = row.held.take() {
         held
     } else {
-        let claims: Vec<HoldRow> = sqlx::query_as(end::HOLDS).bind([session_id]).fetch_all(&mut *connection).await?;
+        let claims: Vec<HeldClaimRow> =
+            sqlx::query_as(end::CLAIMS_OF_SESSIONS).bind([session_id]).fetch_all(&mut *connection).await?;
         session_end::held(&claims)
     };
     let held = &held[..held.len().min(16 * limits::HELD_SHOWN)];

@@ -15,11 +15,7 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{
-    PostgresStore, Tx,
-    observe::{counts, read},
-    range, settle,
-};
+use crate::{PostgresStore, Tx, deltas, id_range, observe::read, settle};
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
@@ -62,12 +58,12 @@ const TAKE_PENDING: &str = concat!(
 
 async fn cancel_pending(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
     let open = answers.open();
-    let (first, last) = range(&open);
+    let (first, last) = id_range(&open);
     let rows: Vec<ReadyRow> =
         sqlx::query_as(TAKE_PENDING).bind(open).bind(first).bind(last).fetch_all(&mut **tx).await?;
     let (cancelled, deltas) = operator_actions::cancel_pending(rows, reason, now, answers);
     settle::write::write_cancelled(tx, &cancelled).await?;
-    counts::write_deltas(tx, &deltas, now).await
+    deltas::write_deltas(tx, &deltas, now).await
 }
 
 const FIND_CLAIMS: &str = "
@@ -81,7 +77,7 @@ async fn cancel_running(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answe
     }
     let claims = settle::lock_claims(tx, claims).await?;
     let items = operator_actions::cancel_running(&claims, reason, answers);
-    settle::end(tx, &items, claims, now).await?;
+    settle::end_attempts(tx, &items, claims, now).await?;
     Ok(())
 }
 
@@ -119,7 +115,7 @@ async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreRe
     let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
     settle::write::write_ready(tx, &ready).await?;
     settle::write::write_attempts(tx, &attempts).await?;
-    counts::write_deltas(tx, &deltas, now).await?;
+    deltas::write_deltas(tx, &deltas, now).await?;
     Ok(ready)
 }
 
@@ -133,7 +129,7 @@ pub(crate) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
         gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
         delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
-        counts::write_deltas(&mut tx, &deltas, now).await?;
+        deltas::write_deltas(&mut tx, &deltas, now).await?;
         tx.commit().await?;
     }
     Ok(answers.in_order(ids))
@@ -220,7 +216,7 @@ pub(crate) async fn delete_jobs(tx: &mut Tx, ids: &[Uuid], keys: KeyTreatment) -
     if ids.is_empty() {
         return Ok(());
     }
-    let (first, last) = range(ids);
+    let (first, last) = id_range(ids);
     sqlx::query(DELETE_JOBS).bind(ids).bind(first).bind(last).execute(&mut **tx).await?;
     for statement in STATEMENTS {
         sqlx::query(statement).bind(ids).execute(&mut **tx).await?;

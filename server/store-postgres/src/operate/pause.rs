@@ -22,7 +22,7 @@ pub(crate) async fn pause(store: &PostgresStore, worker_id: &str, reason: &str) 
     tx.commit().await?;
     let mut tx = store.begin().await?;
     let sessions: Vec<Uuid> = sqlx::query_scalar(LIVE).bind(worker_id).fetch_all(&mut *tx).await?;
-    let keys: Vec<i64> = sessions.into_iter().map(crate::session_key).collect();
+    let keys: Vec<i64> = sessions.into_iter().map(crate::session_lock_key).collect();
     sqlx::query(WAIT_FOR_ACQUIRES).bind(keys).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())

@@ -12,12 +12,7 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{
-    PostgresStore,
-    observe::{counts, read},
-    operate::operator_actions,
-    retain::partitions,
-};
+use crate::{PostgresStore, deltas, observe::read, operate::operator_actions, retain::partitions};
 
 pub(crate) async fn prune(store: &PostgresStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     store.now().await?;
@@ -71,7 +66,7 @@ async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, k
     }
     gone.sort_unstable();
     operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
-    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    deltas::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
 }
@@ -103,7 +98,7 @@ async fn prune_set_aside(
     let mut deltas = Deltas::default();
     let gone = actions::set_aside_gone(&rows, &mut deltas);
     operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
-    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    deltas::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
 }
@@ -192,15 +187,4 @@ pub(crate) async fn pruning_time(store: &PostgresStore) -> StoreResult<PruningTi
 pub(crate) async fn confirm_time(store: &PostgresStore, now_ms: i64) -> StoreResult<()> {
     sqlx::query("UPDATE pruning SET confirmed_at = $1").bind(now_ms).execute(&store.pool).await?;
     Ok(())
-}
-
-/// Writes about 1 MiB of new pages, which are dropped at the commit, and to the write-ahead log a change of a row.
-const TRY_WRITE: &str = "
-    CREATE TEMPORARY TABLE jobqueue_room ON COMMIT DROP AS SELECT n FROM generate_series(1, 30000) AS t(n);
-    UPDATE schema_compat SET min_server_level = min_server_level";
-
-pub(crate) async fn try_write(store: &PostgresStore) -> StoreResult<()> {
-    let mut tx = store.begin().await?;
-    sqlx::raw_sql(TRY_WRITE).execute(&mut *tx).await?;
-    Ok(tx.commit().await?)
 }

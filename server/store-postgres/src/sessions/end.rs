@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jobqueue_store::{
     error::StoreResult,
     rows::{job::ClaimRow, write::ReadyRow},
-    sessions::session_end::{self, Cause, HoldRow, SessionEnd, SessionEndRow, concerns_single_rows},
+    sessions::session_end::{self, Cause, HeldClaimRow, SessionEnd, SessionEndRow},
     settle::{claim::Claim, decision::SettleDecision},
 };
 use uuid::Uuid;
@@ -18,7 +18,7 @@ const LOCK_SESSIONS: &str = "
     SELECT id, worker_id, host, slots, lease, expires_at, ended_at, lost, held, expires_at <= now_ms() AS expired
     FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE";
 
-pub(crate) const HOLDS: &str = "
+pub(crate) const CLAIMS_OF_SESSIONS: &str = "
     SELECT session_id, id, ids FROM claims WHERE session_id = ANY($1) ORDER BY session_id, claimed_at, acquire_no, chunk";
 
 pub(crate) async fn with_claims(
@@ -28,7 +28,7 @@ pub(crate) async fn with_claims(
     cause: Cause,
 ) -> StoreResult<Vec<SessionEnd>> {
     let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
-    let holds: Vec<HoldRow> = sqlx::query_as(HOLDS).bind(ids).fetch_all(&mut **tx).await?;
+    let holds: Vec<HeldClaimRow> = sqlx::query_as(CLAIMS_OF_SESSIONS).bind(ids).fetch_all(&mut **tx).await?;
     Ok(session_end::join_claims(sessions, missing, holds, cause))
 }
 
@@ -38,8 +38,8 @@ const MARK_ENDED: &str = "
     WHERE s.id = t.id AND s.ended_at IS NULL";
 
 /// Marks sessions as ended; returns how many had not ended before.
-pub(crate) async fn mark_ended(tx: &mut Tx, leaving: &[SessionEnd]) -> StoreResult<u64> {
-    let ending: Vec<_> = leaving.iter().filter_map(|it| Some((it.id, it.is_lost(), it.ends_holding()?))).collect();
+pub(crate) async fn mark_ended(tx: &mut Tx, ends: &[SessionEnd]) -> StoreResult<u64> {
+    let ending: Vec<_> = ends.iter().filter_map(|it| Some((it.id, it.is_lost(), it.ends_holding()?))).collect();
     if ending.is_empty() {
         return Ok(0);
     }
@@ -62,26 +62,26 @@ pub(crate) async fn lock_free_claims(
 ) -> StoreResult<HashMap<Uuid, Claim>> {
     let rows: Vec<ClaimRow> =
         sqlx::query_as(settle::locked_claims!("FOR UPDATE SKIP LOCKED")).bind(ids).fetch_all(&mut **tx).await?;
-    let sound = ClaimRow::sound(rows, |id, error| store.quarantine.add("claim", id, error));
-    Ok(sound.map(|claim| (claim.id, claim)).collect())
+    let claims = ClaimRow::decodable(rows, |id, error| store.quarantine.add("claim", id, error));
+    Ok(claims.map(|claim| (claim.id, claim)).collect())
 }
 
 pub(crate) async fn take_back(
     store: &PostgresStore,
     tx: &mut Tx,
-    leaving: &[SessionEnd],
+    ends: &[SessionEnd],
     claims: &[Uuid],
 ) -> StoreResult<SettleDecision> {
     if claims.is_empty() {
         return Ok(SettleDecision::default());
     }
     let claims = lock_free_claims(store, tx, claims).await?;
-    let items: Vec<_> = leaving.iter().flat_map(|session| session.items(&claims)).collect();
-    let now = now(tx).await?;
-    settle::end(tx, &items, claims, now).await
+    let items: Vec<_> = ends.iter().flat_map(|session| session.items(&claims)).collect();
+    let now = database_now(tx).await?;
+    settle::end_attempts(tx, &items, claims, now).await
 }
 
-pub(crate) async fn now(tx: &mut Tx) -> StoreResult<i64> {
+pub(crate) async fn database_now(tx: &mut Tx) -> StoreResult<i64> {
     Ok(sqlx::query_scalar("SELECT now_ms()").fetch_one(&mut **tx).await?)
 }
 
@@ -98,16 +98,16 @@ pub(crate) async fn end_now(
     cause: Cause,
     limit: usize,
 ) -> StoreResult<SettleDecision> {
-    let leaving = with_claims(tx, sessions, Vec::new(), cause).await?;
-    mark_ended(tx, &leaving).await?;
-    let (claims, _) = session_end::next_claims(&leaving, limit, &store.quarantine.left_out());
-    take_back(store, tx, &leaving, &claims).await
+    let ends = with_claims(tx, sessions, Vec::new(), cause).await?;
+    mark_ended(tx, &ends).await?;
+    let (claims, _) = session_end::next_claims(&ends, limit, &store.quarantine.left_out());
+    take_back(store, tx, &ends, &claims).await
 }
 
 pub(crate) async fn end_session(store: &PostgresStore, session_id: Uuid) -> StoreResult<Option<String>> {
     match try_end_session(store, session_id, session_end::TAKEN_BACK_AT_ONCE).await {
         // The session ends in any case; rescue takes back those of its claims that are sound.
-        Err(error) if concerns_single_rows(&error) => try_end_session(store, session_id, 0).await,
+        Err(error) if error.concerns_single_rows() => try_end_session(store, session_id, 0).await,
         result => result,
     }
 }

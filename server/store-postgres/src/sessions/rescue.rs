@@ -9,7 +9,7 @@ use jobqueue_shared::limits;
 use jobqueue_store::{
     error::StoreResult,
     rows::write::ReadyRow,
-    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
+    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow},
     settle::decision::{self, SettleDecision},
     types::Rescued,
 };
@@ -48,10 +48,10 @@ async fn time_out(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
         .await?;
     let before = rescued.timed_out;
     match time_out_claims(store, &ids, rescued).await {
-        Err(error) if concerns_single_rows(&error) => {
+        Err(error) if error.concerns_single_rows() => {
             for id in &ids {
                 match time_out_claims(store, &[*id], rescued).await {
-                    Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", *id, &error),
+                    Err(error) if error.concerns_single_rows() => store.quarantine.add("claim", *id, &error),
                     result => result?,
                 }
             }
@@ -69,10 +69,10 @@ async fn time_out_claims(store: &PostgresStore, ids: &[Uuid], rescued: &mut Resc
     }
     let mut tx = store.begin().await?;
     let claims = end::lock_free_claims(store, &mut tx, ids).await?;
-    let now = end::now(&mut tx).await?;
+    let now = end::database_now(&mut tx).await?;
     let items = decision::timed_out_items(&claims, now);
     write::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
-    let decision = settle::end(&mut tx, &items, claims, now).await?;
+    let decision = settle::end_attempts(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
     rescued.timed_out += items.len() as u64;
@@ -96,7 +96,7 @@ const LOST_SESSIONS: &str = "
     ORDER BY since LIMIT $1";
 
 async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
-    let (with_claims, began) = (store.orphans.is_due(), Instant::now());
+    let (with_claims, began) = (store.orphan_scan_duty.is_due(), Instant::now());
     let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
         .bind(i64::from(limit))
         .bind(store.quarantine.left_out())
@@ -104,7 +104,7 @@ async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
         .fetch_all(&store.pool)
         .await?;
     if with_claims {
-        store.orphans.record(began, !lost.is_empty());
+        store.orphan_scan_duty.record(began, !lost.is_empty());
     }
     rescued.more |= lost.len() >= limit as usize;
     for ids in session_end::batches(lost, limit as usize) {
@@ -113,10 +113,10 @@ async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
             break;
         }
         match end_sessions(store, &ids, limit, rescued).await {
-            Err(error) if concerns_single_rows(&error) => {
+            Err(error) if error.concerns_single_rows() => {
                 for id in ids {
                     match end_piecemeal(store, id, rescued).await {
-                        Err(error) if concerns_single_rows(&error) => store.quarantine.add("session", id, &error),
+                        Err(error) if error.concerns_single_rows() => store.quarantine.add("session", id, &error),
                         result => result?,
                     }
                 }
@@ -131,10 +131,10 @@ async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> S
 /// follow in the next batches.
 async fn end_sessions(store: &PostgresStore, ids: &[Uuid], limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
     let mut tx = store.begin().await?;
-    let leaving = lock_lost(&mut tx, ids).await?;
-    let ended = end::mark_ended(&mut tx, &leaving).await?;
-    let (claims, more) = session_end::next_claims(&leaving, limit as usize, &store.quarantine.left_out());
-    let decision = end::take_back(store, &mut tx, &leaving, &claims).await?;
+    let ends = lock_lost(&mut tx, ids).await?;
+    let ended = end::mark_ended(&mut tx, &ends).await?;
+    let (claims, more) = session_end::next_claims(&ends, limit as usize, &store.quarantine.left_out());
+    let decision = end::take_back(store, &mut tx, &ends, &claims).await?;
     tx.commit().await?;
     store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
     rescued.sessions += ended;
@@ -146,24 +146,24 @@ async fn end_sessions(store: &PostgresStore, ids: &[Uuid], limit: u32, rescued: 
 /// Ends a session, and takes back its claims in one transaction each, so that only the damaged ones are left.
 async fn end_piecemeal(store: &PostgresStore, id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
     let mut tx = store.begin().await?;
-    let leaving = lock_lost(&mut tx, &[id]).await?;
-    rescued.sessions += end::mark_ended(&mut tx, &leaving).await?;
+    let ends = lock_lost(&mut tx, &[id]).await?;
+    rescued.sessions += end::mark_ended(&mut tx, &ends).await?;
     tx.commit().await?;
-    let (claims, _) =
-        session_end::next_claims(&leaving, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
+    let (claims, _) = session_end::next_claims(&ends, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
     for claim_id in claims {
-        let taken = async {
+        let taken: StoreResult<_> = async {
             let mut tx = store.begin().await?;
-            let decision = end::take_back(store, &mut tx, &leaving, &[claim_id]).await?;
+            let decision = end::take_back(store, &mut tx, &ends, &[claim_id]).await?;
             tx.commit().await?;
             Ok(decision)
-        };
-        match taken.await {
+        }
+        .await;
+        match taken {
             Ok(decision) => {
                 store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
                 count(rescued, &decision);
             }
-            Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", claim_id, &error),
+            Err(error) if error.concerns_single_rows() => store.quarantine.add("claim", claim_id, &error),
             Err(error) => return Err(error),
         }
     }

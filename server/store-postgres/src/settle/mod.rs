@@ -20,12 +20,12 @@ use jobqueue_store::{
 };
 use uuid::Uuid;
 
-use crate::{PostgresStore, Tx, acquire::handlers, range};
+use crate::{PostgresStore, Tx, acquire::handlers, id_range};
 
 pub(crate) async fn settle(store: &PostgresStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
     let mut tx = store.begin().await?;
     let claims = lock_claims(&mut tx, decision::claim_ids(settlements)).await?;
-    let decision = end(&mut tx, settlements, claims, store.clock.now_ms()).await?;
+    let decision = end_attempts(&mut tx, settlements, claims, store.clock.now_ms()).await?;
     tx.commit().await?;
     store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
     Ok(decision.answers)
@@ -55,7 +55,7 @@ pub(crate) async fn lock_claims(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<Hash
 }
 
 /// Ends attempts of locked claims: decides and writes. The caller commits.
-pub(crate) async fn end(
+pub(crate) async fn end_attempts(
     tx: &mut Tx,
     settlements: &[Settlement],
     claims: HashMap<Uuid, Claim>,
@@ -77,7 +77,7 @@ async fn read_retry_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uu
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let (first, last) = range(&ids);
+    let (first, last) = id_range(&ids);
     let rows: Vec<RetryFactsRow> =
         sqlx::query_as(READ_RETRY_FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())

@@ -12,7 +12,7 @@ use jobqueue_store::{
 };
 use sqlx::{Arguments as _, postgres::PgArguments};
 
-use crate::{Tx, observe::counts};
+use crate::{Tx, deltas};
 
 /// Statement that writes the remainder of claims. The parameters are their ids, deadlines, ids of jobs, and entries.
 /// Claims are looked up by key, as by [`locked_claims`].
@@ -53,7 +53,7 @@ pub(crate) async fn write(tx: &mut Tx, decision: &SettleDecision, now: i64) -> S
 /// counted. It is one statement, because the server waits for the reply to each.
 const WRITE_ENDS: &str = concat!(
     "WITH counted AS (",
-    counts::insert_deltas!(),
+    deltas::insert_deltas!(),
     "), closed AS (
         DELETE FROM claims WHERE id = ANY($14)
     ), kept AS (",
@@ -72,7 +72,7 @@ async fn write_ends(tx: &mut Tx, decision: &SettleDecision, now: i64) -> StoreRe
     }
     let mut arguments = PgArguments::default();
     let mut add = || {
-        counts::add_deltas(&mut arguments, &decision.deltas, now)?;
+        deltas::add_deltas(&mut arguments, &decision.deltas, now)?;
         arguments.add(decision.closed.as_slice())?;
         arguments.add(kept.iter().map(|claim| claim.id).collect::<Vec<_>>())?;
         arguments.add(kept.iter().map(Claim::deadline).collect::<Vec<_>>())?;

@@ -19,7 +19,7 @@ use jobqueue_store::{
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::{SqliteStore, Tx, batches, begin, id_list, observe::counts};
+use crate::{SqliteStore, Tx, batches, begin, deltas, id_list};
 
 /// Acquires for several sessions in one transaction. `None` for a second request of a session, because it would not see
 /// the claims of the first: they are written at the end, together with all others.
@@ -37,7 +37,7 @@ pub(crate) async fn acquire(store: &SqliteStore, requests: &[Acquire]) -> StoreR
         });
     }
     write_claims(&mut tx, &taken.claims).await?;
-    counts::write_deltas(&mut tx, &taken.deltas, now).await?;
+    deltas::write_deltas(&mut tx, &taken.deltas, now).await?;
     tx.commit().await?;
     Ok(answers)
 }
@@ -67,7 +67,7 @@ async fn acquire_one(
         let jobs = leased_jobs(tx, &claims).await?;
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None });
     }
-    if session.paused {
+    if session.gets_nothing {
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms: None });
     }
     let room = u64::from(limits::JOBS_PER_SESSION).saturating_sub(session.held as u64);
@@ -105,7 +105,8 @@ struct SessionRow {
     host: String,
     held: i64,
     repeated: bool,
-    paused: bool,
+    /// Its worker_id is paused, or its lease has run out.
+    gets_nothing: bool,
 }
 
 /// Reads the session of an acquire. A session whose lease has run out, but that rescue has not ended, gets nothing,
@@ -114,7 +115,7 @@ const READ_SESSION: &str = "
     SELECT s.worker_id, s.host,
            (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
            EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated,
-           s.expires_at <= ?3 OR EXISTS (SELECT 1 FROM worker_ids w WHERE w.worker_id = s.worker_id) AS paused
+           s.expires_at <= ?3 OR EXISTS (SELECT 1 FROM worker_ids w WHERE w.worker_id = s.worker_id) AS gets_nothing
     FROM sessions s
     WHERE s.id = ?1 AND s.ended_at IS NULL";
 
@@ -131,7 +132,7 @@ async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, acquire_no: u32, now: i
 pub(crate) async fn takes(tx: &mut Tx<'_>, offer: &HandOff, now: i64) -> StoreResult<Option<String>> {
     let session = read_session(tx, offer.session_id, offer.acquire_no, now).await?.filter(|session| {
         let room = i64::from(limits::JOBS_PER_SESSION) - session.held;
-        let can = !session.repeated && !session.paused && offer.jobs.len() as i64 <= room;
+        let can = !session.repeated && !session.gets_nothing && offer.jobs.len() as i64 <= room;
         can && session.worker_id == offer.worker_id
     });
     Ok(session.map(|session| session.host))

@@ -2,9 +2,10 @@
 //! Backups.
 
 pub(crate) mod file;
-pub(crate) mod log;
 pub(crate) mod set_back;
 pub(crate) mod time;
+pub(crate) mod try_write;
+pub(crate) mod wal;
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
@@ -49,7 +50,7 @@ impl SqliteStore {
             .statement_cache_capacity(STATEMENTS)
             .row_buffer_size(ROWS_AHEAD)
             .pragma("cache_size", CACHE)
-            .pragma("journal_size_limit", log::KEPT.to_string())
+            .pragma("journal_size_limit", wal::KEPT.to_string())
             .pragma("temp_store", "memory");
         let startup = |error| StoreError::Startup(format!("cannot open {}: {error}", path.display()));
         let mut writer = base.connect().await.map_err(startup)?;

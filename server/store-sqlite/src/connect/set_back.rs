@@ -3,7 +3,7 @@
 use jobqueue_store::{clock::wall_ms, error::StoreResult, rows::write::Deltas};
 use sqlx::FromRow;
 
-use crate::{SqliteStore, Tx, begin, observe::counts};
+use crate::{SqliteStore, Tx, begin, deltas};
 
 /// Difference of clocks, in milliseconds, below which stored times are left as they are.
 const SKEW_MS: i64 = 60_000;
@@ -75,7 +75,7 @@ async fn shift_ready(tx: &mut Tx<'_>, now: i64, ahead: i64) -> StoreResult<()> {
         deltas.pending(&row.worker_id, row.enqueued_at - ahead, row.run_at - ahead, row.attempts_used, 1);
     }
     sqlx::query(SHIFT_READY).bind(now).bind(ahead).execute(&mut **tx).await?;
-    counts::write_deltas(tx, &deltas, now).await
+    deltas::write_deltas(tx, &deltas, now).await
 }
 
 #[cfg(test)]

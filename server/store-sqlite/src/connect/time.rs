@@ -2,7 +2,7 @@
 
 use jobqueue_store::error::StoreResult;
 
-use crate::{SqliteStore, begin, sessions};
+use crate::{SqliteStore, begin, sessions::outage};
 
 /// Milliseconds that the wall clock may gain in a second or so by being adjusted. A larger gain is a jump: the machine
 /// was suspended, or its clock was set.
@@ -32,7 +32,7 @@ pub(crate) async fn follow(store: &SqliteStore, wall_ms: i64) -> StoreResult<()>
     sqlx::query(SHIFT_ATTEMPTS).bind(behind).execute(&mut *tx).await?;
     tx.commit().await?;
     // A jump is no outage: sessions were heard all the time.
-    sessions::shift_listening(store, behind);
+    outage::shift_listening(store, behind);
     store.clock.advance(behind);
     tracing::warn!(
         seconds = behind / 1_000,

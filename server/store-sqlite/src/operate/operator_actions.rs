@@ -14,11 +14,7 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{
-    SqliteStore, Tx, begin, id_list,
-    observe::{counts, read},
-    pair_list, settle,
-};
+use crate::{SqliteStore, Tx, begin, deltas, id_list, observe::read, pair_list, settle};
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx<'_>, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
@@ -58,7 +54,7 @@ async fn cancel_pending(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut A
     let rows: Vec<ReadyRow> = sqlx::query_as(TAKE_PENDING).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
     let (cancelled, deltas) = operator_actions::cancel_pending(rows, reason, now, answers);
     settle::write::write_cancelled(tx, &cancelled).await?;
-    counts::write_deltas(tx, &deltas, now).await
+    deltas::write_deltas(tx, &deltas, now).await
 }
 
 const FIND_CLAIMS: &str = "
@@ -72,7 +68,7 @@ async fn cancel_running(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut A
     }
     let claims = settle::read_claims(tx, &claims).await?;
     let items = operator_actions::cancel_running(&claims, reason, answers);
-    settle::end(tx, &items, claims, now).await?;
+    settle::end_attempts(tx, &items, claims, now).await?;
     Ok(())
 }
 
@@ -108,7 +104,7 @@ async fn retry_finished(tx: &mut Tx<'_>, now: i64, answers: &mut Answers) -> Sto
     let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
     settle::write::write_ready(tx, &ready).await?;
     settle::write::write_attempts(tx, &attempts).await?;
-    counts::write_deltas(tx, &deltas, now).await
+    deltas::write_deltas(tx, &deltas, now).await
 }
 
 async fn take_set_aside(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
@@ -132,7 +128,7 @@ pub(crate) async fn delete(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec
         gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
         delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
-        counts::write_deltas(&mut tx, &deltas, now).await?;
+        deltas::write_deltas(&mut tx, &deltas, now).await?;
         tx.commit().await?;
     }
     Ok(answers.in_order(ids))

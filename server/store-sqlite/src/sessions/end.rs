@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jobqueue_store::{
     error::StoreResult,
     rows::job::ClaimRow,
-    sessions::session_end::{self, Cause, HoldRow, SessionEnd, SessionEndRow, concerns_single_rows},
+    sessions::session_end::{self, Cause, HeldClaimRow, SessionEnd, SessionEndRow},
     settle::{claim::Claim, decision::SettleDecision},
 };
 use uuid::Uuid;
@@ -16,7 +16,7 @@ const READ_SESSIONS: &str = "
     SELECT id, worker_id, host, slots, lease, expires_at, ended_at, lost, held, expires_at <= ?2 AS expired
     FROM sessions WHERE id IN (SELECT unhex(value) FROM json_each(?1)) ORDER BY id";
 
-pub(crate) const HOLDS: &str = "
+pub(crate) const CLAIMS_OF_SESSIONS: &str = "
     SELECT session_id, id, ids FROM claims WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))
     ORDER BY session_id, claimed_at, acquire_no, chunk";
 
@@ -27,16 +27,16 @@ pub(crate) async fn with_claims(
     cause: Cause,
 ) -> StoreResult<Vec<SessionEnd>> {
     let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
-    let holds: Vec<HoldRow> = sqlx::query_as(HOLDS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    let holds: Vec<HeldClaimRow> = sqlx::query_as(CLAIMS_OF_SESSIONS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
     Ok(session_end::join_claims(sessions, missing, holds, cause))
 }
 
 const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?4, lost = ?2, held = ?3 WHERE id = ?1 AND ended_at IS NULL";
 
 /// Marks sessions as ended; returns how many had not ended before.
-pub(crate) async fn mark_ended(tx: &mut Tx<'_>, leaving: &[SessionEnd], now: i64) -> StoreResult<u64> {
+pub(crate) async fn mark_ended(tx: &mut Tx<'_>, ends: &[SessionEnd], now: i64) -> StoreResult<u64> {
     let mut ids = Vec::new();
-    for session in leaving {
+    for session in ends {
         let Some(held) = session.ends_holding() else { continue };
         sqlx::query(MARK_ENDED)
             .bind(session.id)
@@ -62,14 +62,14 @@ pub(crate) async fn read_sound_claims(
     ids: &[Uuid],
 ) -> StoreResult<HashMap<Uuid, Claim>> {
     let rows: Vec<ClaimRow> = sqlx::query_as(settle::READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
-    let sound = ClaimRow::sound(rows, |id, error| store.quarantine.add("claim", id, error));
-    Ok(sound.map(|claim| (claim.id, claim)).collect())
+    let claims = ClaimRow::decodable(rows, |id, error| store.quarantine.add("claim", id, error));
+    Ok(claims.map(|claim| (claim.id, claim)).collect())
 }
 
 pub(crate) async fn take_back(
     store: &SqliteStore,
     tx: &mut Tx<'_>,
-    leaving: &[SessionEnd],
+    ends: &[SessionEnd],
     claims: &[Uuid],
     now: i64,
 ) -> StoreResult<SettleDecision> {
@@ -77,8 +77,8 @@ pub(crate) async fn take_back(
         return Ok(SettleDecision::default());
     }
     let claims = read_sound_claims(store, tx, claims).await?;
-    let items: Vec<_> = leaving.iter().flat_map(|session| session.items(&claims)).collect();
-    settle::end(tx, &items, claims, now).await
+    let items: Vec<_> = ends.iter().flat_map(|session| session.items(&claims)).collect();
+    settle::end_attempts(tx, &items, claims, now).await
 }
 
 pub(crate) async fn read_sessions(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEndRow>> {
@@ -95,16 +95,16 @@ pub(crate) async fn end_now(
     limit: usize,
     now: i64,
 ) -> StoreResult<SettleDecision> {
-    let leaving = with_claims(tx, sessions, Vec::new(), cause).await?;
-    mark_ended(tx, &leaving, now).await?;
-    let (claims, _) = session_end::next_claims(&leaving, limit, &store.quarantine.left_out());
-    take_back(store, tx, &leaving, &claims, now).await
+    let ends = with_claims(tx, sessions, Vec::new(), cause).await?;
+    mark_ended(tx, &ends, now).await?;
+    let (claims, _) = session_end::next_claims(&ends, limit, &store.quarantine.left_out());
+    take_back(store, tx, &ends, &claims, now).await
 }
 
 pub(crate) async fn end_session(store: &SqliteStore, session_id: Uuid) -> StoreResult<Option<String>> {
     match try_end_session(store, session_id, session_end::TAKEN_BACK_AT_ONCE).await {
         // The session ends in any case; rescue takes back those of its claims that are sound.
-        Err(error) if concerns_single_rows(&error) => try_end_session(store, session_id, 0).await,
+        Err(error) if error.concerns_single_rows() => try_end_session(store, session_id, 0).await,
         result => result,
     }
 }

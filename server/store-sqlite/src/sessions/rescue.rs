@@ -6,7 +6,7 @@
 use jobqueue_shared::limits;
 use jobqueue_store::{
     error::StoreResult,
-    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow, concerns_single_rows},
+    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow},
     settle::decision::{self, SettleDecision},
     types::Rescued,
 };
@@ -46,10 +46,10 @@ async fn time_out(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
         .await?;
     let before = rescued.timed_out;
     match time_out_claims(store, &ids, rescued).await {
-        Err(error) if concerns_single_rows(&error) => {
+        Err(error) if error.concerns_single_rows() => {
             for id in &ids {
                 match time_out_claims(store, &[*id], rescued).await {
-                    Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", *id, &error),
+                    Err(error) if error.concerns_single_rows() => store.quarantine.add("claim", *id, &error),
                     result => result?,
                 }
             }
@@ -71,7 +71,7 @@ async fn time_out_claims(store: &SqliteStore, ids: &[Uuid], rescued: &mut Rescue
     let claims = end::read_sound_claims(store, &mut tx, ids).await?;
     let items = decision::timed_out_items(&claims, now);
     write::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
-    let decision = settle::end(&mut tx, &items, claims, now).await?;
+    let decision = settle::end_attempts(&mut tx, &items, claims, now).await?;
     tx.commit().await?;
     rescued.timed_out += items.len() as u64;
     rescued.worker_ids.extend(decision.woken());
@@ -107,10 +107,10 @@ async fn end_lost(store: &SqliteStore, limit: u32, rescued: &mut Rescued) -> Sto
             break;
         }
         match end_sessions(store, &ids, limit, rescued).await {
-            Err(error) if concerns_single_rows(&error) => {
+            Err(error) if error.concerns_single_rows() => {
                 for id in ids {
                     match end_piecemeal(store, id, rescued).await {
-                        Err(error) if concerns_single_rows(&error) => store.quarantine.add("session", id, &error),
+                        Err(error) if error.concerns_single_rows() => store.quarantine.add("session", id, &error),
                         result => result?,
                     }
                 }
@@ -127,10 +127,10 @@ async fn end_sessions(store: &SqliteStore, ids: &[Uuid], limit: u32, rescued: &m
     let mut writer = store.writer().await?;
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
-    let leaving = read_lost(&mut tx, ids, now).await?;
-    let ended = end::mark_ended(&mut tx, &leaving, now).await?;
-    let (claims, more) = session_end::next_claims(&leaving, limit as usize, &store.quarantine.left_out());
-    let decision = end::take_back(store, &mut tx, &leaving, &claims, now).await?;
+    let ends = read_lost(&mut tx, ids, now).await?;
+    let ended = end::mark_ended(&mut tx, &ends, now).await?;
+    let (claims, more) = session_end::next_claims(&ends, limit as usize, &store.quarantine.left_out());
+    let decision = end::take_back(store, &mut tx, &ends, &claims, now).await?;
     tx.commit().await?;
     rescued.sessions += ended;
     rescued.more |= more;
@@ -140,29 +140,29 @@ async fn end_sessions(store: &SqliteStore, ids: &[Uuid], limit: u32, rescued: &m
 
 /// Ends a session, and takes back its claims in one transaction each, so that only the damaged ones are left.
 async fn end_piecemeal(store: &SqliteStore, id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
-    let leaving = {
+    let ends = {
         let mut writer = store.writer().await?;
         let now = store.clock.now_ms();
         let mut tx = begin(&mut writer).await?;
-        let leaving = read_lost(&mut tx, &[id], now).await?;
-        rescued.sessions += end::mark_ended(&mut tx, &leaving, now).await?;
+        let ends = read_lost(&mut tx, &[id], now).await?;
+        rescued.sessions += end::mark_ended(&mut tx, &ends, now).await?;
         tx.commit().await?;
-        leaving
+        ends
     };
-    let (claims, _) =
-        session_end::next_claims(&leaving, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
+    let (claims, _) = session_end::next_claims(&ends, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
     for claim_id in claims {
-        let taken = async {
+        let taken: StoreResult<_> = async {
             let mut writer = store.writer().await?;
             let now = store.clock.now_ms();
             let mut tx = begin(&mut writer).await?;
-            let decision = end::take_back(store, &mut tx, &leaving, &[claim_id], now).await?;
+            let decision = end::take_back(store, &mut tx, &ends, &[claim_id], now).await?;
             tx.commit().await?;
             Ok(decision)
-        };
-        match taken.await {
+        }
+        .await;
+        match taken {
             Ok(decision) => count(rescued, &decision),
-            Err(error) if concerns_single_rows(&error) => store.quarantine.add("claim", claim_id, &error),
+            Err(error) if error.concerns_single_rows() => store.quarantine.add("claim", claim_id, &error),
             Err(error) => return Err(error),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> S
     let now = store.clock.now_ms();
     let mut tx = begin(&mut writer).await?;
     let claims = read_claims(&mut tx, &decision::claim_ids(settlements)).await?;
-    let decision = end(&mut tx, settlements, claims, now).await?;
+    let decision = end_attempts(&mut tx, settlements, claims, now).await?;
     tx.commit().await?;
     Ok(decision.answers)
 }
@@ -42,7 +42,7 @@ pub(crate) async fn read_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Ha
 }
 
 /// Ends attempts of claims: decides and writes. The caller commits.
-pub(crate) async fn end(
+pub(crate) async fn end_attempts(
     tx: &mut Tx<'_>,
     settlements: &[Settlement],
     claims: HashMap<Uuid, Claim>,

@@ -13,7 +13,7 @@ use jobqueue_store::{
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use crate::{Tx, batches, id_list, observe::counts};
+use crate::{Tx, batches, deltas, id_list};
 
 pub(crate) async fn write(tx: &mut Tx<'_>, decision: &SettleDecision, now: i64) -> StoreResult<()> {
     close_claims(tx, &decision.closed).await?;
@@ -25,7 +25,7 @@ pub(crate) async fn write(tx: &mut Tx<'_>, decision: &SettleDecision, now: i64) 
     write_attempts(tx, &decision.attempts).await?;
     write_results(tx, &decision.results).await?;
     write_stops(tx, &decision.stops).await?;
-    counts::write_deltas(tx, &decision.deltas, now).await
+    deltas::write_deltas(tx, &decision.deltas, now).await
 }
 
 async fn close_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {

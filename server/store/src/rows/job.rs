@@ -177,7 +177,10 @@ pub struct ClaimRow {
 
 impl ClaimRow {
     /// Claims that can be decoded, in order. The others are passed to `damaged`: one must not hold up all.
-    pub fn sound(rows: Vec<Self>, mut damaged: impl FnMut(Uuid, &StoreError)) -> impl Iterator<Item = claim::Claim> {
+    pub fn decodable(
+        rows: Vec<Self>,
+        mut damaged: impl FnMut(Uuid, &StoreError),
+    ) -> impl Iterator<Item = claim::Claim> {
         rows.into_iter().filter_map(move |row| {
             let id = row.id;
             row.into_claim().map_err(|error| damaged(id, &error)).ok()
@@ -186,7 +189,7 @@ impl ClaimRow {
 
     /// Claims that can be decoded, in order. The others are logged.
     pub fn sound_or_logged(rows: Vec<Self>) -> impl Iterator<Item = claim::Claim> {
-        Self::sound(rows, |_, error| tracing::error!(%error, "a stored claim cannot be read"))
+        Self::decodable(rows, |_, error| tracing::error!(%error, "a stored claim cannot be read"))
     }
 
     fn into_claim(self) -> StoreResult<claim::Claim> {

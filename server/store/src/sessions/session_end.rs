@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::{
-    error::{StoreError, StoreResult},
+    error::StoreResult,
     rows::packed_claim,
     settle::claim::Claim,
     types::{NewSession, Registration, Rescued, Settlement},
@@ -57,7 +57,7 @@ impl SessionEndRow {
 /// Id and job ids of a session's claim, which can be read even if its entries are damaged. In the order in which the
 /// claims were taken.
 #[derive(FromRow)]
-pub struct HoldRow {
+pub struct HeldClaimRow {
     session_id: Uuid,
     pub id: Uuid,
     pub ids: Vec<u8>,
@@ -80,17 +80,17 @@ pub struct SessionEnd {
     /// `None` if its row is gone.
     session: Option<SessionEndRow>,
     cause: Cause,
-    claims: Vec<HoldRow>,
+    claims: Vec<HeldClaimRow>,
 }
 
 /// Joins sessions with their claims. `missing` are sessions of which only claims are left.
 pub fn join_claims(
     sessions: Vec<SessionEndRow>,
     missing: Vec<Uuid>,
-    claims: Vec<HoldRow>,
+    claims: Vec<HeldClaimRow>,
     cause: Cause,
 ) -> Vec<SessionEnd> {
-    let mut by_session: HashMap<Uuid, Vec<HoldRow>> = HashMap::new();
+    let mut by_session: HashMap<Uuid, Vec<HeldClaimRow>> = HashMap::new();
     for claim in claims {
         by_session.entry(claim.session_id).or_default().push(claim);
     }
@@ -163,16 +163,16 @@ impl SessionEnd {
 }
 
 /// Concatenated job ids of claims, in the order in which the claims were taken.
-pub fn held(claims: &[HoldRow]) -> Vec<u8> {
+pub fn held(claims: &[HeldClaimRow]) -> Vec<u8> {
     packed_claim::encode_ids(claims.iter().flat_map(|claim| packed_claim::decode_ids(&claim.ids)))
 }
 
 /// The next claims to take back, with about `limit` jobs in all, without the quarantined `left_out`; and whether there
 /// are more.
-pub fn next_claims(leaving: &[SessionEnd], limit: usize, left_out: &[Uuid]) -> (Vec<Uuid>, bool) {
+pub fn next_claims(ends: &[SessionEnd], limit: usize, left_out: &[Uuid]) -> (Vec<Uuid>, bool) {
     let left_out: HashSet<_> = left_out.iter().collect();
     let (mut ids, mut jobs) = (Vec::new(), 0);
-    for claim in leaving.iter().flat_map(|session| &session.claims).filter(|claim| !left_out.contains(&claim.id)) {
+    for claim in ends.iter().flat_map(|session| &session.claims).filter(|claim| !left_out.contains(&claim.id)) {
         if jobs >= limit {
             return (ids, true);
         }
@@ -238,11 +238,6 @@ pub fn refuse_predecessors(new: &NewSession, sessions: &[SessionEndRow]) -> Opti
     sessions.iter().filter(|session| !session.has_ended()).find_map(refused)
 }
 
-/// Whether an error is caused by the data of some rows, so that the same statement can succeed without them.
-pub fn concerns_single_rows(error: &StoreError) -> bool {
-    matches!(error, StoreError::Data(_) | StoreError::Defect(_))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,13 +258,13 @@ mod tests {
         }
     }
 
-    fn hold(session: u128, claim: u128, jobs: &[u128]) -> HoldRow {
+    fn hold(session: u128, claim: u128, jobs: &[u128]) -> HeldClaimRow {
         let ids = packed_claim::encode_ids(jobs.iter().map(|id| Uuid::from_u128(*id)));
-        HoldRow { session_id: Uuid::from_u128(session), id: Uuid::from_u128(claim), ids }
+        HeldClaimRow { session_id: Uuid::from_u128(session), id: Uuid::from_u128(claim), ids }
     }
 
-    fn claims(holds: &[HoldRow]) -> HashMap<Uuid, Claim> {
-        let claim = |hold: &HoldRow| Claim {
+    fn claims(holds: &[HeldClaimRow]) -> HashMap<Uuid, Claim> {
+        let claim = |hold: &HeldClaimRow| Claim {
             id: hold.id,
             worker_id: "w".into(),
             session_id: hold.session_id,

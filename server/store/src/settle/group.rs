@@ -1,12 +1,12 @@
 //! Settlements of many callers in one transaction, independent of each other.
 
-use crate::{SettleAnswer, Settlement, Store, StoreError, StoreResult, sessions::session_end::concerns_single_rows};
+use crate::{SettleAnswer, Settlement, Store, StoreError, StoreResult};
 
 /// Settles a group; one answer for each item, in order, each lease at most once. If the database refuses the data of
 /// some items, each is settled alone, and only the refused ones are answered [`SettleAnswer::Unstorable`].
 pub async fn settle_group(store: &dyn Store, items: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
     let error = match store.settle(items).await {
-        Err(error) if concerns_single_rows(&error) => error,
+        Err(error) if error.concerns_single_rows() => error,
         result => return result,
     };
     // A lone item fails because of a defect of the server or the schema, not because of its data: its outcome must not
@@ -18,7 +18,7 @@ pub async fn settle_group(store: &dyn Store, items: &[Settlement]) -> StoreResul
     for item in items {
         match store.settle(std::slice::from_ref(item)).await {
             Ok(answer) => answers.extend(answer),
-            Err(error) if concerns_single_rows(&error) => {
+            Err(error) if error.concerns_single_rows() => {
                 tracing::warn!(job_id = %item.lease.job_id, %error, "an outcome that the database refuses was sent back");
                 defects += usize::from(matches!(error, StoreError::Defect(_)));
                 answers.push(SettleAnswer::Unstorable);

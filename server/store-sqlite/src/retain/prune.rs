@@ -3,7 +3,7 @@
 
 use jobqueue_store::{
     clock::wall_ms,
-    error::{StoreError, StoreResult},
+    error::StoreResult,
     operator_actions as actions,
     operator_actions::SetAsideRow,
     retention::{self, KeyTreatment},
@@ -13,15 +13,7 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{
-    SqliteStore, begin, id_list,
-    observe::{counts, read},
-    operate::operator_actions,
-};
-
-/// Free bytes that the disk must have for the server to be ready: a group of submits is 8 MiB of payloads, and with its
-/// indexes it is written twice, to the log and to the file.
-const ROOM: u64 = 24 * 1024 * 1024;
+use crate::{SqliteStore, begin, deltas, id_list, observe::read, operate::operator_actions};
 
 pub(crate) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     let now = store.clock.no_later_than(wall_ms());
@@ -76,7 +68,7 @@ async fn prune_done(store: &SqliteStore, before: i64, limit: i64, keys: KeyTreat
     }
     gone.sort_unstable();
     operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
-    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    deltas::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
 }
@@ -107,7 +99,7 @@ async fn prune_set_aside(
     let mut deltas = Deltas::default();
     let gone = actions::set_aside_gone(&rows, &mut deltas);
     operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
-    counts::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    deltas::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
 }
@@ -149,26 +141,6 @@ pub(crate) async fn confirm_time(store: &SqliteStore, now_ms: i64) -> StoreResul
     let mut tx = begin(&mut writer).await?;
     sqlx::query("UPDATE pruning SET confirmed_at = ?1").bind(now_ms).execute(&mut *tx).await?;
     Ok(tx.commit().await?)
-}
-
-/// Two changes of a row that cancel out. SQLite would not write a row that does not change.
-const TRY_WRITE: &str = "
-    UPDATE schema_compat SET min_server_level = min_server_level + 1;
-    UPDATE schema_compat SET min_server_level = min_server_level - 1";
-
-/// Writes a page to the log, and checks that the disk has room for more than the largest group.
-pub(crate) async fn try_write(store: &SqliteStore) -> StoreResult<()> {
-    let mut writer = store.writer().await?;
-    let mut tx = begin(&mut writer).await?;
-    sqlx::raw_sql(TRY_WRITE).execute(&mut *tx).await?;
-    tx.commit().await?;
-    let free = rustix::fs::statvfs(store.options.get_filename())
-        .map_err(|error| StoreError::Unavailable(format!("the file system does not answer: {error}")))?;
-    let free = free.f_bavail.saturating_mul(free.f_frsize);
-    if free < ROOM {
-        return Err(StoreError::Full(format!("{} KiB are free, {} are needed", free / 1024, ROOM / 1024)));
-    }
-    Ok(())
 }
 
 const OLD_SESSIONS: &str = "
