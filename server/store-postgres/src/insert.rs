@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jobqueue_store::{
     error::{StoreError, StoreResult},
     failpoint,
+    insert_units::InsertGroup,
     prepare::{self, FirstKey, Holder, NewRow},
-    types::{HandOff, Inserted, Unit, UnitAnswer},
+    types::{HandOff, Inserted, Unit},
 };
 use sqlx::{Arguments as _, FromRow, postgres::PgArguments};
 use uuid::Uuid;
@@ -25,28 +27,13 @@ const COMMIT_TRIES: u32 = 3;
 /// Time between two of these tries.
 const AGAIN: Duration = Duration::from_millis(50);
 
-pub(crate) async fn insert(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
-    match insert_group(store, units, offers).await {
-        Ok(Some(inserted)) => return Ok(inserted),
-        Err(StoreError::Data(text)) if units.len() == 1 => {
-            return Ok(prepare::with_empty_hand_offs(vec![UnitAnswer::Refused(text)], offers));
-        }
-        Ok(None) | Err(StoreError::Data(_)) => {}
-        Err(error) => return Err(error),
+#[async_trait]
+impl InsertGroup for PostgresStore {
+    async fn insert_group(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
+        insert_group(self, units, offers).await
     }
-    let mut answers = Vec::with_capacity(units.len());
-    for unit in units.chunks(1) {
-        match insert_group(store, unit, &[]).await {
-            Ok(group) => answers.extend(group.unwrap_or_default().answers),
-            Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(prepare::with_empty_hand_offs(answers, offers))
 }
 
-/// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
-/// the group must then be stored unit by unit.
 async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let rows = prepare::new_rows(units, &store.clock)?;
     let keys = prepare::first_keys(&rows);

@@ -23,7 +23,10 @@ use jobqueue_store::{
     Store,
     clock::Clock,
     error::StoreResult,
+    insert_units::insert_units,
+    page,
     quarantine::Quarantine,
+    sessions::rescue,
     types::{
         Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
         Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
@@ -31,11 +34,11 @@ use jobqueue_store::{
         Stopped, Unit, WorkerIdCounts,
     },
 };
-use observe::{audit, counts, explain_inputs, list, read};
+use observe::{audit, counts, explain_inputs, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
 use retain::{counter_compaction, partitions, prune};
-use sessions::{duty_cycle, end, heartbeat, outage, progress, register, rescue};
+use sessions::{duty_cycle, end, heartbeat, outage, progress, register};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
@@ -128,7 +131,7 @@ impl Store for PostgresStore {
     }
 
     async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
-        insert::insert(self, units, offers).await
+        insert_units(self, units, offers).await
     }
 
     async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
@@ -220,7 +223,7 @@ impl Store for PostgresStore {
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
-        list::list(self, query).await
+        page::list(self, query).await
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {

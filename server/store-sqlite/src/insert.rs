@@ -2,40 +2,28 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use jobqueue_store::{
     error::{StoreError, StoreResult},
+    insert_units::InsertGroup,
     leases,
     prepare::{self, FirstKey, Holder, NewRow},
     settle::claim::Claim,
-    types::{HandOff, Inserted, Unit, UnitAnswer},
+    types::{HandOff, Inserted, Unit},
 };
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{SqliteStore, Tx, acquire, batches, begin, id_list};
 
-pub(crate) async fn insert(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
-    match insert_group(store, units, offers).await {
-        Ok(Some(inserted)) => return Ok(inserted),
-        Err(StoreError::Data(text)) if units.len() == 1 => {
-            return Ok(prepare::with_empty_hand_offs(vec![UnitAnswer::Refused(text)], offers));
-        }
-        Ok(None) | Err(StoreError::Data(_)) => {}
-        Err(error) => return Err(error),
+#[async_trait]
+impl InsertGroup for SqliteStore {
+    async fn insert_group(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
+        insert_group(self, units, offers).await
     }
-    let mut answers = Vec::with_capacity(units.len());
-    for unit in units.chunks(1) {
-        match insert_group(store, unit, &[]).await {
-            Ok(group) => answers.extend(group.unwrap_or_default().answers),
-            Err(StoreError::Data(text)) => answers.push(UnitAnswer::Refused(text)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(prepare::with_empty_hand_offs(answers, offers))
 }
 
-/// Stores a group of units in one transaction. `None` if a unit was judged by the key of another one that is refused:
-/// the group must then be stored unit by unit. A commit that fails has not happened: there is no connection whose loss
+/// A commit that fails has not happened: there is no connection whose loss
 /// could hide its outcome.
 async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let mut writer = store.writer().await?;

@@ -20,7 +20,10 @@ use jobqueue_store::{
     Store,
     clock::{Clock, wall_ms},
     error::{StoreError, StoreResult},
+    insert_units::insert_units,
+    page,
     quarantine::Quarantine,
+    sessions::rescue,
     types::{
         Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
         Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
@@ -28,11 +31,11 @@ use jobqueue_store::{
         Stopped, Unit, WorkerIdCounts,
     },
 };
-use observe::{audit, counts, explain_inputs, list, read};
+use observe::{audit, counts, explain_inputs, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
 use retain::prune;
-use sessions::{end, heartbeat, outage, progress, register, rescue};
+use sessions::{end, heartbeat, outage, progress, register};
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::SqliteConnectOptions,
@@ -146,7 +149,7 @@ impl Store for SqliteStore {
     }
 
     async fn insert(&self, units: &[Unit], offers: &[HandOff]) -> StoreResult<Inserted> {
-        self.kept(insert::insert(self, units, offers).await)
+        self.kept(insert_units(self, units, offers).await)
     }
 
     async fn acquire_all(&self, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
@@ -242,7 +245,7 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
-        self.kept(list::list(self, query).await)
+        self.kept(page::list(self, query).await)
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {

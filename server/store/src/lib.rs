@@ -9,6 +9,7 @@ pub mod audit;
 pub mod clock;
 pub mod error;
 pub mod failpoint;
+pub mod insert_units;
 pub mod instrumented;
 pub mod leases;
 pub mod operator_actions;

@@ -1,10 +1,15 @@
-//! Pages of lists: where a page ends, and where the next one begins.
+//! Pages of lists: which rows are read, where a page ends, and where the next one begins.
 
+use async_trait::async_trait;
 use jobqueue_shared::{limits, state::State};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{rows::packed_claim::decode_ids, types::Cursor};
+use crate::{
+    error::StoreResult,
+    rows::packed_claim::decode_ids,
+    types::{Cursor, JobFilter, JobRecord, ListQuery, Page, View},
+};
 
 /// A row of a list before its job is read: the values that the list is ordered by, and its size.
 #[derive(FromRow)]
@@ -37,17 +42,53 @@ pub fn newest(groups: &[GroupRow], after: Option<&Cursor>, limit: usize) -> Vec<
 }
 
 /// Number of pages of candidates that are read at first to fill a page of a filtered list.
-pub const PAGES_FILTERED: usize = 5;
+const PAGES_FILTERED: usize = 5;
+
+/// A driver's reads for lists.
+#[async_trait]
+pub trait ListSource: Sync {
+    /// Reads the first `limit` rows of the query's list after its cursor, whatever their task.
+    async fn candidates(&self, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>>;
+
+    /// Reads jobs, in the order of `ids`; `None` where there is no such job.
+    async fn jobs(&self, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>>;
+}
+
+/// Reads a page of jobs.
+pub async fn list(source: &impl ListSource, query: &ListQuery) -> StoreResult<Page> {
+    let page_size = query.page_size as usize;
+    let JobFilter { state, task, .. } = &query.filter;
+    // One row more than the page tells whether there is another page.
+    let few = if task.is_some() { PAGES_FILTERED * page_size } else { page_size + 1 };
+    let (mut kept, mut end) = read_page(source, query, few).await?;
+    // A filter without an index reads on if few rows pass it.
+    if task.is_some() && kept.len() < page_size && end.is_some() {
+        (kept, end) = read_page(source, query, limits::PAGE_SCAN as usize).await?;
+    }
+    let ids: Vec<Uuid> = kept.iter().map(|row| row.id).collect();
+    let matches = |job: &JobRecord| state.is_none_or(|state| job.state == state);
+    let jobs = source.jobs(&ids, query.view).await?.into_iter().flatten().filter(matches).collect();
+    Ok(Page { jobs, next: end.map(|row| row.cursor(*state)) })
+}
+
+async fn read_page(
+    source: &impl ListSource,
+    query: &ListQuery,
+    limit: usize,
+) -> StoreResult<(Vec<ListRow>, Option<ListRow>)> {
+    let mut rows = source.candidates(query, limit).await?;
+    if query.view == View::Basic {
+        for row in &mut rows {
+            row.bytes = 0;
+        }
+    }
+    Ok(cut(rows, limit, query.filter.task.as_deref(), query.page_size as usize))
+}
 
 /// Cuts candidates to a page: jobs of `task`, at most `page_size`, within the bytes of a reply, but at least one.
 /// Returns the page and, unless the list ends, the row after which the next page begins. The list ends with `rows` if
 /// these are fewer than `limit_read`.
-pub fn cut(
-    rows: Vec<ListRow>,
-    limit_read: usize,
-    task: Option<&str>,
-    page_size: usize,
-) -> (Vec<ListRow>, Option<ListRow>) {
+fn cut(rows: Vec<ListRow>, limit_read: usize, task: Option<&str>, page_size: usize) -> (Vec<ListRow>, Option<ListRow>) {
     let read_all = rows.len() < limit_read;
     let mut kept: Vec<ListRow> = Vec::new();
     let mut bytes = 0;
@@ -71,7 +112,7 @@ pub fn cut(
 
 impl ListRow {
     /// Position of a page of the list of `state` that ends with this row.
-    pub fn cursor(self, state: Option<State>) -> Cursor {
+    fn cursor(self, state: Option<State>) -> Cursor {
         let (worker_id, priority) =
             if state == Some(State::Pending) { (self.worker_id, self.priority as u8) } else { Default::default() };
         Cursor { worker_id, priority, at_ms: self.at, id: self.id }

@@ -186,7 +186,7 @@ mod tests {
         let heard = std::sync::Mutex::new(heard);
         let run = |part: Part, screen: &mut dyn Write| {
             if part == Part::Faults {
-                heard.lock().unwrap().recv().unwrap();
+                heard.lock().unwrap().recv_timeout(Duration::from_mins(1)).unwrap();
                 screen.write_all(b"it was run beside\n")?;
             } else if part == Part::Doc {
                 others_done.send(()).unwrap();

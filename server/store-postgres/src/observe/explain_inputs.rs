@@ -3,7 +3,7 @@
 use jobqueue_shared::limits;
 use jobqueue_store::{
     error::StoreResult,
-    rows::session::ExplainInputsRow,
+    rows::counts::ExplainInputsRow,
     types::{ExplainInputs, JobRecord},
 };
 

@@ -3,6 +3,6 @@
 pub(crate) mod audit;
 pub(crate) mod counts;
 pub(crate) mod explain_inputs;
-pub(crate) mod list;
+mod list;
 pub(crate) mod read;
 pub(crate) mod sessions;

@@ -6,4 +6,4 @@ pub(crate) mod heartbeat;
 pub(crate) mod outage;
 pub(crate) mod progress;
 pub(crate) mod register;
-pub(crate) mod rescue;
+mod rescue;

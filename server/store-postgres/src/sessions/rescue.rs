@@ -1,15 +1,16 @@
-//! Rescue: ends attempts past their timeout and sessions whose lease ran out.
-//!
-//! A row that cannot be rescued does not hold up the others: a transaction that fails because of some row's data is
-//! repeated claim by claim, and the rows that fail again go into quarantine.
+//! Rescue: the transactions that end attempts past their timeout and sessions whose lease ran out.
 
 use std::time::Instant;
 
-use jobqueue_shared::limits;
+use async_trait::async_trait;
 use jobqueue_store::{
     error::StoreResult,
+    quarantine::Quarantine,
     rows::write::ReadyRow,
-    sessions::session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow},
+    sessions::{
+        rescue::RescueSteps,
+        session_end::{self, Cause, LostRow, SessionEnd, SessionEndRow},
+    },
     settle::decision::{self, SettleDecision},
     types::Rescued,
 };
@@ -20,13 +21,6 @@ use crate::{
     sessions::end,
     settle::{self, write},
 };
-
-pub(crate) async fn rescue(store: &PostgresStore, limit: u32) -> StoreResult<Rescued> {
-    let mut rescued = Rescued::default();
-    let timed_out = time_out(store, limit, &mut rescued).await;
-    let lost = end_lost(store, limit, &mut rescued).await;
-    session_end::rescue_answer(rescued, timed_out.and(lost))
-}
 
 /// Claims with attempts past their timeout, by deadline, of about $1 jobs.
 const OVERDUE: &str = "
@@ -39,47 +33,6 @@ const OVERDUE: &str = "
         ) AS overdue
     ) AS counted
     WHERE jobs_before < $1";
-
-async fn time_out(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(OVERDUE)
-        .bind(i64::from(limit))
-        .bind(store.quarantine.left_out())
-        .fetch_all(&store.pool)
-        .await?;
-    let before = rescued.timed_out;
-    match time_out_claims(store, &ids, rescued).await {
-        Err(error) if error.concerns_single_rows() => {
-            for id in &ids {
-                match time_out_claims(store, &[*id], rescued).await {
-                    Err(error) if error.concerns_single_rows() => store.quarantine.add("claim", *id, &error),
-                    result => result?,
-                }
-            }
-        }
-        result => result?,
-    }
-    // A batch of claims is limited by all of their jobs, of which few may be late: another one may find more.
-    rescued.more |= rescued.timed_out > before;
-    Ok(())
-}
-
-async fn time_out_claims(store: &PostgresStore, ids: &[Uuid], rescued: &mut Rescued) -> StoreResult<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let mut tx = store.begin().await?;
-    let claims = end::lock_free_claims(store, &mut tx, ids).await?;
-    let now = end::database_now(&mut tx).await?;
-    let items = decision::timed_out_items(&claims, now);
-    write::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
-    let decision = settle::end_attempts(&mut tx, &items, claims, now).await?;
-    tx.commit().await?;
-    store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
-    rescued.timed_out += items.len() as u64;
-    rescued.worker_ids.extend(decision.woken());
-    rescued.stopped.extend(decision.stopped());
-    Ok(())
-}
 
 /// Sessions whose lease ran out, and, if `$3`, sessions that are gone and still have claims. For the latter all claims
 /// are walked, including dead rows.
@@ -95,79 +48,83 @@ const LOST_SESSIONS: &str = "
     WHERE lost.id <> ALL($2)
     ORDER BY since LIMIT $1";
 
-async fn end_lost(store: &PostgresStore, limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
-    let (with_claims, began) = (store.orphan_scan_duty.is_due(), Instant::now());
-    let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
-        .bind(i64::from(limit))
-        .bind(store.quarantine.left_out())
-        .bind(with_claims)
-        .fetch_all(&store.pool)
-        .await?;
-    if with_claims {
-        store.orphan_scan_duty.record(began, !lost.is_empty());
+#[async_trait]
+impl RescueSteps for PostgresStore {
+    fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
-    rescued.more |= lost.len() >= limit as usize;
-    for ids in session_end::batches(lost, limit as usize) {
-        if rescued.lost >= u64::from(limit) {
-            rescued.more = true;
-            break;
-        }
-        match end_sessions(store, &ids, limit, rescued).await {
-            Err(error) if error.concerns_single_rows() => {
-                for id in ids {
-                    match end_piecemeal(store, id, rescued).await {
-                        Err(error) if error.concerns_single_rows() => store.quarantine.add("session", id, &error),
-                        result => result?,
-                    }
-                }
-            }
-            result => result?,
-        }
-    }
-    Ok(())
-}
 
-/// Ends sessions in one transaction. A session with more jobs than the limit ends at once; the rest of its claims
-/// follow in the next batches.
-async fn end_sessions(store: &PostgresStore, ids: &[Uuid], limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
-    let mut tx = store.begin().await?;
-    let ends = lock_lost(&mut tx, ids).await?;
-    let ended = end::mark_ended(&mut tx, &ends).await?;
-    let (claims, more) = session_end::next_claims(&ends, limit as usize, &store.quarantine.left_out());
-    let decision = end::take_back(store, &mut tx, &ends, &claims).await?;
-    tx.commit().await?;
-    store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
-    rescued.sessions += ended;
-    rescued.more |= more;
-    count(rescued, &decision);
-    Ok(())
-}
-
-/// Ends a session, and takes back its claims in one transaction each, so that only the damaged ones are left.
-async fn end_piecemeal(store: &PostgresStore, id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
-    let mut tx = store.begin().await?;
-    let ends = lock_lost(&mut tx, &[id]).await?;
-    rescued.sessions += end::mark_ended(&mut tx, &ends).await?;
-    tx.commit().await?;
-    let (claims, _) = session_end::next_claims(&ends, limits::JOBS_PER_SESSION as usize, &store.quarantine.left_out());
-    for claim_id in claims {
-        let taken: StoreResult<_> = async {
-            let mut tx = store.begin().await?;
-            let decision = end::take_back(store, &mut tx, &ends, &[claim_id]).await?;
-            tx.commit().await?;
-            Ok(decision)
-        }
-        .await;
-        match taken {
-            Ok(decision) => {
-                store.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
-                count(rescued, &decision);
-            }
-            Err(error) if error.concerns_single_rows() => store.quarantine.add("claim", claim_id, &error),
-            Err(error) => return Err(error),
-        }
+    async fn overdue_claims(&self, limit: u32) -> StoreResult<Vec<Uuid>> {
+        Ok(sqlx::query_scalar(OVERDUE)
+            .bind(i64::from(limit))
+            .bind(self.quarantine.left_out())
+            .fetch_all(&self.pool)
+            .await?)
     }
-    Ok(())
+
+    async fn time_out(&self, claim_ids: &[Uuid], rescued: &mut Rescued) -> StoreResult<()> {
+        if claim_ids.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        let claims = end::lock_free_claims(self, &mut tx, claim_ids).await?;
+        let now = end::database_now(&mut tx).await?;
+        let items = decision::timed_out_items(&claims, now);
+        write::keep_claims(&mut tx, &decision::outdated_deadlines(&claims, now)).await?;
+        let decision = settle::end_attempts(&mut tx, &items, claims, now).await?;
+        tx.commit().await?;
+        self.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
+        rescued.timed_out += items.len() as u64;
+        rescued.worker_ids.extend(decision.woken());
+        rescued.stopped.extend(decision.stopped());
+        Ok(())
+    }
+
+    async fn lost_sessions(&self, limit: u32) -> StoreResult<Vec<LostRow>> {
+        let (with_claims, began) = (self.orphan_scan_duty.is_due(), Instant::now());
+        let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
+            .bind(i64::from(limit))
+            .bind(self.quarantine.left_out())
+            .bind(with_claims)
+            .fetch_all(&self.pool)
+            .await?;
+        if with_claims {
+            self.orphan_scan_duty.record(began, !lost.is_empty());
+        }
+        Ok(lost)
+    }
+
+    async fn end_sessions(&self, ids: &[Uuid], limit: u32, rescued: &mut Rescued) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
+        let ends = lock_lost(&mut tx, ids).await?;
+        let ended = end::mark_ended(&mut tx, &ends).await?;
+        let (claims, more) = session_end::next_claims(&ends, limit as usize, &self.quarantine.left_out());
+        let decision = end::take_back(self, &mut tx, &ends, &claims).await?;
+        tx.commit().await?;
+        self.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
+        rescued.sessions += ended;
+        rescued.more |= more;
+        count(rescued, &decision);
+        Ok(())
+    }
+
+    async fn mark_ended(&self, id: Uuid, rescued: &mut Rescued) -> StoreResult<Vec<SessionEnd>> {
+        let mut tx = self.begin().await?;
+        let ends = lock_lost(&mut tx, &[id]).await?;
+        let ended = end::mark_ended(&mut tx, &ends).await?;
+        tx.commit().await?;
+        rescued.sessions += ended;
+        Ok(ends)
+    }
+
+    async fn take_back(&self, ends: &[SessionEnd], claim_id: Uuid, rescued: &mut Rescued) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
+        let decision = end::take_back(self, &mut tx, ends, &[claim_id]).await?;
+        tx.commit().await?;
+        self.scan_cursors.lower(decision.ready.iter().map(ReadyRow::key));
+        count(rescued, &decision);
+        Ok(())
+    }
 }
 
 fn count(rescued: &mut Rescued, decision: &SettleDecision) {

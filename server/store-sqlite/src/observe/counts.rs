@@ -2,7 +2,7 @@
 
 use jobqueue_store::{
     error::StoreResult,
-    rows::session::{CountRow, MinuteRow},
+    rows::counts::{CountRow, MinuteRow},
     types::{MinuteCounts, WorkerIdCounts},
 };
 

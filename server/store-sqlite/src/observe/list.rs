@@ -1,10 +1,11 @@
 //! Lists of jobs: pages by keyset. Each list reads the one table that holds its state, in that table's order.
 
-use jobqueue_shared::{limits, state::State};
+use async_trait::async_trait;
+use jobqueue_shared::state::State;
 use jobqueue_store::{
     error::{StoreError, StoreResult},
-    page::{self, GroupRow, ListRow},
-    types::{JobRecord, ListQuery, Page, View},
+    page::{self, GroupRow, ListRow, ListSource},
+    types::{JobRecord, ListQuery, View},
 };
 use uuid::Uuid;
 
@@ -62,34 +63,15 @@ const DETAILS: &str = "
     JOIN jobs j ON j.id = t.id LEFT JOIN results o ON o.id = j.id
     ORDER BY t.n";
 
-pub(crate) async fn list(store: &SqliteStore, query: &ListQuery) -> StoreResult<Page> {
-    let page_size = query.page_size as usize;
-    // One row more than the page tells whether there is another page.
-    let few = if query.filter.task.is_some() { page::PAGES_FILTERED * page_size } else { page_size + 1 };
-    let (mut kept, mut end) = read_page(store, query, few).await?;
-    // A filter without an index reads on if few rows pass it.
-    if query.filter.task.is_some() && kept.len() < page_size && end.is_some() {
-        (kept, end) = read_page(store, query, limits::PAGE_SCAN as usize).await?;
+#[async_trait]
+impl ListSource for SqliteStore {
+    async fn candidates(&self, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>> {
+        candidates(self, query, limit).await
     }
-    let ids: Vec<Uuid> = kept.iter().map(|row| row.id).collect();
-    let matches = |job: &JobRecord| query.filter.state.is_none_or(|state| job.state == state);
-    let jobs = read::get(store, &ids, query.view).await?.into_iter().flatten().filter(matches).collect();
-    let next = end.map(|row| row.cursor(query.filter.state));
-    Ok(Page { jobs, next })
-}
 
-async fn read_page(
-    store: &SqliteStore,
-    query: &ListQuery,
-    limit: usize,
-) -> StoreResult<(Vec<ListRow>, Option<ListRow>)> {
-    let mut rows = candidates(store, query, limit).await?;
-    if query.view == View::Basic {
-        for row in &mut rows {
-            row.bytes = 0;
-        }
+    async fn jobs(&self, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
+        read::get(self, ids, view).await
     }
-    Ok(page::cut(rows, limit, query.filter.task.as_deref(), query.page_size as usize))
 }
 
 async fn candidates(store: &SqliteStore, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>> {

@@ -190,7 +190,7 @@ pub struct LostRow {
 }
 
 /// Groups sessions to end in one transaction each: about `limit` jobs together, or one session that holds more.
-pub fn batches(lost: Vec<LostRow>, limit: usize) -> Vec<Vec<Uuid>> {
+pub(crate) fn batches(lost: Vec<LostRow>, limit: usize) -> Vec<Vec<Uuid>> {
     let mut batches = Vec::new();
     let (mut batch, mut jobs) = (Vec::new(), 0);
     for session in lost {
@@ -206,7 +206,7 @@ pub fn batches(lost: Vec<LostRow>, limit: usize) -> Vec<Vec<Uuid>> {
 }
 
 /// Answer of a rescue that may have failed half-way: an error only if nothing was rescued.
-pub fn rescue_answer(mut rescued: Rescued, result: StoreResult<()>) -> StoreResult<Rescued> {
+pub(crate) fn rescue_answer(mut rescued: Rescued, result: StoreResult<()>) -> StoreResult<Rescued> {
     rescued.worker_ids.sort_unstable();
     rescued.worker_ids.dedup();
     let got_on = rescued.sessions + rescued.lost + rescued.timed_out > 0;
