@@ -24,7 +24,7 @@ use tracing::{Instrument as _, debug_span};
 use crate::{
     background::health::Readiness,
     config::Serve,
-    dashboard,
+    dashboard::{self, Files},
     grpc::{
         self,
         routes::{self, Calls},
@@ -39,6 +39,7 @@ use crate::{
 pub struct Http {
     pub scrape: Arc<Scrape>,
     pub readiness: watch::Receiver<Readiness>,
+    pub dashboard: Arc<Files>,
 }
 
 /// Content security policy: pages may load from and call only this server, and no other page may frame them.
@@ -62,7 +63,7 @@ pub fn router(grpc: Calls, http: Http, config: &Serve, under_way: &TaskTracker) 
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .fallback(dashboard::serve)
+        .fallback(async |State(http): State<Http>, request: Request| dashboard::serve(&http.dashboard, &request))
         .with_state(http)
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(secured));

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::{
     background::{self, health::Health},
     config::{Common, Serve},
+    dashboard::Files,
     database, grpc, metrics,
     queue::{self, Queue},
     router, telemetry,
@@ -35,21 +36,27 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A server with an open database.
 pub struct Server {
     config: Serve,
+    dashboard: Arc<Files>,
     store: Arc<dyn Store>,
     acquires: usize,
 }
 
 impl Server {
-    /// Opens the database and migrates its schema.
+    /// Reads the dashboard, opens the database and migrates its schema.
     pub async fn open(common: &Common, config: Serve) -> anyhow::Result<Self> {
         jobqueue_store::failpoint::set_up();
+        let dashboard = match &config.dashboard_dir {
+            Some(folder) => Files::read(folder).context("--dashboard-dir")?,
+            None => Files::embedded(),
+        };
         // The recorder has to exist before the first measurement.
         metrics::recorder().context("the metrics cannot be recorded")?;
         let options = common.connect_options();
         let store = database::connect(&options).await.with_context(|| format!("database {}", common.database_url))?;
         info!(database = %common.database_url, driver = store.name(), "the database is open");
         let acquires = (options.max_connections / 2).max(1) as usize;
-        Ok(Self { config, store: Arc::new(Instrumented::new(store)), acquires })
+        let dashboard = Arc::new(dashboard);
+        Ok(Self { config, dashboard, store: Arc::new(Instrumented::new(store)), acquires })
     }
 
     /// Serves until `shutdown` completes, then lets calls under way finish, within the grace.
@@ -62,7 +69,7 @@ impl Server {
     }
 
     async fn start(self, listeners: Listeners) -> anyhow::Result<Running> {
-        let Self { config, store, acquires } = self;
+        let Self { config, dashboard, store, acquires } = self;
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let tracker = TaskTracker::new();
         let options = queue::Options {
@@ -87,7 +94,7 @@ impl Server {
         };
         let grpc = grpc::routes::routes(&queue, health.reporter(), &draining, reading)?;
         let scrape = Arc::new(metrics::Scrape::new(metrics::recorder()?, Arc::clone(&queue)));
-        let http = router::Http { scrape, readiness: health.readiness() };
+        let http = router::Http { scrape, readiness: health.readiness(), dashboard };
         let calls = TaskTracker::new();
         let router = router::router(grpc, http, &config, &calls)?;
         let (grpc_addr, http_addr) = (bind::local_addr(&listeners.grpc)?, bind::local_addr(&listeners.http)?);

@@ -1,6 +1,6 @@
 //! Settings of the server that serves: addresses, limits, intervals and retentions.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, value_parser};
 use jobqueue_shared::limits;
@@ -24,6 +24,10 @@ pub struct Serve {
     /// Address for browsers and Prometheus (dashboard, /metrics, gRPC-web). Port 0 takes a free one.
     #[arg(long, env = "JOBQUEUE_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
     pub http_addr: SocketAddr,
+
+    /// Folder of a built dashboard, read at the start, instead of the one in the binary.
+    #[arg(long, env = "JOBQUEUE_DASHBOARD_DIR", value_name = "DIR")]
+    pub dashboard_dir: Option<PathBuf>,
 
     /// Allow addresses that other machines can reach. Everyone who reaches them may do everything: for closed networks
     /// only.

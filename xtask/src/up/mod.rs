@@ -68,7 +68,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let mut server = Command::new(workspace.binary(profile, "jobqueue-server"));
     server.current_dir(&workspace.root).args(["--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string()]);
     // Passed in the environment, because a PostgreSQL URL may hold a password, and every user can see arguments.
-    server.env("JOBQUEUE_DATABASE_URL", &database).args(&options.server);
+    server.env("JOBQUEUE_DATABASE_URL", &database);
+    if !options.dev {
+        // Read when the server starts, so that compiling it does not wait for the dashboard.
+        server.env("JOBQUEUE_DASHBOARD_DIR", workspace.dist());
+    }
+    server.args(&options.server);
     children.start("jobqueue-server", &mut server)?;
     if let Some(outcome) = children.wait_ready(reachable(http), READY_WITHIN)? {
         return Ok(report(&outcome));
@@ -106,8 +111,8 @@ fn build(workspace: &Workspace, dev: bool) -> Result<()> {
         // wasm-opt is left to releases: a browser on the same machine gains nothing from a smaller file.
         let needs = [Need::WasmTarget, Need::Trunk, Need::WasmBindgen];
         let mut plan = setup::plan(workspace, &needs)?;
-        // The programs are compiled without the dashboard while the dashboard is built, whose own crate keeps one core
-        // busy for a minute. If that fails, so does the build that follows.
+        // The programs are compiled while the dashboard is built, whose own crate keeps one core busy for a minute. If
+        // that fails, so does the build that follows.
         let early = Rc::new(Cell::new(None));
         if !dev {
             let early = Rc::clone(&early);
@@ -122,11 +127,7 @@ fn build(workspace: &Workspace, dev: bool) -> Result<()> {
         let why = if dev { "debug build" } else { "quick build" };
         plan.push(Task::new("server and worker", why, move |step| {
             let _ = early.take().map(ScopedJoinHandle::join);
-            let mut build = programs();
-            if !dev {
-                build.args(["--features", "jobqueue-server/dashboard"]);
-            }
-            process::logged(&mut build, &workspace.log("build"), step)
+            process::logged(&mut programs(), &workspace.log("build"), step)
         }));
         plan.run()
     })

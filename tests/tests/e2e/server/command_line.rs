@@ -8,6 +8,7 @@ use jobqueue_tests::{
     database::{Database, Driver},
     process::Process,
     server::{Server, command},
+    web,
 };
 
 use crate::deployment::{Deployment, WORKER_ID};
@@ -161,6 +162,30 @@ async fn an_address_that_others_can_reach_is_refused_unless_it_is_allowed() {
     })
     .await;
     assert!(open.terminate().await.success());
+}
+
+#[tokio::test]
+async fn a_dashboard_of_a_folder_is_served_and_a_wrong_folder_is_refused() {
+    let database = Database::create(Driver::Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let (ok, _, error) = run(command(database.url()).args(["--dashboard-dir", path])).await;
+    assert!(!ok);
+    let line = one_line(&error);
+    assert!(line.contains("--dashboard-dir") && line.contains(path) && line.contains("index.html"), "{line}");
+
+    std::fs::create_dir(folder.path().join("style")).unwrap();
+    std::fs::write(folder.path().join("index.html"), "<title>a dashboard of one's own</title>").unwrap();
+    std::fs::write(folder.path().join("style/a.css"), "body{}").unwrap();
+    let server = Server::start_with(database.url(), &["--dashboard-dir", path]).await;
+    for (path, text) in [("/", "<title>a dashboard of one's own</title>"), ("/style/a.css", "body{}")] {
+        let answer = web::get(server.http_addr(), path).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, text), "{path}");
+    }
+    for path in ["/style", "/style/../../etc/passwd", "/../index.html"] {
+        assert_eq!(web::get(server.http_addr(), path).await.status, 404, "{path}");
+    }
+    server.stop_and_check().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
-//! Serves the dashboard from files that are embedded in the binary: compressed ahead of time, revalidated by ETag,
-//! immutable if their name has a hash.
-//!
-//! Without the feature `dashboard` there are no files, and `/` explains how to build them.
+//! Serves the dashboard's files: compressed ahead of time, revalidated by ETag, immutable if their name has a hash.
+
+mod files;
 
 use axum::{
     body::Body,
@@ -11,12 +10,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-/// A file in one encoding.
-pub struct Asset {
-    pub bytes: std::borrow::Cow<'static, [u8]>,
-    pub sha256: [u8; 32],
-    pub mime: String,
-}
+pub use self::files::Files;
 
 /// Encodings in order of preference, each with the extension of the compressed file.
 const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
@@ -24,25 +18,25 @@ const INDEX: &str = "index.html";
 const FOREVER: &str = "public, max-age=31536000, immutable";
 const REVALIDATE: &str = "no-cache";
 
-pub async fn serve(request: Request) -> Response {
-    answer(request.method(), request.uri().path(), request.headers(), files::get)
+/// Answers GET and HEAD of a file or, to a browser that navigates to any other path, of the dashboard's page.
+pub fn serve(files: &Files, request: &Request) -> Response {
+    answer(request.method(), request.uri().path(), request.headers(), files)
 }
 
-/// Answers GET and HEAD of a file or, to a browser that navigates to any other path, of the dashboard's page.
-fn answer(method: &Method, path: &str, headers: &HeaderMap, get: impl Fn(&str) -> Option<Asset>) -> Response {
+fn answer(method: &Method, path: &str, headers: &HeaderMap, files: &Files) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return not_found();
     }
     let mut name = path.trim_start_matches('/');
-    if name.is_empty() || (get(name).is_none() && wants_html(headers)) {
+    if name.is_empty() || (files.get(name).is_none() && wants_html(headers)) {
         name = INDEX;
     }
-    let Some(plain) = get(name) else { return not_found() };
+    let Some(plain) = files.get(name) else { return not_found() };
     let (asset, encoding) = ENCODINGS
         .into_iter()
         .filter(|(encoding, _)| accepts(headers, encoding))
-        .find_map(|(encoding, ending)| get(&format!("{name}{ending}")).map(|twin| (twin, Some(encoding))))
-        .unwrap_or_else(|| (Asset { mime: String::new(), ..clone(&plain) }, None));
+        .find_map(|(encoding, ending)| files.get(&format!("{name}{ending}")).map(|twin| (twin, Some(encoding))))
+        .unwrap_or((plain, None));
     let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&asset.sha256[..16]));
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
@@ -64,16 +58,9 @@ fn answer(method: &Method, path: &str, headers: &HeaderMap, get: impl Fn(&str) -
         put(header::CONTENT_ENCODING, encoding);
     }
     if method == Method::GET {
-        *response.body_mut() = Body::from(match asset.bytes {
-            std::borrow::Cow::Borrowed(bytes) => axum::body::Bytes::from_static(bytes),
-            std::borrow::Cow::Owned(bytes) => bytes.into(),
-        });
+        *response.body_mut() = Body::from(asset.bytes.clone());
     }
     response
-}
-
-fn clone(asset: &Asset) -> Asset {
-    Asset { bytes: asset.bytes.clone(), sha256: asset.sha256, mime: asset.mime.clone() }
 }
 
 fn not_found() -> Response {
@@ -128,67 +115,26 @@ fn with_charset(mime: &str) -> String {
     if mime.starts_with("text/") && !mime.contains("charset") { format!("{mime}; charset=utf-8") } else { mime.into() }
 }
 
-#[cfg(feature = "dashboard")]
-mod files {
-    use super::Asset;
-
-    #[derive(rust_embed::RustEmbed)]
-    #[folder = "../dist"]
-    struct Dist;
-
-    pub(super) fn get(name: &str) -> Option<Asset> {
-        let file = Dist::get(name)?;
-        Some(Asset { sha256: file.metadata.sha256_hash(), mime: file.metadata.mimetype().to_owned(), bytes: file.data })
-    }
-}
-
-#[cfg(not(feature = "dashboard"))]
-mod files {
-    use sha2::{Digest as _, Sha256};
-
-    use super::{Asset, INDEX};
-
-    const PAGE: &str = "<!doctype html>
-<html lang=\"en\">
-<meta charset=\"utf-8\">
-<title>jobqueue</title>
-<h1>jobqueue</h1>
-<p>The server runs, but this binary was built without its dashboard. <code>cargo xtask up</code> builds both and
-starts them; by hand it is <code>trunk build --release</code>, then
-<code>cargo build --release -p jobqueue-server --features dashboard</code>.
-";
-
-    pub(super) fn get(name: &str) -> Option<Asset> {
-        (name == INDEX).then(|| Asset {
-            bytes: PAGE.as_bytes().into(),
-            sha256: Sha256::digest(PAGE).into(),
-            mime: "text/html".into(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
 
     use super::*;
 
-    fn dist(name: &str) -> Option<Asset> {
-        let (bytes, mime): (&[u8], _) = match name {
-            "index.html" => (b"page", "text/html"),
-            "index.html.br" => (b"br of page", ""),
-            "index.html.gz" => (b"gz of page", ""),
-            "app-0123456789abcdef_bg.wasm" => (b"wasm", "application/wasm"),
-            "app-0123456789abcdef_bg.wasm.gz" => (b"gz of wasm", ""),
-            "favicon.svg" => (b"icon", "image/svg+xml"),
-            _ => return None,
-        };
-        Some(Asset { bytes: bytes.into(), sha256: [bytes.len() as u8; 32], mime: mime.into() })
+    fn dist() -> Files {
+        Files::of(&[
+            ("index.html", b"page"),
+            ("index.html.br", b"br of page"),
+            ("index.html.gz", b"gz of page"),
+            ("app-0123456789abcdef_bg.wasm", b"wasm"),
+            ("app-0123456789abcdef_bg.wasm.gz", b"gz of wasm"),
+            ("favicon.svg", b"icon"),
+        ])
     }
 
     fn ask(method: &Method, path: &str, headers: &[(HeaderName, &str)]) -> Response {
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-        answer(method, path, &headers, dist)
+        answer(method, path, &headers, &dist())
     }
 
     fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
