@@ -7,7 +7,6 @@ use leptos_router::{
 };
 
 use crate::{
-    calls::Calls,
     components::{
         confirm::{Confirm, ConfirmDialog},
         heading::Place,
@@ -15,9 +14,10 @@ use crate::{
         shell::{Rail, TopBar, WorkerIdList},
         table::Turning,
     },
+    counts_feed::CountsFeed,
     dom,
+    in_flight::InFlight,
     live::Live,
-    metrics::Metrics,
     pages::{
         dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
         worker::WorkerPage, workers::Workers,
@@ -31,9 +31,9 @@ pub fn App() -> impl IntoView {
     Toasts::provide();
     Place::provide();
     Confirm::provide();
-    Calls::provide();
+    InFlight::provide();
     Turning::provide();
-    Metrics::provide();
+    CountsFeed::provide();
     // Handled here, because the router would take the link for a navigation and leave the focus where it is.
     let skip = |click: MouseEvent| {
         click.prevent_default();

@@ -11,7 +11,7 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
 use crate::{
-    api::{Failure, Kind},
+    client::{Failure, Kind},
     dom,
     model::clock,
 };

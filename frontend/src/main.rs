@@ -1,17 +1,17 @@
 //! Dashboard of jobqueue, which runs in the browser.
 //!
-//! Modules in reading order: [`app`] is the shell and the routes; [`api`] calls the server; [`live`] keeps a page
+//! Modules in reading order: [`app`] is the shell and the routes; [`client`] calls the server; [`live`] keeps a page
 //! fresh; [`model`] turns the answers into what is shown, without a browser; `pages` arrange `components` that show it.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; pub here means: for the other modules")]
 
-mod api;
 mod app;
-mod calls;
+mod client;
 mod components;
+mod counts_feed;
 mod dom;
+mod in_flight;
 mod live;
-mod metrics;
 mod model;
 mod pages;
 mod rows;

@@ -1,10 +1,14 @@
-//! Estimate of the database's time: this machine's time plus the difference measured last.
+//! Display clock: the server's estimate of the database's time, for what it shows, checks and waits for, where a second
+//! more or less does no harm. It is this machine's wall clock plus the difference that the last health check measured.
+//!
+//! Times that are stored come from the driver's own [`Clock`](jobqueue_store::clock::Clock) or from the database.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jobqueue_store::clock::wall_ms;
 
-/// Clock for estimates, such as how old a job is or how long until it is due. The store decides what must be exact.
+/// Wall clock, corrected to the database's time, for estimates such as how long it is until a job is due. The store
+/// decides what must be exact.
 #[derive(Debug, Default)]
 pub struct DisplayClock {
     ahead_ms: AtomicI64,

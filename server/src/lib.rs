@@ -13,12 +13,12 @@ pub mod dashboard;
 pub mod database;
 pub mod grpc;
 pub mod guard;
+pub mod log;
 pub mod metrics;
 pub mod queue;
 pub mod router;
 mod server;
 pub mod shutdown;
-pub mod telemetry;
 pub mod transport;
 
 pub use self::server::Server;

@@ -5,7 +5,7 @@ use std::{pin::pin, process::ExitCode};
 use jobqueue_server::{
     Server,
     config::{Cli, Command, Common},
-    database, shutdown, telemetry,
+    database, log, shutdown,
     transport::bind::Listeners,
 };
 use jobqueue_shared::settings;
@@ -20,14 +20,14 @@ async fn main() -> ExitCode {
     match run(settings::parse()).await {
         Ok(code) => code,
         Err(error) => {
-            telemetry::last_words(format!("jobqueue-server: {error:#}"));
+            log::last_words(format!("jobqueue-server: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(Cli { common, serve, command }: Cli) -> anyhow::Result<ExitCode> {
-    let _log = telemetry::init(&common.log, common.log_format)?;
+    let _log = log::init(&common.log, common.log_format)?;
     let Some(command) = command else {
         let mut signal = pin!(shutdown::requested()?);
         let listeners = Listeners::bind(&serve).await?;
@@ -49,7 +49,7 @@ async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
     let url = &common.database_url;
     if let Command::Backup { file } = command {
         database::backup(url.as_str(), &file).await?;
-        telemetry::print(&format_args!("{} is a copy of {url}", file.display()));
+        log::print(&format_args!("{} is a copy of {url}", file.display()));
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::SetClockBack = command {
@@ -63,12 +63,12 @@ async fn once(common: &Common, command: Command) -> anyhow::Result<ExitCode> {
     let wrong = if let Command::Check = command { store.audit().await? } else { Vec::new() };
     store.close().await;
     for it in &wrong {
-        telemetry::print(it);
+        log::print(it);
     }
     if !wrong.is_empty() {
         anyhow::bail!("{url} contradicts itself in {} places", wrong.len());
     }
     let found = if let Command::Check = command { "no contradictions" } else { "the schema is up to date" };
-    telemetry::print(&format_args!("{url}: {found}"));
+    log::print(&format_args!("{url}: {found}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -16,13 +16,14 @@ use crate::{
     background::{self, health::Health},
     config::{Common, Serve},
     dashboard::Files,
-    database, grpc, metrics,
+    database,
+    grpc::{self, request_body::Reading},
+    log, metrics,
     queue::{self, Queue},
-    router, telemetry,
+    router,
     transport::{
         bind::{self, Listeners},
         budget::Budget,
-        request_body::Reading,
         serve::{Lifetimes, serve},
     },
 };
@@ -179,5 +180,5 @@ fn announce(grpc_addr: SocketAddr, http_addr: SocketAddr) {
     let line = serde_json::json!({
         "listening": { "grpc_addr": grpc_addr.to_string(), "http_addr": http_addr.to_string() }
     });
-    std::thread::spawn(move || telemetry::print(&line));
+    std::thread::spawn(move || log::print(&line));
 }

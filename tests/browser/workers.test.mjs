@@ -28,8 +28,8 @@ test("a killed worker is seen to be lost, with the job that it had started", asy
   await page.locator(".summary .pill", { hasText: "live" }).waitFor();
   await page.getByRole("heading", { name: "Jobs it holds" }).waitFor();
   await row(page, job_id).getByText("running").waitFor();
-  for (const fact of [`pid ${worker.pid}`, "1 of 1 in use", "5 s"]) {
-    await page.locator(".facts dd").getByText(fact, { exact: true }).waitFor();
+  for (const value of [`pid ${worker.pid}`, "1 of 1 in use", "5 s"]) {
+    await page.locator(".properties dd").getByText(value, { exact: true }).waitFor();
   }
 
   await stack.kill(worker);

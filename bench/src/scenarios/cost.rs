@@ -1,4 +1,5 @@
-//! Cost scenario: bytes of WAL, commits, rows that die, CPU time of each part, and memory per job.
+//! Cost scenario: what a job costs to submit and to work off: bytes of WAL, commits, dead rows, and microseconds of CPU
+//! of server, database and client; also the server's memory in MiB.
 
 use std::time::Duration;
 

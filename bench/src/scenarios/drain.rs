@@ -1,5 +1,5 @@
-//! Drain scenario: rate at which workers finish waiting jobs, each by a call of a handler, up to the last durable
-//! `done`.
+//! Drain scenario: jobs per second that workers finish when all jobs wait already at the start. Each job is a call of a
+//! handler that does nothing; the time ends with the last durable `done`.
 
 use anyhow::Result;
 

@@ -1,4 +1,6 @@
-//! History scenario: whether draining, latency and every call of the dashboard get slower as finished jobs accumulate.
+//! History scenario: drain rate in jobs per second, latency from submit to start in ms, and time of each of the
+//! dashboard's calls in ms, with up to ten million finished jobs in the database. An empty queue, measured in turns,
+//! shows whether finished jobs slow down new ones.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! Limits scenario: the disk, PostgreSQL's commits, jobqueue's bare statements, the store without a network, and calls
-//! that do nothing. Everything else is given as a share of these.
+//! Limits scenario: how often per second this machine can do what jobs are made of: syncs of the disk, PostgreSQL's
+//! commits, and gRPC calls that do nothing; and how many jobs per second jobqueue's bare statements and its store
+//! without a network handle. Submits, drains and latencies are also given as shares of these.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Mixed scenario: submitting and working at once, as in production: a tenth of the jobs fails once, and there are
-//! three priorities and many worker_ids.
+//! Mixed scenario: jobs submitted per second and jobs done per second while both happen at once, the jobs then left and
+//! the seconds until they are done, and the time of a submit call in ms. As in production, a tenth of the jobs fails
+//! once, and there are three priorities and many worker_ids.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! Scenarios. Each is a file with one function, `run`; its sizes and times are the constants at its top.
+//! Scenarios of the benchmark. Each is a file with one function, `run`, which measures and returns a report; its first
+//! sentence says what is measured and in which unit, and its sizes and times are the constants at its top.
 
 mod cost;
 mod drain;

@@ -1,5 +1,6 @@
-//! Pinned scenario: whether a snapshot that somebody holds for long slows the queue down, because rows that die
-//! meanwhile cannot be removed.
+//! Pinned scenario: drain rate in jobs per second and latency from submit to start in ms, while another connection
+//! holds a snapshot, which it has held for long with the queue at work. Rows that died meanwhile cannot be removed; a
+//! queue without a snapshot, measured in turns, shows what they cost.
 
 use std::time::{Duration, Instant};
 

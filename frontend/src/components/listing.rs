@@ -8,7 +8,7 @@ use super::{
     table::{Skeleton, Turning},
 };
 use crate::{
-    api::Failure,
+    client::Failure,
     live::Feed,
     model::filter::Filter,
     rows::{Rows, rows},

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::icon::Icon;
-use crate::{api::Failure, dom, live::Live, model::span};
+use crate::{client::Failure, dom, live::Live, model::span};
 
 /// Notice in place of an empty list: why it is empty, and what to do next.
 #[component]

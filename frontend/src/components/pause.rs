@@ -12,39 +12,46 @@ use super::{
     icon::Icon,
 };
 use crate::{
-    api::{self, Failure},
-    calls::{Calls, of_worker_id},
+    client::{self, Failure},
     dom,
+    in_flight::{InFlight, worker_id_key},
     live::Live,
-    model::metrics::Pause,
+    model::counts::Pause,
     toast::Toasts,
 };
 
 /// Pauses and resumes worker_ids, and reports the outcome in a toast.
 #[derive(Clone, Copy)]
-struct Teller(Toasts, Live, Calls);
+struct PauseActions {
+    toasts: Toasts,
+    live: Live,
+    in_flight: InFlight,
+}
 
-impl Teller {
+impl PauseActions {
     fn get() -> Self {
-        Self(Toasts::get(), Live::get(), Calls::get())
+        Self { toasts: Toasts::get(), live: Live::get(), in_flight: InFlight::get() }
     }
 
     fn pause(self, worker_id: String, reason: String) {
-        let (key, done) = (of_worker_id(&worker_id), format!("{worker_id} is paused"));
-        self.2.run(vec![key], async move {
-            self.tell(api::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }).await.map(drop), done);
+        let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} is paused"));
+        self.in_flight.run(vec![key], async move {
+            self.show_outcome(
+                client::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }).await.map(drop),
+                done,
+            );
         });
     }
 
     fn resume(self, worker_id: String) {
-        let (key, done) = (of_worker_id(&worker_id), format!("{worker_id} goes on"));
-        self.2.run(vec![key], async move {
-            self.tell(api::resume_worker_id(ResumeWorkerIdRequest { worker_id }).await.map(drop), done);
+        let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} goes on"));
+        self.in_flight.run(vec![key], async move {
+            self.show_outcome(client::resume_worker_id(ResumeWorkerIdRequest { worker_id }).await.map(drop), done);
         });
     }
 
-    fn tell(self, answer: Result<(), Failure>, done: String) {
-        let Self(toasts, live, _) = self;
+    fn show_outcome(self, answer: Result<(), Failure>, done: String) {
+        let Self { toasts, live, .. } = self;
         match answer {
             Ok(()) => toasts.good(done),
             Err(failure) => toasts.bad(failure.message),
@@ -63,15 +70,15 @@ pub fn PauseSwitch(
     #[prop(optional)]
     small: bool,
 ) -> impl IntoView {
-    let (confirm, teller) = (Confirm::get(), Teller::get());
-    let busy = teller.2.busy(of_worker_id(&worker_id));
+    let (confirm, actions) = (Confirm::get(), PauseActions::get());
+    let busy = actions.in_flight.busy(worker_id_key(&worker_id));
     let verb = move || if paused.get() { "Resume" } else { "Pause" };
     let name = worker_id.clone();
     let label = Signal::derive(move || format!("{} {name}", verb()));
     let press = move || {
         let worker_id = worker_id.clone();
         if paused.get_untracked() {
-            return teller.resume(worker_id);
+            return actions.resume(worker_id);
         }
         confirm.ask(Question {
             title: format!("Pause {worker_id}?"),
@@ -80,7 +87,7 @@ pub fn PauseSwitch(
             action: format!("Pause {worker_id}"),
             destroys: false,
             input: "Reason (shown to everybody)",
-            then: Arc::new(move |reason| teller.pause(worker_id.clone(), reason)),
+            then: Arc::new(move |reason| actions.pause(worker_id.clone(), reason)),
         });
     };
     view! {

@@ -4,12 +4,12 @@ use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
 
 use super::{heading::Place, icon::Icon};
-use crate::{dom, live::Live, metrics::Metrics, model::id, theme::ThemeButton, toast::Toasts};
+use crate::{counts_feed::CountsFeed, dom, live::Live, model::id, theme::ThemeButton, toast::Toasts};
 
 /// Datalist of the known worker_ids, for inputs that refer to it.
 #[component]
 pub fn WorkerIdList() -> impl IntoView {
-    let worker_ids = Metrics::get().worker_ids();
+    let worker_ids = CountsFeed::get().worker_ids();
     view! {
         <datalist id="worker-ids">
             {move || worker_ids.get().into_iter().map(|id| view! { <option value=id></option> }).collect_view()}
@@ -19,7 +19,7 @@ pub fn WorkerIdList() -> impl IntoView {
 
 #[component]
 pub fn Rail() -> impl IntoView {
-    let letters = Metrics::get().dead_letters();
+    let letters = CountsFeed::get().dead_letters();
     let link = |href: &'static str, icon: &'static str, word: &'static str| {
         view! {
             <A href=href exact=href == "/">

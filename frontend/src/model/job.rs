@@ -8,8 +8,8 @@ use jobqueue_shared::{
 };
 
 use super::{
-    facts::{Fact, Value, text, time},
     filter::Filter,
+    property::{Property, Value, text, time},
     span,
     status::{self, JobStatus},
 };
@@ -92,7 +92,7 @@ pub struct JobPage {
     /// True while the job waits to be run, and the server can explain why.
     pub waits: bool,
     pub actions: Actions,
-    pub facts: Vec<Fact>,
+    pub properties: Vec<Property>,
     pub payload: String,
     pub result: String,
 }
@@ -146,7 +146,7 @@ impl JobPage {
                 cancel: allows(State::can_cancel),
                 delete: allows(State::is_finished),
             },
-            facts: facts(job),
+            properties: properties(job),
             payload: job.payload_json.clone(),
             result: job.result_json.clone(),
         }
@@ -163,7 +163,7 @@ impl JobPage {
     }
 }
 
-fn facts(job: &Job) -> Vec<Fact> {
+fn properties(job: &Job) -> Vec<Property> {
     let ms = |at: &Option<_>| at.as_ref().map(timestamp_ms);
     vec![
         text("Attempts", status::attempts(job)),
@@ -173,8 +173,8 @@ fn facts(job: &Job) -> Vec<Fact> {
             "Attempt timeout",
             job.attempt_timeout.as_ref().map_or_else(|| "none".into(), |it| span::exact(duration_ms(it))),
         ),
-        Fact { name: "Idempotency key", value: Value::Code(job.idempotency_key.clone()) },
-        Fact { name: "Session", value: Value::Session(job.session_id.clone()) },
+        Property { name: "Idempotency key", value: Value::Code(job.idempotency_key.clone()) },
+        Property { name: "Session", value: Value::Session(job.session_id.clone()) },
         time("Created", ms(&job.created_at)),
         time("Run at", ms(&job.run_at)),
         time("Started", ms(&job.started_at)),
@@ -220,8 +220,8 @@ mod tests {
         job
     }
 
-    fn value(facts: &[Fact], name: &str) -> Value {
-        facts.iter().find(|fact| fact.name == name).unwrap().value.clone()
+    fn value(properties: &[Property], name: &str) -> Value {
+        properties.iter().find(|property| property.name == name).unwrap().value.clone()
     }
 
     #[test]
@@ -284,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_told_in_words() {
+    fn properties_are_told_in_words() {
         let mut it = job(Status::Pending);
-        let before = JobPage::of(&it).facts;
+        let before = JobPage::of(&it).properties;
         assert_eq!(value(&before, "Retry policy"), Value::Text(String::new()));
         assert_eq!(value(&before, "Attempt timeout"), Value::Text("none".into()));
         assert_eq!(value(&before, "Started"), Value::Time(None));
@@ -298,13 +298,13 @@ mod tests {
         });
         it.attempt_timeout = Some(duration(90_000));
         it.session_id = "s".into();
-        let after = JobPage::of(&it).facts;
+        let after = JobPage::of(&it).properties;
         assert_eq!(value(&after, "Retry policy"), Value::Text("5 s × 2, at most 1 h, ± 20 %".into()));
         assert_eq!(value(&after, "Attempt timeout"), Value::Text("1 min 30 s".into()));
         assert_eq!(value(&after, "Session"), Value::Session("s".into()));
-        let kinds = |facts: &[Fact]| -> Vec<_> {
-            facts.iter().map(|it| (it.name, std::mem::discriminant(&it.value))).collect()
+        let kinds = |properties: &[Property]| -> Vec<_> {
+            properties.iter().map(|it| (it.name, std::mem::discriminant(&it.value))).collect()
         };
-        assert_eq!(kinds(&before), kinds(&after), "a fact keeps its place and kind");
+        assert_eq!(kinds(&before), kinds(&after), "a property keeps its place and kind");
     }
 }

@@ -3,16 +3,16 @@
 
 pub mod chart;
 pub mod clock;
+pub mod counts;
 pub mod draft;
 pub mod explain;
-pub mod facts;
 pub mod filter;
 pub mod grpcurl;
 pub mod id;
 pub mod job;
 pub mod json;
-pub mod metrics;
 pub mod number;
+pub mod property;
 pub mod session;
 pub mod shell_quote;
 pub mod span;

@@ -7,9 +7,9 @@ use jobqueue_shared::{
 };
 
 use super::{
-    facts::{Fact, text, time},
     filter::Filter,
     number::plural,
+    property::{Property, text, time},
     span,
     status::{self, Look},
     text::or_dash,
@@ -79,7 +79,7 @@ pub struct SessionPage {
     /// Explanation of the state, and the class of the notice that shows it; "" = an ordinary notice.
     pub explanation: String,
     pub tone: &'static str,
-    pub facts: Vec<Fact>,
+    pub properties: Vec<Property>,
     /// Title and summary of the list of the session's jobs.
     pub jobs_title: &'static str,
     pub tally: String,
@@ -101,7 +101,7 @@ impl SessionPage {
                 State::Expired => "warn",
                 State::Unspecified | State::Live | State::Draining | State::Ended => "",
             },
-            facts: facts(session),
+            properties: properties(session),
             jobs_title: jobs_title(state),
             tally: match answer.jobs.len() {
                 0 => String::new(),
@@ -118,7 +118,7 @@ impl SessionPage {
     }
 }
 
-fn facts(session: &WorkerSession) -> Vec<Fact> {
+fn properties(session: &WorkerSession) -> Vec<Property> {
     let ms = |at: &Option<_>| at.as_ref().map(timestamp_ms);
     let process = if session.pid == 0 { String::new() } else { format!("pid {}", session.pid) };
     let slots = if is_over(session.state()) {
@@ -258,7 +258,7 @@ fn present(job: &HeldJob) -> Look {
 mod tests {
     use jobqueue_shared::time::{duration, timestamp};
 
-    use super::{super::facts::Value, *};
+    use super::{super::property::Value, *};
 
     fn session(state: State) -> WorkerSession {
         WorkerSession {
@@ -337,7 +337,7 @@ mod tests {
             let jobs = vec![held(true, Status::Running); jobs];
             SessionPage::of(&GetWorkerResponse { session: Some(session), jobs }).unwrap()
         };
-        let slots = |page: &SessionPage| page.facts.iter().find(|it| it.name == "Slots").unwrap().value.clone();
+        let slots = |page: &SessionPage| page.properties.iter().find(|it| it.name == "Slots").unwrap().value.clone();
         let live = page(State::Live, 1);
         assert_eq!((live.tone, live.jobs_title, live.tally.as_str()), ("", "Jobs it holds", "1 job, started"));
         assert_eq!(slots(&live), Value::Text("4 of 4 in use".into()), "more are never in use");

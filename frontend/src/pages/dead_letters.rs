@@ -8,8 +8,7 @@ use leptos::prelude::*;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    api::{self, Failure},
-    calls::{Calls, of_job},
+    client::{self, Failure},
     components::{
         action::ActionButton,
         atoms::{Ago, JobLink},
@@ -22,6 +21,7 @@ use crate::{
         notice::Empty,
         table::opens,
     },
+    in_flight::{InFlight, job_key},
     live::{Live, feed},
     model::{
         filter::Filter,
@@ -57,7 +57,7 @@ pub fn DeadLetters() -> impl IntoView {
     let page = feed(
         move || filter.get(),
         |filter: Filter| {
-            api::list_failed_jobs(ListFailedJobsRequest {
+            client::list_failed_jobs(ListFailedJobsRequest {
                 worker_id: filter.worker_id,
                 task: filter.task,
                 page_token: filter.page,
@@ -147,9 +147,8 @@ fn SelectAll(keys: Memo<Vec<String>>, selected: RwSignal<BTreeSet<String>>) -> i
 #[component]
 fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let chosen = Memo::new(move |_| selected.with(|all| i32::try_from(all.len()).unwrap_or(i32::MAX)));
-    let (confirm, calls) = (Confirm::get(), Calls::get());
-    let retrier = Retrier::get();
-    let busy = calls.busy(TOGETHER_KEY.to_owned());
+    let (confirm, actions) = (Confirm::get(), RedriveActions::get());
+    let busy = actions.in_flight.busy(TOGETHER_KEY.to_owned());
     let retry = move || {
         let ids: Vec<String> = selected.get_untracked().into_iter().collect();
         let letters = plural(chosen.get_untracked(), "dead letter", "dead letters");
@@ -159,7 +158,7 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
             action: format!("Retry {letters}"),
             destroys: false,
             input: "",
-            then: Arc::new(move |_| retrier.retry(ids.clone(), Some(TOGETHER_KEY))),
+            then: Arc::new(move |_| actions.retry(ids.clone(), Some(TOGETHER_KEY))),
         });
     };
     view! {
@@ -184,24 +183,28 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
 
 /// Retries dead letters, and reports the outcome in a toast, on whatever page the person is by then.
 #[derive(Clone, Copy)]
-struct Retrier(Toasts, Live, Calls);
+struct RedriveActions {
+    toasts: Toasts,
+    live: Live,
+    in_flight: InFlight,
+}
 
-impl Retrier {
+impl RedriveActions {
     fn get() -> Self {
-        Self(Toasts::get(), Live::get(), Calls::get())
+        Self { toasts: Toasts::get(), live: Live::get(), in_flight: InFlight::get() }
     }
 
     /// Retries the jobs, without those for which a call is under way already. The next refresh removes retried jobs
     /// from the page, and with it from the selection.
     fn retry(self, mut ids: Vec<String>, key: Option<&str>) {
-        let Self(toasts, live, calls) = self;
-        ids.retain(|id| !calls.is_under_way(&of_job(id)));
+        let Self { toasts, live, in_flight } = self;
+        ids.retain(|id| !in_flight.is_under_way(&job_key(id)));
         if ids.is_empty() {
             return;
         }
-        let keys = ids.iter().map(|id| of_job(id)).chain(key.map(str::to_owned)).collect();
-        calls.run(keys, async move {
-            tell(toasts, &retry_all(ids).await);
+        let keys = ids.iter().map(|id| job_key(id)).chain(key.map(str::to_owned)).collect();
+        in_flight.run(keys, async move {
+            show_outcome(toasts, &retry_all(ids).await);
             live.refresh();
         });
     }
@@ -212,7 +215,7 @@ type Answer = (String, Option<Failure>);
 
 async fn retry_all(ids: Vec<String>) -> Vec<Answer> {
     let one = |id: String| async move {
-        let answer = api::retry_job(RetryJobRequest { job_id: id.clone() }).await;
+        let answer = client::retry_job(RetryJobRequest { job_id: id.clone() }).await;
         (id, answer.err())
     };
     stream::iter(ids).map(one).buffer_unordered(TOGETHER).collect().await
@@ -223,7 +226,7 @@ fn is_left(failure: Option<&Failure>) -> bool {
     failure.is_some_and(|failure| !failure.is_gone())
 }
 
-fn tell(toasts: Toasts, answers: &[Answer]) {
+fn show_outcome(toasts: Toasts, answers: &[Answer]) {
     let number = |test: fn(Option<&Failure>) -> bool| {
         let n = answers.iter().filter(|(_, failure)| test(failure.as_ref())).count();
         i32::try_from(n).unwrap_or(i32::MAX)
@@ -239,11 +242,11 @@ fn tell(toasts: Toasts, answers: &[Answer]) {
 
 #[component]
 fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
-    let retrier = Retrier::get();
+    let actions = RedriveActions::get();
     let open = opens(id::job_page(&id));
-    let busy = retrier.2.busy(of_job(&id));
+    let busy = actions.in_flight.busy(job_key(&id));
     let (retried, toggled, checked) = (id.clone(), id.clone(), id.clone());
-    let retry = move || retrier.retry(vec![retried.clone()], None);
+    let retry = move || actions.retry(vec![retried.clone()], None);
     let toggle = move |_| {
         selected.update(|all| {
             if !all.remove(&toggled) {

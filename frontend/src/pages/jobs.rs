@@ -6,7 +6,7 @@ use leptos_router::components::A;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    api,
+    client,
     components::{
         atoms::{Ago, JobLink, Pill},
         heading::Heading,
@@ -40,7 +40,7 @@ pub fn Jobs() -> impl IntoView {
     let page = feed(
         move || filter.get(),
         |filter: Filter| {
-            api::list_jobs(ListJobsRequest {
+            client::list_jobs(ListJobsRequest {
                 status: filter.status().into(),
                 worker_id: filter.worker_id,
                 task: filter.task,

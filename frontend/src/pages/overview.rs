@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::{
-    api,
+    client,
     components::{
         atoms::{Ago, JobLink},
         chart::Throughput,
@@ -19,12 +19,12 @@ use crate::{
         pause::{PauseSwitch, PausedLine},
         table::opens,
     },
+    counts_feed::CountsFeed,
     live::{Feed, feed},
-    metrics::Metrics,
     model::{
+        counts::{TILES, Tile, WorkerIdRow, figures},
         id,
         job::LetterRow,
-        metrics::{TILES, Tile, WorkerIdRow, figures},
         throughput::Minute,
     },
 };
@@ -46,30 +46,30 @@ const BRIEF: &str = "table brief cards";
 
 #[component]
 pub fn Overview() -> impl IntoView {
-    let Metrics(metrics) = Metrics::get();
-    let throughput = feed(|| (), |()| api::get_throughput(GetThroughputRequest::default()));
+    let CountsFeed(counts) = CountsFeed::get();
+    let throughput = feed(|| (), |()| client::get_throughput(GetThroughputRequest::default()));
     let minutes = Memo::new(move |_| throughput.data.with(|data| data.as_ref().map(Minute::all)).unwrap_or_default());
-    let has_metrics = Memo::new(move |_| metrics.data.with(Option::is_some));
+    let has_counts = Memo::new(move |_| counts.data.with(Option::is_some));
     view! {
         <div class="page-head">
             <Heading title="Overview" />
             <A href="/submit" attr:class="button primary">"Submit job"</A>
         </div>
-        <Trouble failure=metrics.failure has_data=has_metrics />
-        <Tiles metrics minutes />
+        <Trouble failure=counts.failure has_data=has_counts />
+        <Tiles counts minutes />
         <Trouble failure=throughput.failure has_data=Signal::stored(true) />
         <Throughput minutes />
         <div class="columns">
             <NewestDeadLetters />
-            <WorkerIds metrics />
+            <WorkerIds counts />
         </div>
     }
 }
 
 #[component]
-fn Tiles(metrics: Feed<GetMetricsResponse>, minutes: Memo<Vec<Minute>>) -> impl IntoView {
+fn Tiles(counts: Feed<GetMetricsResponse>, minutes: Memo<Vec<Minute>>) -> impl IntoView {
     let all = Memo::new(move |_| {
-        metrics.data.with(|data| data.as_ref().map(|data| minutes.with(|minutes| figures(data, minutes))))
+        counts.data.with(|data| data.as_ref().map(|data| minutes.with(|minutes| figures(data, minutes))))
     });
     let tile = |(at, Tile { href, tone, icon, word }): (usize, Tile)| {
         let figure = Memo::new(move |_| all.with(|all| all.as_ref().map(|all| all[at].count.clone())));
@@ -95,7 +95,7 @@ fn NewestDeadLetters() -> impl IntoView {
     let answer = feed(
         || (),
         |()| {
-            api::list_failed_jobs(ListFailedJobsRequest {
+            client::list_failed_jobs(ListFailedJobsRequest {
                 page_size: 8,
                 view: JobView::Basic.into(),
                 ..ListFailedJobsRequest::default()
@@ -149,7 +149,7 @@ fn Letter(id: String, job: Memo<LetterRow>) -> impl IntoView {
 }
 
 #[component]
-fn WorkerIds(metrics: Feed<GetMetricsResponse>) -> impl IntoView {
+fn WorkerIds(counts: Feed<GetMetricsResponse>) -> impl IntoView {
     view! {
         <section class="card">
             <header class="card-head">
@@ -159,7 +159,7 @@ fn WorkerIds(metrics: Feed<GetMetricsResponse>) -> impl IntoView {
                 </div>
             </header>
             <Listing
-                list=List::part(metrics, WorkerIdRow::all, |it| it.worker_id.clone())
+                list=List::part(counts, WorkerIdRow::all, |it| it.worker_id.clone())
                 columns=WORKER_ID_COLUMNS
                 row=|worker_id, it| view! { <OneWorkerId worker_id it /> }.into_any()
                 empty=|| {

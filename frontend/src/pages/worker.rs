@@ -5,11 +5,10 @@ use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 
 use crate::{
-    api,
+    client,
     components::{
         atoms::{JobLink, Pill},
         detail::Detail,
-        facts::Facts,
         icon::Icon,
         listing::{
             Column::{self, Text},
@@ -17,10 +16,11 @@ use crate::{
         },
         notice::Empty,
         pause::{PauseSwitch, PausedLine},
+        property_list::PropertyList,
         table::opens,
     },
+    counts_feed::CountsFeed,
     live::{Feed, feed},
-    metrics::Metrics,
     model::{
         id,
         session::{HeldRow, SessionPage},
@@ -40,7 +40,7 @@ pub fn WorkerPage() -> impl IntoView {
 fn OneWorker(id: String) -> impl IntoView {
     let asked = id.clone();
     let answer: Feed<GetWorkerResponse> =
-        feed(move || asked.clone(), |session_id| api::get_worker(GetWorkerRequest { session_id }));
+        feed(move || asked.clone(), |session_id| client::get_worker(GetWorkerRequest { session_id }));
     let known = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(SessionPage::of)));
     let session = Memo::new(move |_| known.get().unwrap_or_default());
     view! {
@@ -53,7 +53,7 @@ fn OneWorker(id: String) -> impl IntoView {
             gone=gone_note
         >
             <Summary session />
-            <Facts facts=Memo::new(move |_| session.with(|session| session.facts.clone())) />
+            <PropertyList properties=Memo::new(move |_| session.with(|session| session.properties.clone())) />
             <Jobs answer session />
         </Detail>
     }
@@ -73,7 +73,7 @@ fn Summary(session: Memo<SessionPage>) -> impl IntoView {
     let (worker_id, jobs) = session.with_untracked(|session| (session.worker_id.clone(), session.jobs()));
     let look = Memo::new(move |_| session.with(|session| session.look));
     let tone = Memo::new(move |_| session.with(|session| session.tone));
-    let pause = Metrics::get().pause_of(worker_id.clone());
+    let pause = CountsFeed::get().pause_of(worker_id.clone());
     let paused = Memo::new(move |_| pause.with(Option::is_some));
     let (name, switched) = (worker_id.clone(), worker_id);
     view! {

@@ -5,7 +5,7 @@ use leptos_router::components::A;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    api,
+    client,
     components::{
         atoms::{Ago, CopyButton, Pill, SessionLink},
         heading::Heading,
@@ -41,7 +41,7 @@ const COLUMNS: &[Column] = &[
 #[component]
 pub fn Workers() -> impl IntoView {
     let filter = from_url();
-    let answer = feed(move || filter.get().worker_id, api::all_workers);
+    let answer = feed(move || filter.get().worker_id, client::all_workers);
     let sessions = List::of(answer, SessionRow::all, |it| it.id.clone());
     let live = Memo::new(move |_| answer.data.with(|data| data.as_ref().map(session::live)));
     view! {

@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};
 
-use crate::{clock::DisplayClock, grpc::health::set};
+use crate::{clock::DisplayClock, grpc::health_service::set};
 
 /// Difference in milliseconds between the database's and this machine's clock from which on a warning is logged.
 const SKEW_MS: i64 = 60_000;

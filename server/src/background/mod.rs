@@ -4,10 +4,10 @@
 //! of it.
 
 pub mod compact_counters;
+pub mod find_runnable;
 pub mod health;
 pub mod housekeeping;
 pub mod note_heard;
-pub mod poll;
 pub mod prune;
 pub mod repeat;
 pub mod rescue;

@@ -6,17 +6,17 @@ use jobqueue_store::{Store, StoreResult, sessions::outage::NOTE_EVERY};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    compact_counters,
+    compact_counters, find_runnable,
     health::Health,
-    housekeeping, note_heard, poll,
+    housekeeping, note_heard,
     prune::{self, Pruner},
     repeat::every,
     rescue,
 };
-use crate::{config::Serve, metrics, queue::Queue, telemetry};
+use crate::{config::Serve, log, metrics, queue::Queue};
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
-const POLL_EVERY: Duration = Duration::from_secs(1);
+const FIND_RUNNABLE_EVERY: Duration = Duration::from_secs(1);
 const COMPACT_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which dropped and suppressed log lines are reported.
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -60,10 +60,10 @@ pub(crate) fn start(
     );
     let it = Arc::clone(queue);
     spawn(
-        until_closing("poll", POLL_EVERY),
+        until_closing("find_runnable", FIND_RUNNABLE_EVERY),
         Box::new(move || {
             let queue = Arc::clone(&it);
-            Box::pin(async move { poll::run_once(&queue).await })
+            Box::pin(async move { find_runnable::run_once(&queue).await })
         }),
     );
     let (it, pruner) = (Arc::clone(store), Arc::new(Pruner::new(prune::HOLD)));
@@ -104,7 +104,7 @@ pub(crate) fn start(
     spawn(
         until_closing("log", LOG_EVERY),
         Box::new(|| {
-            telemetry::report();
+            log::report();
             Box::pin(std::future::ready(Ok(())))
         }),
     );

@@ -4,7 +4,7 @@ use clap::{Args, value_parser};
 use jobqueue_store::{ConnectOptions, Pooler, SchemaName};
 
 use super::database_url::DatabaseUrl;
-use crate::telemetry::{self, LogFormat};
+use crate::log::{self, LogFormat};
 
 /// Settings of all commands.
 #[derive(Clone, Debug, Args)]
@@ -56,7 +56,7 @@ pub struct Common {
         env = "JOBQUEUE_LOG",
         default_value = "info,sqlx=warn",
         value_name = "FILTER",
-        value_parser = telemetry::filter
+        value_parser = log::filter
     )]
     pub log: String,
 }

@@ -7,7 +7,8 @@ use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Frame;
 
-use crate::transport::{budget::Permit, response_body::Encoded};
+use super::response_body::Encoded;
+use crate::transport::budget::Permit;
 
 /// Minimum size in bytes of an answer that is compressed: below it, compression hardly saves a packet.
 const FROM: usize = 4 * 1024;

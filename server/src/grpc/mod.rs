@@ -1,15 +1,17 @@
 //! gRPC services: they pass each request to the queue, which checks it, and convert the result.
 //!
-//! Each service has a file. `convert` makes the API's messages, and `errors` its status. `deadline`, `gzip`, `health`
-//! and `routes` serve all methods.
+//! Each service has a file; `health_service` is gRPC's standard one. `convert` makes the API's messages, and `errors`
+//! its status. `routes` answers the calls of all methods, with `deadline`, `gzip`, `request_body` and `response_body`.
 
 mod admin_service;
 mod convert;
 mod deadline;
 pub(crate) mod errors;
 mod gzip;
-pub mod health;
+pub mod health_service;
 mod job_service;
+pub mod request_body;
+mod response_body;
 pub mod routes;
 mod worker_service;
 

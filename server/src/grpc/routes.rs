@@ -37,18 +37,15 @@ use tonic_health::{pb::health_server::HealthServer, server::HealthReporter};
 use tower::{Layer as _, Service, ServiceExt as _};
 
 use super::{
-    admin_service::AdminService, deadline, errors, gzip, health::Endpoint, job_service::JobService,
+    admin_service::AdminService,
+    deadline, errors, gzip,
+    health_service::Endpoint,
+    job_service::JobService,
+    request_body::{Reading, RequestBody},
+    response_body::{Encoded, ResponseBody, encode},
     worker_service::WorkerService,
 };
-use crate::{
-    clock::DisplayClock,
-    queue::Queue,
-    transport::{
-        activity::Activity,
-        request_body::{Reading, RequestBody},
-        response_body::{Encoded, ResponseBody, encode},
-    },
-};
+use crate::{clock::DisplayClock, queue::Queue, transport::activity::Activity};
 
 /// Maximum size in bytes of a request to a service that takes only names.
 const NAMES: usize = 64 * 1024;

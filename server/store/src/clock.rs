@@ -1,4 +1,8 @@
-//! Estimate of the database's time without a query: a base that was read from it, plus the monotonic time since.
+//! Driver clock: the time by which a driver makes job ids and writes rows where it does not ask the database. It is the
+//! database's time at one moment plus the monotonic time since, so that a jump of this machine's wall clock does not
+//! move it.
+//!
+//! The server has another clock, `DisplayClock`, for what it only shows or estimates; that one follows the wall clock.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},

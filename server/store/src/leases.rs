@@ -1,4 +1,5 @@
-//! Builds claims, leases and counter changes for acquires and direct hand-offs. Both drivers use it.
+//! Turns jobs that an acquire or a direct hand-off has taken into what it stores, claims and counter changes, and into
+//! what it answers, leases. Both drivers use it.
 
 use std::collections::HashMap;
 
@@ -112,6 +113,7 @@ pub fn claim_for_hand_off(rows: &[&NewRow<'_>], offer: &HandOff) -> Option<(Clai
     Some((claim, facts))
 }
 
+/// Adds the counter changes of jobs that were taken: they run, and are not pending any more.
 pub fn add_deltas(deltas: &mut Deltas, worker_id: &str, taken: &[TakenRow]) {
     for row in taken {
         deltas.pending(worker_id, row.enqueued_at, row.run_at, row.attempts_used, -1);
@@ -119,6 +121,8 @@ pub fn add_deltas(deltas: &mut Deltas, worker_id: &str, taken: &[TakenRow]) {
     deltas.at(worker_id, 0).running += taken.len() as i32;
 }
 
+/// Leases of all entries of the claims, in order. Each takes its job out of `facts`; an entry whose job is not there
+/// has none.
 pub fn leased(claims: &[Claim], facts: &mut HashMap<Uuid, LeasedRow>) -> StoreResult<Vec<Leased>> {
     let mut jobs = Vec::new();
     for claim in claims {

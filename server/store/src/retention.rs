@@ -1,4 +1,5 @@
-//! Decisions of pruning about idempotency keys: which are deleted with their jobs, and which have expired.
+//! Retention of idempotency keys: which keys are deleted with their jobs, which have expired, and where the next turn
+//! over the keys begins. Both drivers share these decisions; for everything else, their statements apply [`Retention`].
 
 use std::collections::HashMap;
 

@@ -7,34 +7,42 @@ use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use crate::{
-    api::{self, Failure},
-    calls::{Calls, of_job},
+    client::{self, Failure},
     components::{
         action::ActionButton,
         confirm::{Confirm, Question},
     },
     dom,
+    in_flight::{InFlight, job_key},
     live::Live,
     model::{id, job},
     toast::Toasts,
 };
 
-/// Carries the actions out, and reports the outcome in a toast, on whatever page the person is by then.
+/// Retries, cancels and deletes jobs, and reports the outcome in a toast, on whatever page the person is by then.
 #[derive(Clone, Copy)]
-struct Actor(Toasts, Live, Calls);
+struct JobActions {
+    toasts: Toasts,
+    live: Live,
+    in_flight: InFlight,
+}
 
-impl Actor {
+impl JobActions {
+    fn get() -> Self {
+        Self { toasts: Toasts::get(), live: Live::get(), in_flight: InFlight::get() }
+    }
+
     fn retry(self, job_id: String) {
         let done = format!("Job {} is pending again", id::short(&job_id));
-        self.2.run(vec![of_job(&job_id)], async move {
-            self.tell(api::retry_job(RetryJobRequest { job_id }).await.map(drop), done);
+        self.in_flight.run(vec![job_key(&job_id)], async move {
+            self.show_outcome(client::retry_job(RetryJobRequest { job_id }).await.map(drop), done);
         });
     }
 
     fn cancel(self, job_id: String, reason: String) {
         let done = format!("Job {} cancelled", id::short(&job_id));
-        self.2.run(vec![of_job(&job_id)], async move {
-            self.tell(api::cancel_job(CancelJobRequest { job_id, reason }).await.map(drop), done);
+        self.in_flight.run(vec![job_key(&job_id)], async move {
+            self.show_outcome(client::cancel_job(CancelJobRequest { job_id, reason }).await.map(drop), done);
         });
     }
 
@@ -42,18 +50,18 @@ impl Actor {
     fn delete(self, job_id: String, leave: impl Fn() + 'static) {
         let done = format!("Job {} deleted", id::short(&job_id));
         let page = id::job_page(&job_id);
-        self.2.run(vec![of_job(&job_id)], async move {
-            let answer = api::delete_job(DeleteJobRequest { job_id }).await.map(drop);
+        self.in_flight.run(vec![job_key(&job_id)], async move {
+            let answer = client::delete_job(DeleteJobRequest { job_id }).await.map(drop);
             let deleted = answer.is_ok();
             if deleted && dom::path() == page {
                 leave();
             }
-            self.tell(answer, done);
+            self.show_outcome(answer, done);
         });
     }
 
-    fn tell(self, answer: Result<(), Failure>, done: String) {
-        let Self(toasts, live, _) = self;
+    fn show_outcome(self, answer: Result<(), Failure>, done: String) {
+        let Self { toasts, live, .. } = self;
         match answer {
             Ok(()) => toasts.good(done),
             Err(failure) => toasts.bad(failure.message),
@@ -65,12 +73,12 @@ impl Actor {
 /// Buttons of the actions that the job's state allows.
 #[component]
 pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
-    let actor = Actor(Toasts::get(), Live::get(), Calls::get());
+    let actions = JobActions::get();
     let confirm = Confirm::get();
     let navigate = use_navigate();
-    let busy = actor.2.busy(of_job(&id));
+    let busy = actions.in_flight.busy(job_key(&id));
     let id = StoredValue::new(id);
-    let retry = move || actor.retry(id.get_value());
+    let retry = move || actions.retry(id.get_value());
     let cancel = move || {
         let job_id = id.get_value();
         confirm.ask(Question {
@@ -79,7 +87,7 @@ pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
             action: "Cancel job".into(),
             destroys: true,
             input: "Reason (kept as the job's note)",
-            then: Arc::new(move |reason| actor.cancel(job_id.clone(), reason)),
+            then: Arc::new(move |reason| actions.cancel(job_id.clone(), reason)),
         });
     };
     let delete = move || {
@@ -92,7 +100,7 @@ pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
             input: "",
             then: Arc::new(move |_| {
                 let navigate = navigate.clone();
-                actor.delete(job_id.clone(), move || navigate("/jobs", NavigateOptions::default()));
+                actions.delete(job_id.clone(), move || navigate("/jobs", NavigateOptions::default()));
             }),
         });
     };

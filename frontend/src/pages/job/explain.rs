@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::{
-    api,
+    client,
     components::{icon::Icon, pause::ResumeButton},
     live::feed,
     model::{
@@ -17,7 +17,8 @@ use crate::{
 #[component]
 pub fn Why(job: Memo<JobPage>) -> impl IntoView {
     let worker_id = job.with_untracked(|job| job.worker_id.clone());
-    let answer = feed(move || job.with(|job| job.id.clone()), |job_id| api::explain_job(ExplainJobRequest { job_id }));
+    let answer =
+        feed(move || job.with(|job| job.id.clone()), |job_id| client::explain_job(ExplainJobRequest { job_id }));
     // Failures are shown elsewhere on the page; without an answer this part is empty.
     let told = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(Explanation::of)));
     let reason = Memo::new(move |_| told.with(|told| told.as_ref().map_or(Reason::Unspecified, |it| it.reason)));

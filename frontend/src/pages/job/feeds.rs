@@ -5,7 +5,7 @@ use jobqueue_shared::proto::v1::{GetJobRequest, GetJobResponse, GetTimelineReque
 use leptos::prelude::*;
 
 use crate::{
-    api, dom,
+    client, dom,
     live::{Feed, feed, feed_on},
     model::timeline::newest,
 };
@@ -22,7 +22,7 @@ pub struct JobFeeds {
 
 pub fn job_feeds(id: String) -> JobFeeds {
     let asked = id.clone();
-    let timeline = feed(move || asked.clone(), |job_id| api::get_timeline(GetTimelineRequest { job_id }));
+    let timeline = feed(move || asked.clone(), |job_id| client::get_timeline(GetTimelineRequest { job_id }));
     let changes = Memo::new(move |before: Option<&Changes>| {
         timeline.failure.with(|_| ());
         let known = timeline.data.with(Option::is_some);
@@ -33,7 +33,8 @@ pub fn job_feeds(id: String) -> JobFeeds {
         Changes { known, count: if nothing_new { count } else { count + 1 } }
     });
     let count = Memo::new(move |_| changes.with(|changes| changes.count));
-    let job = feed_on(move || id.clone(), |job_id| api::get_job(GetJobRequest { job_id }), move || count.with(|_| ()));
+    let job =
+        feed_on(move || id.clone(), |job_id| client::get_job(GetJobRequest { job_id }), move || count.with(|_| ()));
     JobFeeds { job, timeline }
 }
 

@@ -17,10 +17,10 @@ use crate::{
     components::{
         atoms::{Ago, Pill},
         detail::Detail,
-        facts::Facts,
         icon::Icon,
         json_panel::JsonPanel,
         notice::{Empty, Trouble},
+        property_list::PropertyList,
         timeline::Timeline,
     },
     live::{Feed, Live},
@@ -68,7 +68,7 @@ fn OneJob(id: String) -> impl IntoView {
             <Show when=move || waits.get()>
                 <Why job />
             </Show>
-            <Facts facts=Memo::new(move |_| job.with(|job| job.facts.clone())) />
+            <PropertyList properties=Memo::new(move |_| job.with(|job| job.properties.clone())) />
             <div class="columns even">
                 <JsonPanel title="Payload" text=payload file=payload_file.clone() empty="The payload is empty." />
                 <JsonPanel title="Result" text=result file=result_file.clone() empty="The job has returned nothing." />

@@ -11,8 +11,7 @@ use self::{
     outcome::{Outcome, said},
 };
 use crate::{
-    api::{self, Failure, Kind},
-    calls::Calls,
+    client::{self, Failure, Kind},
     components::{
         atoms::CopyButton,
         field::{Complaints, control_id},
@@ -20,6 +19,7 @@ use crate::{
         icon::Icon,
     },
     dom,
+    in_flight::InFlight,
     model::{
         draft::{Complaint, Draft, FIELDS},
         grpcurl, id,
@@ -40,8 +40,8 @@ pub fn Submit() -> impl IntoView {
     // The draft is kept in the session storage of the tab, so that a reload loses nothing.
     Effect::new(move |_| form.with(keep));
 
-    let (toasts, calls) = (Toasts::get(), Calls::get());
-    let sending = calls.busy(SENDING.to_owned());
+    let (toasts, in_flight) = (Toasts::get(), InFlight::get());
+    let sending = in_flight.busy(SENDING.to_owned());
     let refuse = move |failure: Failure| {
         let fields = failure.fields.clone();
         complaints.set(fields.clone());
@@ -64,8 +64,8 @@ pub fn Submit() -> impl IntoView {
         complaints.set(vec![]);
         outcome.set(Outcome::None);
         let sent = form.get_untracked();
-        calls.run(vec![SENDING.to_owned()], async move {
-            let answer = api::submit_job(request).await;
+        in_flight.run(vec![SENDING.to_owned()], async move {
+            let answer = client::submit_job(request).await;
             // A person who has left the page is told by a toast; one who types on keeps the focus.
             let Some(draft) = form.try_get_untracked() else { return tell(toasts, answer) };
             match answer {

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::{
-    api::{Failure, Kind},
+    client::{Failure, Kind},
     components::{
         atoms::{JobLink, Pill},
         icon::Icon,

@@ -26,7 +26,7 @@ use super::{
     validate::Violations,
 };
 
-/// Maximum time that a poll is parked without trying again. Once a second `background/poll.rs` finds jobs that no
+/// Maximum time that a poll is parked without trying again. Once a second `background/find_runnable.rs` finds jobs that no
 /// notification announced. Varied by a quarter, so that polls do not try at the same time.
 const MAX_PARKED: Duration = Duration::from_mins(1);
 /// Time before the caller's own deadline at which the answer is sent.

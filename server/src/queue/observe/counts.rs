@@ -3,7 +3,7 @@
 use jobqueue_shared::{limits, proto::v1};
 use jobqueue_store::{MinuteCounts, WorkerIdCounts};
 
-use super::page;
+use super::page_token;
 use crate::queue::{error::Result, handle::Queue, validate::Violations};
 
 /// Default number of minutes of `GetThroughput`.
@@ -37,12 +37,12 @@ impl Queue {
         };
         let after: Option<String> = match request.page_token.as_str() {
             "" => None,
-            token => page::place(WORKER_IDS, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
+            token => page_token::place(WORKER_IDS, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
         };
         violations.finish()?;
         let mut counts = self.counts().await?;
         let next = cut_page(&mut counts.worker_ids, after.as_deref(), page_size as usize);
-        Ok((counts, next.map(|last| page::token(WORKER_IDS, &last)).unwrap_or_default()))
+        Ok((counts, next.map(|last| page_token::token(WORKER_IDS, &last)).unwrap_or_default()))
     }
 
     /// Counts of each minute up to the current one, oldest first, minutes without events included.

@@ -3,7 +3,7 @@
 use jobqueue_shared::{limits, proto::v1, state::State, status};
 use jobqueue_store::{JobFilter, JobRecord, ListQuery, View};
 
-use super::page;
+use super::page_token;
 use crate::queue::{error::Result, handle::Queue, validate::Violations};
 
 /// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
@@ -60,7 +60,7 @@ impl Queue {
         let after = if page_token.is_empty() {
             None
         } else {
-            page::job_cursor(&filter, page_token).map_err(|wrong| violations.add("page_token", wrong)).ok()
+            page_token::job_cursor(&filter, page_token).map_err(|wrong| violations.add("page_token", wrong)).ok()
         };
         violations.finish()?;
 
@@ -76,7 +76,7 @@ impl Queue {
         } else {
             page
         };
-        let next_page_token = page.next.map_or_else(String::new, |next| page::job_token(&query.filter, next));
+        let next_page_token = page.next.map_or_else(String::new, |next| page_token::job_token(&query.filter, next));
         Ok(JobPage { jobs: page.jobs, next_page_token })
     }
 }

@@ -3,7 +3,7 @@
 pub(super) mod counts;
 pub(super) mod explain;
 pub(super) mod list;
-mod page;
+mod page_token;
 mod read;
 pub(super) mod timeline;
 mod workers;

@@ -3,7 +3,7 @@
 use jobqueue_shared::{limits, proto::v1};
 use jobqueue_store::{SessionCursor, SessionDetails, SessionQuery, SessionRecord};
 
-use super::page;
+use super::page_token;
 use crate::queue::{
     error::{Error, Result},
     handle::Queue,
@@ -27,7 +27,7 @@ impl Queue {
         let list = format!("sessions/{}", request.worker_id);
         let after = match request.page_token.as_str() {
             "" => None,
-            token => page::place(&list, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
+            token => page_token::place(&list, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
         };
         violations.finish()?;
         let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id);
@@ -41,7 +41,7 @@ impl Queue {
                 started_at_ms: last.started_at_ms,
                 session_id: last.session_id,
             };
-            page::token(&list, &at)
+            page_token::token(&list, &at)
         });
         Ok((found, next.unwrap_or_default()))
     }

@@ -1,6 +1,6 @@
-//! Encoding of packed rows: a row of `claims` or `done` holds the ids of many jobs as bytes and, beside them, the
-//! values that differ between these jobs. The ids of a claim are in the order of acquisition, those of a done row are
-//! sorted. Both databases store the same bytes.
+//! Encoding of packed claims, and of done rows, which are packed in the same way: a row of `claims` or `done` holds the
+//! ids of many jobs as bytes and, beside them, the values that differ between these jobs. The ids of a claim are in the
+//! order of acquisition, those of a done row are sorted. Both databases store the same bytes.
 
 use jobqueue_shared::lease::created_at_ms;
 use uuid::Uuid;

@@ -1,5 +1,6 @@
-//! Polls for runnable jobs of all worker_ids with a parked poll here, in one statement: it finds jobs that no
-//! notification told of, and jobs that have become due.
+//! Finds the worker_ids with a runnable job among those for which a poll is parked on this server, and wakes a poll of
+//! each. This covers jobs that no notification announced, and jobs that have become due. One statement serves all
+//! worker_ids.
 
 use jobqueue_store::StoreResult;
 

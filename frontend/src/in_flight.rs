@@ -1,24 +1,25 @@
-//! Calls under way that change something. They belong to the app and not to the component that started them, which may
-//! be gone when the answer comes.
+//! Calls in flight that change something, each with keys that keep a second one from starting. They belong to the app
+//! and not to the component that started them, which may be gone when the answer comes.
 
 use std::{collections::BTreeSet, future::Future};
 
 use leptos::{prelude::*, task::spawn_local};
 
+/// Keys of the calls that are in flight.
 #[derive(Clone, Copy)]
-pub struct Calls(RwSignal<BTreeSet<String>>);
+pub struct InFlight(RwSignal<BTreeSet<String>>);
 
 /// Key of all calls about one job.
-pub fn of_job(id: &str) -> String {
+pub fn job_key(id: &str) -> String {
     format!("job {id}")
 }
 
 /// Key of all calls about one worker_id.
-pub fn of_worker_id(worker_id: &str) -> String {
+pub fn worker_id_key(worker_id: &str) -> String {
     format!("worker_id {worker_id}")
 }
 
-impl Calls {
+impl InFlight {
     pub fn provide() {
         provide_context(Self(RwSignal::new(BTreeSet::new())));
     }

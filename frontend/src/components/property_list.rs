@@ -4,27 +4,28 @@ use leptos::prelude::*;
 
 use super::atoms::{Ago, SessionLink};
 use crate::model::{
-    facts::{Fact, Value},
+    property::{Property, Value},
     text::or_dash,
 };
 
-/// Card that shows the facts in two columns where there is room.
+/// Card that shows the properties in two columns where there is room.
 #[component]
-pub fn Facts(#[prop(into)] facts: Signal<Vec<Fact>>) -> impl IntoView {
-    let count = facts.with_untracked(Vec::len);
+pub fn PropertyList(#[prop(into)] properties: Signal<Vec<Property>>) -> impl IntoView {
+    let count = properties.with_untracked(Vec::len);
     let each = |at: usize| {
-        let fact = Memo::new(move |_| facts.with(|facts| facts.get(at).cloned()).unwrap_or_default());
+        let property =
+            Memo::new(move |_| properties.with(|properties| properties.get(at).cloned()).unwrap_or_default());
         view! {
             <div>
-                <dt>{move || fact.with(|fact| fact.name)}</dt>
-                <dd>{value(fact)}</dd>
+                <dt>{move || property.with(|property| property.name)}</dt>
+                <dd>{value(property)}</dd>
             </div>
         }
     };
     view! {
         <section class="card">
-            <h2 class="unseen">"Facts"</h2>
-            <dl class="facts" class:five=count == 10>
+            <h2 class="unseen">"Properties"</h2>
+            <dl class="properties" class:five=count == 10>
                 {(0..count).map(each).collect_view()}
             </dl>
         </section>
@@ -32,15 +33,15 @@ pub fn Facts(#[prop(into)] facts: Signal<Vec<Fact>>) -> impl IntoView {
 }
 
 /// View of a value, which changes but keeps its kind.
-fn value(fact: Memo<Fact>) -> AnyView {
+fn value(property: Memo<Property>) -> AnyView {
     let words = Memo::new(move |_| {
-        fact.with(|fact| match &fact.value {
+        property.with(|property| match &property.value {
             Value::Text(text) | Value::Code(text) | Value::Session(text) => text.clone(),
             Value::Time(_) => String::new(),
         })
     });
     let dashed = move || words.with(|words| or_dash(words));
-    match fact.get_untracked().value {
+    match property.get_untracked().value {
         Value::Text(_) => dashed.into_any(),
         Value::Code(_) => view! { <span class="mono">{dashed}</span> }.into_any(),
         Value::Session(_) => (move || match words.get() {
@@ -49,7 +50,7 @@ fn value(fact: Memo<Fact>) -> AnyView {
         })
         .into_any(),
         Value::Time(_) => {
-            let ms = Memo::new(move |_| match fact.with(|fact| fact.value.clone()) {
+            let ms = Memo::new(move |_| match property.with(|property| property.value.clone()) {
                 Value::Time(ms) => ms,
                 Value::Text(_) | Value::Code(_) | Value::Session(_) => None,
             });

@@ -15,8 +15,8 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::budget::{Budget, Permit, SMALL};
-use crate::grpc::errors;
+use super::errors;
+use crate::transport::budget::{Budget, Permit, SMALL};
 
 /// Minimum bytes a second of a body after the first [`Reading::patience`]. A slower body would hold memory for long.
 const PACE: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use std::{
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
-use super::{
+use crate::transport::{
     activity::{Activity, UnderWay, Unread},
     budget::{Budget, Permit},
 };

@@ -1,4 +1,5 @@
-//! The log: to stderr, as text or as one JSON object a line. stdout is for output that programs read.
+//! The server's log: lines on stderr, as text or as one JSON object each, with a rate limit for lines of one kind
+//! (`limit`). stdout is for output that programs read.
 //!
 //! A thread of its own writes the lines, from a bounded queue: if stderr is not read, or is closed, lines are lost, and
 //! nothing waits.

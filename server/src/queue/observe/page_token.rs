@@ -1,5 +1,5 @@
-//! Page tokens: the end of a page, with a fingerprint of the list's filter. Opaque to callers, and validated when they
-//! come back.
+//! Encodes and decodes page tokens: the end of a page, with a fingerprint of the list's filter. Tokens are opaque to
+//! callers, and validated when they come back.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jobqueue_shared::{limits, state::State};

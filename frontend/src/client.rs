@@ -1,4 +1,5 @@
-//! Calls of the server by gRPC-web, each with a deadline that applies even when no answer comes.
+//! gRPC-web client of the server: a function for each RPC that the dashboard calls, with a deadline that applies even
+//! when no answer comes.
 
 use std::{error::Error as _, time::Duration};
 
