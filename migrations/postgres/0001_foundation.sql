@@ -199,13 +199,13 @@ CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Time up to which some server could hear sessions, in one row. Time without such a server does not count as a
 -- session's silence.
-CREATE TABLE listening (
+CREATE TABLE heard_until (
   until bigint NOT NULL
 );
-INSERT INTO listening VALUES (now_ms());
+INSERT INTO heard_until VALUES (now_ms());
 
 -- Pauses: worker_ids whose jobs are not handed out until a person resumes them.
-CREATE TABLE worker_ids (
+CREATE TABLE pauses (
   worker_id text PRIMARY KEY,
   paused_at bigint NOT NULL,
   reason text NOT NULL
@@ -311,7 +311,7 @@ BEGIN
              AND sessions.worker_id = o.worker_id
            FOR KEY SHARE SKIP LOCKED
          ) AS s
-    WHERE o.n = ANY(free_offers) AND NOT EXISTS (SELECT FROM worker_ids WHERE worker_ids.worker_id = o.worker_id)
+    WHERE o.n = ANY(free_offers) AND NOT EXISTS (SELECT FROM pauses WHERE pauses.worker_id = o.worker_id)
   ), claimed AS (
     INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, entries)
     SELECT claim_id, worker_id, session_id, acquire_no, 0, now, now + timeout, ids, entries FROM offers

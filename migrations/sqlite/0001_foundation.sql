@@ -184,13 +184,13 @@ CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Time up to which some server could hear sessions, in one row. Time without such a server does not count as a
 -- session's silence.
-CREATE TABLE listening (
+CREATE TABLE heard_until (
   until integer NOT NULL
 ) STRICT;
-INSERT INTO listening VALUES (0);
+INSERT INTO heard_until VALUES (0);
 
 -- Pauses: worker_ids whose jobs are not handed out until a person resumes them.
-CREATE TABLE worker_ids (
+CREATE TABLE pauses (
   worker_id text PRIMARY KEY,
   paused_at integer NOT NULL,
   reason text NOT NULL

@@ -81,7 +81,7 @@ pub(super) fn settle(jobs: usize) -> Call {
             (claim.id, claim)
         };
         let claims: HashMap<Uuid, Claim> = stored.iter().map(read).collect();
-        let missing = decision::not_open(&items, &claims).len() + decision::needs_retry_facts(&items).len();
+        let missing = decision::not_open(&items, &claims).len() + decision::needs_retry_columns(&items).len();
         let decision = decision::decide(&items, claims, &HashMap::new(), &HashMap::new(), NOW_MS, || 0.5);
         missing + decision.answers.len() + decision.done.len()
     })

@@ -21,7 +21,7 @@ pub(crate) struct Offered<'a> {
     pub at: usize,
     pub claim: Claim,
     acquire_no: u32,
-    facts: HashMap<Uuid, LeasedRow>,
+    columns: HashMap<Uuid, LeasedRow>,
     reservation: Reservation<'a>,
 }
 
@@ -30,7 +30,7 @@ impl Offered<'_> {
     /// its claim.
     pub(crate) fn leased(mut self) -> Vec<Leased> {
         self.reservation.record(None, self.claim.entries.len());
-        leases::leased(&[self.claim], &mut self.facts).unwrap_or_default()
+        leases::leased(&[self.claim], &mut self.columns).unwrap_or_default()
     }
 }
 
@@ -40,8 +40,8 @@ pub(crate) fn offered<'a>(store: &'a PostgresStore, rows: &[&NewRow<'_>], offers
     let offered = offers.iter().enumerate().filter_map(|(at, offer)| {
         let reservation = store.session_quotas.reserve(offer.session_id, offer.jobs.len() as u32);
         reservation.holds?;
-        let (claim, facts) = leases::claim_for_hand_off(rows, offer)?;
-        Some(Offered { at, claim, acquire_no: offer.acquire_no, facts, reservation })
+        let (claim, columns) = leases::claim_for_hand_off(rows, offer)?;
+        Some(Offered { at, claim, acquire_no: offer.acquire_no, columns, reservation })
     });
     offered.collect()
 }

@@ -9,6 +9,7 @@ mod acquire;
 mod connect;
 mod deltas;
 mod direct_hand_off;
+mod duty_cycle;
 mod insert;
 mod observe;
 mod operate;
@@ -38,7 +39,7 @@ use observe::{audit, counts, explain_inputs, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
 use retain::{counter_compaction, partitions, prune};
-use sessions::{duty_cycle, end, heartbeat, outage, progress, register};
+use sessions::{end, heartbeat, outage, progress, register};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
 
@@ -56,7 +57,7 @@ pub struct PostgresStore {
     /// Damaged rows, which rescue leaves out.
     quarantine: Quarantine,
     /// Duty cycle of rescue's scan for claims of sessions that are gone.
-    orphan_scan_duty: duty_cycle::DutyCycle,
+    orphan_scans: parking_lot::Mutex<duty_cycle::DutyCycle>,
     compaction: counter_compaction::Compaction,
     /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
@@ -187,7 +188,7 @@ impl Store for PostgresStore {
     }
 
     async fn note_heard(&self) -> StoreResult<i64> {
-        outage::listen(self).await
+        outage::note_heard(self).await
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {

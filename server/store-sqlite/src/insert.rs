@@ -40,12 +40,12 @@ async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -
     for (offer, handed) in offers.iter().zip(&mut handed) {
         let now = store.clock.now_ms();
         let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
-        let Some((claim, mut facts)) = leases::claim_for_hand_off(&decision.insert, offer) else { continue };
+        let Some((claim, mut columns)) = leases::claim_for_hand_off(&decision.insert, offer) else { continue };
         // The claim is written at once, because the next offer may be to the same session.
         let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
         acquire::write_claims(&mut tx, &claims).await?;
         let claims = claims.map(|(claim, ..)| claim);
-        *handed = leases::leased(&claims, &mut facts)?;
+        *handed = leases::leased(&claims, &mut columns)?;
         taken.extend(claims);
     }
     write_jobs(&mut tx, &decision.insert, &taken).await?;

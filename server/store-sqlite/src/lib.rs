@@ -58,7 +58,7 @@ pub struct SqliteStore {
     /// Damaged rows, which rescue leaves out.
     quarantine: Quarantine,
     /// Time up to which sessions were heard; `None` until it was read from the file.
-    listening: Mutex<Option<outage::Listening>>,
+    heard_until: Mutex<Option<outage::HeardUntil>>,
     /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
     /// Database file, locked as long as this process owns the database. Dropped after the connections.
@@ -205,7 +205,7 @@ impl Store for SqliteStore {
     }
 
     async fn note_heard(&self) -> StoreResult<i64> {
-        self.kept(outage::listen(self).await)
+        self.kept(outage::note_heard(self).await)
     }
 
     async fn rescue(&self, limit: u32) -> StoreResult<Rescued> {

@@ -65,7 +65,7 @@ impl<'a> StateCheck<'a> {
         }
     }
 
-    pub fn facts(&mut self, kept: &[TakenRow], stored: Vec<LeasedRow>) {
+    pub fn inline_jobs(&mut self, kept: &[TakenRow], stored: Vec<LeasedRow>) {
         let stored: HashMap<_, _> = stored.into_iter().map(|row| (row.id, row)).collect();
         for row in kept {
             if inline_job::decode(row).as_ref() != stored.get(&row.id) {

@@ -29,7 +29,7 @@ pub struct Taker<'a> {
 
 /// Makes claims of at most [`ENTRIES_PER_CLAIM`] jobs. Their ids are random: numbers of a sequence could be given again
 /// after a crash that lost an acquire, and a stale lease would then be valid.
-pub fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<Uuid, LeasedRow>) -> Vec<Claim> {
+pub fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], columns: &HashMap<Uuid, LeasedRow>) -> Vec<Claim> {
     taken
         .chunks(ENTRIES_PER_CLAIM)
         .map(|chunk| {
@@ -37,7 +37,7 @@ pub fn new_claims(taker: &Taker<'_>, taken: &[TakenRow], facts: &HashMap<Uuid, L
                 job_id: row.id,
                 run_no: row.run_no as u32 + 1,
                 attempts_used: row.attempts_used as u32 + 1,
-                timeout_ms: facts.get(&row.id).and_then(|facts| facts.attempt_timeout),
+                timeout_ms: columns.get(&row.id).and_then(|columns| columns.attempt_timeout),
             };
             Claim {
                 id: Uuid::new_v4(),
@@ -72,7 +72,7 @@ pub fn decode_inline_jobs(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRo
     known.reserve(taken.len());
     for row in taken {
         match inline_job::decode(row) {
-            Some(facts) => drop(known.insert(row.id, facts)),
+            Some(columns) => drop(known.insert(row.id, columns)),
             None => unknown.push(row.id),
         }
     }
@@ -81,7 +81,7 @@ pub fn decode_inline_jobs(taken: &[TakenRow], known: &mut HashMap<Uuid, LeasedRo
 /// The claim of a direct hand-off and its jobs, without those that turned out to be stored already. The database fills
 /// in time and host. `None` if no job is left.
 pub fn claim_for_hand_off(rows: &[&NewRow<'_>], offer: &HandOff) -> Option<(Claim, HashMap<Uuid, LeasedRow>)> {
-    let (mut entries, mut facts) = (Vec::with_capacity(offer.jobs.len()), HashMap::new());
+    let (mut entries, mut columns) = (Vec::with_capacity(offer.jobs.len()), HashMap::new());
     for at in &offer.jobs {
         let Ok(found) = rows.binary_search_by_key(at, |row| (row.unit, row.index)) else { continue };
         let (row, new) = (rows[found], rows[found].job);
@@ -97,7 +97,7 @@ pub fn claim_for_hand_off(rows: &[&NewRow<'_>], offer: &HandOff) -> Option<(Clai
             attempt_timeout: new.attempt_timeout_ms,
             idempotency_key: new.key.as_ref().map(|key| key.key.clone()),
         };
-        facts.insert(row.id, leased);
+        columns.insert(row.id, leased);
     }
     if entries.is_empty() {
         return None;
@@ -110,7 +110,7 @@ pub fn claim_for_hand_off(rows: &[&NewRow<'_>], offer: &HandOff) -> Option<(Clai
         claimed_at: 0,
         entries,
     };
-    Some((claim, facts))
+    Some((claim, columns))
 }
 
 /// Adds the counter changes of jobs that were taken: they run, and are not pending any more.
@@ -121,13 +121,13 @@ pub fn add_deltas(deltas: &mut Deltas, worker_id: &str, taken: &[TakenRow]) {
     deltas.at(worker_id, 0).running += taken.len() as i32;
 }
 
-/// Leases of all entries of the claims, in order. Each takes its job out of `facts`; an entry whose job is not there
+/// Leases of all entries of the claims, in order. Each takes its job out of `columns`; an entry whose job is not there
 /// has none.
-pub fn leased(claims: &[Claim], facts: &mut HashMap<Uuid, LeasedRow>) -> StoreResult<Vec<Leased>> {
+pub fn leased(claims: &[Claim], columns: &mut HashMap<Uuid, LeasedRow>) -> StoreResult<Vec<Leased>> {
     let mut jobs = Vec::new();
     for claim in claims {
         for entry in &claim.entries {
-            let Some(row) = facts.remove(&entry.job_id) else { continue };
+            let Some(row) = columns.remove(&entry.job_id) else { continue };
             jobs.push(Leased {
                 lease: LeaseId { claim_id: claim.id, job_id: entry.job_id },
                 job: row.into_record(claim, entry)?,

@@ -108,7 +108,7 @@ macro_rules! dequeue {
                             (SELECT coalesce(sum(octet_length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id)
                         END AS held,
                         EXISTS (SELECT FROM claims c WHERE c.session_id = s.id AND c.acquire_no = a.acquire_no) AS repeated,
-                        s.expires_at <= now_ms() OR EXISTS (SELECT FROM worker_ids w WHERE w.worker_id = s.worker_id) AS gets_nothing
+                        s.expires_at <= now_ms() OR EXISTS (SELECT FROM pauses w WHERE w.worker_id = s.worker_id) AS gets_nothing
                  FROM sessions s
                  WHERE s.id = a.id AND s.ended_at IS NULL
                  FOR KEY SHARE OF s",

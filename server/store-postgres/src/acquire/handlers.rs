@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jobqueue_store::{
     error::StoreResult,
     rows::{job::TakenRow, session::parse_tasks},
-    settle::{claim::RetryFacts, decision},
+    settle::{claim::RetryColumns, decision},
     types::handles_all,
 };
 use sqlx::FromRow as _;
@@ -25,7 +25,7 @@ const READ_FOREIGN_TASKS: &str = "
 pub(crate) async fn read_foreign_tasks(
     tx: &mut Tx,
     without_handler: &[(Uuid, Uuid)],
-    facts: &mut HashMap<Uuid, RetryFacts>,
+    columns: &mut HashMap<Uuid, RetryColumns>,
 ) -> StoreResult<()> {
     if without_handler.is_empty() {
         return Ok(());
@@ -33,7 +33,7 @@ pub(crate) async fn read_foreign_tasks(
     let (sessions, jobs): (Vec<_>, Vec<_>) = without_handler.iter().copied().unzip();
     let rows: Vec<(Uuid, String)> =
         sqlx::query_as(READ_FOREIGN_TASKS).bind(sessions).bind(jobs).fetch_all(&mut **tx).await?;
-    decision::set_foreign_tasks(facts, rows);
+    decision::set_foreign_tasks(columns, rows);
     Ok(())
 }
 

@@ -101,12 +101,12 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Dequeue<'_>>) 
             handlers::take(&mut tx, look).await?;
         }
     }
-    let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
+    let (mut columns, mut unknown) = (HashMap::new(), Vec::new());
     for look in &looks {
-        leases::decode_inline_jobs(&look.taken, &mut facts, &mut unknown);
+        leases::decode_inline_jobs(&look.taken, &mut columns, &mut unknown);
     }
     if !unknown.is_empty() {
-        facts.extend(facts_of(&mut tx, unknown).await?);
+        columns.extend(read_leased_columns(&mut tx, unknown).await?);
     }
     let (mut claims, mut deltas, mut answers) = (Vec::new(), Deltas::default(), Vec::with_capacity(looks.len()));
     for look in &looks {
@@ -120,10 +120,10 @@ async fn finish(store: &PostgresStore, mut tx: Tx, mut looks: Vec<Dequeue<'_>>) 
         }
         let (session_id, worker_id) = (look.request.session_id, session.worker_id.as_str());
         let taker = Taker { worker_id, session_id, host: &session.host, now: session.now };
-        let own = leases::new_claims(&taker, &look.taken, &facts);
+        let own = leases::new_claims(&taker, &look.taken, &columns);
         leases::add_deltas(&mut deltas, worker_id, &look.taken);
         let next_run_at_ms = later.get(worker_id).and_then(|later| later.next_run_at);
-        let jobs = leases::leased(&own, &mut facts)?;
+        let jobs = leases::leased(&own, &mut columns)?;
         answers.push(Some(Acquired::Jobs { worker_id: worker_id.to_owned(), jobs, next_run_at_ms }));
         claims.extend(own.into_iter().zip(0..).map(|(claim, chunk)| (claim, look.request.acquire_no, chunk)));
     }
@@ -168,7 +168,7 @@ const RUNNABLE: &str = "
             LIMIT 1
         ) AS job LIMIT 1
     ) AS any_job
-    WHERE NOT EXISTS (SELECT FROM worker_ids p WHERE p.worker_id = w.worker_id)";
+    WHERE NOT EXISTS (SELECT FROM pauses p WHERE p.worker_id = w.worker_id)";
 
 pub(crate) async fn runnable(store: &PostgresStore, worker_ids: &[String]) -> StoreResult<Vec<String>> {
     let now = store.clock.now_ms();
@@ -215,13 +215,14 @@ async fn look_ahead(tx: &mut Tx, looks: &[Dequeue<'_>]) -> StoreResult<HashMap<S
     Ok(rows.into_iter().map(later).collect())
 }
 
-const FACTS: &str = "
+const READ_LEASED_COLUMNS: &str = "
     SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
     FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
-async fn facts_of(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, LeasedRow>> {
+async fn read_leased_columns(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, LeasedRow>> {
     let (first, last) = id_range(&ids);
-    let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
+    let rows: Vec<LeasedRow> =
+        sqlx::query_as(READ_LEASED_COLUMNS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
@@ -258,6 +259,6 @@ async fn write_claims(tx: &mut Tx, claims: &[(Claim, u32, i16)], deltas: &Deltas
 
 async fn leased_jobs(tx: &mut Tx, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
     let ids = claims.iter().flat_map(|claim| claim.entries.iter().map(|entry| entry.job_id)).collect();
-    let mut facts = facts_of(tx, ids).await?;
-    leases::leased(claims, &mut facts)
+    let mut columns = read_leased_columns(tx, ids).await?;
+    leases::leased(claims, &mut columns)
 }

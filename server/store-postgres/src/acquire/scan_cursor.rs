@@ -18,6 +18,8 @@ use jobqueue_store::rows::job::TakenRow;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::duty_cycle::{Bounds, DutyCycle};
+
 pub(crate) const PRIORITIES: usize = jobqueue_shared::limits::PRIORITY_LOWEST as usize + 1;
 /// Key below every row.
 const BOTTOM: Key = (i64::MIN, Uuid::nil());
@@ -27,10 +29,10 @@ const LATE_INSERT_MS: i64 = 10_000;
 /// Number of jobs taken in [`LATE_INSERT_MS`] up to which every scan starts that far below the cursor: a second scan
 /// would cost more.
 const QUIET_JOBS: usize = 1_000;
-/// Minimum time between two full scans of a worker_id.
-const FULL_SCAN_EVERY: Duration = Duration::from_secs(1);
-/// Full scans, and scans below the cursor, take at most 1/50 of the time each.
-const SCAN_PAUSE_FACTOR: u32 = 50;
+/// Full scans of a worker_id: one a second, and at most 1/50 of the time.
+const FULL_SCANS: Bounds = Bounds { pause: Duration::from_secs(1), short: Duration::ZERO, factor: 50 };
+/// Scans below the cursor: at most 1/50 of the time.
+const SCANS_BELOW: Bounds = Bounds { pause: Duration::ZERO, short: Duration::ZERO, factor: 50 };
 /// Maximum number of cursors. Beyond it all are forgotten, which costs one full scan for each worker_id.
 const WORKER_IDS: usize = 10_000;
 
@@ -79,10 +81,8 @@ struct ScanCursor {
     keys: [Key; PRIORITIES],
     /// Number of times that the cursor was lowered.
     generation: u64,
-    /// Start and duration of the last full scan.
-    full_scan: (Instant, Duration),
-    /// End and duration of the last scan below the cursor.
-    scanned_below: (Instant, Duration),
+    full_scans: DutyCycle,
+    scans_below: DutyCycle,
     /// Start of the current window of [`LATE_INSERT_MS`], jobs taken in it, and jobs taken in the window before.
     taken: (Instant, usize, usize),
 }
@@ -137,14 +137,12 @@ impl ScanCursors {
                 now,
             };
         };
-        let (full_scan, took) = scan_cursor.full_scan;
-        let starts_full_scan = began.duration_since(full_scan) >= FULL_SCAN_EVERY.max(took * SCAN_PAUSE_FACTOR);
+        let starts_full_scan = scan_cursor.full_scans.is_due(began);
         if starts_full_scan {
-            scan_cursor.full_scan = (began, took);
+            scan_cursor.full_scans.begin(began);
         }
         scan_cursor.count(began, 0);
-        let (at, took) = scan_cursor.scanned_below;
-        let starts_below = scan_cursor.is_quiet() || began.duration_since(at) < took * SCAN_PAUSE_FACTOR;
+        let starts_below = scan_cursor.is_quiet() || !scan_cursor.scans_below.is_due(began);
         let keys = scan_cursor.low_if_quiet(now);
         ScanStart { keys, full: false, starts_below, starts_full_scan, generation: scan_cursor.generation, began, now }
     }
@@ -153,7 +151,7 @@ impl ScanCursors {
     pub(crate) fn scanned_below(&self, worker_id: &str, began: Instant) {
         let mut scan_cursors = self.0.lock();
         if let Some(scan_cursor) = scan_cursors.get_mut(worker_id) {
-            scan_cursor.scanned_below = (Instant::now(), began.elapsed());
+            scan_cursor.scans_below.record(began, Instant::now());
         }
     }
 
@@ -175,7 +173,7 @@ impl ScanCursors {
     pub(crate) fn full_scan_found(&self, worker_id: &str, began: Instant, first: &[(i16, i64, Uuid)]) {
         let mut scan_cursors = self.0.lock();
         let Some(scan_cursor) = scan_cursors.get_mut(worker_id) else { return };
-        scan_cursor.full_scan = (began, began.elapsed());
+        scan_cursor.full_scans.record(began, Instant::now());
         for (priority, run_at, id) in first {
             scan_cursor.lower(*priority, *run_at, *id);
         }
@@ -190,8 +188,8 @@ impl ScanCursors {
         let scan_cursor = scan_cursors.entry(worker_id.to_owned()).or_insert_with(|| ScanCursor {
             keys: [BOTTOM; PRIORITIES],
             generation: 0,
-            full_scan: (start.began, start.began.elapsed()),
-            scanned_below: (start.began, Duration::ZERO),
+            full_scans: DutyCycle::new(FULL_SCANS),
+            scans_below: DutyCycle::new(SCANS_BELOW),
             taken: (start.began, 0, 0),
         });
         scan_cursor.count(Instant::now(), taken.len());
@@ -200,7 +198,7 @@ impl ScanCursors {
         }
         if start.full {
             scan_cursor.keys = start.keys;
-            scan_cursor.full_scan = (start.began, start.began.elapsed());
+            scan_cursor.full_scans.record(start.began, Instant::now());
         }
         for row in taken {
             if let Some(key) = scan_cursor.keys.get_mut(row.priority as usize) {
@@ -311,11 +309,11 @@ mod tests {
     fn an_expired_cursor_is_still_used_and_one_acquire_is_told_to_scan() {
         let scan_cursors = ScanCursors::default();
         scan_cursors.raise("w", &scan_cursors.start(Some("w"), NOW), &[taken(5, 10, 7)]);
-        let long_ago = Instant::now().checked_sub(FULL_SCAN_EVERY * 2).unwrap();
+        let long_ago = Instant::now().checked_sub(FULL_SCANS.pause * 2).unwrap();
         scan_cursors.full_scan_found("w", long_ago, &[]);
         // The full scan seems to have taken two seconds: its share of the time puts the next one off.
         assert!(!scan_cursors.start(Some("w"), NOW).starts_full_scan);
-        scan_cursors.0.lock().get_mut("w").unwrap().full_scan = (long_ago, Duration::ZERO);
+        scan_cursors.0.lock().get_mut("w").unwrap().full_scans.record(long_ago, long_ago);
         let (first, second) = (busy(&scan_cursors), scan_cursors.start(Some("w"), NOW));
         assert_eq!((first.starts_full_scan, first.full, first.keys[5]), (true, false, (10, Uuid::from_u128(7))));
         assert!(!second.starts_full_scan);
@@ -334,7 +332,7 @@ mod tests {
         // A scan below the cursor that took a second is not repeated for a while.
         scan_cursors.scanned_below("w", Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
         assert_eq!(busy(&scan_cursors).below(), None);
-        scan_cursors.0.lock().get_mut("w").unwrap().scanned_below.1 = Duration::ZERO;
+        scan_cursors.0.lock().get_mut("w").unwrap().scans_below.reset();
         assert!(busy(&scan_cursors).below().is_some());
     }
 

@@ -27,7 +27,7 @@ use tls::{Relay, Route};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::PostgresStore;
+use crate::{PostgresStore, duty_cycle::DutyCycle, sessions::rescue::ORPHAN_SCANS};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/postgres");
 
@@ -81,7 +81,7 @@ impl PostgresStore {
             channels,
             server_id,
             quarantine: Quarantine::default(),
-            orphan_scan_duty: crate::sessions::duty_cycle::DutyCycle::default(),
+            orphan_scans: parking_lot::Mutex::new(DutyCycle::new(ORPHAN_SCANS)),
             compaction: crate::retain::counter_compaction::Compaction::default(),
             key_cursor: parking_lot::Mutex::new(Uuid::nil()),
             attempts_cursor: parking_lot::Mutex::new(Uuid::nil()),

@@ -45,7 +45,7 @@ const COUNTS: &str = "
                ) AS r
            ) END AS oldest_runnable,
            coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
-    FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+    FROM sums FULL JOIN live USING (worker_id) FULL JOIN pauses USING (worker_id)
          LEFT JOIN unnest($1::text[]) WITH ORDINALITY AS scan_cursors(worker_id, n) USING (worker_id)
     WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
     ORDER BY worker_id COLLATE \"C\"";

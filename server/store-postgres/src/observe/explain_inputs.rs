@@ -46,7 +46,7 @@ const EXPLAIN_INPUTS: &str = "
                ) AS before
                LIMIT $6
            ) AS counted) AS ahead
-    FROM clock CROSS JOIN sums LEFT JOIN worker_ids w ON w.worker_id = $1";
+    FROM clock CROSS JOIN sums LEFT JOIN pauses w ON w.worker_id = $1";
 
 /// Setting for the query: while the table has no statistics, a bitmap of all jobs ahead looks cheaper than the index.
 const BY_INDEX: &str = "; SET LOCAL enable_bitmapscan = off";

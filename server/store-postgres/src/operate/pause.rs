@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::PostgresStore;
 
 const PAUSE: &str = "
-    INSERT INTO worker_ids (worker_id, paused_at, reason) VALUES ($1, now_ms(), $2)
+    INSERT INTO pauses (worker_id, paused_at, reason) VALUES ($1, now_ms(), $2)
     ON CONFLICT (worker_id) DO UPDATE SET reason = excluded.reason";
 
 const LIVE: &str = "SELECT id FROM sessions WHERE worker_id = $1 AND ended_at IS NULL ORDER BY id";
@@ -30,7 +30,7 @@ pub(crate) async fn pause(store: &PostgresStore, worker_id: &str, reason: &str) 
 
 pub(crate) async fn resume(store: &PostgresStore, worker_id: &str) -> StoreResult<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("DELETE FROM worker_ids WHERE worker_id = $1").bind(worker_id).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM pauses WHERE worker_id = $1").bind(worker_id).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! Sessions: what a worker's session reports, and how it ends.
 
-pub(crate) mod duty_cycle;
 pub(crate) mod end;
 pub(crate) mod heartbeat;
 pub(crate) mod outage;
 pub(crate) mod progress;
 pub(crate) mod register;
-mod rescue;
+pub(crate) mod rescue;

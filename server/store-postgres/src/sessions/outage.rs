@@ -6,11 +6,11 @@ use super::heartbeat;
 use crate::PostgresStore;
 
 const HEARD: &str = "
-    UPDATE listening SET until = clock.now
-    FROM (SELECT until AS last, now_ms() AS now FROM listening FOR UPDATE) AS clock
+    UPDATE heard_until SET until = clock.now
+    FROM (SELECT until AS last, now_ms() AS now FROM heard_until FOR UPDATE) AS clock
     RETURNING clock.last, clock.now";
 
-pub(crate) async fn listen(store: &PostgresStore) -> StoreResult<i64> {
+pub(crate) async fn note_heard(store: &PostgresStore) -> StoreResult<i64> {
     let mut tx = store.begin_lazy().await?;
     let (until, now): (i64, i64) = sqlx::query_as(HEARD).fetch_one(&mut *tx).await?;
     let outage = outage::outage_ms(until, now);

@@ -1,6 +1,6 @@
 //! Rescue: the transactions that end attempts past their timeout and sessions whose lease ran out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jobqueue_store::{
@@ -18,9 +18,13 @@ use uuid::Uuid;
 
 use crate::{
     PostgresStore, Tx,
+    duty_cycle::Bounds,
     sessions::end,
     settle::{self, write},
 };
+
+/// Searches for claims of sessions that are gone: at each rescue while they are short, and at most 1/20 of the time.
+pub(crate) const ORPHAN_SCANS: Bounds = Bounds { pause: Duration::ZERO, short: Duration::from_millis(100), factor: 20 };
 
 /// Claims with attempts past their timeout, by deadline, of about $1 jobs.
 const OVERDUE: &str = "
@@ -81,7 +85,8 @@ impl RescueSteps for PostgresStore {
     }
 
     async fn lost_sessions(&self, limit: u32) -> StoreResult<Vec<LostRow>> {
-        let (with_claims, began) = (self.orphan_scan_duty.is_due(), Instant::now());
+        let began = Instant::now();
+        let with_claims = self.orphan_scans.lock().is_due(began);
         let lost: Vec<LostRow> = sqlx::query_as(LOST_SESSIONS)
             .bind(i64::from(limit))
             .bind(self.quarantine.left_out())
@@ -89,7 +94,11 @@ impl RescueSteps for PostgresStore {
             .fetch_all(&self.pool)
             .await?;
         if with_claims {
-            self.orphan_scan_duty.record(began, !lost.is_empty());
+            let mut orphan_scans = self.orphan_scans.lock();
+            orphan_scans.record(began, Instant::now());
+            if !lost.is_empty() {
+                orphan_scans.reset();
+            }
         }
         Ok(lost)
     }

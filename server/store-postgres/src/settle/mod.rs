@@ -8,12 +8,12 @@ use jobqueue_shared::lease::LeaseId;
 use jobqueue_store::{
     error::StoreResult,
     rows::{
-        job::{ClaimRow, PriorRow, RetryFactsRow},
+        job::{ClaimRow, PriorRow, RetryRow},
         packed_claim,
         write::ReadyRow,
     },
     settle::{
-        claim::{Claim, Prior, RetryFacts},
+        claim::{Claim, Prior, RetryColumns},
         decision::{self, SettleDecision},
     },
     types::{AttemptOutcome, SettleAnswer, Settlement},
@@ -62,25 +62,25 @@ pub(crate) async fn end_attempts(
     now: i64,
 ) -> StoreResult<SettleDecision> {
     let priors = read_priors(tx, decision::not_open(settlements, &claims)).await?;
-    let mut facts = read_retry_facts(tx, decision::needs_retry_facts(settlements)).await?;
-    handlers::read_foreign_tasks(tx, &decision::without_handler(settlements, &claims), &mut facts).await?;
-    let decision = decision::decide(settlements, claims, &facts, &priors, now, rand::random::<f64>);
+    let mut columns = read_retry_columns(tx, decision::needs_retry_columns(settlements)).await?;
+    handlers::read_foreign_tasks(tx, &decision::without_handler(settlements, &claims), &mut columns).await?;
+    let decision = decision::decide(settlements, claims, &columns, &priors, now, rand::random::<f64>);
     write::write(tx, &decision, now).await?;
     Ok(decision)
 }
 
-const READ_RETRY_FACTS: &str = "
+const READ_RETRY_COLUMNS: &str = "
     SELECT id, priority, octet_length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
-async fn read_retry_facts(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryFacts>> {
+async fn read_retry_columns(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryColumns>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
     let (first, last) = id_range(&ids);
-    let rows: Vec<RetryFactsRow> =
-        sqlx::query_as(READ_RETRY_FACTS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
+    let rows: Vec<RetryRow> =
+        sqlx::query_as(READ_RETRY_COLUMNS).bind(ids).bind(first).bind(last).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.into_columns())).collect())
 }
 
 const READ_PRIORS: &str = "

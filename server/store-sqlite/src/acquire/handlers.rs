@@ -9,7 +9,7 @@ use jobqueue_store::{
     error::StoreResult,
     leases,
     rows::{job::TakenRow, session::parse_tasks},
-    settle::{claim::RetryFacts, decision},
+    settle::{claim::RetryColumns, decision},
     types::handles_all,
 };
 use uuid::Uuid;
@@ -26,14 +26,14 @@ const READ_FOREIGN_TASKS: &str = "
 pub(crate) async fn read_foreign_tasks(
     tx: &mut Tx<'_>,
     without_handler: &[(Uuid, Uuid)],
-    facts: &mut HashMap<Uuid, RetryFacts>,
+    columns: &mut HashMap<Uuid, RetryColumns>,
 ) -> StoreResult<()> {
     if without_handler.is_empty() {
         return Ok(());
     }
     let asked = pair_list(without_handler.iter().map(|(session_id, job_id)| [*session_id, *job_id]));
     let rows: Vec<(Uuid, String)> = sqlx::query_as(READ_FOREIGN_TASKS).bind(asked).fetch_all(&mut **tx).await?;
-    decision::set_foreign_tasks(facts, rows);
+    decision::set_foreign_tasks(columns, rows);
     Ok(())
 }
 

@@ -86,15 +86,15 @@ async fn acquire_one(
     if taken.is_empty() {
         return Ok(Acquired::Jobs { worker_id: session.worker_id, jobs: Vec::new(), next_run_at_ms });
     }
-    let (mut facts, mut unknown) = (HashMap::new(), Vec::new());
-    leases::decode_inline_jobs(&taken, &mut facts, &mut unknown);
+    let (mut columns, mut unknown) = (HashMap::new(), Vec::new());
+    leases::decode_inline_jobs(&taken, &mut columns, &mut unknown);
     if !unknown.is_empty() {
-        facts.extend(facts_of(tx, &unknown).await?);
+        columns.extend(read_leased_columns(tx, &unknown).await?);
     }
     let taker = Taker { worker_id: &session.worker_id, session_id: request.session_id, host: &session.host, now };
-    let claims = leases::new_claims(&taker, &taken, &facts);
+    let claims = leases::new_claims(&taker, &taken, &columns);
     leases::add_deltas(&mut all.deltas, &session.worker_id, &taken);
-    let jobs = leases::leased(&claims, &mut facts)?;
+    let jobs = leases::leased(&claims, &mut columns)?;
     all.claims.extend(claims.into_iter().zip(0..).map(|(claim, chunk)| (claim, request.acquire_no, chunk)));
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
@@ -115,7 +115,7 @@ const READ_SESSION: &str = "
     SELECT s.worker_id, s.host,
            (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
            EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated,
-           s.expires_at <= ?3 OR EXISTS (SELECT 1 FROM worker_ids w WHERE w.worker_id = s.worker_id) AS gets_nothing
+           s.expires_at <= ?3 OR EXISTS (SELECT 1 FROM pauses w WHERE w.worker_id = s.worker_id) AS gets_nothing
     FROM sessions s
     WHERE s.id = ?1 AND s.ended_at IS NULL";
 
@@ -205,7 +205,7 @@ async fn delete_through(tx: &mut Tx<'_>, worker_id: &str, taken: &[TakenRow]) ->
 const RUNNABLE: &str = "
     WITH p(priority) AS (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))
     SELECT w.value FROM json_each(?1) AS w
-    WHERE NOT EXISTS (SELECT 1 FROM worker_ids p WHERE p.worker_id = w.value)
+    WHERE NOT EXISTS (SELECT 1 FROM pauses p WHERE p.worker_id = w.value)
       AND EXISTS (SELECT 1 FROM p CROSS JOIN ready r
                   WHERE r.worker_id = w.value AND r.priority = p.priority AND r.run_at <= ?2)";
 
@@ -227,12 +227,12 @@ async fn look_ahead(tx: &mut Tx<'_>, worker_id: &str, now: i64) -> StoreResult<(
     Ok(sqlx::query_as(LOOK_AHEAD).bind(worker_id).bind(now).fetch_one(&mut **tx).await?)
 }
 
-const FACTS: &str = "
+const READ_LEASED_COLUMNS: &str = "
     SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
     FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn facts_of(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, LeasedRow>> {
-    let rows: Vec<LeasedRow> = sqlx::query_as(FACTS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+async fn read_leased_columns(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, LeasedRow>> {
+    let rows: Vec<LeasedRow> = sqlx::query_as(READ_LEASED_COLUMNS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
@@ -259,6 +259,6 @@ pub(crate) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> S
 
 async fn leased_jobs(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
     let ids: Vec<_> = claims.iter().flat_map(|claim| claim.entries.iter().map(|entry| entry.job_id)).collect();
-    let mut facts = facts_of(tx, &ids).await?;
-    leases::leased(claims, &mut facts)
+    let mut columns = read_leased_columns(tx, &ids).await?;
+    leases::leased(claims, &mut columns)
 }

@@ -70,7 +70,7 @@ impl SqliteStore {
             readers,
             clock,
             quarantine: Quarantine::default(),
-            listening: parking_lot::Mutex::default(),
+            heard_until: parking_lot::Mutex::default(),
             key_cursor: parking_lot::Mutex::new(Uuid::nil()),
             file: parking_lot::Mutex::new(Some(file)),
         })

@@ -23,7 +23,7 @@ const TIMES: [&str; 15] = [
     "UPDATE attempts SET started_at = started_at - ?2 WHERE started_at > ?1",
     "UPDATE attempts SET ended_at = ended_at - ?2 WHERE ended_at > ?1",
     "UPDATE progress SET at = at - ?2 WHERE at > ?1",
-    "UPDATE worker_ids SET paused_at = paused_at - ?2 WHERE paused_at > ?1",
+    "UPDATE pauses SET paused_at = paused_at - ?2 WHERE paused_at > ?1",
     "UPDATE idempotency_keys SET gone_at = gone_at - ?2 WHERE gone_at > ?1",
 ];
 
@@ -61,7 +61,7 @@ impl SqliteStore {
         // Minutes in the future: their counts would be added to when they come.
         sqlx::query("DELETE FROM series WHERE minute > ?1").bind(now / 60_000).execute(&mut *tx).await?;
         sqlx::query("UPDATE pruning SET confirmed_at = min(confirmed_at, ?1)").bind(now).execute(&mut *tx).await?;
-        sqlx::query("UPDATE listening SET until = min(until, ?1)").bind(now).execute(&mut *tx).await?;
+        sqlx::query("UPDATE heard_until SET until = min(until, ?1)").bind(now).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ahead)
     }

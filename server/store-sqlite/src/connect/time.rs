@@ -32,7 +32,7 @@ pub(crate) async fn follow(store: &SqliteStore, wall_ms: i64) -> StoreResult<()>
     sqlx::query(SHIFT_ATTEMPTS).bind(behind).execute(&mut *tx).await?;
     tx.commit().await?;
     // A jump is no outage: sessions were heard all the time.
-    outage::shift_listening(store, behind);
+    outage::shift_heard_until(store, behind);
     store.clock.advance(behind);
     tracing::warn!(
         seconds = behind / 1_000,

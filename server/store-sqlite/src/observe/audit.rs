@@ -23,7 +23,7 @@ pub(crate) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
             .await?;
     states.ready(ready);
     let kept: Vec<TakenRow> = sqlx::query_as(INLINE_JOBS).fetch_all(&mut *tx).await?;
-    states.facts(&kept, sqlx::query_as(THEIR_JOBS).fetch_all(&mut *tx).await?);
+    states.inline_jobs(&kept, sqlx::query_as(THEIR_JOBS).fetch_all(&mut *tx).await?);
     let claims: Vec<(Uuid, String, Vec<u8>, Vec<u8>)> =
         sqlx::query_as("SELECT id, worker_id, ids, entries FROM claims").fetch_all(&mut *tx).await?;
     states.claims(claims);

@@ -31,7 +31,7 @@ const COUNTS: &str = "
                            ORDER BY ready.run_at LIMIT 1)) FROM p
            ) END AS oldest_runnable,
            coalesce(sessions, 0) AS sessions, paused_at, reason AS pause_reason
-    FROM sums FULL JOIN live USING (worker_id) FULL JOIN worker_ids USING (worker_id)
+    FROM sums FULL JOIN live USING (worker_id) FULL JOIN pauses USING (worker_id)
     WHERE paused_at IS NOT NULL OR sessions > 0 OR pending <> 0 OR running <> 0 OR done <> 0 OR failed <> 0 OR cancelled <> 0
     ORDER BY worker_id";
 

@@ -46,7 +46,7 @@ const EXPLAIN_INPUTS: &str = "
                  AND (ready.run_at, ready.id) < (bounds.run_at, bounds.id)
                ORDER BY ready.run_at DESC, ready.id DESC LIMIT ?6
            ))), 0) FROM bounds) AS ahead
-    FROM sums LEFT JOIN worker_ids w ON w.worker_id = ?1";
+    FROM sums LEFT JOIN pauses w ON w.worker_id = ?1";
 
 pub(crate) async fn explain_inputs(store: &SqliteStore, job: &JobRecord) -> StoreResult<ExplainInputs> {
     let row: ExplainInputsRow = sqlx::query_as(EXPLAIN_INPUTS)

@@ -5,7 +5,7 @@ use jobqueue_store::error::StoreResult;
 use crate::{SqliteStore, begin};
 
 const PAUSE: &str = "
-    INSERT INTO worker_ids (worker_id, paused_at, reason) VALUES (?1, ?3, ?2)
+    INSERT INTO pauses (worker_id, paused_at, reason) VALUES (?1, ?3, ?2)
     ON CONFLICT (worker_id) DO UPDATE SET reason = excluded.reason";
 
 /// Pauses a worker_id. With one writer, no acquire is under way meanwhile.
@@ -20,6 +20,6 @@ pub(crate) async fn pause(store: &SqliteStore, worker_id: &str, reason: &str) ->
 pub(crate) async fn resume(store: &SqliteStore, worker_id: &str) -> StoreResult<()> {
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
-    sqlx::query("DELETE FROM worker_ids WHERE worker_id = ?1").bind(worker_id).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM pauses WHERE worker_id = ?1").bind(worker_id).execute(&mut *tx).await?;
     Ok(tx.commit().await?)
 }

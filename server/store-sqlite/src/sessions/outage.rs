@@ -7,7 +7,7 @@ use crate::{SqliteStore, begin};
 
 /// Time up to which sessions were heard, and the time that the file has for it.
 #[derive(Clone, Copy)]
-pub(crate) struct Listening {
+pub(crate) struct HeardUntil {
     until: i64,
     stored: i64,
 }
@@ -18,13 +18,13 @@ const NOTE_EVERY_MS: i64 = 5_000;
 
 const ANY_SESSION: &str = "SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_at IS NULL)";
 
-pub(crate) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
-    let noted = *store.listening.lock();
+pub(crate) async fn note_heard(store: &SqliteStore) -> StoreResult<i64> {
+    let noted = *store.heard_until.lock();
     let known = if let Some(known) = noted {
         known
     } else {
-        let until = sqlx::query_scalar("SELECT until FROM listening").fetch_one(&store.readers).await?;
-        Listening { until, stored: until }
+        let until = sqlx::query_scalar("SELECT until FROM heard_until").fetch_one(&store.readers).await?;
+        HeardUntil { until, stored: until }
     };
     let now = store.clock.now_ms();
     let outage = outage::outage_ms(known.until, now);
@@ -38,17 +38,17 @@ pub(crate) async fn listen(store: &SqliteStore) -> StoreResult<i64> {
         if let Some(outage) = outage {
             sqlx::query(heartbeat::EXTEND).bind(known.until).bind(outage).bind(now).execute(&mut *tx).await?;
         }
-        sqlx::query("UPDATE listening SET until = ?1").bind(now).execute(&mut *tx).await?;
+        sqlx::query("UPDATE heard_until SET until = ?1").bind(now).execute(&mut *tx).await?;
         tx.commit().await?;
         stored = now;
     }
-    *store.listening.lock() = Some(Listening { until: now, stored });
+    *store.heard_until.lock() = Some(HeardUntil { until: now, stored });
     Ok(outage.unwrap_or_default())
 }
 
 /// Moves the time of the last note by a jump of the clock.
-pub(crate) fn shift_listening(store: &SqliteStore, jump_ms: i64) {
-    if let Some(known) = store.listening.lock().as_mut() {
+pub(crate) fn shift_heard_until(store: &SqliteStore, jump_ms: i64) {
+    if let Some(known) = store.heard_until.lock().as_mut() {
         known.until += jump_ms;
     }
 }

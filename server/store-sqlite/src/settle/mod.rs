@@ -8,11 +8,11 @@ use jobqueue_shared::lease::LeaseId;
 use jobqueue_store::{
     error::StoreResult,
     rows::{
-        job::{ClaimRow, PriorRow, RetryFactsRow},
+        job::{ClaimRow, PriorRow, RetryRow},
         packed_claim,
     },
     settle::{
-        claim::{Claim, Prior, RetryFacts},
+        claim::{Claim, Prior, RetryColumns},
         decision::{self, SettleDecision},
     },
     types::{AttemptOutcome, SettleAnswer, Settlement},
@@ -49,23 +49,23 @@ pub(crate) async fn end_attempts(
     now: i64,
 ) -> StoreResult<SettleDecision> {
     let priors = read_priors(tx, decision::not_open(settlements, &claims)).await?;
-    let mut facts = read_retry_facts(tx, decision::needs_retry_facts(settlements)).await?;
-    handlers::read_foreign_tasks(tx, &decision::without_handler(settlements, &claims), &mut facts).await?;
-    let decision = decision::decide(settlements, claims, &facts, &priors, now, rand::random::<f64>);
+    let mut columns = read_retry_columns(tx, decision::needs_retry_columns(settlements)).await?;
+    handlers::read_foreign_tasks(tx, &decision::without_handler(settlements, &claims), &mut columns).await?;
+    let decision = decision::decide(settlements, claims, &columns, &priors, now, rand::random::<f64>);
     write::write(tx, &decision, now).await?;
     Ok(decision)
 }
 
-const READ_RETRY_FACTS: &str = "
+const READ_RETRY_COLUMNS: &str = "
     SELECT id, priority, length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn read_retry_facts(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryFacts>> {
+async fn read_retry_columns(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryColumns>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<RetryFactsRow> = sqlx::query_as(READ_RETRY_FACTS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.into_facts())).collect())
+    let rows: Vec<RetryRow> = sqlx::query_as(READ_RETRY_COLUMNS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.into_columns())).collect())
 }
 
 const READ_PRIORS: &str = "

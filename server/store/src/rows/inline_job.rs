@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::types::{IdempotencyKey, Start};
 
-    fn taken(facts: Option<Vec<u8>>) -> TakenRow {
+    fn taken(inline_job: Option<Vec<u8>>) -> TakenRow {
         let id = Uuid::from_u128(7);
         TakenRow {
             id,
@@ -81,7 +81,7 @@ mod tests {
             attempts_used: 0,
             payload_bytes: 0,
             enqueued_at: 0,
-            inline_job: facts,
+            inline_job,
         }
     }
 

@@ -207,7 +207,7 @@ impl ClaimRow {
 }
 
 #[derive(FromRow)]
-pub struct RetryFactsRow {
+pub struct RetryRow {
     pub id: Uuid,
     priority: i16,
     payload_bytes: i32,
@@ -215,14 +215,14 @@ pub struct RetryFactsRow {
     retry: Option<String>,
 }
 
-impl RetryFactsRow {
-    pub fn into_facts(self) -> claim::RetryFacts {
+impl RetryRow {
+    pub fn into_columns(self) -> claim::RetryColumns {
         // A damaged policy must not hold up everything that ends in the same transaction.
         let retry = retry(self.retry.as_deref()).unwrap_or_else(|error| {
             tracing::error!(job_id = %self.id, %error, "the default retry policy serves");
             RetryPolicy::default()
         });
-        claim::RetryFacts {
+        claim::RetryColumns {
             priority: self.priority,
             payload_bytes: self.payload_bytes,
             max_retries: self.max_retries as u32,

@@ -41,9 +41,9 @@ impl Claim {
     }
 }
 
-/// Properties of a job that decide whether and when it is retried.
+/// Columns of a job that decide whether and when it is retried.
 #[derive(Clone, Debug)]
-pub struct RetryFacts {
+pub struct RetryColumns {
     pub priority: i16,
     pub payload_bytes: i32,
     pub max_retries: u32,

@@ -20,7 +20,7 @@ use crate::{
         packed_claim::{self, Entry},
         write::{AttemptRow, CancelledRow, DeadRow, Deltas, DoneRow, ReadyRow, ResultRow, StopRow},
     },
-    settle::claim::{Claim, Prior, RetryFacts},
+    settle::claim::{Claim, Prior, RetryColumns},
     types::{AttemptOutcome, SettleAnswer, Settlement, StopReason},
 };
 
@@ -61,8 +61,8 @@ pub fn not_open(items: &[Settlement], claims: &HashMap<Uuid, Claim>) -> Vec<Leas
     leases
 }
 
-/// Jobs whose retry facts the decision needs: all but completed and cancelled ones.
-pub fn needs_retry_facts(items: &[Settlement]) -> Vec<Uuid> {
+/// Jobs whose retry columns the decision needs: all but completed and cancelled ones.
+pub fn needs_retry_columns(items: &[Settlement]) -> Vec<Uuid> {
     let mut ids: Vec<_> = items
         .iter()
         .filter(|item| !matches!(item.ending, Ending::Complete | Ending::Cancel))
@@ -83,19 +83,20 @@ pub fn without_handler(items: &[Settlement], claims: &HashMap<Uuid, Claim>) -> V
 }
 
 /// Sets the tasks that the driver looked up for [`without_handler`].
-pub fn set_foreign_tasks(facts: &mut HashMap<Uuid, RetryFacts>, tasks: Vec<(Uuid, String)>) {
+pub fn set_foreign_tasks(columns: &mut HashMap<Uuid, RetryColumns>, tasks: Vec<(Uuid, String)>) {
     for (job_id, task) in tasks {
-        if let Some(facts) = facts.get_mut(&job_id) {
-            facts.unhandled_task = Some(task);
+        if let Some(columns) = columns.get_mut(&job_id) {
+            columns.unhandled_task = Some(task);
         }
     }
 }
 
-/// Decides every item. `claims` are locked; `facts` and `priors` are what [`needs_retry_facts`] and [`not_open`] asked for.
+/// Decides every item. `claims` are locked; `columns` and `priors` are what [`needs_retry_columns`] and [`not_open`]
+/// asked for.
 pub fn decide(
     items: &[Settlement],
     mut claims: HashMap<Uuid, Claim>,
-    facts: &HashMap<Uuid, RetryFacts>,
+    columns: &HashMap<Uuid, RetryColumns>,
     priors: &HashMap<LeaseId, Prior>,
     now: i64,
     mut random: impl FnMut() -> f64,
@@ -132,7 +133,7 @@ pub fn decide(
         }
         let entry = claim.entries.remove(index);
         touched.push(claim.id);
-        let next = decision.end(item, claim, entry, facts.get(&entry.job_id), now, &mut random);
+        let next = decision.end(item, claim, entry, columns.get(&entry.job_id), now, &mut random);
         settled.insert(item.lease, (outcome(item.ending), next));
         if next == State::Done {
             completed.entry(claim.id).or_default().push(entry);
@@ -181,7 +182,7 @@ impl SettleDecision {
         item: &Settlement,
         claim: &Claim,
         entry: Entry,
-        facts: Option<&RetryFacts>,
+        columns: Option<&RetryColumns>,
         now: i64,
         random: &mut impl FnMut() -> f64,
     ) -> State {
@@ -189,8 +190,8 @@ impl SettleDecision {
         let attempt = state::Attempt {
             run_no: entry.run_no,
             attempts_used: entry.attempts_used,
-            max_retries: facts.map_or(0, |facts| facts.max_retries),
-            retry: facts.map_or_else(RetryPolicy::default, |facts| facts.retry),
+            max_retries: columns.map_or(0, |columns| columns.max_retries),
+            retry: columns.map_or_else(RetryPolicy::default, |columns| columns.retry),
         };
         let next = state::next(attempt, item.ending, now, random());
         self.deltas.at(&claim.worker_id, 0).running -= 1;
@@ -237,14 +238,14 @@ impl SettleDecision {
                 let row = ReadyRow {
                     worker_id: claim.worker_id.clone(),
                     id: job_id,
-                    priority: facts.map_or(i16::from(limits::PRIORITY_DEFAULT), |facts| facts.priority),
+                    priority: columns.map_or(i16::from(limits::PRIORITY_DEFAULT), |columns| columns.priority),
                     run_at: run_at_ms,
                     run_no: entry.run_no as i32,
                     attempts_used: attempts_used as i32,
-                    payload_bytes: facts.map_or(0, |facts| facts.payload_bytes),
+                    payload_bytes: columns.map_or(0, |columns| columns.payload_bytes),
                     enqueued_at: now,
                     waits_for_handler,
-                    for_task: facts.filter(|_| waits_for_handler).and_then(|facts| facts.unhandled_task.clone()),
+                    for_task: columns.filter(|_| waits_for_handler).and_then(|columns| columns.unhandled_task.clone()),
                     inline_job: None,
                 };
                 self.deltas.ready(&row, 1);

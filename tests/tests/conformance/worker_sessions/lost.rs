@@ -50,7 +50,7 @@ async fn an_outage_of_all_servers_extends_the_leases_that_were_live_when_it_bega
         format!(
             "UPDATE sessions SET expires_at = {now} - 30000 WHERE id = {};
              UPDATE sessions SET expires_at = {now} - 90000 WHERE id = {};
-             UPDATE listening SET until = {now} - 60000;",
+             UPDATE heard_until SET until = {now} - 60000;",
             id(&live),
             id(&dead),
         )
