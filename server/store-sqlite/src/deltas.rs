@@ -32,7 +32,7 @@ fn events(delta: &Delta) -> [i32; 4] {
 }
 
 /// Adds changes to counters and minutes in place: with one writer, no transaction waits for a counter.
-pub(crate) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> StoreResult<()> {
+pub(crate) async fn write_deltas(tx: &mut Tx, deltas: &Deltas, now: i64) -> StoreResult<()> {
     let counters: Vec<_> = deltas.rows().filter(|(.., delta)| gauges(delta) != [0; 6]).collect();
     for counters in batches(&counters) {
         let mut query = QueryBuilder::new(INSERT_COUNTERS);
@@ -42,11 +42,11 @@ pub(crate) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> 
                 row.push_bind(gauge);
             }
         });
-        query.push(OR_ADD_TO_COUNTERS).build().execute(&mut **tx).await?;
+        query.push(OR_ADD_TO_COUNTERS).build().execute(&mut *tx).await?;
     }
     // A bucket other than 0 is kept only while jobs wait in it.
     for (worker_id, bucket, _) in counters.iter().filter(|(_, bucket, _)| *bucket != 0) {
-        sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut **tx).await?;
+        sqlx::query(FORGET_EMPTY_COUNTER).bind(worker_id).bind(bucket).execute(&mut *tx).await?;
     }
     let series: Vec<_> = deltas.rows().filter(|(.., delta)| events(delta) != [0; 4]).collect();
     for series in batches(&series) {
@@ -57,7 +57,7 @@ pub(crate) async fn write_deltas(tx: &mut Tx<'_>, deltas: &Deltas, now: i64) -> 
                 row.push_bind(event);
             }
         });
-        query.push(OR_ADD_TO_SERIES).build().execute(&mut **tx).await?;
+        query.push(OR_ADD_TO_SERIES).build().execute(&mut *tx).await?;
     }
     Ok(())
 }

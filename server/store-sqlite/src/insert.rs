@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use jobqueue_store::{
+    clock::Clock,
     error::{StoreError, StoreResult},
     insert_units::InsertGroup,
     leases,
@@ -14,7 +15,7 @@ use jobqueue_store::{
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::{SqliteStore, Tx, acquire, batches, begin, id_list};
+use crate::{SqliteStore, Tx, acquire, batches, id_list};
 
 #[async_trait]
 impl InsertGroup for SqliteStore {
@@ -26,36 +27,40 @@ impl InsertGroup for SqliteStore {
 /// A commit that fails has not happened: there is no connection whose loss
 /// could hide its outcome.
 async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
-    let mut writer = store.writer().await?;
-    let rows = prepare::new_rows(units, &store.clock)?;
-    let mut tx = begin(&mut writer).await?;
-    let holders = win_keys(&mut tx, prepare::first_keys(&rows)).await?;
+    let mut share = store.share().await?;
+    match insert_in(share.connection()?, &store.clock, units, offers).await {
+        Ok(None) => share.undo().await.map(|()| None),
+        inserted => share.finish(inserted).await,
+    }
+}
+
+async fn insert_in(tx: &mut Tx, clock: &Clock, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
+    let rows = prepare::new_rows(units, clock)?;
+    let holders = win_keys(tx, prepare::first_keys(&rows)).await?;
     let decision = prepare::decide_keys(units, &rows, &holders);
     if units.len() > 1 && prepare::depends_on_refused_unit(&decision) {
-        tx.rollback().await?;
         return Ok(None);
     }
-    give_back_keys(&mut tx, &decision.give_back).await?;
-    let (mut handed, mut taken) = (vec![Vec::new(); offers.len()], Vec::new());
-    for (offer, handed) in offers.iter().zip(&mut handed) {
-        let now = store.clock.now_ms();
-        let Some(host) = acquire::takes(&mut tx, offer, now).await? else { continue };
+    give_back_keys(tx, &decision.give_back).await?;
+    let now = clock.now_ms();
+    let (mut handed, mut claims) = (vec![Vec::new(); offers.len()], Vec::new());
+    let hosts = acquire::takers(tx, offers, now).await?;
+    for ((offer, host), handed) in offers.iter().zip(hosts).zip(&mut handed) {
+        let Some(host) = host else { continue };
         let Some((claim, mut columns)) = leases::claim_for_hand_off(&decision.insert, offer) else { continue };
-        // The claim is written at once, because the next offer may be to the same session.
-        let claims = [(Claim { host, claimed_at: now, ..claim }, offer.acquire_no, 0)];
-        acquire::write_claims(&mut tx, &claims).await?;
-        let claims = claims.map(|(claim, ..)| claim);
-        *handed = leases::leased(&claims, &mut columns)?;
-        taken.extend(claims);
+        let claim = Claim { host, claimed_at: now, ..claim };
+        *handed = leases::leased(std::slice::from_ref(&claim), &mut columns)?;
+        claims.push((claim, offer.acquire_no, 0));
     }
-    write_jobs(&mut tx, &decision.insert, &taken).await?;
-    tx.commit().await?;
+    acquire::write_claims(tx, &claims).await?;
+    let taken: Vec<_> = claims.into_iter().map(|(claim, ..)| claim).collect();
+    write_jobs(tx, &decision.insert, &taken).await?;
     Ok(Some(Inserted { answers: decision.answers, handed }))
 }
 
 /// Wins the keys that are free. Returns the holders of all, by worker_id and key. With one writer a key without a holder
 /// is free, so that one query decides.
-async fn win_keys(tx: &mut Tx<'_>, keys: Vec<FirstKey<'_>>) -> StoreResult<HashMap<(String, String), Holder>> {
+async fn win_keys(tx: &mut Tx, keys: Vec<FirstKey<'_>>) -> StoreResult<HashMap<(String, String), Holder>> {
     let mut holders = read_keys(tx, &keys).await?;
     let open: Vec<_> = keys
         .into_iter()
@@ -68,13 +73,13 @@ async fn win_keys(tx: &mut Tx<'_>, keys: Vec<FirstKey<'_>>) -> StoreResult<HashM
     Ok(holders)
 }
 
-async fn insert_keys(tx: &mut Tx<'_>, keys: &[FirstKey<'_>]) -> StoreResult<()> {
+async fn insert_keys(tx: &mut Tx, keys: &[FirstKey<'_>]) -> StoreResult<()> {
     for keys in batches(keys) {
         let mut query = QueryBuilder::new("INSERT INTO idempotency_keys (worker_id, key, job_id, request_hash) ");
         query.push_values(keys, |mut row, ((worker_id, key), job_id, hash)| {
             row.push_bind(*worker_id).push_bind(*key).push_bind(*job_id).push_bind(hash.as_slice());
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -93,30 +98,30 @@ struct KeyRow {
     request_hash: Vec<u8>,
 }
 
-async fn read_keys(tx: &mut Tx<'_>, keys: &[FirstKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
+async fn read_keys(tx: &mut Tx, keys: &[FirstKey<'_>]) -> StoreResult<HashMap<(String, String), Holder>> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
     let asked: Vec<_> = keys.iter().map(|(key, ..)| key).collect();
     let asked = serde_json::to_string(&asked).map_err(|error| StoreError::Data(error.to_string()))?;
-    let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS).bind(asked).fetch_all(&mut **tx).await?;
+    let rows: Vec<KeyRow> = sqlx::query_as(READ_KEYS).bind(asked).fetch_all(&mut *tx).await?;
     let holder =
         |row: KeyRow| ((row.worker_id, row.key), Holder { job_id: row.job_id, request_hash: row.request_hash });
     Ok(rows.into_iter().map(holder).collect())
 }
 
-async fn give_back_keys(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
+async fn give_back_keys(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
     if !ids.is_empty() {
         sqlx::query("DELETE FROM idempotency_keys WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))")
             .bind(id_list(ids))
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     Ok(())
 }
 
 /// Stores jobs, and those of them that are not claimed in `ready`.
-async fn write_jobs(tx: &mut Tx<'_>, rows: &[&NewRow<'_>], claims: &[Claim]) -> StoreResult<()> {
+async fn write_jobs(tx: &mut Tx, rows: &[&NewRow<'_>], claims: &[Claim]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO jobs (id, worker_id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, \
@@ -136,7 +141,7 @@ async fn write_jobs(tx: &mut Tx<'_>, rows: &[&NewRow<'_>], claims: &[Claim]) -> 
                 .push_bind(new.attempt_timeout_ms)
                 .push_bind(new.key.as_ref().map(|key| key.key.as_str()));
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
     let mut deltas = prepare::submit_deltas(rows);

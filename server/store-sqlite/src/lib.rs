@@ -1,7 +1,8 @@
 //! SQLite store, embedded: one process owns the file, and one connection writes.
 //!
-//! A group of calls is one BEGIN IMMEDIATE transaction, so that no write waits for another's locks. Readers have
-//! connections of their own and see the last commit. Where a statement differs from its counterpart for PostgreSQL, its
+//! A group of calls writes in one BEGIN IMMEDIATE transaction, so that no write waits for another's locks, and groups
+//! that wait for the connection share one (`connect/writer.rs`). Readers have connections of their own and see the last
+//! commit. Where a statement differs from its counterpart for PostgreSQL, its
 //! comment gives the reason.
 
 mod acquire;
@@ -36,22 +37,22 @@ use operate::{operator_actions, pause};
 use parking_lot::Mutex;
 use retain::prune;
 use sessions::{end, heartbeat, outage, progress, register};
-use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    sqlite::SqliteConnectOptions,
-};
-use tokio::sync::{MappedMutexGuard, MutexGuard, broadcast};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteConnectOptions};
+use tokio::sync::{MappedMutexGuard, broadcast};
 use uuid::Uuid;
 
 pub use crate::connect::backup;
-use crate::connect::file::OwnedFile;
+use crate::connect::{
+    file::OwnedFile,
+    writer::{Share, Writer},
+};
 
-type Tx<'a> = Transaction<'a, Sqlite>;
+/// The connection that writes, in a transaction.
+type Tx = SqliteConnection;
 
 pub struct SqliteStore {
-    /// `None` once closed.
-    writer: tokio::sync::Mutex<Option<SqliteConnection>>,
-    /// Options with which the writer is opened.
+    writer: Writer,
+    /// Options with which connections are opened.
     options: SqliteConnectOptions,
     readers: SqlitePool,
     clock: Clock,
@@ -66,17 +67,14 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
+    /// The connection that writes, for a transaction of the call's own.
     async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
-        let closed = || StoreError::Unavailable("the database is closed".into());
-        let mut guard = self.writer.lock().await;
-        // After a full disk or a failed read or write, SQLite has rolled back by itself. sqlx's own rollback then
-        // fails, and the connection counts for ever a transaction that no longer exists.
-        if stuck(guard.as_mut().ok_or_else(closed)?).await {
-            // Another file at the path must not be written to.
-            self.verify()?;
-            *guard = Some(self.options.connect().await?);
-        }
-        MutexGuard::try_map(guard, Option::as_mut).map_err(|_| closed())
+        self.writer.alone(|| self.verify()).await
+    }
+
+    /// The connection that writes, in a transaction that calls share.
+    async fn share(&self) -> StoreResult<Share<'_>> {
+        self.writer.share(|| self.verify()).await
     }
 
     /// Passes a result on only while the files are those that the path names: a commit into a file that was removed
@@ -97,15 +95,9 @@ impl SqliteStore {
     }
 }
 
-/// Whether the writer is in a transaction although no call uses it.
-async fn stuck(writer: &mut SqliteConnection) -> bool {
-    // The answer to a ping comes after the rollback of a transaction that was dropped.
-    writer.is_in_transaction() && (writer.ping().await.is_err() || writer.is_in_transaction())
-}
-
 /// Begins a transaction and takes the write lock at once: a write lock that is asked for later, after a read, is
 /// refused without waiting.
-async fn begin(writer: &mut SqliteConnection) -> StoreResult<Tx<'_>> {
+async fn begin(writer: &mut SqliteConnection) -> StoreResult<Transaction<'_, Sqlite>> {
     Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
@@ -304,7 +296,7 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close().await;
-        let Some(writer) = self.writer.lock().await.take() else { return };
+        let Some(writer) = self.writer.close().await else { return };
         if self.verify().is_err() {
             // Closing the last connection removes the log by its name, and the file of that name may be another
             // database's now.

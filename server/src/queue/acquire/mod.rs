@@ -2,12 +2,13 @@
 //! parked poll also ends at once when a lease of its session is ended by a cancel or a timeout.
 //!
 //! `batcher` runs the acquires of concurrent calls in few transactions. `parked_polls` hands new jobs to waiting calls, and
-//! `notify` tells them of runnable jobs and of leases to stop.
+//! `notify` tells them of runnable jobs and of leases to stop. `empty_looks` saves a try that would find nothing.
 //!
 //! A call may be dropped at any time: jobs that it leased stay claimed for (session, acquire_no), and the worker gets
 //! them by repeating the call with the same number.
 
 pub(super) mod batcher;
+mod empty_looks;
 pub(super) mod notify;
 pub(super) mod parked_polls;
 pub(super) mod tasks;
@@ -31,6 +32,9 @@ use super::{
 const MAX_PARKED: Duration = Duration::from_mins(1);
 /// Time before the caller's own deadline at which the answer is sent.
 const MARGIN: Duration = Duration::from_millis(100);
+/// Time after which a poll tries that has parked without a try, because jobs of its worker_id were looked for a moment
+/// before. The try also finds that the session has ended, and the jobs of an answer that was lost.
+const FIRST_TRY: Duration = Duration::from_millis(200);
 /// Time to the next try when a job is due but another transaction has its row locked.
 const CONTENDED: Duration = Duration::from_millis(50);
 
@@ -71,6 +75,7 @@ impl Queue {
 
         let mut listener = acquire.worker_id.as_ref().map(|worker_id| self.context.notifier.listen(worker_id));
         let mut stops = self.context.notifier.listen_for_stops(acquire.session_id);
+        let mut may_park_first = true;
         loop {
             let worker_id = {
                 let mut called = pin!(listener.as_ref().map(Listener::notified));
@@ -78,12 +83,17 @@ impl Queue {
                 if let Some(called) = called.as_mut().as_pin_mut() {
                     called.enable();
                 }
-                let (worker_id, next_run_at_ms) = match self.try_acquire(&acquire).await? {
-                    Try::Found(jobs) => {
-                        let stop = if stops.is_told() { self.stops(session_id).await } else { Vec::new() };
-                        return Ok(AcquireResult { jobs, stop });
-                    }
-                    Try::Nothing { worker_id, next_run_at_ms } => (worker_id, next_run_at_ms),
+                let known = if may_park_first { self.known_empty(&acquire, until) } else { None };
+                may_park_first = false;
+                let (worker_id, next_try) = match known {
+                    Some((worker_id, next_run_at_ms)) => (worker_id, self.poll_after(next_run_at_ms).min(FIRST_TRY)),
+                    None => match self.try_acquire(&acquire).await? {
+                        Try::Found(jobs) => {
+                            let stop = if stops.is_told() { self.stops(session_id).await } else { Vec::new() };
+                            return Ok(AcquireResult { jobs, stop });
+                        }
+                        Try::Nothing { worker_id, next_run_at_ms } => (worker_id, self.poll_after(next_run_at_ms)),
+                    },
                 };
                 let now = Instant::now();
                 if now >= until {
@@ -98,7 +108,7 @@ impl Queue {
                         () = stops.told() => told = true,
                         () = called => {}
                         () = self.draining.cancelled() => {}
-                        () = tokio::time::sleep_until((now + self.poll_after(next_run_at_ms)).min(until)) => {}
+                        () = tokio::time::sleep_until((now + next_try).min(until)) => {}
                     }
                     jobs.extend(parked.leave().await);
                     self.context.meters.acquired(&jobs);
@@ -133,7 +143,19 @@ impl Queue {
         self.context.store.stops(session_id).await.unwrap_or_default()
     }
 
+    /// The worker_id and the due time of its next job, if the call can park without a try.
+    fn known_empty(&self, acquire: &Acquire, until: Instant) -> Option<(String, Option<i64>)> {
+        let worker_id = acquire.worker_id.as_ref()?;
+        if Instant::now() + FIRST_TRY >= until {
+            return None;
+        }
+        let look = self.context.notifier.empty_looks.get(worker_id, self.context.clock.now_ms())?;
+        Some((worker_id.clone(), look.next_run_at_ms))
+    }
+
     async fn try_acquire(&self, acquire: &Acquire) -> Result<Try> {
+        let looks = &self.context.notifier.empty_looks;
+        let look = acquire.worker_id.as_ref().map(|worker_id| looks.begin(worker_id));
         match self.acquires.call(acquire.clone()).await? {
             Acquired::NoSession => {
                 self.sessions.forget(acquire.session_id);
@@ -141,6 +163,9 @@ impl Queue {
             }
             Acquired::SessionFull => Err(Error::SessionFull),
             Acquired::Jobs { worker_id, jobs, next_run_at_ms } if jobs.is_empty() => {
+                if let Some(look) = look {
+                    looks.found_nothing(&worker_id, &look, next_run_at_ms);
+                }
                 Ok(Try::Nothing { worker_id, next_run_at_ms })
             }
             Acquired::Jobs { worker_id, jobs, .. } => {

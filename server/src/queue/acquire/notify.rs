@@ -16,12 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
+use super::empty_looks::EmptyLooks;
+
 /// Minimum time between two batches of notifications to other servers. One notification for each worker_id or session
 /// is in a batch.
 const SEND_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub struct Notifier {
+    pub(super) empty_looks: EmptyLooks,
     listeners: Mutex<HashMap<String, Arc<Notify>>>,
     /// Sessions with a parked poll here.
     sessions: Mutex<HashMap<Uuid, watch::Sender<()>>>,
@@ -105,6 +108,7 @@ impl Notifier {
     /// Wakes up to `jobs` listeners of this worker_id here. One listener a job suffices: an acquire that gets as many
     /// jobs as it asked for wakes the next listener.
     pub fn wake_here(&self, worker_id: &str, jobs: usize) {
+        self.empty_looks.notified(worker_id);
         let listeners = self.listeners.lock();
         if let Some(notify) = listeners.get(worker_id) {
             // The map holds one of the references.
@@ -115,12 +119,14 @@ impl Notifier {
     }
 
     fn wake_all_of(&self, worker_id: &str) {
+        self.empty_looks.notified(worker_id);
         if let Some(notify) = self.listeners.lock().get(worker_id) {
             notify.notify_waiters();
         }
     }
 
     fn wake_all(&self) {
+        self.empty_looks.clear();
         for notify in self.listeners.lock().values() {
             notify.notify_waiters();
         }

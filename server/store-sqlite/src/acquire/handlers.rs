@@ -24,7 +24,7 @@ const READ_FOREIGN_TASKS: &str = "
     WHERE s.tasks <> '[]' AND NOT EXISTS (SELECT 1 FROM json_each(s.tasks) WHERE value IN (j.task, '*'))";
 
 pub(crate) async fn read_foreign_tasks(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     without_handler: &[(Uuid, Uuid)],
     columns: &mut HashMap<Uuid, RetryColumns>,
 ) -> StoreResult<()> {
@@ -32,7 +32,7 @@ pub(crate) async fn read_foreign_tasks(
         return Ok(());
     }
     let asked = pair_list(without_handler.iter().map(|(session_id, job_id)| [*session_id, *job_id]));
-    let rows: Vec<(Uuid, String)> = sqlx::query_as(READ_FOREIGN_TASKS).bind(asked).fetch_all(&mut **tx).await?;
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(READ_FOREIGN_TASKS).bind(asked).fetch_all(&mut *tx).await?;
     decision::set_foreign_tasks(columns, rows);
     Ok(())
 }
@@ -61,30 +61,30 @@ const TAKE: &str = "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND
 
 /// Takes up to `most` jobs for a session of this worker_id.
 pub(crate) async fn take(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     session_id: Uuid,
     worker_id: &str,
     most: u64,
     reply_bytes: usize,
 ) -> StoreResult<Vec<TakenRow>> {
     let stored: String =
-        sqlx::query_scalar("SELECT tasks FROM sessions WHERE id = ?1").bind(session_id).fetch_one(&mut **tx).await?;
+        sqlx::query_scalar("SELECT tasks FROM sessions WHERE id = ?1").bind(session_id).fetch_one(&mut *tx).await?;
     let tasks = if handles_all(&parse_tasks(&stored)?) {
         sqlx::query_scalar(KEPT_TASKS).bind(worker_id)
     } else {
         sqlx::query_scalar(KEPT_OF_LISTED).bind(worker_id).bind(stored)
     };
-    let tasks: Vec<String> = tasks.fetch_all(&mut **tx).await?;
+    let tasks: Vec<String> = tasks.fetch_all(&mut *tx).await?;
     let mut found: Vec<TakenRow> = Vec::new();
     for task in tasks {
         let of_task = sqlx::query_as(FIND).bind(worker_id).bind(most as i64).bind(task);
-        found.append(&mut of_task.fetch_all(&mut **tx).await?);
+        found.append(&mut of_task.fetch_all(&mut *tx).await?);
     }
     found.sort_unstable_by_key(|row| (row.priority, row.run_at, row.id));
     found.truncate(most as usize);
     leases::cut_to_reply(&mut found, reply_bytes);
     for row in &found {
-        sqlx::query(TAKE).bind(worker_id).bind(row.priority).bind(row.run_at).bind(row.id).execute(&mut **tx).await?;
+        sqlx::query(TAKE).bind(worker_id).bind(row.priority).bind(row.run_at).bind(row.id).execute(&mut *tx).await?;
     }
     Ok(found)
 }

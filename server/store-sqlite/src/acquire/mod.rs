@@ -1,6 +1,7 @@
 //! Acquire: leases runnable jobs to sessions.
 
 pub(crate) mod handlers;
+mod sessions;
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,31 +15,39 @@ use jobqueue_store::{
         write::Deltas,
     },
     settle::claim::Claim,
-    types::{Acquire, Acquired, HandOff, Leased},
+    types::{Acquire, Acquired, Leased},
 };
-use sqlx::{FromRow, QueryBuilder};
+use sessions::SessionRow;
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use crate::{SqliteStore, Tx, batches, begin, deltas, id_list};
+pub(crate) use self::sessions::takers;
+use crate::{SqliteStore, Tx, batches, deltas, id_list};
 
 /// Acquires for several sessions in one transaction. `None` for a second request of a session, because it would not see
 /// the claims of the first: they are written at the end, together with all others.
 pub(crate) async fn acquire(store: &SqliteStore, requests: &[Acquire]) -> StoreResult<Vec<Option<Acquired>>> {
-    let mut writer = store.writer().await?;
-    let now = store.clock.now_ms();
-    let mut tx = begin(&mut writer).await?;
+    let mut share = store.share().await?;
+    let acquired = acquire_in(share.connection()?, requests, store.clock.now_ms()).await;
+    share.finish(acquired).await
+}
+
+async fn acquire_in(tx: &mut Tx, requests: &[Acquire], now: i64) -> StoreResult<Vec<Option<Acquired>>> {
+    let mut seen = HashSet::new();
+    let is_first: Vec<bool> = requests.iter().map(|request| seen.insert(request.session_id)).collect();
+    let asked = requests.iter().map(|request| (request.session_id, request.acquire_no));
+    let sessions = sessions::read_sessions(tx, asked, now).await?;
     let (mut taken, mut answers) = (Taken::default(), Vec::with_capacity(requests.len()));
-    let (mut sessions, reply_bytes) = (HashSet::new(), leases::reply_bytes(requests.len()));
-    for request in requests {
-        answers.push(if sessions.insert(request.session_id) {
-            Some(acquire_one(&mut tx, request, reply_bytes, now, &mut taken).await?)
-        } else {
-            None
+    let reply_bytes = leases::reply_bytes(requests.len());
+    for ((request, session), is_first) in requests.iter().zip(sessions).zip(is_first) {
+        answers.push(match session {
+            _ if !is_first => None,
+            Some(session) => Some(acquire_one(tx, request, session, reply_bytes, now, &mut taken).await?),
+            None => Some(Acquired::NoSession),
         });
     }
-    write_claims(&mut tx, &taken.claims).await?;
-    deltas::write_deltas(&mut tx, &taken.deltas, now).await?;
-    tx.commit().await?;
+    write_claims(tx, &taken.claims).await?;
+    deltas::write_deltas(tx, &taken.deltas, now).await?;
     Ok(answers)
 }
 
@@ -53,15 +62,13 @@ struct Taken {
 pub(crate) type NumberedClaim = (Claim, u32, i16);
 
 async fn acquire_one(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     request: &Acquire,
+    session: SessionRow,
     reply_bytes: usize,
     now: i64,
     all: &mut Taken,
 ) -> StoreResult<Acquired> {
-    let Some(session) = read_session(tx, request.session_id, request.acquire_no, now).await? else {
-        return Ok(Acquired::NoSession);
-    };
     if session.repeated {
         let claims = repeated_claims(tx, request).await?;
         let jobs = leased_jobs(tx, &claims).await?;
@@ -75,10 +82,14 @@ async fn acquire_one(
         return Ok(Acquired::SessionFull);
     }
     let most = u64::from(request.max_jobs).min(room);
-    let mut taken = dequeue(tx, &session.worker_id, now, most, reply_bytes).await?;
-    let (mut next_run_at_ms, mut for_tasks) = (None, false);
-    if taken.is_empty() {
-        (next_run_at_ms, for_tasks) = look_ahead(tx, &session.worker_id, now).await?;
+    let (mut taken, mut next_run_at_ms, mut for_tasks) = (Vec::new(), session.jobs.next_run_at, session.jobs.for_tasks);
+    if session.jobs.runnable {
+        taken = dequeue(tx, &session.worker_id, now, most, reply_bytes).await?;
+        for_tasks = false;
+        if taken.is_empty() {
+            // An acquire of the same group has taken the jobs.
+            (next_run_at_ms, for_tasks) = look_ahead(tx, &session.worker_id, now).await?;
+        }
     }
     if for_tasks {
         taken = handlers::take(tx, request.session_id, &session.worker_id, most, reply_bytes).await?;
@@ -99,54 +110,15 @@ async fn acquire_one(
     Ok(Acquired::Jobs { worker_id: session.worker_id, jobs, next_run_at_ms: None })
 }
 
-#[derive(FromRow)]
-struct SessionRow {
-    worker_id: String,
-    host: String,
-    held: i64,
-    repeated: bool,
-    /// Its worker_id is paused, or its lease has run out.
-    gets_nothing: bool,
-}
-
-/// Reads the session of an acquire. A session whose lease has run out, but that rescue has not ended, gets nothing,
-/// like one whose worker_id is paused: perhaps the server could not hear its heartbeats.
-const READ_SESSION: &str = "
-    SELECT s.worker_id, s.host,
-           (SELECT coalesce(sum(length(c.ids)), 0) / 16 FROM claims c WHERE c.session_id = s.id) AS held,
-           EXISTS (SELECT 1 FROM claims c WHERE c.session_id = s.id AND c.acquire_no = ?2) AS repeated,
-           s.expires_at <= ?3 OR EXISTS (SELECT 1 FROM pauses w WHERE w.worker_id = s.worker_id) AS gets_nothing
-    FROM sessions s
-    WHERE s.id = ?1 AND s.ended_at IS NULL";
-
-async fn read_session(tx: &mut Tx<'_>, session_id: Uuid, acquire_no: u32, now: i64) -> StoreResult<Option<SessionRow>> {
-    Ok(sqlx::query_as(READ_SESSION)
-        .bind(session_id)
-        .bind(i64::from(acquire_no))
-        .bind(now)
-        .fetch_optional(&mut **tx)
-        .await?)
-}
-
-/// Host of the session of an offer, if it can take the offer.
-pub(crate) async fn takes(tx: &mut Tx<'_>, offer: &HandOff, now: i64) -> StoreResult<Option<String>> {
-    let session = read_session(tx, offer.session_id, offer.acquire_no, now).await?.filter(|session| {
-        let room = i64::from(limits::JOBS_PER_SESSION) - session.held;
-        let can = !session.repeated && !session.gets_nothing && offer.jobs.len() as i64 <= room;
-        can && session.worker_id == offer.worker_id
-    });
-    Ok(session.map(|session| session.host))
-}
-
 const REPEATED_CLAIMS: &str = "
     SELECT c.id, c.worker_id, c.session_id, NULL AS host, c.claimed_at, c.ids, c.entries
     FROM claims c WHERE c.session_id = ?1 AND c.acquire_no = ?2 ORDER BY c.chunk";
 
-async fn repeated_claims(tx: &mut Tx<'_>, request: &Acquire) -> StoreResult<Vec<Claim>> {
+async fn repeated_claims(tx: &mut Tx, request: &Acquire) -> StoreResult<Vec<Claim>> {
     let rows: Vec<ClaimRow> = sqlx::query_as(REPEATED_CLAIMS)
         .bind(request.session_id)
         .bind(i64::from(request.acquire_no))
-        .fetch_all(&mut **tx)
+        .fetch_all(&mut *tx)
         .await?;
     Ok(ClaimRow::sound_or_logged(rows).collect())
 }
@@ -164,14 +136,14 @@ const NEXT_READY: &str = "
 /// Takes jobs by priority, then run_at, then id, with one index range for each priority, so that jobs that are not due
 /// are never walked.
 async fn dequeue(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     worker_id: &str,
     now: i64,
     max_jobs: u64,
     reply_bytes: usize,
 ) -> StoreResult<Vec<TakenRow>> {
     let mut taken: Vec<TakenRow> =
-        sqlx::query_as(NEXT_READY).bind(worker_id).bind(now).bind(max_jobs as i64).fetch_all(&mut **tx).await?;
+        sqlx::query_as(NEXT_READY).bind(worker_id).bind(now).bind(max_jobs as i64).fetch_all(&mut *tx).await?;
     leases::cut_to_reply(&mut taken, reply_bytes);
     for of_priority in taken.chunk_by(|a, b| a.priority == b.priority) {
         delete_through(tx, worker_id, of_priority).await?;
@@ -183,14 +155,14 @@ async fn dequeue(
 /// other writer.
 const DELETE_THROUGH: &str = "DELETE FROM ready WHERE worker_id = ?1 AND priority = ?2 AND (run_at, id) <= (?3, ?4)";
 
-async fn delete_through(tx: &mut Tx<'_>, worker_id: &str, taken: &[TakenRow]) -> StoreResult<()> {
+async fn delete_through(tx: &mut Tx, worker_id: &str, taken: &[TakenRow]) -> StoreResult<()> {
     let Some(last) = taken.last() else { return Ok(()) };
     let deleted = sqlx::query(DELETE_THROUGH)
         .bind(worker_id)
         .bind(last.priority)
         .bind(last.run_at)
         .bind(last.id)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?
         .rows_affected();
     if deleted != taken.len() as u64 {
@@ -223,20 +195,20 @@ const LOOK_AHEAD: &str = "
            EXISTS (SELECT 1 FROM ready WHERE ready.worker_id = ?1 AND ready.for_task IS NOT NULL)
     FROM p";
 
-async fn look_ahead(tx: &mut Tx<'_>, worker_id: &str, now: i64) -> StoreResult<(Option<i64>, bool)> {
-    Ok(sqlx::query_as(LOOK_AHEAD).bind(worker_id).bind(now).fetch_one(&mut **tx).await?)
+async fn look_ahead(tx: &mut Tx, worker_id: &str, now: i64) -> StoreResult<(Option<i64>, bool)> {
+    Ok(sqlx::query_as(LOOK_AHEAD).bind(worker_id).bind(now).fetch_one(&mut *tx).await?)
 }
 
 const READ_LEASED_COLUMNS: &str = "
     SELECT id, task, priority, run_at, payload, max_retries, retry, attempt_timeout, idempotency_key
     FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn read_leased_columns(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, LeasedRow>> {
-    let rows: Vec<LeasedRow> = sqlx::query_as(READ_LEASED_COLUMNS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+async fn read_leased_columns(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, LeasedRow>> {
+    let rows: Vec<LeasedRow> = sqlx::query_as(READ_LEASED_COLUMNS).bind(id_list(ids)).fetch_all(&mut *tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-pub(crate) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> StoreResult<()> {
+pub(crate) async fn write_claims(tx: &mut Tx, claims: &[NumberedClaim]) -> StoreResult<()> {
     for claims in batches(claims) {
         let mut query = QueryBuilder::new(
             "INSERT INTO claims (id, worker_id, session_id, acquire_no, chunk, claimed_at, deadline, ids, entries) ",
@@ -252,12 +224,12 @@ pub(crate) async fn write_claims(tx: &mut Tx<'_>, claims: &[NumberedClaim]) -> S
                 .push_bind(claim.ids())
                 .push_bind(packed_claim::encode_entries(&claim.entries));
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
 
-async fn leased_jobs(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
+async fn leased_jobs(tx: &mut Tx, claims: &[Claim]) -> StoreResult<Vec<Leased>> {
     let ids: Vec<_> = claims.iter().flat_map(|claim| claim.entries.iter().map(|entry| entry.job_id)).collect();
     let mut columns = read_leased_columns(tx, &ids).await?;
     leases::leased(claims, &mut columns)

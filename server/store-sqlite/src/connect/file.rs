@@ -129,11 +129,16 @@ fn make_folder(path: &Path) -> StoreResult<()> {
 /// Id of the process that holds the lock, from a line of /proc/locks: `1: FLOCK ADVISORY WRITE 4711 fd:01:131 0 EOF`.
 fn owner((device, inode): Identity) -> Option<u32> {
     let file = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&file.as_str())).then(|| words.get(4)?.parse().ok())?
-    })
+    let find = || {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&file.as_str()))
+                .then(|| words.get(4)?.parse().ok())?
+        })
+    };
+    // The list is read in parts, and misses a lock if others come and go in between.
+    (0..10).find_map(|_| find())
 }
 
 /// Creates an empty private file for a backup. The path must not exist, not even as a link that leads nowhere.

@@ -6,6 +6,7 @@ pub(crate) mod set_back;
 pub(crate) mod time;
 pub(crate) mod try_write;
 pub(crate) mod wal;
+pub(crate) mod writer;
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
@@ -23,7 +24,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::SqliteStore;
+use crate::{SqliteStore, connect::writer::Writer};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
@@ -65,7 +66,7 @@ impl SqliteStore {
             .map_err(startup)?;
         file.opened()?;
         Ok(Self {
-            writer: tokio::sync::Mutex::new(Some(writer)),
+            writer: Writer::new(writer, base.clone()),
             options: base,
             readers,
             clock,

@@ -67,14 +67,14 @@ impl SqliteStore {
     }
 }
 
-async fn shift_ready(tx: &mut Tx<'_>, now: i64, ahead: i64) -> StoreResult<()> {
-    let rows: Vec<ReadyRow> = sqlx::query_as(READY).bind(now).fetch_all(&mut **tx).await?;
+async fn shift_ready(tx: &mut Tx, now: i64, ahead: i64) -> StoreResult<()> {
+    let rows: Vec<ReadyRow> = sqlx::query_as(READY).bind(now).fetch_all(&mut *tx).await?;
     let mut deltas = Deltas::default();
     for row in &rows {
         deltas.pending(&row.worker_id, row.enqueued_at, row.run_at, row.attempts_used, -1);
         deltas.pending(&row.worker_id, row.enqueued_at - ahead, row.run_at - ahead, row.attempts_used, 1);
     }
-    sqlx::query(SHIFT_READY).bind(now).bind(ahead).execute(&mut **tx).await?;
+    sqlx::query(SHIFT_READY).bind(now).bind(ahead).execute(&mut *tx).await?;
     deltas::write_deltas(tx, &deltas, now).await
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{SqliteStore, Tx, begin, deltas, id_list, observe::read, pair_list, settle};
 
 /// Adds the answers for jobs that were not found in the tables of the action.
-async fn explain(tx: &mut Tx<'_>, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
+async fn explain(tx: &mut Tx, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
     let open = answers.open();
     if !open.is_empty() {
         answers.answer_rest(&read::states(tx, &open).await?, moves);
@@ -50,8 +50,8 @@ const TAKE_PENDING: &str = "
     DELETE FROM ready WHERE (worker_id, priority, run_at, id) IN (SELECT * FROM found)
     RETURNING worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler";
 
-async fn cancel_pending(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
-    let rows: Vec<ReadyRow> = sqlx::query_as(TAKE_PENDING).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
+async fn cancel_pending(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
+    let rows: Vec<ReadyRow> = sqlx::query_as(TAKE_PENDING).bind(id_list(&answers.open())).fetch_all(&mut *tx).await?;
     let (cancelled, deltas) = operator_actions::cancel_pending(rows, reason, now, answers);
     settle::write::write_cancelled(tx, &cancelled).await?;
     deltas::write_deltas(tx, &deltas, now).await
@@ -61,8 +61,8 @@ const FIND_CLAIMS: &str = "
     SELECT DISTINCT c.id FROM json_each(?1) AS asked
     JOIN claims c ON instr(c.ids, unhex(asked.value)) % 16 = 1";
 
-async fn cancel_running(tx: &mut Tx<'_>, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
-    let claims: Vec<Uuid> = sqlx::query_scalar(FIND_CLAIMS).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
+async fn cancel_running(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
+    let claims: Vec<Uuid> = sqlx::query_scalar(FIND_CLAIMS).bind(id_list(&answers.open())).fetch_all(&mut *tx).await?;
     if claims.is_empty() {
         return Ok(());
     }
@@ -97,9 +97,9 @@ const READ_FINISHED: &str = "
     JOIN jobs j ON j.id = t.id
     WHERE t.id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn retry_finished(tx: &mut Tx<'_>, now: i64, answers: &mut Answers) -> StoreResult<()> {
+async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreResult<()> {
     let rows: Vec<FinishedRow> =
-        sqlx::query_as(READ_FINISHED).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
+        sqlx::query_as(READ_FINISHED).bind(id_list(&answers.open())).fetch_all(&mut *tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
     let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
     settle::write::write_ready(tx, &ready).await?;
@@ -107,12 +107,12 @@ async fn retry_finished(tx: &mut Tx<'_>, now: i64, answers: &mut Answers) -> Sto
     deltas::write_deltas(tx, &deltas, now).await
 }
 
-async fn take_set_aside(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
+async fn take_set_aside(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
     for statement in [
         "DELETE FROM dead_letters WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
         "DELETE FROM cancelled WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
     ] {
-        sqlx::query(statement).bind(id_list(ids)).execute(&mut **tx).await?;
+        sqlx::query(statement).bind(id_list(ids)).execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -139,9 +139,9 @@ const READ_SET_ASIDE: &str = "
     UNION ALL
     SELECT id, worker_id, false FROM cancelled WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn delete_set_aside(tx: &mut Tx<'_>, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+async fn delete_set_aside(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
     let rows: Vec<SetAsideRow> =
-        sqlx::query_as(READ_SET_ASIDE).bind(id_list(&answers.open())).fetch_all(&mut **tx).await?;
+        sqlx::query_as(READ_SET_ASIDE).bind(id_list(&answers.open())).fetch_all(&mut *tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
     Ok(operator_actions::delete_set_aside(&rows, deltas, answers))
 }
@@ -170,14 +170,14 @@ const DELETE_DONE: &str = "
     DELETE FROM done WHERE worker_id = ?1 AND first_id = ?2 AND claim_id = ?3 AND finished_at = ?4";
 
 /// Removes jobs from done rows, which they share with others.
-async fn delete_done(tx: &mut Tx<'_>, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
     let open = answers.open();
     if open.is_empty() {
         return Ok(open);
     }
     let rows: Vec<DoneRow> = sqlx::query_as(READ_DONE)
         .bind(pair_list(open.iter().map(|id| [*id, packed_claim::earliest_first_id(*id)])))
-        .fetch_all(&mut **tx)
+        .fetch_all(&mut *tx)
         .await?;
     let mut gone = Vec::new();
     for row in rows {
@@ -187,13 +187,13 @@ async fn delete_done(tx: &mut Tx<'_>, deltas: &mut Deltas, answers: &mut Answers
         let query = if rest.ids.is_empty() { sqlx::query(DELETE_DONE) } else { sqlx::query(SHRINK_DONE) };
         let query = query.bind(row.worker_id).bind(row.first_id).bind(row.claim_id).bind(row.finished_at);
         let query = if rest.ids.is_empty() { query } else { query.bind(rest.ids).bind(rest.runs) };
-        query.execute(&mut **tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(gone)
 }
 
 /// Deletes the rows in `jobs` of jobs that have left their last state table, and all other rows that belong to them.
-pub(crate) async fn delete_jobs(tx: &mut Tx<'_>, ids: &[Uuid], keys: KeyTreatment) -> StoreResult<()> {
+pub(crate) async fn delete_jobs(tx: &mut Tx, ids: &[Uuid], keys: KeyTreatment) -> StoreResult<()> {
     const STATEMENTS: [&str; 4] = [
         "DELETE FROM attempts WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))",
         "DELETE FROM results WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
@@ -207,12 +207,12 @@ pub(crate) async fn delete_jobs(tx: &mut Tx<'_>, ids: &[Uuid], keys: KeyTreatmen
         return Ok(());
     }
     for statement in STATEMENTS {
-        sqlx::query(statement).bind(id_list(ids)).execute(&mut **tx).await?;
+        sqlx::query(statement).bind(id_list(ids)).execute(&mut *tx).await?;
     }
     let query = match keys {
         KeyTreatment::Delete => sqlx::query(DELETE_KEYS).bind(id_list(ids)),
         KeyTreatment::Keep { gone_at } => sqlx::query(KEEP_KEYS).bind(id_list(ids)).bind(gone_at),
     };
-    query.execute(&mut **tx).await?;
+    query.execute(&mut *tx).await?;
     Ok(())
 }

@@ -21,36 +21,30 @@ pub(crate) const CLAIMS_OF_SESSIONS: &str = "
     ORDER BY session_id, claimed_at, acquire_no, chunk";
 
 pub(crate) async fn with_claims(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     sessions: Vec<SessionEndRow>,
     missing: Vec<Uuid>,
     cause: Cause,
 ) -> StoreResult<Vec<SessionEnd>> {
     let ids: Vec<_> = sessions.iter().map(|session| session.id).chain(missing.iter().copied()).collect();
-    let holds: Vec<HeldClaimRow> = sqlx::query_as(CLAIMS_OF_SESSIONS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    let holds: Vec<HeldClaimRow> = sqlx::query_as(CLAIMS_OF_SESSIONS).bind(id_list(&ids)).fetch_all(&mut *tx).await?;
     Ok(session_end::join_claims(sessions, missing, holds, cause))
 }
 
 const MARK_ENDED: &str = "UPDATE sessions SET ended_at = ?4, lost = ?2, held = ?3 WHERE id = ?1 AND ended_at IS NULL";
 
 /// Marks sessions as ended; returns how many had not ended before.
-pub(crate) async fn mark_ended(tx: &mut Tx<'_>, ends: &[SessionEnd], now: i64) -> StoreResult<u64> {
+pub(crate) async fn mark_ended(tx: &mut Tx, ends: &[SessionEnd], now: i64) -> StoreResult<u64> {
     let mut ids = Vec::new();
     for session in ends {
         let Some(held) = session.ends_holding() else { continue };
-        sqlx::query(MARK_ENDED)
-            .bind(session.id)
-            .bind(session.is_lost())
-            .bind(held)
-            .bind(now)
-            .execute(&mut **tx)
-            .await?;
+        sqlx::query(MARK_ENDED).bind(session.id).bind(session.is_lost()).bind(held).bind(now).execute(&mut *tx).await?;
         ids.push(session.id);
     }
     if !ids.is_empty() {
         sqlx::query("DELETE FROM stops WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))")
             .bind(id_list(&ids))
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     Ok(ids.len() as u64)
@@ -58,17 +52,17 @@ pub(crate) async fn mark_ended(tx: &mut Tx<'_>, ends: &[SessionEnd], now: i64) -
 
 pub(crate) async fn read_sound_claims(
     store: &SqliteStore,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     ids: &[Uuid],
 ) -> StoreResult<HashMap<Uuid, Claim>> {
-    let rows: Vec<ClaimRow> = sqlx::query_as(settle::READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+    let rows: Vec<ClaimRow> = sqlx::query_as(settle::READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut *tx).await?;
     let claims = ClaimRow::decodable(rows, |id, error| store.quarantine.add("claim", id, error));
     Ok(claims.map(|claim| (claim.id, claim)).collect())
 }
 
 pub(crate) async fn take_back(
     store: &SqliteStore,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     ends: &[SessionEnd],
     claims: &[Uuid],
     now: i64,
@@ -81,15 +75,15 @@ pub(crate) async fn take_back(
     settle::end_attempts(tx, &items, claims, now).await
 }
 
-pub(crate) async fn read_sessions(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEndRow>> {
-    Ok(sqlx::query_as(READ_SESSIONS).bind(id_list(ids)).bind(now).fetch_all(&mut **tx).await?)
+pub(crate) async fn read_sessions(tx: &mut Tx, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEndRow>> {
+    Ok(sqlx::query_as(READ_SESSIONS).bind(id_list(ids)).bind(now).fetch_all(&mut *tx).await?)
 }
 
 /// Ends sessions within the caller's transaction, and takes back up to `limit` of their jobs. Rescue takes back the
 /// rest.
 pub(crate) async fn end_now(
     store: &SqliteStore,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     sessions: Vec<SessionEndRow>,
     cause: Cause,
     limit: usize,

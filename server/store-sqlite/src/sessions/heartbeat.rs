@@ -9,7 +9,7 @@ use jobqueue_store::{
 };
 use uuid::Uuid;
 
-use crate::{SqliteStore, begin, id_list};
+use crate::{SqliteStore, Tx, id_list};
 
 const HEARTBEAT: &str = "
     UPDATE sessions SET heartbeat_at = ?3, expires_at = ?3 + lease, draining = ?2
@@ -25,9 +25,21 @@ const STOPS: &str = "
     WHERE session_id IN (SELECT unhex(value) FROM json_each(?1))";
 
 pub(crate) async fn heartbeat(store: &SqliteStore, beats: &[Heartbeat]) -> StoreResult<Vec<Option<HeartbeatAnswer>>> {
-    let mut writer = store.writer().await?;
-    let now = store.clock.now_ms();
-    let mut tx = begin(&mut writer).await?;
+    let mut share = store.share().await?;
+    let heard = hear(share.connection()?, beats, store.clock.now_ms()).await;
+    let (expires, stops) = share.finish(heard).await?;
+    let mut stop: HashMap<Uuid, Vec<Stopped>> = HashMap::new();
+    for row in stops {
+        stop.entry(row.session_id).or_default().push(row.stopped());
+    }
+    let alive = |id: &Uuid| {
+        let expires_at_ms = *expires.get(id)?;
+        Some(HeartbeatAnswer { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
+    };
+    Ok(beats.iter().map(|beat| alive(&beat.session_id)).collect())
+}
+
+async fn hear(tx: &mut Tx, beats: &[Heartbeat], now: i64) -> StoreResult<(HashMap<Uuid, i64>, Vec<StopReadRow>)> {
     let mut expires: HashMap<Uuid, i64> = HashMap::new();
     for beat in beats {
         let expires_at: Option<i64> = sqlx::query_scalar(HEARTBEAT)
@@ -39,17 +51,8 @@ pub(crate) async fn heartbeat(store: &SqliteStore, beats: &[Heartbeat]) -> Store
         expires.extend(expires_at.map(|at| (beat.session_id, at)));
     }
     let ids: Vec<_> = beats.iter().map(|beat| beat.session_id).collect();
-    let stops: Vec<StopReadRow> = sqlx::query_as(STOPS).bind(id_list(&ids)).fetch_all(&mut *tx).await?;
-    tx.commit().await?;
-    let mut stop: HashMap<Uuid, Vec<Stopped>> = HashMap::new();
-    for row in stops {
-        stop.entry(row.session_id).or_default().push(row.stopped());
-    }
-    let alive = |id: &Uuid| {
-        let expires_at_ms = *expires.get(id)?;
-        Some(HeartbeatAnswer { expires_at_ms, stop: stop.get(id).cloned().unwrap_or_default() })
-    };
-    Ok(ids.iter().map(alive).collect())
+    let stops = sqlx::query_as(STOPS).bind(id_list(&ids)).fetch_all(&mut *tx).await?;
+    Ok((expires, stops))
 }
 
 pub(crate) async fn stops(store: &SqliteStore, session_id: Uuid) -> StoreResult<Vec<Stopped>> {

@@ -42,7 +42,7 @@ pub(crate) async fn report_progress(store: &SqliteStore, report: &ProgressReport
 }
 
 /// Records that a progress report was refused, because its lease is `held` by another session or has ended.
-async fn refuse_progress(tx: &mut Tx<'_>, report: &ProgressReport, held: Option<Prior>, now: i64) -> StoreResult<()> {
+async fn refuse_progress(tx: &mut Tx, report: &ProgressReport, held: Option<Prior>, now: i64) -> StoreResult<()> {
     let prior = match held {
         Some(prior) => Some(prior),
         None => settle::read_priors(tx, vec![report.lease]).await?.remove(&report.lease),

@@ -130,18 +130,18 @@ fn count(rescued: &mut Rescued, decision: &SettleDecision) {
 }
 
 /// Reads sessions, and returns those that are gone: nothing can keep them alive any more.
-async fn read_lost(tx: &mut Tx<'_>, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEnd>> {
+async fn read_lost(tx: &mut Tx, ids: &[Uuid], now: i64) -> StoreResult<Vec<SessionEnd>> {
     let mut sessions = end::read_sessions(tx, ids, now).await?;
     let missing = if sessions.len() < ids.len() { missing(tx, ids).await? } else { Vec::new() };
     sessions.retain(SessionEndRow::is_gone);
     end::with_claims(tx, sessions, missing, Cause::Silent).await
 }
 
-async fn missing(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
+async fn missing(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<Vec<Uuid>> {
     Ok(sqlx::query_scalar(
         "SELECT unhex(value) AS id FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = unhex(value))",
     )
     .bind(id_list(ids))
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?)
 }

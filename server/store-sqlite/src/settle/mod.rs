@@ -19,16 +19,17 @@ use jobqueue_store::{
 };
 use uuid::Uuid;
 
-use crate::{SqliteStore, Tx, acquire::handlers, begin, id_list, pair_list};
+use crate::{SqliteStore, Tx, acquire::handlers, id_list, pair_list};
 
 pub(crate) async fn settle(store: &SqliteStore, settlements: &[Settlement]) -> StoreResult<Vec<SettleAnswer>> {
-    let mut writer = store.writer().await?;
-    let now = store.clock.now_ms();
-    let mut tx = begin(&mut writer).await?;
-    let claims = read_claims(&mut tx, &decision::claim_ids(settlements)).await?;
-    let decision = end_attempts(&mut tx, settlements, claims, now).await?;
-    tx.commit().await?;
-    Ok(decision.answers)
+    let mut share = store.share().await?;
+    let settled = settle_in(share.connection()?, settlements, store.clock.now_ms()).await;
+    share.finish(settled).await
+}
+
+async fn settle_in(tx: &mut Tx, settlements: &[Settlement], now: i64) -> StoreResult<Vec<SettleAnswer>> {
+    let claims = read_claims(tx, &decision::claim_ids(settlements)).await?;
+    Ok(end_attempts(tx, settlements, claims, now).await?.answers)
 }
 
 pub(crate) const READ_CLAIMS: &str = "
@@ -36,14 +37,14 @@ pub(crate) const READ_CLAIMS: &str = "
     FROM claims c LEFT JOIN sessions s ON s.id = c.session_id
     WHERE c.id IN (SELECT unhex(value) FROM json_each(?1))";
 
-pub(crate) async fn read_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
-    let rows: Vec<ClaimRow> = sqlx::query_as(READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut **tx).await?;
+pub(crate) async fn read_claims(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<HashMap<Uuid, Claim>> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(READ_CLAIMS).bind(id_list(ids)).fetch_all(&mut *tx).await?;
     Ok(ClaimRow::sound_or_logged(rows).map(|claim| (claim.id, claim)).collect())
 }
 
 /// Ends attempts of claims: decides and writes. The caller commits.
 pub(crate) async fn end_attempts(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     settlements: &[Settlement],
     claims: HashMap<Uuid, Claim>,
     now: i64,
@@ -60,11 +61,11 @@ const READ_RETRY_COLUMNS: &str = "
     SELECT id, priority, length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn read_retry_columns(tx: &mut Tx<'_>, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryColumns>> {
+async fn read_retry_columns(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryColumns>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<RetryRow> = sqlx::query_as(READ_RETRY_COLUMNS).bind(id_list(&ids)).fetch_all(&mut **tx).await?;
+    let rows: Vec<RetryRow> = sqlx::query_as(READ_RETRY_COLUMNS).bind(id_list(&ids)).fetch_all(&mut *tx).await?;
     Ok(rows.into_iter().map(|row| (row.id, row.into_columns())).collect())
 }
 
@@ -85,7 +86,7 @@ const READ_PRIORS: &str = "
     JOIN done d ON d.worker_id = j.worker_id AND d.first_id BETWEEN asked.earliest AND asked.job_id
         AND d.claim_id = asked.claim_id AND instr(d.ids, asked.job_id) % 16 = 1";
 
-pub(crate) async fn read_priors(tx: &mut Tx<'_>, leases: Vec<LeaseId>) -> StoreResult<HashMap<LeaseId, Prior>> {
+pub(crate) async fn read_priors(tx: &mut Tx, leases: Vec<LeaseId>) -> StoreResult<HashMap<LeaseId, Prior>> {
     if leases.is_empty() {
         return Ok(HashMap::new());
     }
@@ -93,6 +94,6 @@ pub(crate) async fn read_priors(tx: &mut Tx<'_>, leases: Vec<LeaseId>) -> StoreR
         leases.iter().map(|lease| [lease.claim_id, lease.job_id, packed_claim::earliest_first_id(lease.job_id)]),
     );
     let rows: Vec<PriorRow> =
-        sqlx::query_as(READ_PRIORS).bind(asked).bind(AttemptOutcome::Refused as i16).fetch_all(&mut **tx).await?;
+        sqlx::query_as(READ_PRIORS).bind(asked).bind(AttemptOutcome::Refused as i16).fetch_all(&mut *tx).await?;
     Ok(rows.into_iter().map(PriorRow::into_prior).collect())
 }

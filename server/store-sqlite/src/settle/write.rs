@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{Tx, batches, deltas, id_list};
 
-pub(crate) async fn write(tx: &mut Tx<'_>, decision: &SettleDecision, now: i64) -> StoreResult<()> {
+pub(crate) async fn write(tx: &mut Tx, decision: &SettleDecision, now: i64) -> StoreResult<()> {
     close_claims(tx, &decision.closed).await?;
     keep_claims(tx, &decision.kept).await?;
     write_done(tx, &decision.done).await?;
@@ -28,30 +28,30 @@ pub(crate) async fn write(tx: &mut Tx<'_>, decision: &SettleDecision, now: i64) 
     deltas::write_deltas(tx, &decision.deltas, now).await
 }
 
-async fn close_claims(tx: &mut Tx<'_>, ids: &[Uuid]) -> StoreResult<()> {
+async fn close_claims(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
     if !ids.is_empty() {
         sqlx::query("DELETE FROM claims WHERE id IN (SELECT unhex(value) FROM json_each(?1))")
             .bind(id_list(ids))
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     Ok(())
 }
 
-pub(crate) async fn keep_claims(tx: &mut Tx<'_>, claims: &[Claim]) -> StoreResult<()> {
+pub(crate) async fn keep_claims(tx: &mut Tx, claims: &[Claim]) -> StoreResult<()> {
     for claim in claims {
         sqlx::query("UPDATE claims SET deadline = ?2, ids = ?3, entries = ?4 WHERE id = ?1")
             .bind(claim.id)
             .bind(claim.deadline())
             .bind(claim.ids())
             .bind(packed_claim::encode_entries(&claim.entries))
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     Ok(())
 }
 
-async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
+async fn write_done(tx: &mut Tx, rows: &[DoneRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO done (worker_id, first_id, claim_id, session_id, claimed_at, finished_at, ids, runs) ",
@@ -66,12 +66,12 @@ async fn write_done(tx: &mut Tx<'_>, rows: &[DoneRow]) -> StoreResult<()> {
                 .push_bind(row.ids.as_slice())
                 .push_bind(row.runs.as_deref());
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
 
-pub(crate) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResult<()> {
+pub(crate) async fn write_ready(tx: &mut Tx, rows: &[ReadyRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO ready (worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, \
@@ -90,7 +90,7 @@ pub(crate) async fn write_ready(tx: &mut Tx<'_>, rows: &[ReadyRow]) -> StoreResu
                 .push_bind(row.for_task.as_deref())
                 .push_bind(row.inline_job.as_deref());
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -102,7 +102,7 @@ const WRITE_DEAD_LETTER: &str = "
            idempotency_key, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
     FROM jobs WHERE id = ?1";
 
-async fn write_dead_letters(tx: &mut Tx<'_>, rows: &[DeadRow]) -> StoreResult<()> {
+async fn write_dead_letters(tx: &mut Tx, rows: &[DeadRow]) -> StoreResult<()> {
     for row in rows {
         sqlx::query(WRITE_DEAD_LETTER)
             .bind(row.id)
@@ -114,13 +114,13 @@ async fn write_dead_letters(tx: &mut Tx<'_>, rows: &[DeadRow]) -> StoreResult<()
             .bind(row.session_id)
             .bind(row.started_at)
             .bind(row.failed_at)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
     }
     Ok(())
 }
 
-pub(crate) async fn write_cancelled(tx: &mut Tx<'_>, rows: &[CancelledRow]) -> StoreResult<()> {
+pub(crate) async fn write_cancelled(tx: &mut Tx, rows: &[CancelledRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new(
             "INSERT INTO cancelled (id, worker_id, run_no, attempts_used, cancelled_at, note, session_id, started_at) ",
@@ -135,7 +135,7 @@ pub(crate) async fn write_cancelled(tx: &mut Tx<'_>, rows: &[CancelledRow]) -> S
                 .push_bind(row.session_id)
                 .push_bind(row.started_at);
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -155,11 +155,11 @@ const FORGET_OLD_ATTEMPTS: &str = "
     DELETE FROM attempts WHERE job_id = ?1 AND run_no <= (
         SELECT n.run_no FROM attempts n WHERE n.job_id = ?1 ORDER BY n.run_no DESC, n.outcome LIMIT 1 OFFSET ?2)";
 
-pub(crate) async fn write_attempts(tx: &mut Tx<'_>, rows: &[AttemptRow]) -> StoreResult<()> {
+pub(crate) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreResult<()> {
     let no_handler = AttemptOutcome::NoHandler as i16;
     let waiting: Vec<_> = rows.iter().filter(|row| row.outcome == no_handler).map(|row| row.job_id).collect();
     if !waiting.is_empty() {
-        sqlx::query(FORGET_NO_HANDLER).bind(id_list(&waiting)).bind(no_handler).execute(&mut **tx).await?;
+        sqlx::query(FORGET_NO_HANDLER).bind(id_list(&waiting)).bind(no_handler).execute(&mut *tx).await?;
     }
     for row in rows {
         sqlx::query(WRITE_ATTEMPT)
@@ -172,35 +172,35 @@ pub(crate) async fn write_attempts(tx: &mut Tx<'_>, rows: &[AttemptRow]) -> Stor
             .bind(row.started_at)
             .bind(row.ended_at)
             .bind(row.error.as_str())
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
         if row.run_no as u32 > limits::ATTEMPTS_KEPT {
             let kept = i64::from(limits::ATTEMPTS_KEPT);
-            sqlx::query(FORGET_OLD_ATTEMPTS).bind(row.job_id).bind(kept).execute(&mut **tx).await?;
+            sqlx::query(FORGET_OLD_ATTEMPTS).bind(row.job_id).bind(kept).execute(&mut *tx).await?;
         }
     }
     Ok(())
 }
 
 /// Inserts results; a row that is there already is replaced.
-async fn write_results(tx: &mut Tx<'_>, rows: &[ResultRow]) -> StoreResult<()> {
+async fn write_results(tx: &mut Tx, rows: &[ResultRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new("INSERT OR REPLACE INTO results (id, result, note) ");
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.id).push_bind(row.result.as_deref()).push_bind(row.note.as_str());
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }
 
-async fn write_stops(tx: &mut Tx<'_>, rows: &[StopRow]) -> StoreResult<()> {
+async fn write_stops(tx: &mut Tx, rows: &[StopRow]) -> StoreResult<()> {
     for rows in batches(rows) {
         let mut query = QueryBuilder::new("INSERT OR IGNORE INTO stops (session_id, claim_id, job_id, reason) ");
         query.push_values(rows, |mut out, row| {
             out.push_bind(row.session_id).push_bind(row.claim_id).push_bind(row.job_id).push_bind(row.reason);
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     Ok(())
 }

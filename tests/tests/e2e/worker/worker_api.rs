@@ -26,6 +26,7 @@ use crate::{
 scenarios!(
     the_same_acquire_no_gives_the_same_jobs,
     a_job_that_a_call_waits_for_comes_without_another_look,
+    where_nothing_was_found_a_moment_ago_a_call_waits_without_a_look,
     each_settlement_is_answered_by_itself,
     a_stale_lease_is_refused_on_every_surface,
     a_stale_lease_is_refused_over_grpc_web_too,
@@ -81,6 +82,36 @@ async fn a_job_that_a_call_waits_for_comes_without_another_look(deployment: &mut
         (server.acquire_count().await == looks).then_some(())
     })
     .await;
+}
+
+/// Repeated, because a job that is stored before the call waits has to be looked for.
+async fn where_nothing_was_found_a_moment_ago_a_call_waits_without_a_look(deployment: &mut Deployment) {
+    let mut worker = ManualWorker::register(&deployment.api).await;
+    let server = &deployment.server;
+    let (request, leased) = eventually("a job comes without any look", async || {
+        let looks = server.acquire_count().await;
+        let (request, mut workers) = (worker.next_acquire(1, 20), deployment.api.workers());
+        let call = tokio::spawn({
+            let request = request.clone();
+            async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs }
+        });
+        // Meanwhile the call begins to wait.
+        server.acquire_count().await;
+        let id = deployment.api.submit(job(WORKER_ID, "{}")).await;
+        let jobs = call.await.unwrap();
+        let [leased] = &jobs[..] else { panic!("{jobs:?}") };
+        assert_eq!(leased.job.as_ref().unwrap().id, id);
+        let without_look = server.acquire_count().await == looks;
+        if !without_look {
+            worker.settle(&leased.lease_id, complete()).await;
+        }
+        without_look.then(|| (request, leased.clone()))
+    })
+    .await;
+    // The answer was lost: the same number finds its job, although nothing is runnable.
+    let again = deployment.api.workers().acquire_jobs(request).await.unwrap().into_inner().jobs;
+    assert_eq!(again, [leased]);
+    worker.settle(&again[0].lease_id, complete()).await;
 }
 
 async fn each_settlement_is_answered_by_itself(deployment: &mut Deployment) {

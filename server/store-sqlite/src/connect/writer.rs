@@ -1,0 +1,421 @@
+//! The connection that writes. A call has it for a transaction of its own, or shares a transaction with the calls that
+//! wait for it.
+//!
+//! A commit waits for the disk, for milliseconds on many, and only one transaction can be open. Submits, acquires and
+//! settles that come during a commit therefore write one after the other in the next transaction, each behind a
+//! savepoint, and one commit stores them all. No call waits for others to come: a lone call is committed at once.
+
+use jobqueue_store::error::{StoreError, StoreResult};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
+
+pub(crate) struct Writer {
+    state: Mutex<State>,
+    /// Options with which the connection is opened.
+    options: SqliteConnectOptions,
+}
+
+struct State {
+    /// `None` once closed.
+    connection: Option<SqliteConnection>,
+    /// The connection failed within a transaction, and has to be replaced.
+    is_broken: bool,
+    shared: Option<Shared>,
+    /// Number of shared transactions so far.
+    count: u64,
+}
+
+/// A transaction that calls share.
+struct Shared {
+    number: u64,
+    /// A call writes. Nobody else can have the connection then, unless the call was dropped before it had ended.
+    is_busy: bool,
+    /// `None` until the commit has succeeded or failed.
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+/// Outcome of a commit, for all calls that share it.
+type Outcome = Result<(), Failure>;
+
+#[derive(Clone)]
+enum Failure {
+    Full(String),
+    Damaged(String),
+    Unavailable(String),
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full(text) => Self::Full(text.clone()),
+            StoreError::Damaged(text) => Self::Damaged(text.clone()),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Full(text) => Self::Full(text),
+            Failure::Damaged(text) => Self::Damaged(text),
+            Failure::Unavailable(text) => Self::Unavailable(text),
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the database is closed".into())
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> StoreResult<()> {
+    sqlx::query(statement).execute(connection).await?;
+    Ok(())
+}
+
+impl Writer {
+    pub(crate) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+        let state = State { connection: Some(connection), is_broken: false, shared: None, count: 0 };
+        Self { state: Mutex::new(state), options }
+    }
+
+    /// The connection, outside of a transaction. `verify` fails if a new connection would open another file.
+    pub(crate) async fn alone(
+        &self,
+        verify: impl Fn() -> StoreResult<()>,
+    ) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
+        let mut state = self.state.lock().await;
+        state.end_shared().await;
+        state.repair(&self.options, verify).await?;
+        MutexGuard::try_map(state, |state| state.connection.as_mut()).map_err(|_| closed())
+    }
+
+    /// The connection, in a transaction that other calls share.
+    pub(crate) async fn share(&self, verify: impl Fn() -> StoreResult<()>) -> StoreResult<Share<'_>> {
+        let mut state = self.state.lock().await;
+        if state.shared.as_ref().is_some_and(|shared| shared.is_busy) {
+            state.end_shared().await;
+        }
+        let is_first = state.shared.is_none();
+        if is_first {
+            state.repair(&self.options, verify).await?;
+        }
+        state.enter(is_first).await?;
+        Ok(Share { writer: self, state, is_first })
+    }
+
+    /// Waits until a shared transaction has been committed. Whoever of its calls gets the connection first commits: those
+    /// that waited for it when that call left it have written by then.
+    async fn committed(&self, number: u64, mut outcome: watch::Receiver<Option<Outcome>>) -> StoreResult<()> {
+        tokio::select! {
+            biased;
+            () = async { drop(outcome.wait_for(Option::is_some).await) } => {}
+            mut state = self.state.lock() => {
+                if state.shared.as_ref().is_some_and(|shared| shared.number == number) {
+                    state.end_shared().await;
+                }
+            }
+        }
+        let outcome = outcome.borrow().clone();
+        outcome.unwrap_or_else(|| Err(Failure::Unavailable("the commit was given up".into()))).map_err(StoreError::from)
+    }
+
+    /// Takes the connection away; `None` if that has been done before.
+    pub(crate) async fn close(&self) -> Option<SqliteConnection> {
+        let mut state = self.state.lock().await;
+        state.end_shared().await;
+        state.connection.take()
+    }
+}
+
+impl State {
+    /// Begins a shared transaction, or a call's part of it.
+    async fn enter(&mut self, is_first: bool) -> StoreResult<()> {
+        let connection = self.connection.as_mut().ok_or_else(closed)?;
+        if is_first {
+            self.count += 1;
+            self.shared = Some(Shared { number: self.count, is_busy: true, outcome: watch::Sender::new(None) });
+        } else if let Some(shared) = &mut self.shared {
+            shared.is_busy = true;
+        }
+        // A write lock that is asked for later, after a read, is refused without waiting.
+        let begun = execute(connection, if is_first { "BEGIN IMMEDIATE" } else { "SAVEPOINT call" }).await;
+        if let Err(error) = &begun {
+            if is_first {
+                self.shared = None;
+            } else {
+                self.fail(error).await;
+            }
+        }
+        begun
+    }
+
+    /// Ends a call's part of a shared transaction.
+    async fn leave(&mut self, is_first: bool, has_failed: bool) -> StoreResult<()> {
+        if is_first && has_failed {
+            // Nobody else takes part yet.
+            self.fail(&closed()).await;
+            return Ok(());
+        }
+        let connection = self.connection.as_mut().ok_or_else(closed)?;
+        let mut left = Ok(());
+        if has_failed {
+            // Fails if SQLite has rolled back all of the transaction, after a full disk or a failed read or write.
+            left = execute(connection, "ROLLBACK TO call").await;
+        }
+        if left.is_ok() && !is_first {
+            left = execute(connection, "RELEASE call").await;
+        }
+        match &left {
+            Ok(()) => self.shared.iter_mut().for_each(|shared| shared.is_busy = false),
+            Err(error) => self.fail(error).await,
+        }
+        left
+    }
+
+    /// Commits the shared transaction, if one is open. One that a call has left in the middle is rolled back.
+    async fn end_shared(&mut self) {
+        let (Some(shared), Some(connection)) = (&mut self.shared, &mut self.connection) else { return };
+        if shared.is_busy {
+            self.fail(&StoreError::Unavailable("a call in the same transaction was given up".into())).await;
+            return;
+        }
+        // If this call is dropped during the commit, the next one does not know how it ended.
+        shared.is_busy = true;
+        match execute(connection, "COMMIT").await {
+            Ok(()) => {
+                if let Some(shared) = self.shared.take() {
+                    shared.outcome.send_replace(Some(Ok(())));
+                }
+            }
+            Err(error) => self.fail(&error).await,
+        }
+    }
+
+    /// Rolls the shared transaction back, and tells its calls.
+    async fn fail(&mut self, error: &StoreError) {
+        let Some(shared) = self.shared.take() else { return };
+        self.is_broken = true;
+        shared.outcome.send_replace(Some(Err(Failure::from(error))));
+        if let Some(connection) = &mut self.connection {
+            // Fails if SQLite has rolled back by itself.
+            self.is_broken = execute(connection, "ROLLBACK").await.is_err();
+        }
+    }
+
+    /// Replaces a connection that failed within a transaction: what it holds of one ends with it.
+    async fn repair(
+        &mut self,
+        options: &SqliteConnectOptions,
+        verify: impl Fn() -> StoreResult<()>,
+    ) -> StoreResult<()> {
+        let connection = self.connection.as_mut().ok_or_else(closed)?;
+        if self.is_broken || stuck(connection).await {
+            // Another file at the path must not be written to.
+            verify()?;
+            self.connection = Some(options.connect().await?);
+            self.is_broken = false;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the connection is in a transaction although no call uses it. After a full disk or a failed read or write,
+/// SQLite has rolled back by itself. sqlx's own rollback then fails, and the connection counts for ever a transaction
+/// that no longer exists.
+async fn stuck(connection: &mut SqliteConnection) -> bool {
+    // The answer to a ping comes after the rollback of a transaction that was dropped.
+    connection.is_in_transaction() && (connection.ping().await.is_err() || connection.is_in_transaction())
+}
+
+/// A call's part of a shared transaction.
+pub(crate) struct Share<'a> {
+    writer: &'a Writer,
+    state: MutexGuard<'a, State>,
+    is_first: bool,
+}
+
+impl Share<'_> {
+    pub(crate) fn connection(&mut self) -> StoreResult<&mut SqliteConnection> {
+        self.state.connection.as_mut().ok_or_else(closed)
+    }
+
+    /// Undoes what the call wrote.
+    pub(crate) async fn undo(mut self) -> StoreResult<()> {
+        self.state.leave(self.is_first, true).await
+    }
+
+    /// Passes the call's result on once it is committed. If the call has failed, undoes what it wrote.
+    pub(crate) async fn finish<T>(mut self, result: StoreResult<T>) -> StoreResult<T> {
+        let left = self.state.leave(self.is_first, result.is_err()).await;
+        let value = result?;
+        left?;
+        let Some(shared) = &self.state.shared else { return Err(closed()) };
+        let (number, outcome) = (shared.number, shared.outcome.subscribe());
+        drop(self.state);
+        self.writer.committed(number, outcome).await?;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jobqueue_store::{ConnectOptions, Store as _};
+    use tokio::{
+        sync::oneshot,
+        task::{JoinHandle, yield_now},
+    };
+
+    use crate::SqliteStore;
+
+    use super::*;
+
+    const PAUSE: &str = "INSERT INTO pauses (worker_id, paused_at, reason) VALUES (?1, 0, ?2)";
+
+    struct Fixture {
+        store: Arc<SqliteStore>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}/jobs.db", folder.path().display());
+            Self { store: Arc::new(SqliteStore::connect(&ConnectOptions::new(url)).await.unwrap()), _folder: folder }
+        }
+
+        /// Starts a call that stores a row, and returns once it waits for the connection.
+        async fn call(&self, worker_id: &'static str, reason: String) -> JoinHandle<StoreResult<()>> {
+            let store = Arc::clone(&self.store);
+            let call = tokio::spawn(async move {
+                let mut share = store.share().await?;
+                let stored = store_row(share.connection()?, worker_id, &reason).await;
+                share.finish(stored).await
+            });
+            // The task runs until it waits.
+            yield_now().await;
+            call
+        }
+
+        async fn stored(&self) -> Vec<String> {
+            let rows = sqlx::query_scalar("SELECT worker_id FROM pauses ORDER BY 1");
+            rows.fetch_all(&self.store.readers).await.unwrap()
+        }
+
+        async fn transactions(&self) -> u64 {
+            self.store.writer.state.lock().await.count
+        }
+    }
+
+    async fn store_row(connection: &mut SqliteConnection, worker_id: &str, reason: &str) -> StoreResult<()> {
+        sqlx::query(PAUSE).bind(worker_id).bind(reason).execute(connection).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn calls_that_wait_for_one_another_are_committed_together() {
+        let it = Fixture::new().await;
+        let mut first = it.store.share().await.unwrap();
+        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let others = [it.call("b", String::new()).await, it.call("c", String::new()).await];
+        assert_eq!(it.stored().await, Vec::<String>::new());
+        first.finish(Ok(())).await.unwrap();
+        for other in others {
+            other.await.unwrap().unwrap();
+        }
+        assert_eq!(it.stored().await, ["a", "b", "c"]);
+        assert_eq!(it.transactions().await, 1);
+        it.call("d", String::new()).await.await.unwrap().unwrap();
+        assert_eq!((it.stored().await.len(), it.transactions().await), (4, 2));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fails_undoes_its_own_writes_only() {
+        let it = Fixture::new().await;
+        let mut first = it.store.share().await.unwrap();
+        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let fails = it.call("a", String::new()).await;
+        let works = it.call("b", String::new()).await;
+        first.finish(Ok(())).await.unwrap();
+        assert!(matches!(fails.await.unwrap(), Err(StoreError::Data(_))), "the key is taken");
+        works.await.unwrap().unwrap();
+        assert_eq!(it.stored().await, ["a", "b"]);
+
+        let mut first = it.store.share().await.unwrap();
+        store_row(first.connection().unwrap(), "c", "").await.unwrap();
+        let works = it.call("d", String::new()).await;
+        first.undo().await.unwrap();
+        works.await.unwrap().unwrap();
+        assert_eq!(it.stored().await, ["a", "b", "d"]);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_in_the_middle_leaves_nothing_and_the_others_are_told() {
+        let it = Fixture::new().await;
+        let mut first = it.store.share().await.unwrap();
+        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let (wrote, has_written) = oneshot::channel();
+        let store = Arc::clone(&it.store);
+        let dropped = tokio::spawn(async move {
+            let mut share = store.share().await.unwrap();
+            store_row(share.connection().unwrap(), "b", "").await.unwrap();
+            wrote.send(()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        yield_now().await;
+        let (first, ()) = tokio::join!(first.finish(Ok(())), async {
+            has_written.await.unwrap();
+            dropped.abort();
+        });
+        assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
+        it.call("c", String::new()).await.await.unwrap().unwrap();
+        assert_eq!(it.stored().await, ["c"]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_all_that_share_the_transaction() {
+        let it = Fixture::new().await;
+        {
+            let mut writer = it.store.writer().await.unwrap();
+            // SQLite treats this limit, which is the connection's own, as a full disk.
+            sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer).await.unwrap();
+        }
+        let mut first = it.store.share().await.unwrap();
+        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let large = it.call("b", "x".repeat(10_000_000)).await;
+        let small = it.call("c", String::new()).await;
+        let first = first.finish(Ok(())).await;
+        assert!(matches!(large.await.unwrap(), Err(StoreError::Full(_))));
+        let small = small.await.unwrap();
+        let stored = it.stored().await;
+        assert_eq!(first.is_ok(), stored.contains(&"a".to_owned()), "{first:?} {stored:?}");
+        assert_eq!(small.is_ok(), stored.contains(&"c".to_owned()), "{small:?} {stored:?}");
+        assert!(!stored.contains(&"b".to_owned()));
+        it.call("d", String::new()).await.await.unwrap().unwrap();
+        assert!(it.stored().await.contains(&"d".to_owned()));
+        it.store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_transaction_of_its_own_begins_after_the_shared_one_has_ended() {
+        let it = Fixture::new().await;
+        let mut first = it.store.share().await.unwrap();
+        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let alone = tokio::spawn({
+            let store = Arc::clone(&it.store);
+            async move {
+                let mut writer = store.writer().await?;
+                let mut tx = crate::begin(&mut writer).await?;
+                store_row(&mut tx, "b", "").await?;
+                tx.commit().await?;
+                StoreResult::Ok(())
+            }
+        });
+        yield_now().await;
+        first.finish(Ok(())).await.unwrap();
+        alone.await.unwrap().unwrap();
+        assert_eq!(it.stored().await, ["a", "b"]);
+    }
+}
