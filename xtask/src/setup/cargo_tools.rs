@@ -45,7 +45,8 @@ impl Tool {
                 binary: "trunk",
                 version: TRUNK.to_owned(),
                 exact: false,
-                options: &["--no-default-features", "--features", "rustls"],
+                // Without TLS, which only its own downloads and a page served by HTTPS need.
+                options: &["--no-default-features"],
                 why: "builds the dashboard",
             }),
             // wasm-bindgen's program must be of exactly the version that the dashboard links.
