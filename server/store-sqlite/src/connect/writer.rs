@@ -3,11 +3,18 @@
 //!
 //! A commit waits for the disk, for milliseconds on many, and only one transaction can be open. Submits, acquires and
 //! settles that come during a commit therefore write one after the other in the next transaction, each behind a
-//! savepoint, and one commit stores them all. No call waits for others to come: a lone call is committed at once.
+//! savepoint, and one commit stores them all. No call waits for others to come: a lone call is committed at once, and so
+//! is a transaction that has gone on for longer than a commit takes.
+
+use std::time::{Duration, Instant};
 
 use jobqueue_store::error::{StoreError, StoreResult};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
+
+/// Age of a shared transaction from which it is committed before another call takes part: a large group gains little
+/// from sharing a commit, and its caller would wait for the groups behind it.
+const SHARED_FOR: Duration = Duration::from_millis(3);
 
 pub(crate) struct Writer {
     state: Mutex<State>,
@@ -28,6 +35,7 @@ struct State {
 /// A transaction that calls share.
 struct Shared {
     number: u64,
+    began: Instant,
     /// A call writes. Nobody else can have the connection then, unless the call was dropped before it had ended.
     is_busy: bool,
     /// `None` until the commit has succeeded or failed.
@@ -134,7 +142,8 @@ impl State {
         let connection = self.connection.as_mut().ok_or_else(closed)?;
         if is_first {
             self.count += 1;
-            self.shared = Some(Shared { number: self.count, is_busy: true, outcome: watch::Sender::new(None) });
+            let (number, began) = (self.count, Instant::now());
+            self.shared = Some(Shared { number, began, is_busy: true, outcome: watch::Sender::new(None) });
         } else if let Some(shared) = &mut self.shared {
             shared.is_busy = true;
         }
@@ -252,6 +261,9 @@ impl Share<'_> {
         left?;
         let Some(shared) = &self.state.shared else { return Err(closed()) };
         let (number, outcome) = (shared.number, shared.outcome.subscribe());
+        if shared.began.elapsed() >= SHARED_FOR {
+            self.state.end_shared().await;
+        }
         drop(self.state);
         self.writer.committed(number, outcome).await?;
         Ok(value)
@@ -286,6 +298,14 @@ mod tests {
             Self { store: Arc::new(SqliteStore::connect(&ConnectOptions::new(url)).await.unwrap()), _folder: folder }
         }
 
+        /// The first call of a shared transaction, which has stored a row. However slow the test, others may take part.
+        async fn first(&self, worker_id: &str) -> Share<'_> {
+            let mut share = self.store.share().await.unwrap();
+            store_row(share.connection().unwrap(), worker_id, "").await.unwrap();
+            share.state.shared.as_mut().unwrap().began += Duration::from_hours(1);
+            share
+        }
+
         /// Starts a call that stores a row, and returns once it waits for the connection.
         async fn call(&self, worker_id: &'static str, reason: String) -> JoinHandle<StoreResult<()>> {
             let store = Arc::clone(&self.store);
@@ -317,8 +337,7 @@ mod tests {
     #[tokio::test]
     async fn calls_that_wait_for_one_another_are_committed_together() {
         let it = Fixture::new().await;
-        let mut first = it.store.share().await.unwrap();
-        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let first = it.first("a").await;
         let others = [it.call("b", String::new()).await, it.call("c", String::new()).await];
         assert_eq!(it.stored().await, Vec::<String>::new());
         first.finish(Ok(())).await.unwrap();
@@ -332,10 +351,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_transaction_that_has_gone_on_for_long_is_committed_before_others_take_part() {
+        let it = Fixture::new().await;
+        let mut first = it.first("a").await;
+        first.state.shared.as_mut().unwrap().began = Instant::now().checked_sub(SHARED_FOR).unwrap();
+        let other = it.call("b", String::new()).await;
+        first.finish(Ok(())).await.unwrap();
+        other.await.unwrap().unwrap();
+        assert_eq!((it.stored().await.len(), it.transactions().await), (2, 2));
+    }
+
+    #[tokio::test]
     async fn a_call_that_fails_undoes_its_own_writes_only() {
         let it = Fixture::new().await;
-        let mut first = it.store.share().await.unwrap();
-        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let first = it.first("a").await;
         let fails = it.call("a", String::new()).await;
         let works = it.call("b", String::new()).await;
         first.finish(Ok(())).await.unwrap();
@@ -343,8 +372,7 @@ mod tests {
         works.await.unwrap().unwrap();
         assert_eq!(it.stored().await, ["a", "b"]);
 
-        let mut first = it.store.share().await.unwrap();
-        store_row(first.connection().unwrap(), "c", "").await.unwrap();
+        let first = it.first("c").await;
         let works = it.call("d", String::new()).await;
         first.undo().await.unwrap();
         works.await.unwrap().unwrap();
@@ -354,8 +382,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_is_dropped_in_the_middle_leaves_nothing_and_the_others_are_told() {
         let it = Fixture::new().await;
-        let mut first = it.store.share().await.unwrap();
-        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let first = it.first("a").await;
         let (wrote, has_written) = oneshot::channel();
         let store = Arc::clone(&it.store);
         let dropped = tokio::spawn(async move {
@@ -382,8 +409,7 @@ mod tests {
             // SQLite treats this limit, which is the connection's own, as a full disk.
             sqlx::query("PRAGMA max_page_count = 200").execute(&mut *writer).await.unwrap();
         }
-        let mut first = it.store.share().await.unwrap();
-        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let first = it.first("a").await;
         let large = it.call("b", "x".repeat(10_000_000)).await;
         let small = it.call("c", String::new()).await;
         let first = first.finish(Ok(())).await;
@@ -401,8 +427,7 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_of_its_own_begins_after_the_shared_one_has_ended() {
         let it = Fixture::new().await;
-        let mut first = it.store.share().await.unwrap();
-        store_row(first.connection().unwrap(), "a", "").await.unwrap();
+        let first = it.first("a").await;
         let alone = tokio::spawn({
             let store = Arc::clone(&it.store);
             async move {
