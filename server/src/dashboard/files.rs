@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::INDEX;
 
-/// Maximum size of a folder's files together, in bytes; it is named by mistake if it holds more.
+/// Maximum size of a folder's files together, in bytes; a folder that holds more was named by mistake.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Page of a binary without a dashboard.
@@ -41,7 +41,7 @@ impl Asset {
     }
 }
 
-/// Files by their path below the root of the address, `/` between its parts.
+/// Files by their path in the URL, without the leading `/`.
 #[derive(Debug, Default)]
 pub struct Files(HashMap<String, Asset>);
 
@@ -72,6 +72,7 @@ impl Files {
                     folders.push((path, format!("{name}/")));
                     continue;
                 }
+                ensure!(found.is_file(), "{} is no file", path.display());
                 bytes += found.len();
                 ensure!(bytes <= MAX_BYTES, "{} holds more than {} MiB", folder.display(), MAX_BYTES / 1024 / 1024);
                 let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;

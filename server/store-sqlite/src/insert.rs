@@ -24,12 +24,14 @@ impl InsertGroup for SqliteStore {
     }
 }
 
-/// A commit that fails has not happened: there is no connection whose loss
-/// could hide its outcome.
+/// A commit that fails has not happened: no connection can be lost that would hide its outcome.
 async fn insert_group(store: &SqliteStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let mut share = store.share().await?;
     match insert_in(share.connection()?, &store.clock, units, offers).await {
-        Ok(None) => share.undo().await.map(|()| None),
+        Ok(None) => {
+            share.undo().await;
+            Ok(None)
+        }
         inserted => share.finish(inserted).await,
     }
 }

@@ -38,13 +38,13 @@ use parking_lot::Mutex;
 use retain::prune;
 use sessions::{end, heartbeat, outage, progress, register};
 use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteConnectOptions};
-use tokio::sync::{MappedMutexGuard, broadcast};
+use tokio::sync::{OwnedMappedMutexGuard, broadcast};
 use uuid::Uuid;
 
 pub use crate::connect::backup;
 use crate::connect::{
     file::OwnedFile,
-    writer::{Share, Writer},
+    writer::{Share, State, Writer},
 };
 
 /// The connection that writes, in a transaction.
@@ -68,7 +68,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// The connection that writes, for a transaction of the call's own.
-    async fn writer(&self) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
+    async fn writer(&self) -> StoreResult<OwnedMappedMutexGuard<State, SqliteConnection>> {
         self.writer.alone(|| self.verify()).await
     }
 

@@ -32,8 +32,8 @@ use super::{
 const MAX_PARKED: Duration = Duration::from_mins(1);
 /// Time before the caller's own deadline at which the answer is sent.
 const MARGIN: Duration = Duration::from_millis(100);
-/// Time after which a poll tries that has parked without a try, because jobs of its worker_id were looked for a moment
-/// before. The try also finds that the session has ended, and the jobs of an answer that was lost.
+/// Time after which a poll that parked without a try, because its session found nothing a moment before, makes its
+/// first. The try also finds that the session has ended, and the jobs of an answer that was lost.
 const FIRST_TRY: Duration = Duration::from_millis(200);
 /// Time to the next try when a job is due but another transaction has its row locked.
 const CONTENDED: Duration = Duration::from_millis(50);
@@ -85,6 +85,7 @@ impl Queue {
                 }
                 let known = if may_park_first { self.known_empty(&acquire, until) } else { None };
                 may_park_first = false;
+                let has_tried = known.is_none();
                 let (worker_id, next_try) = match known {
                     Some((worker_id, next_run_at_ms)) => (worker_id, self.poll_after(next_run_at_ms).min(FIRST_TRY)),
                     None => match self.try_acquire(&acquire).await? {
@@ -113,6 +114,16 @@ impl Queue {
                     jobs.extend(parked.leave().await);
                     self.context.meters.acquired(&jobs);
                     let stop = if told || stops.is_told() { self.stops(session_id).await } else { Vec::new() };
+                    if jobs.is_empty() && !has_tried && self.draining.is_cancelled() {
+                        return Err(Error::Draining);
+                    }
+                    // A call that repeats another must not be answered without the jobs of the answer that was lost.
+                    if jobs.is_empty()
+                        && !stop.is_empty()
+                        && let Try::Found(found) = self.try_acquire(&acquire).await?
+                    {
+                        jobs = found;
+                    }
                     if !jobs.is_empty() || !stop.is_empty() || self.draining.is_cancelled() {
                         return Ok(AcquireResult { jobs, stop });
                     }
@@ -149,14 +160,21 @@ impl Queue {
         if Instant::now() + FIRST_TRY >= until {
             return None;
         }
-        let look = self.context.notifier.empty_looks.get(worker_id, self.context.clock.now_ms())?;
+        let now_ms = self.context.clock.now_ms();
+        let look = self.context.notifier.empty_looks.get(worker_id, acquire.session_id, now_ms)?;
         Some((worker_id.clone(), look.next_run_at_ms))
     }
 
     async fn try_acquire(&self, acquire: &Acquire) -> Result<Try> {
         let looks = &self.context.notifier.empty_looks;
         let look = acquire.worker_id.as_ref().map(|worker_id| looks.begin(worker_id));
-        match self.acquires.call(acquire.clone()).await? {
+        let acquired = self.acquires.call(acquire.clone()).await;
+        let found_nothing = matches!(&acquired, Ok(Acquired::Jobs { jobs, .. }) if jobs.is_empty());
+        if let Some(worker_id) = acquire.worker_id.as_ref().filter(|_| !found_nothing) {
+            // Others may have found nothing because this transaction had locked the jobs.
+            looks.notified(worker_id);
+        }
+        match acquired? {
             Acquired::NoSession => {
                 self.sessions.forget(acquire.session_id);
                 Err(Error::SessionEnded(acquire.session_id))
@@ -164,7 +182,7 @@ impl Queue {
             Acquired::SessionFull => Err(Error::SessionFull),
             Acquired::Jobs { worker_id, jobs, next_run_at_ms } if jobs.is_empty() => {
                 if let Some(look) = look {
-                    looks.found_nothing(&worker_id, &look, next_run_at_ms);
+                    looks.found_nothing(&worker_id, acquire.session_id, &look, next_run_at_ms);
                 }
                 Ok(Try::Nothing { worker_id, next_run_at_ms })
             }

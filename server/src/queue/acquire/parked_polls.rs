@@ -1,4 +1,4 @@
-//! Parked polls: AcquireJobs calls that found nothing and wait. New jobs are handed to them directly.
+//! Parked polls: AcquireJobs calls that wait, because nothing was found. New jobs are handed to them directly.
 //!
 //! A direct hand-off stores a job and leases it to a parked poll of its worker_id in one transaction, so that the job
 //! needs no acquire of its own.

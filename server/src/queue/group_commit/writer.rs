@@ -23,7 +23,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Backlog {
     pub count: AtomicUsize,
-    /// Notified when the count reaches [`BatchLimits::second`].
+    /// Notified when the count reaches [`BatchLimits::second_group_from`].
     pub much: Notify,
 }
 

@@ -250,6 +250,10 @@ async fn full_scan(pool: Pool, scan_cursors: Arc<ScanCursors>, worker_id: String
     let began = Instant::now();
     match sqlx::query_as(FIRST_READY).bind(&worker_id).bind(now).fetch_all(&pool).await {
         Ok(first) => scan_cursors.full_scan_found(&worker_id, began, &first),
-        Err(error) => tracing::debug!(%error, worker_id, "the full scan failed"),
+        Err(error) => {
+            tracing::debug!(%error, worker_id, "the full scan failed");
+            // Its duration counts all the same.
+            scan_cursors.full_scan_found(&worker_id, began, &[]);
+        }
     }
 }

@@ -6,23 +6,26 @@
 //! savepoint, and one commit stores them all. No call waits for others to come: a lone call is committed at once, and so
 //! is a transaction that has gone on for longer than a commit takes.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jobqueue_store::error::{StoreError, StoreResult};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, watch};
 
-/// Age of a shared transaction from which it is committed before another call takes part: a large group gains little
-/// from sharing a commit, and its caller would wait for the groups behind it.
+/// Age at which a shared transaction takes no further call: a large group gains little from sharing a commit, and its
+/// caller would wait for the groups behind it.
 const SHARED_FOR: Duration = Duration::from_millis(3);
 
 pub(crate) struct Writer {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Options with which the connection is opened.
     options: SqliteConnectOptions,
 }
 
-struct State {
+pub(crate) struct State {
     /// `None` once closed.
     connection: Option<SqliteConnection>,
     /// The connection failed within a transaction, and has to be replaced.
@@ -36,7 +39,7 @@ struct State {
 struct Shared {
     number: u64,
     began: Instant,
-    /// A call writes. Nobody else can have the connection then, unless the call was dropped before it had ended.
+    /// A call writes, or the commit is under way. Nobody else can have the connection then, unless the call was dropped before it had ended.
     is_busy: bool,
     /// `None` until the commit has succeeded or failed.
     outcome: watch::Sender<Option<Outcome>>,
@@ -57,6 +60,7 @@ impl From<&StoreError> for Failure {
         match error {
             StoreError::Full(text) => Self::Full(text.clone()),
             StoreError::Damaged(text) => Self::Damaged(text.clone()),
+            StoreError::Unavailable(text) => Self::Unavailable(text.clone()),
             other => Self::Unavailable(other.to_string()),
         }
     }
@@ -84,23 +88,22 @@ async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> 
 impl Writer {
     pub(crate) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
         let state = State { connection: Some(connection), is_broken: false, shared: None, count: 0 };
-        Self { state: Mutex::new(state), options }
+        Self { state: Arc::new(Mutex::new(state)), options }
     }
 
     /// The connection, outside of a transaction. `verify` fails if a new connection would open another file.
     pub(crate) async fn alone(
         &self,
         verify: impl Fn() -> StoreResult<()>,
-    ) -> StoreResult<MappedMutexGuard<'_, SqliteConnection>> {
-        let mut state = self.state.lock().await;
-        state.end_shared().await;
+    ) -> StoreResult<OwnedMappedMutexGuard<State, SqliteConnection>> {
+        let mut state = end_shared(Arc::clone(&self.state).lock_owned().await).await?;
         state.repair(&self.options, verify).await?;
-        MutexGuard::try_map(state, |state| state.connection.as_mut()).map_err(|_| closed())
+        OwnedMutexGuard::try_map(state, |state| state.connection.as_mut()).map_err(|_| closed())
     }
 
     /// The connection, in a transaction that other calls share.
     pub(crate) async fn share(&self, verify: impl Fn() -> StoreResult<()>) -> StoreResult<Share<'_>> {
-        let mut state = self.state.lock().await;
+        let mut state = Arc::clone(&self.state).lock_owned().await;
         if state.shared.as_ref().is_some_and(|shared| shared.is_busy) {
             state.end_shared().await;
         }
@@ -112,15 +115,15 @@ impl Writer {
         Ok(Share { writer: self, state, is_first })
     }
 
-    /// Waits until a shared transaction has been committed. Whoever of its calls gets the connection first commits: those
-    /// that waited for it when that call left it have written by then.
+    /// Waits until a shared transaction has been committed. The first of its calls to get the connection back commits:
+    /// it is behind those that waited when it left, so that they have written.
     async fn committed(&self, number: u64, mut outcome: watch::Receiver<Option<Outcome>>) -> StoreResult<()> {
         tokio::select! {
             biased;
             () = async { drop(outcome.wait_for(Option::is_some).await) } => {}
-            mut state = self.state.lock() => {
+            state = Arc::clone(&self.state).lock_owned() => {
                 if state.shared.as_ref().is_some_and(|shared| shared.number == number) {
-                    state.end_shared().await;
+                    end_shared(state).await?;
                 }
             }
         }
@@ -134,6 +137,19 @@ impl Writer {
         state.end_shared().await;
         state.connection.take()
     }
+}
+
+/// Commits the shared transaction, if one is open. A commit that has begun is waited for by a task of its own: the call
+/// that makes it may be dropped, and the others would not learn that they are stored.
+async fn end_shared(mut state: OwnedMutexGuard<State>) -> StoreResult<OwnedMutexGuard<State>> {
+    if state.shared.is_none() {
+        return Ok(state);
+    }
+    let committed = tokio::spawn(async move {
+        state.end_shared().await;
+        state
+    });
+    committed.await.map_err(|error| StoreError::Unavailable(format!("the commit was given up: {error}")))
 }
 
 impl State {
@@ -160,26 +176,30 @@ impl State {
     }
 
     /// Ends a call's part of a shared transaction.
-    async fn leave(&mut self, is_first: bool, has_failed: bool) -> StoreResult<()> {
-        if is_first && has_failed {
-            // Nobody else takes part yet.
-            self.fail(&closed()).await;
-            return Ok(());
-        }
+    async fn leave(&mut self, is_first: bool) -> StoreResult<()> {
         let connection = self.connection.as_mut().ok_or_else(closed)?;
-        let mut left = Ok(());
-        if has_failed {
-            // Fails if SQLite has rolled back all of the transaction, after a full disk or a failed read or write.
-            left = execute(connection, "ROLLBACK TO call").await;
-        }
-        if left.is_ok() && !is_first {
-            left = execute(connection, "RELEASE call").await;
-        }
+        let left = if is_first { Ok(()) } else { execute(connection, "RELEASE call").await };
         match &left {
             Ok(()) => self.shared.iter_mut().for_each(|shared| shared.is_busy = false),
             Err(error) => self.fail(error).await,
         }
         left
+    }
+
+    /// Ends a call's part of a shared transaction and undoes what it wrote. `cause` is why, for the other calls if all
+    /// of the transaction has to be rolled back.
+    async fn undo(&mut self, is_first: bool, cause: &StoreError) {
+        let Some(connection) = self.connection.as_mut().filter(|_| !is_first) else {
+            // Nobody else takes part yet.
+            return self.fail(cause).await;
+        };
+        // Fails if SQLite has rolled back all of the transaction, after a full disk or a failed read or write.
+        let undone = execute(connection, "ROLLBACK TO call").await.is_ok();
+        if undone && execute(connection, "RELEASE call").await.is_ok() {
+            self.shared.iter_mut().for_each(|shared| shared.is_busy = false);
+        } else {
+            self.fail(cause).await;
+        }
     }
 
     /// Commits the shared transaction, if one is open. One that a call has left in the middle is rolled back.
@@ -240,7 +260,7 @@ async fn stuck(connection: &mut SqliteConnection) -> bool {
 /// A call's part of a shared transaction.
 pub(crate) struct Share<'a> {
     writer: &'a Writer,
-    state: MutexGuard<'a, State>,
+    state: OwnedMutexGuard<State>,
     is_first: bool,
 }
 
@@ -250,21 +270,28 @@ impl Share<'_> {
     }
 
     /// Undoes what the call wrote.
-    pub(crate) async fn undo(mut self) -> StoreResult<()> {
-        self.state.leave(self.is_first, true).await
+    pub(crate) async fn undo(mut self) {
+        let cause = StoreError::Unavailable("a call in the same transaction could not be undone".into());
+        self.state.undo(self.is_first, &cause).await;
     }
 
     /// Passes the call's result on once it is committed. If the call has failed, undoes what it wrote.
     pub(crate) async fn finish<T>(mut self, result: StoreResult<T>) -> StoreResult<T> {
-        let left = self.state.leave(self.is_first, result.is_err()).await;
-        let value = result?;
-        left?;
+        let value = match result {
+            Ok(value) => value,
+            Err(error) => {
+                self.state.undo(self.is_first, &error).await;
+                return Err(error);
+            }
+        };
+        self.state.leave(self.is_first).await?;
         let Some(shared) = &self.state.shared else { return Err(closed()) };
         let (number, outcome) = (shared.number, shared.outcome.subscribe());
         if shared.began.elapsed() >= SHARED_FOR {
-            self.state.end_shared().await;
+            end_shared(self.state).await?;
+        } else {
+            drop(self.state);
         }
-        drop(self.state);
         self.writer.committed(number, outcome).await?;
         Ok(value)
     }
@@ -272,7 +299,10 @@ impl Share<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        future::Future as _,
+        task::{Context, Waker},
+    };
 
     use jobqueue_store::{ConnectOptions, Store as _};
     use tokio::{
@@ -374,7 +404,7 @@ mod tests {
 
         let first = it.first("c").await;
         let works = it.call("d", String::new()).await;
-        first.undo().await.unwrap();
+        first.undo().await;
         works.await.unwrap().unwrap();
         assert_eq!(it.stored().await, ["a", "b", "d"]);
     }
@@ -399,6 +429,23 @@ mod tests {
         assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
         it.call("c", String::new()).await.await.unwrap().unwrap();
         assert_eq!(it.stored().await, ["c"]);
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_nobody_waits_for_any_more_is_not_taken_for_failed() {
+        let it = Fixture::new().await;
+        let first = it.first("a").await;
+        let store = Arc::clone(&it.store);
+        let mut alone = Box::pin(async move { store.writer().await.map(drop) });
+        let mut leaving = Box::pin(first.finish(Ok(())));
+        // A call of its own is next; it is dropped while it commits what the first has written.
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(alone.as_mut().poll(&mut context).is_pending(), "the first has the connection");
+        assert!(leaving.as_mut().poll(&mut context).is_pending(), "the other is before it");
+        assert!(alone.as_mut().poll(&mut context).is_pending(), "it commits");
+        drop(alone);
+        leaving.await.unwrap();
+        assert_eq!(it.stored().await, ["a"]);
     }
 
     #[tokio::test]

@@ -109,9 +109,20 @@ async fn where_nothing_was_found_a_moment_ago_a_call_waits_without_a_look(deploy
     })
     .await;
     // The answer was lost: the same number finds its job, although nothing is runnable.
-    let again = deployment.api.workers().acquire_jobs(request).await.unwrap().into_inner().jobs;
-    assert_eq!(again, [leased]);
-    worker.settle(&again[0].lease_id, complete()).await;
+    let again = deployment.api.workers().acquire_jobs(request.clone()).await.unwrap().into_inner().jobs;
+    let expected = [leased];
+    assert_eq!(again, expected);
+
+    // So it does if the call is answered early, because another of the session's leases ends.
+    let other = deployment.api.submit(job(WORKER_ID, "{}")).await;
+    let held = worker.acquire(1).await;
+    assert_eq!(held[0].job.as_ref().unwrap().id, other);
+    let mut workers = deployment.api.workers();
+    let repeated = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
+    server.acquire_count().await;
+    deployment.api.jobs().cancel_job(CancelJobRequest { job_id: other, reason: String::new() }).await.unwrap();
+    assert_eq!(repeated.await.unwrap(), expected);
+    worker.settle(&expected[0].lease_id, complete()).await;
 }
 
 async fn each_settlement_is_answered_by_itself(deployment: &mut Deployment) {
