@@ -13,6 +13,7 @@ mod dom;
 mod in_flight;
 mod live;
 mod model;
+mod operator_actions;
 mod pages;
 mod rows;
 mod theme;

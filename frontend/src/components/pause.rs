@@ -11,53 +11,16 @@ use super::{
     confirm::{Confirm, Question},
     icon::Icon,
 };
-use crate::{
-    client::{self, Failure},
-    dom,
-    in_flight::{InFlight, worker_id_key},
-    live::Live,
-    model::counts::Pause,
-    toast::Toasts,
-};
+use crate::{client, dom, in_flight::worker_id_key, model::counts::Pause, operator_actions::OperatorActions};
 
-/// Pauses and resumes worker_ids, and reports the outcome in a toast.
-#[derive(Clone, Copy)]
-struct PauseActions {
-    toasts: Toasts,
-    live: Live,
-    in_flight: InFlight,
+fn pause(actions: OperatorActions, worker_id: String, reason: String) {
+    let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} is paused"));
+    actions.start(key, client::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }), done);
 }
 
-impl PauseActions {
-    fn get() -> Self {
-        Self { toasts: Toasts::get(), live: Live::get(), in_flight: InFlight::get() }
-    }
-
-    fn pause(self, worker_id: String, reason: String) {
-        let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} is paused"));
-        self.in_flight.run(vec![key], async move {
-            self.show_outcome(
-                client::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }).await.map(drop),
-                done,
-            );
-        });
-    }
-
-    fn resume(self, worker_id: String) {
-        let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} goes on"));
-        self.in_flight.run(vec![key], async move {
-            self.show_outcome(client::resume_worker_id(ResumeWorkerIdRequest { worker_id }).await.map(drop), done);
-        });
-    }
-
-    fn show_outcome(self, answer: Result<(), Failure>, done: String) {
-        let Self { toasts, live, .. } = self;
-        match answer {
-            Ok(()) => toasts.good(done),
-            Err(failure) => toasts.bad(failure.message),
-        }
-        live.refresh();
-    }
+fn resume(actions: OperatorActions, worker_id: String) {
+    let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} goes on"));
+    actions.start(key, client::resume_worker_id(ResumeWorkerIdRequest { worker_id }), done);
 }
 
 /// Button that pauses a worker_id, or resumes a paused one. It is a single button, so that it keeps the focus as it
@@ -70,7 +33,7 @@ pub fn PauseSwitch(
     #[prop(optional)]
     small: bool,
 ) -> impl IntoView {
-    let (confirm, actions) = (Confirm::get(), PauseActions::get());
+    let (confirm, actions) = (Confirm::get(), OperatorActions::get());
     let busy = actions.in_flight.busy(worker_id_key(&worker_id));
     let verb = move || if paused.get() { "Resume" } else { "Pause" };
     let name = worker_id.clone();
@@ -78,7 +41,7 @@ pub fn PauseSwitch(
     let press = move || {
         let worker_id = worker_id.clone();
         if paused.get_untracked() {
-            return actions.resume(worker_id);
+            return resume(actions, worker_id);
         }
         confirm.ask(Question {
             title: format!("Pause {worker_id}?"),
@@ -87,7 +50,7 @@ pub fn PauseSwitch(
             action: format!("Pause {worker_id}"),
             destroys: false,
             input: "Reason (shown to everybody)",
-            then: Arc::new(move |reason| actions.pause(worker_id.clone(), reason)),
+            then: Arc::new(move |reason| pause(actions, worker_id.clone(), reason)),
         });
     };
     view! {

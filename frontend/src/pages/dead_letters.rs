@@ -21,8 +21,8 @@ use crate::{
         notice::Empty,
         table::opens,
     },
-    in_flight::{InFlight, job_key},
-    live::{Live, feed},
+    in_flight::job_key,
+    live::feed,
     model::{
         filter::Filter,
         id,
@@ -30,6 +30,7 @@ use crate::{
         number::{count, plural},
         text::or_dash,
     },
+    operator_actions::OperatorActions,
     toast::Toasts,
 };
 
@@ -147,7 +148,7 @@ fn SelectAll(keys: Memo<Vec<String>>, selected: RwSignal<BTreeSet<String>>) -> i
 #[component]
 fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let chosen = Memo::new(move |_| selected.with(|all| i32::try_from(all.len()).unwrap_or(i32::MAX)));
-    let (confirm, actions) = (Confirm::get(), RedriveActions::get());
+    let (confirm, actions) = (Confirm::get(), OperatorActions::get());
     let busy = actions.in_flight.busy(TOGETHER_KEY.to_owned());
     let retry = move || {
         let ids: Vec<String> = selected.get_untracked().into_iter().collect();
@@ -158,7 +159,7 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
             action: format!("Retry {letters}"),
             destroys: false,
             input: "",
-            then: Arc::new(move |_| actions.retry(ids.clone(), Some(TOGETHER_KEY))),
+            then: Arc::new(move |_| redrive(actions, ids.clone(), Some(TOGETHER_KEY))),
         });
     };
     view! {
@@ -181,33 +182,19 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     }
 }
 
-/// Retries dead letters, and reports the outcome in a toast, on whatever page the person is by then.
-#[derive(Clone, Copy)]
-struct RedriveActions {
-    toasts: Toasts,
-    live: Live,
-    in_flight: InFlight,
-}
-
-impl RedriveActions {
-    fn get() -> Self {
-        Self { toasts: Toasts::get(), live: Live::get(), in_flight: InFlight::get() }
+/// Retries the jobs, without those for which a call is under way already. The next refresh removes retried jobs from the
+/// page, and with it from the selection.
+fn redrive(actions: OperatorActions, mut ids: Vec<String>, key: Option<&str>) {
+    let OperatorActions { toasts, live, in_flight } = actions;
+    ids.retain(|id| !in_flight.is_under_way(&job_key(id)));
+    if ids.is_empty() {
+        return;
     }
-
-    /// Retries the jobs, without those for which a call is under way already. The next refresh removes retried jobs
-    /// from the page, and with it from the selection.
-    fn retry(self, mut ids: Vec<String>, key: Option<&str>) {
-        let Self { toasts, live, in_flight } = self;
-        ids.retain(|id| !in_flight.is_under_way(&job_key(id)));
-        if ids.is_empty() {
-            return;
-        }
-        let keys = ids.iter().map(|id| job_key(id)).chain(key.map(str::to_owned)).collect();
-        in_flight.run(keys, async move {
-            show_outcome(toasts, &retry_all(ids).await);
-            live.refresh();
-        });
-    }
+    let keys = ids.iter().map(|id| job_key(id)).chain(key.map(str::to_owned)).collect();
+    in_flight.run(keys, async move {
+        show_outcome(toasts, &retry_all(ids).await);
+        live.refresh();
+    });
 }
 
 /// Id of a job, and the failure of its retry.
@@ -242,11 +229,11 @@ fn show_outcome(toasts: Toasts, answers: &[Answer]) {
 
 #[component]
 fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
-    let actions = RedriveActions::get();
+    let actions = OperatorActions::get();
     let open = opens(id::job_page(&id));
     let busy = actions.in_flight.busy(job_key(&id));
     let (retried, toggled, checked) = (id.clone(), id.clone(), id.clone());
-    let retry = move || actions.retry(vec![retried.clone()], None);
+    let retry = move || redrive(actions, vec![retried.clone()], None);
     let toggle = move |_| {
         selected.update(|all| {
             if !all.remove(&toggled) {

@@ -16,7 +16,7 @@ use super::INDEX;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Page of a binary without a dashboard.
-const WITHOUT: &str = "<!doctype html>
+const PAGE_WITHOUT_DASHBOARD: &str = "<!doctype html>
 <html lang=\"en\">
 <meta charset=\"utf-8\">
 <title>jobqueue</title>
@@ -50,7 +50,7 @@ impl Files {
     #[must_use]
     pub fn embedded() -> Self {
         let mut files = Self(embedded());
-        let missing = || Asset::new(INDEX, Bytes::from_static(WITHOUT.as_bytes()));
+        let missing = || Asset::new(INDEX, Bytes::from_static(PAGE_WITHOUT_DASHBOARD.as_bytes()));
         files.0.entry(INDEX.to_owned()).or_insert_with(missing);
         files
     }
@@ -116,7 +116,7 @@ fn embedded() -> HashMap<String, Asset> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
     impl Files {

@@ -1,6 +1,6 @@
 //! Errors of a store, grouped by what the caller should do about them.
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, or cannot write now. The caller gets UNAVAILABLE and tries again; it is not
     /// known whether a write that was under way took effect.

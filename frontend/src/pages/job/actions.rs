@@ -7,78 +7,50 @@ use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use crate::{
-    client::{self, Failure},
+    client,
     components::{
         action::ActionButton,
         confirm::{Confirm, Question},
     },
     dom,
-    in_flight::{InFlight, job_key},
-    live::Live,
+    in_flight::job_key,
     model::{id, job},
-    toast::Toasts,
+    operator_actions::OperatorActions,
 };
 
-/// Retries, cancels and deletes jobs, and reports the outcome in a toast, on whatever page the person is by then.
-#[derive(Clone, Copy)]
-struct JobActions {
-    toasts: Toasts,
-    live: Live,
-    in_flight: InFlight,
+fn retry(actions: OperatorActions, job_id: String) {
+    let (key, done) = (job_key(&job_id), format!("Job {} is pending again", id::short(&job_id)));
+    actions.start(key, client::retry_job(RetryJobRequest { job_id }), done);
 }
 
-impl JobActions {
-    fn get() -> Self {
-        Self { toasts: Toasts::get(), live: Live::get(), in_flight: InFlight::get() }
-    }
+fn cancel(actions: OperatorActions, job_id: String, reason: String) {
+    let (key, done) = (job_key(&job_id), format!("Job {} cancelled", id::short(&job_id)));
+    actions.start(key, client::cancel_job(CancelJobRequest { job_id, reason }), done);
+}
 
-    fn retry(self, job_id: String) {
-        let done = format!("Job {} is pending again", id::short(&job_id));
-        self.in_flight.run(vec![job_key(&job_id)], async move {
-            self.show_outcome(client::retry_job(RetryJobRequest { job_id }).await.map(drop), done);
-        });
-    }
-
-    fn cancel(self, job_id: String, reason: String) {
-        let done = format!("Job {} cancelled", id::short(&job_id));
-        self.in_flight.run(vec![job_key(&job_id)], async move {
-            self.show_outcome(client::cancel_job(CancelJobRequest { job_id, reason }).await.map(drop), done);
-        });
-    }
-
-    /// Deletes a job. `leave` is called afterwards if the person still looks at its page.
-    fn delete(self, job_id: String, leave: impl Fn() + 'static) {
-        let done = format!("Job {} deleted", id::short(&job_id));
-        let page = id::job_page(&job_id);
-        self.in_flight.run(vec![job_key(&job_id)], async move {
-            let answer = client::delete_job(DeleteJobRequest { job_id }).await.map(drop);
-            let deleted = answer.is_ok();
-            if deleted && dom::path() == page {
-                leave();
-            }
-            self.show_outcome(answer, done);
-        });
-    }
-
-    fn show_outcome(self, answer: Result<(), Failure>, done: String) {
-        let Self { toasts, live, .. } = self;
-        match answer {
-            Ok(()) => toasts.good(done),
-            Err(failure) => toasts.bad(failure.message),
+/// Deletes a job. `leave` is called afterwards if the person still looks at its page.
+fn delete(actions: OperatorActions, job_id: String, leave: impl Fn() + 'static) {
+    let (key, done) = (job_key(&job_id), format!("Job {} deleted", id::short(&job_id)));
+    let page = id::job_page(&job_id);
+    let call = async move {
+        let answer = client::delete_job(DeleteJobRequest { job_id }).await;
+        if answer.is_ok() && dom::path() == page {
+            leave();
         }
-        live.refresh();
-    }
+        answer
+    };
+    actions.start(key, call, done);
 }
 
 /// Buttons of the actions that the job's state allows.
 #[component]
 pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
-    let actions = JobActions::get();
+    let actions = OperatorActions::get();
     let confirm = Confirm::get();
     let navigate = use_navigate();
     let busy = actions.in_flight.busy(job_key(&id));
     let id = StoredValue::new(id);
-    let retry = move || actions.retry(id.get_value());
+    let retry = move || retry(actions, id.get_value());
     let cancel = move || {
         let job_id = id.get_value();
         confirm.ask(Question {
@@ -87,7 +59,7 @@ pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
             action: "Cancel job".into(),
             destroys: true,
             input: "Reason (kept as the job's note)",
-            then: Arc::new(move |reason| actions.cancel(job_id.clone(), reason)),
+            then: Arc::new(move |reason| cancel(actions, job_id.clone(), reason)),
         });
     };
     let delete = move || {
@@ -100,7 +72,7 @@ pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
             input: "",
             then: Arc::new(move |_| {
                 let navigate = navigate.clone();
-                actions.delete(job_id.clone(), move || navigate("/jobs", NavigateOptions::default()));
+                delete(actions, job_id.clone(), move || navigate("/jobs", NavigateOptions::default()));
             }),
         });
     };

@@ -48,16 +48,6 @@ pub(crate) struct Look {
     notified: u64,
 }
 
-impl All {
-    fn notified(&mut self, worker_id: &str) {
-        if let Some(looks) = self.by_worker_id.get_mut(worker_id) {
-            self.count += 1;
-            looks.notified = self.count;
-            looks.empty.clear();
-        }
-    }
-}
-
 impl EmptyLooks {
     /// Begins a look for jobs of this worker_id.
     pub(crate) fn begin(&self, worker_id: &str) -> Look {
@@ -89,7 +79,12 @@ impl EmptyLooks {
 
     /// Forgets the looks for jobs of this worker_id, because some may be runnable now.
     pub(crate) fn notified(&self, worker_id: &str) {
-        self.0.lock().notified(worker_id);
+        let All { by_worker_id, count } = &mut *self.0.lock();
+        if let Some(looks) = by_worker_id.get_mut(worker_id) {
+            *count += 1;
+            looks.notified = *count;
+            looks.empty.clear();
+        }
     }
 
     /// Forgets all looks, because notifications were lost.

@@ -13,14 +13,20 @@ pub(super) mod notify;
 pub(super) mod parked_polls;
 pub(super) mod tasks;
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use jobqueue_shared::{limits, proto::v1::AcquireJobsRequest};
 use jobqueue_store::{Acquire, Acquired, Leased, Stopped};
-use tokio::time::Instant;
+use tokio::{sync::futures::Notified, time::Instant};
 use uuid::Uuid;
 
-use self::{notify::Listener, tasks::Tasks};
+use self::{
+    notify::{Listener, StopListener},
+    tasks::Tasks,
+};
 use super::{
     error::{Error, Result},
     handle::Queue,
@@ -101,31 +107,21 @@ impl Queue {
                     return Ok(AcquireResult::default());
                 }
                 if let Some(called) = called.as_pin_mut() {
-                    let mut parked = self.context.parked_polls.park(&worker_id, &acquire, &tasks);
-                    let (mut jobs, mut told) = (Vec::new(), false);
-                    tokio::select! {
-                        biased;
-                        handed = parked.handed() => jobs = handed,
-                        () = stops.told() => told = true,
-                        () = called => {}
-                        () = self.draining.cancelled() => {}
-                        () = tokio::time::sleep_until((now + next_try).min(until)) => {}
+                    let next_try = (now + next_try).min(until);
+                    let mut result = self.park(&worker_id, &acquire, &tasks, called, &mut stops, next_try).await;
+                    if result.jobs.is_empty() {
+                        if !has_tried && self.draining.is_cancelled() {
+                            return Err(Error::Draining);
+                        }
+                        // A call that repeats another must not be answered without the jobs of the answer that was lost.
+                        if !result.stop.is_empty()
+                            && let Try::Found(jobs) = self.try_acquire(&acquire).await?
+                        {
+                            result.jobs = jobs;
+                        }
                     }
-                    jobs.extend(parked.leave().await);
-                    self.context.meters.acquired(&jobs);
-                    let stop = if told || stops.is_told() { self.stops(session_id).await } else { Vec::new() };
-                    if jobs.is_empty() && !has_tried && self.draining.is_cancelled() {
-                        return Err(Error::Draining);
-                    }
-                    // A call that repeats another must not be answered without the jobs of the answer that was lost.
-                    if jobs.is_empty()
-                        && !stop.is_empty()
-                        && let Try::Found(found) = self.try_acquire(&acquire).await?
-                    {
-                        jobs = found;
-                    }
-                    if !jobs.is_empty() || !stop.is_empty() || self.draining.is_cancelled() {
-                        return Ok(AcquireResult { jobs, stop });
+                    if !result.jobs.is_empty() || !result.stop.is_empty() || self.draining.is_cancelled() {
+                        return Ok(result);
                     }
                     continue;
                 }
@@ -141,6 +137,33 @@ impl Queue {
             listener = Some(self.context.notifier.listen(&worker_id));
             acquire.worker_id = Some(worker_id);
         }
+    }
+
+    /// Parks a poll until jobs are handed to it, a notification comes, a lease of its session is ended by others, the
+    /// server drains, or `next_try`.
+    async fn park(
+        &self,
+        worker_id: &str,
+        acquire: &Acquire,
+        tasks: &Tasks,
+        called: Pin<&mut Notified<'_>>,
+        stops: &mut StopListener,
+        next_try: Instant,
+    ) -> AcquireResult {
+        let mut parked = self.context.parked_polls.park(worker_id, acquire, tasks);
+        let (mut jobs, mut told) = (Vec::new(), false);
+        tokio::select! {
+            biased;
+            handed = parked.handed() => jobs = handed,
+            () = stops.told() => told = true,
+            () = called => {}
+            () = self.draining.cancelled() => {}
+            () = tokio::time::sleep_until(next_try) => {}
+        }
+        jobs.extend(parked.leave().await);
+        self.context.meters.acquired(&jobs);
+        let stop = if told || stops.is_told() { self.stops(acquire.session_id).await } else { Vec::new() };
+        AcquireResult { jobs, stop }
     }
 
     /// worker_ids that have a parked poll. A poll whose acquire is under way is not parked.

@@ -1,12 +1,13 @@
 //! The connection that writes. A call has it for a transaction of its own, or shares a transaction with the calls that
 //! wait for it.
 //!
-//! A commit waits for the disk, for milliseconds on many, and only one transaction can be open. Submits, acquires and
-//! settles that come during a commit therefore write one after the other in the next transaction, each behind a
+//! A commit waits for the disk, for milliseconds on many, and only one transaction can be open. Submits, acquires,
+//! settles and heartbeats that come during a commit therefore write one after the other in the next transaction, each behind a
 //! savepoint, and one commit stores them all. No call waits for others to come: a lone call is committed at once, and so
-//! is a transaction that has gone on for longer than a commit takes.
+//! is a transaction that has gone on for a few milliseconds.
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,42 +40,15 @@ pub(crate) struct State {
 struct Shared {
     number: u64,
     began: Instant,
-    /// A call writes, or the commit is under way. Nobody else can have the connection then, unless the call was dropped before it had ended.
+    /// A call writes, or the commit is under way. Whoever gets the connection and finds this true knows that the call
+    /// was dropped.
     is_busy: bool,
     /// `None` until the commit has succeeded or failed.
     outcome: watch::Sender<Option<Outcome>>,
 }
 
 /// Outcome of a commit, for all calls that share it.
-type Outcome = Result<(), Failure>;
-
-#[derive(Clone)]
-enum Failure {
-    Full(String),
-    Damaged(String),
-    Unavailable(String),
-}
-
-impl From<&StoreError> for Failure {
-    fn from(error: &StoreError) -> Self {
-        match error {
-            StoreError::Full(text) => Self::Full(text.clone()),
-            StoreError::Damaged(text) => Self::Damaged(text.clone()),
-            StoreError::Unavailable(text) => Self::Unavailable(text.clone()),
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
-}
-
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Full(text) => Self::Full(text),
-            Failure::Damaged(text) => Self::Damaged(text),
-            Failure::Unavailable(text) => Self::Unavailable(text),
-        }
-    }
-}
+type Outcome = StoreResult<()>;
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the database is closed".into())
@@ -96,17 +70,15 @@ impl Writer {
         &self,
         verify: impl Fn() -> StoreResult<()>,
     ) -> StoreResult<OwnedMappedMutexGuard<State, SqliteConnection>> {
-        let mut state = end_shared(Arc::clone(&self.state).lock_owned().await).await?;
+        let mut state = commit(self.lock().await).await?;
         state.repair(&self.options, verify).await?;
         OwnedMutexGuard::try_map(state, |state| state.connection.as_mut()).map_err(|_| closed())
     }
 
     /// The connection, in a transaction that other calls share.
     pub(crate) async fn share(&self, verify: impl Fn() -> StoreResult<()>) -> StoreResult<Share<'_>> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
-        if state.shared.as_ref().is_some_and(|shared| shared.is_busy) {
-            state.end_shared().await;
-        }
+        let mut state = self.lock().await;
+        state.give_up_dropped().await;
         let is_first = state.shared.is_none();
         if is_first {
             state.repair(&self.options, verify).await?;
@@ -121,32 +93,35 @@ impl Writer {
         tokio::select! {
             biased;
             () = async { drop(outcome.wait_for(Option::is_some).await) } => {}
-            state = Arc::clone(&self.state).lock_owned() => {
+            state = self.lock() => {
                 if state.shared.as_ref().is_some_and(|shared| shared.number == number) {
-                    end_shared(state).await?;
+                    commit(state).await?;
                 }
             }
         }
         let outcome = outcome.borrow().clone();
-        outcome.unwrap_or_else(|| Err(Failure::Unavailable("the commit was given up".into()))).map_err(StoreError::from)
+        outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the commit was given up".into())))
+    }
+
+    fn lock(&self) -> impl Future<Output = OwnedMutexGuard<State>> + use<> {
+        Arc::clone(&self.state).lock_owned()
     }
 
     /// Takes the connection away; `None` if that has been done before.
     pub(crate) async fn close(&self) -> Option<SqliteConnection> {
-        let mut state = self.state.lock().await;
-        state.end_shared().await;
-        state.connection.take()
+        commit(self.lock().await).await.ok()?.connection.take()
     }
 }
 
-/// Commits the shared transaction, if one is open. A commit that has begun is waited for by a task of its own: the call
-/// that makes it may be dropped, and the others would not learn that they are stored.
-async fn end_shared(mut state: OwnedMutexGuard<State>) -> StoreResult<OwnedMutexGuard<State>> {
+/// Commits the shared transaction, if one is open; its calls are told how that ended. A task of its own does it, so that
+/// it ends also if the call that asks for it is dropped.
+async fn commit(mut state: OwnedMutexGuard<State>) -> StoreResult<OwnedMutexGuard<State>> {
     if state.shared.is_none() {
         return Ok(state);
     }
     let committed = tokio::spawn(async move {
-        state.end_shared().await;
+        state.give_up_dropped().await;
+        state.commit().await;
         state
     });
     committed.await.map_err(|error| StoreError::Unavailable(format!("the commit was given up: {error}")))
@@ -163,7 +138,7 @@ impl State {
         } else if let Some(shared) = &mut self.shared {
             shared.is_busy = true;
         }
-        // A write lock that is asked for later, after a read, is refused without waiting.
+        // IMMEDIATE: a write lock that is asked for later, after a read, is refused without waiting.
         let begun = execute(connection, if is_first { "BEGIN IMMEDIATE" } else { "SAVEPOINT call" }).await;
         if let Err(error) = &begun {
             if is_first {
@@ -202,14 +177,15 @@ impl State {
         }
     }
 
-    /// Commits the shared transaction, if one is open. One that a call has left in the middle is rolled back.
-    async fn end_shared(&mut self) {
-        let (Some(shared), Some(connection)) = (&mut self.shared, &mut self.connection) else { return };
-        if shared.is_busy {
+    /// Rolls the shared transaction back if a call was dropped while it wrote.
+    async fn give_up_dropped(&mut self) {
+        if self.shared.as_ref().is_some_and(|shared| shared.is_busy) {
             self.fail(&StoreError::Unavailable("a call in the same transaction was given up".into())).await;
-            return;
         }
-        // If this call is dropped during the commit, the next one does not know how it ended.
+    }
+
+    async fn commit(&mut self) {
+        let (Some(shared), Some(connection)) = (&mut self.shared, &mut self.connection) else { return };
         shared.is_busy = true;
         match execute(connection, "COMMIT").await {
             Ok(()) => {
@@ -221,11 +197,16 @@ impl State {
         }
     }
 
-    /// Rolls the shared transaction back, and tells its calls.
+    /// Rolls the shared transaction back, and tells its calls. Errors that concern one call's data are no news to the
+    /// others: they may try again.
     async fn fail(&mut self, error: &StoreError) {
         let Some(shared) = self.shared.take() else { return };
         self.is_broken = true;
-        shared.outcome.send_replace(Some(Err(Failure::from(error))));
+        let told = match error {
+            StoreError::Full(_) | StoreError::Damaged(_) | StoreError::Unavailable(_) => error.clone(),
+            other => StoreError::Unavailable(other.to_string()),
+        };
+        shared.outcome.send_replace(Some(Err(told)));
         if let Some(connection) = &mut self.connection {
             // Fails if SQLite has rolled back by itself.
             self.is_broken = execute(connection, "ROLLBACK").await.is_err();
@@ -288,7 +269,7 @@ impl Share<'_> {
         let Some(shared) = &self.state.shared else { return Err(closed()) };
         let (number, outcome) = (shared.number, shared.outcome.subscribe());
         if shared.began.elapsed() >= SHARED_FOR {
-            end_shared(self.state).await?;
+            commit(self.state).await?;
         } else {
             drop(self.state);
         }
@@ -461,13 +442,9 @@ mod tests {
         let small = it.call("c", String::new()).await;
         let first = first.finish(Ok(())).await;
         assert!(matches!(large.await.unwrap(), Err(StoreError::Full(_))));
-        let small = small.await.unwrap();
-        let stored = it.stored().await;
-        assert_eq!(first.is_ok(), stored.contains(&"a".to_owned()), "{first:?} {stored:?}");
-        assert_eq!(small.is_ok(), stored.contains(&"c".to_owned()), "{small:?} {stored:?}");
-        assert!(!stored.contains(&"b".to_owned()));
-        it.call("d", String::new()).await.await.unwrap().unwrap();
-        assert!(it.stored().await.contains(&"d".to_owned()));
+        assert!(matches!(first, Err(StoreError::Full(_))), "SQLite has rolled it back: {first:?}");
+        small.await.unwrap().unwrap();
+        assert_eq!(it.stored().await, ["c"], "the next transaction has room");
         it.store.close().await;
     }
 
