@@ -317,12 +317,16 @@ mod tests {
             share
         }
 
-        /// Starts a call that stores a row, and returns once it waits for the connection.
-        async fn call(&self, worker_id: &'static str, reason: String) -> JoinHandle<StoreResult<()>> {
+        /// Starts a call that stores a row for each letter, and returns once it waits for the connection.
+        async fn call(&self, worker_ids: &'static str, reason: String) -> JoinHandle<StoreResult<()>> {
             let store = Arc::clone(&self.store);
             let call = tokio::spawn(async move {
                 let mut share = store.share().await?;
-                let stored = store_row(share.connection()?, worker_id, &reason).await;
+                let connection = share.connection()?;
+                let mut stored = Ok(());
+                for worker_id in worker_ids.split_terminator("").skip(1) {
+                    stored = stored.and(store_row(connection, worker_id, &reason).await);
+                }
                 share.finish(stored).await
             });
             // The task runs until it waits.
@@ -376,7 +380,7 @@ mod tests {
     async fn a_call_that_fails_undoes_its_own_writes_only() {
         let it = Fixture::new().await;
         let first = it.first("a").await;
-        let fails = it.call("a", String::new()).await;
+        let fails = it.call("xa", String::new()).await;
         let works = it.call("b", String::new()).await;
         first.finish(Ok(())).await.unwrap();
         assert!(matches!(fails.await.unwrap(), Err(StoreError::Data(_))), "the key is taken");
