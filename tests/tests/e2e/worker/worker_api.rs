@@ -88,6 +88,8 @@ async fn a_job_that_a_call_waits_for_comes_without_another_look(deployment: &mut
 async fn where_nothing_was_found_a_moment_ago_a_call_waits_without_a_look(deployment: &mut Deployment) {
     let mut worker = ManualWorker::register(&deployment.api).await;
     let server = &deployment.server;
+    let other = deployment.api.submit(job(WORKER_ID, "{}")).await;
+    assert_eq!(worker.acquire(1).await[0].job.as_ref().unwrap().id, other);
     let (request, leased) = eventually("a job comes without any look", async || {
         let looks = server.acquire_count().await;
         let (request, mut workers) = (worker.next_acquire(1, 20), deployment.api.workers());
@@ -108,20 +110,19 @@ async fn where_nothing_was_found_a_moment_ago_a_call_waits_without_a_look(deploy
         without_look.then(|| (request, leased.clone()))
     })
     .await;
-    // The answer was lost: the same number finds its job, although nothing is runnable.
-    let again = deployment.api.workers().acquire_jobs(request.clone()).await.unwrap().into_inner().jobs;
-    let expected = [leased];
-    assert_eq!(again, expected);
-
-    // So it does if the call is answered early, because another of the session's leases ends.
-    let other = deployment.api.submit(job(WORKER_ID, "{}")).await;
-    let held = worker.acquire(1).await;
-    assert_eq!(held[0].job.as_ref().unwrap().id, other);
+    // The answer was lost. The call is repeated, and would be answered early, because another lease of its session ends.
     let mut workers = deployment.api.workers();
-    let repeated = tokio::spawn(async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs });
+    let repeated = tokio::spawn({
+        let request = request.clone();
+        async move { workers.acquire_jobs(request).await.unwrap().into_inner().jobs }
+    });
     server.acquire_count().await;
     deployment.api.jobs().cancel_job(CancelJobRequest { job_id: other, reason: String::new() }).await.unwrap();
+    let expected = [leased];
     assert_eq!(repeated.await.unwrap(), expected);
+    // And once more, although nothing is runnable.
+    let again = deployment.api.workers().acquire_jobs(request).await.unwrap().into_inner().jobs;
+    assert_eq!(again, expected);
     worker.settle(&expected[0].lease_id, complete()).await;
 }
 
