@@ -178,10 +178,13 @@ async fn nobody_is_offered_more_than_a_session_holds(fixture: &StoreFixture) {
     let too_many = offer(&session, 1_000, (0..4).map(|at| (0, at)));
     assert!(insert(&*fixture.store, &units(4), &[too_many]).await.handed[0].is_empty());
     assert_eq!(session.acquire(2).await.len(), 2);
-    // Jobs from hand-offs count against the session quota, too.
-    for (acquire_no, room) in [(1_001, 1), (1_002, 0), (1_003, 0)] {
+    // Jobs from hand-offs count against the session quota, too, and two offers of one group to one session together.
+    let both = [offer(&session, 1_001, [(0, 0)]), offer(&session, 1_002, [(0, 1)])];
+    let handed = insert(&*fixture.store, &units(2), &both).await.handed;
+    assert_eq!(handed.iter().map(Vec::len).sum::<usize>(), 1, "{handed:?}");
+    for acquire_no in [1_003, 1_004] {
         let inserted = insert(&*fixture.store, &units(1), &[offer(&session, acquire_no, [(0, 0)])]).await;
-        assert_eq!(inserted.handed[0].len(), room, "{acquire_no}");
+        assert!(inserted.handed[0].is_empty(), "{acquire_no}");
     }
 }
 

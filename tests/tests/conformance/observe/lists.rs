@@ -353,7 +353,12 @@ async fn a_page_ends_at_three_mebibytes(fixture: &StoreFixture) {
 
 async fn a_rare_task_is_found_among_many(fixture: &StoreFixture) {
     let rare = fixture.submit(NewJob { task: "rare".to_owned(), ..job("w") }).await;
-    fixture.submit_all(jobs("w", 6_000)).await;
+    fixture.submit_all(jobs("w", 1_000)).await;
+    let first_page =
+        ListQuery { filter: JobFilter { task: Some("rare".to_owned()), ..JobFilter::default() }, ..query(50) };
+    let page = fixture.store.list(&first_page).await.unwrap();
+    assert_eq!(ids(&page.jobs), [rare], "a page is not left empty while few jobs are passed over");
+    fixture.submit_all(jobs("w", 5_000)).await;
     for state in [None, Some(State::Pending)] {
         let list = ListQuery {
             filter: JobFilter { state, task: Some("rare".to_owned()), ..JobFilter::default() },

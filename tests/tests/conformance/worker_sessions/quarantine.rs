@@ -171,8 +171,9 @@ async fn a_job_whose_place_is_taken_keeps_no_other(fixture: &StoreFixture) {
         .await;
     fixture.rescue_until(202 - 64, 0).await;
     assert_eq!(fixture.tally("w").await, [202 - 64, 64, 0, 0, 0]);
-    assert_eq!(fixture.store.rescue(1_000).await.unwrap(), Rescued::default(), "it is not tried again and again");
+    assert_eq!(fixture.store.rescue(1_000).await.unwrap(), Rescued::default(), "the rest was done");
     fixture.sql("DELETE FROM ready WHERE worker_id = 'v'", "DELETE FROM ready WHERE worker_id = 'v'").await;
+    assert_eq!(fixture.store.rescue(1_000).await.unwrap(), Rescued::default(), "it is left out for a minute");
 }
 
 async fn a_retry_policy_that_cannot_be_read_keeps_no_job(fixture: &StoreFixture) {
