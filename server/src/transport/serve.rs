@@ -25,8 +25,7 @@ use super::{
     listen::{self, Connection},
 };
 
-/// Limits of an HTTP/2 connection: concurrent calls, resets before it is closed as abusive, and bytes in flight.
-const STREAMS: u32 = 128;
+/// Limits of an HTTP/2 connection: resets before it is closed as abusive, and bytes in flight.
 const RESETS: usize = 1_024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
@@ -82,7 +81,7 @@ fn http() -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(limits::CALLS_PER_CONNECTION as u32)
         .max_local_error_reset_streams(RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE)

@@ -4,5 +4,6 @@ pub(crate) mod address;
 pub(crate) mod backoff;
 pub(crate) mod channel;
 pub(crate) mod connectivity;
+pub(crate) mod shared_channel;
 pub(crate) mod status;
 pub(crate) mod worker_calls;

@@ -1,6 +1,6 @@
 //! Calls of a worker to the server. Each has a time limit, and tells the connectivity whether the server answered.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jobqueue_shared::proto::v1::{
     AcquireJobsRequest, AcquireJobsResponse, EndSessionRequest, EndSessionResponse, HeartbeatRequest,
@@ -10,7 +10,12 @@ use jobqueue_shared::proto::v1::{
 };
 use tonic::{Status, transport::Channel};
 
-use crate::connection::{address::BadAddress, channel, connectivity::Connectivity};
+use crate::connection::{
+    address::BadAddress,
+    channel,
+    connectivity::Connectivity,
+    shared_channel::{self, SharedChannel},
+};
 
 /// Time limit of a call that waits for nothing but the server's disk.
 const CALL: Duration = Duration::from_secs(10);
@@ -22,20 +27,28 @@ pub(crate) struct WorkerCalls {
     endpoint: String,
     /// Silence after which a connection counts as lost.
     silence: Duration,
+    /// Keeps the place of this worker on its connection.
+    _place: Arc<SharedChannel>,
     worker: WorkerApi,
     admin: AdminServiceClient<Channel>,
     connectivity: Connectivity,
 }
 
 impl WorkerCalls {
-    /// Calls of a worker with this lease time. The first one connects.
+    /// Calls of a worker with this lease time, on a connection that it can share with other workers of the runtime. The
+    /// first one connects.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     pub(crate) fn new(endpoint: &str, lease_time: Duration) -> Result<Self, BadAddress> {
         // A lost connection is noticed in time to keep the lease through another one.
         let silence = channel::SILENCE.min(lease_time / 2);
-        let channel = channel::plain(endpoint, silence)?;
+        let shared = shared_channel::connect(endpoint, silence)?;
+        let channel = shared.channel();
         Ok(Self {
             endpoint: endpoint.to_owned(),
             silence,
+            _place: shared,
             worker: worker_api(channel.clone()),
             admin: AdminServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES),
             connectivity: Connectivity::default(),

@@ -6,4 +6,5 @@ mod handlers;
 mod stop;
 mod takeover;
 mod worker_api;
+mod worker_ids;
 mod worker_process;

@@ -14,22 +14,23 @@ use crate::{
     simulate::Simulate,
 };
 
-/// Runs the jobs that are addressed to a worker id.
+/// Runs the jobs that are addressed to one or more worker ids.
 ///
 /// A job runs with the command or the URL that is given for its task. Jobs of other tasks are released, and wait for a
 /// worker that handles their task.
 #[derive(Debug, Parser)]
 #[command(name = "jobqueue-worker", version, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Worker id whose jobs to run: 1 to 100 bytes. Several workers may share one; they compete for its jobs.
-    #[arg(long, env = "JOBQUEUE_WORKER_ID", value_name = "ID")]
-    worker_id: String,
+    /// Worker id whose jobs to run: 1 to 100 bytes. Several workers may share one; they compete for its jobs. May be
+    /// given many times: each worker id has a session of its own, and all share one connection.
+    #[arg(long = "worker-id", env = "JOBQUEUE_WORKER_ID", value_name = "ID", required = true)]
+    worker_ids: Vec<String>,
 
     /// The server's gRPC address.
     #[arg(long, env = "JOBQUEUE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
 
-    /// Maximum number of jobs that run at once: 1 to 10000.
+    /// Maximum number of jobs of each worker id that run at once: 1 to 10000.
     #[arg(long, env = "JOBQUEUE_CONCURRENCY", value_name = "JOBS", default_value_t = 10)]
     concurrency: usize,
 
@@ -111,6 +112,10 @@ impl Args {
     }
 
     fn check(&self) -> Result<(), String> {
+        let mut worker_ids = BTreeSet::new();
+        if let Some(twice) = self.worker_ids.iter().find(|id| !worker_ids.insert(*id)) {
+            return Err(format!("worker id {twice:?} is given twice"));
+        }
         let mut tasks = BTreeSet::new();
         for task in self.exec.iter().map(|(task, _)| task).chain(self.http.iter().map(|(task, _)| task)) {
             if !tasks.insert(task) {
@@ -123,13 +128,13 @@ impl Args {
         Ok(())
     }
 
-    /// Builds the worker; ends the process with a message when a setting is invalid.
-    pub(crate) fn worker(self) -> Worker {
-        self.build().unwrap_or_else(|error| fail(&format!("{}{error:#}", setting(&error))))
+    /// Builds a worker for each worker id; ends the process with a message when a setting is invalid.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        self.build_all().unwrap_or_else(|error| fail(&format!("{}{error:#}", setting(&error))))
     }
 
-    fn build(self) -> anyhow::Result<Worker> {
-        let concurrency = self.concurrency.min(self.most_at_once());
+    fn build_all(&self) -> anyhow::Result<Vec<Worker>> {
+        let concurrency = self.concurrency.min((self.most_at_once() / self.worker_ids.len()).max(1));
         if concurrency < self.concurrency {
             tracing::warn!(
                 asked_for = self.concurrency,
@@ -137,7 +142,11 @@ impl Args {
                 "the limit of open files is too low for so many jobs at once: raise it (ulimit -n, LimitNOFILE)"
             );
         }
-        let mut worker = Worker::builder(self.server, self.worker_id)
+        self.worker_ids.iter().map(|worker_id| self.build(worker_id, concurrency)).collect()
+    }
+
+    fn build(&self, worker_id: &str, concurrency: usize) -> anyhow::Result<Worker> {
+        let mut worker = Worker::builder(&*self.server, worker_id)
             .concurrency(concurrency)
             .lease_time(self.lease_time)
             .grace(self.grace)
@@ -146,11 +155,11 @@ impl Args {
             worker = worker.attempt_timeout(limit);
         }
         let or_else = |default| self.attempt_timeout.is_none().then_some(default);
-        for (task, command) in self.exec {
-            worker = worker.raw_handler(task, Exec::new(command, or_else(exec::ATTEMPT_TIMEOUT)));
+        for (task, command) in &self.exec {
+            worker = worker.raw_handler(task, Exec::new(command.clone(), or_else(exec::ATTEMPT_TIMEOUT)));
         }
-        for (task, url) in self.http {
-            worker = worker.raw_handler(task, Http::new(url, or_else(http::ATTEMPT_TIMEOUT))?);
+        for (task, url) in &self.http {
+            worker = worker.raw_handler(task, Http::new(url.clone(), or_else(http::ATTEMPT_TIMEOUT))?);
         }
         if self.simulate {
             worker = worker.fallback(Simulate);
@@ -239,17 +248,24 @@ mod tests {
             (&["--simulate", "--lease-time", "30"], "time unit needed"),
             (&["--simulate", "--log", "info,a=b=c"], "invalid"),
             (&["--simulate", "--concurrency", "x"], "invalid digit"),
+            (&["--simulate", "--worker-id", "b", "--worker-id", "worker-1a"], "worker id \"worker-1a\" is given twice"),
         ] {
             let error = parse(args).unwrap_err();
             assert!(error.contains(problem), "{args:?}: {error}");
         }
         let build =
-            |args: &[&str]| parse(args).unwrap().build().err().map(|error| format!("{}{error}", setting(&error)));
+            |args: &[&str]| parse(args).unwrap().build_all().err().map(|error| format!("{}{error}", setting(&error)));
         assert!(build(&["--simulate", "--server", "localhost:1"]).unwrap().contains("is no address of a server"));
         assert!(
             build(&["--simulate", "--concurrency", "0"]).unwrap().contains("--concurrency (JOBQUEUE_CONCURRENCY): ")
         );
+        assert!(
+            build(&["--simulate", "--worker-id", "a\nb"])
+                .unwrap()
+                .contains("--worker-id (JOBQUEUE_WORKER_ID): worker_id")
+        );
         assert_eq!(build(&["--simulate"]), None);
+        assert_eq!(parse(&["--simulate", "--worker-id", "b"]).unwrap().build_all().unwrap().len(), 2);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The `jobqueue-worker` program: a worker with the handlers of its command line, which runs until a signal stops it.
+//! The `jobqueue-worker` program: workers with the handlers of its command line, which run until a signal stops them.
 
 mod args;
 mod capture;
@@ -15,7 +15,9 @@ use anyhow::Context as _;
 use args::{Args, LogFormat};
 use exec::{guardian, orphans};
 use jobqueue_shared::logs::{self, Logs};
-use tokio::signal::unix::Signal;
+use jobqueue_worker::Worker;
+use tokio::{signal::unix::Signal, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Interval at which the number of dropped log lines is logged.
@@ -51,23 +53,39 @@ fn run(args: Args, logs: &Logs) -> anyhow::Result<ExitCode> {
     code
 }
 
-/// Runs the worker. The first signal stops it in order, a second one at once.
+/// Runs the workers. The first signal stops them in order, a second one at once.
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = signals::stopping().context("cannot listen for signals")?;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let running = args.worker().run(stop.clone().cancelled_owned());
+    let stop = CancellationToken::new();
+    let running = run_all(args.workers(), &stop);
     tokio::pin!(running);
     tokio::select! {
-        result = &mut running => return Ok(result.map(|()| ExitCode::SUCCESS)?),
+        result = &mut running => return result.map(|()| ExitCode::SUCCESS),
         _ = next(&mut signals) => stop.cancel(),
     }
     tokio::select! {
-        result = &mut running => Ok(result.map(|()| ExitCode::SUCCESS)?),
+        result = &mut running => result.map(|()| ExitCode::SUCCESS),
         code = next(&mut signals) => {
             tracing::warn!("stopped by a second signal; what ran is given to others when the lease has run out");
             Ok(ExitCode::from(code))
         }
     }
+}
+
+/// Runs workers until all have stopped. One that gives up stops the others; returns the first error.
+async fn run_all(workers: Vec<Worker>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut running = JoinSet::new();
+    for worker in workers {
+        running.spawn(worker.run(stop.clone().cancelled_owned()));
+    }
+    let mut result = Ok(());
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended? {
+            stop.cancel();
+            result = result.and(Err(error.into()));
+        }
+    }
+    result
 }
 
 /// Waits for the next signal, and returns the exit status that a shell reports for it.
