@@ -14,6 +14,8 @@ use super::INDEX;
 
 /// Maximum size of a folder's files together, in bytes; a folder that holds more was named by mistake.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Maximum number of files and folders in a folder, which also ends links that lead in a circle.
+const MAX_ENTRIES: usize = 10_000;
 
 /// Page of a binary without a dashboard.
 const PAGE_WITHOUT_DASHBOARD: &str = "<!doctype html>
@@ -61,9 +63,11 @@ impl Files {
     /// When the folder cannot be read, has no index.html or is too large.
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut files = Self::default();
-        let (mut folders, mut bytes) = (vec![(folder.to_owned(), String::new())], 0);
+        let (mut folders, mut bytes, mut entries) = (vec![(folder.to_owned(), String::new())], 0, 0);
         while let Some((path, prefix)) = folders.pop() {
             for entry in fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))? {
+                entries += 1;
+                ensure!(entries <= MAX_ENTRIES, "{} holds more than {MAX_ENTRIES} files", folder.display());
                 let path: PathBuf = entry?.path();
                 let Some(name) = path.file_name().and_then(|it| it.to_str()) else { continue };
                 let name = format!("{prefix}{name}");
@@ -145,6 +149,11 @@ mod tests {
         assert_eq!(is("../index.html"), None);
         let error = Files::read(&root.join("none")).unwrap_err().to_string();
         assert!(error.contains("cannot read") && error.contains("none"), "{error}");
+        for name in ["a/circle", "a/another"] {
+            std::os::unix::fs::symlink(root, root.join(name)).unwrap();
+        }
+        let error = Files::read(root).unwrap_err().to_string();
+        assert!(error.contains("more than 10000 files") || error.contains("cannot read"), "{error}");
     }
 
     #[test]
