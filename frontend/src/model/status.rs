@@ -25,18 +25,22 @@ pub struct JobStatus {
     due: i64,
     /// True once an attempt was used.
     attempted: bool,
+    /// True after a worker without a handler for the task gave the job back. Until one that has a handler comes, the
+    /// job is offered again and again, each time later; it is not scheduled by anybody.
+    waits_for_handler: bool,
 }
 
 impl JobStatus {
     pub fn of(job: &Job) -> Self {
         let due = job.run_at.as_ref().map_or(0, timestamp_ms);
-        Self { status: job.status(), due, attempted: job.attempt_count > 0 }
+        Self { status: job.status(), due, attempted: job.attempt_count > 0, waits_for_handler: job.waits_for_handler }
     }
 
     /// Look at the time `now`. A pending job whose time has not come is scheduled, or retrying once an attempt was
-    /// used.
+    /// used, unless what it waits for is a worker with a handler.
     pub fn look(self, now: i64) -> Look {
         match self.status {
+            Status::Pending if self.waits_for_handler => event(Kind::NoHandler),
             Status::Pending if self.due > now && self.attempted => look("retry", "retrying", "retrying"),
             Status::Pending if self.due > now => look("clock", "scheduled", "scheduled"),
             status => plain(status),
@@ -135,9 +139,15 @@ mod tests {
             (pending(5_000, 1), "retrying"),
             (pending(1_000, 1), "pending"),
             (pending(0, 0), "pending"),
+            (Job { waits_for_handler: true, ..pending(5_000, 0) }, "no handler"),
+            (Job { waits_for_handler: true, ..pending(5_000, 2) }, "no handler"),
+            (Job { waits_for_handler: true, ..pending(0, 0) }, "no handler"),
         ] {
             assert_eq!(JobStatus::of(&job).look(1_000).word, word);
         }
+        let mut given_back = Job { waits_for_handler: true, ..pending(5_000, 0) };
+        given_back.set_status(Status::Running);
+        assert_eq!(JobStatus::of(&given_back).look(1_000).word, "running", "another worker has it");
     }
 
     #[test]
