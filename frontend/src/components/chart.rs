@@ -9,7 +9,7 @@ use crate::{
     model::{
         chart::{Frame, label_room, spread, ticks},
         number,
-        throughput::{Minute, SERIES, most},
+        throughput::{Minute, SERIES, finished, most},
     },
 };
 
@@ -22,7 +22,7 @@ pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>) -> impl IntoView {
         <section class="card chart-card">
             <header class="card-head">
                 <h2>"Throughput"</h2>
-                <span class="muted">"jobs per minute, last hour"</span>
+                <span class="muted">"jobs per minute, last hour; hatched: so far"</span>
                 <div class="card-actions">
                     <button
                         type="button"
@@ -110,6 +110,11 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
             on:keydown=press
         >
             <svg width=move || width.get() height=HEIGHT aria-hidden="true">
+                <defs>
+                    <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+                        <line class="hatch" x1="0" x2="0" y1="0" y2="6" />
+                    </pattern>
+                </defs>
                 {move || axes(frame.get(), &scale.get(), &minutes.get())}
                 {move || lines(frame.get(), top.get(), &minutes.get())}
                 {move || {
@@ -156,7 +161,9 @@ fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<
 }
 
 fn lines(frame: Frame, top: i32, minutes: &[Minute]) -> impl IntoView + use<> {
-    let values: Vec<Vec<i32>> = SERIES.iter().map(|series| minutes.iter().map(series.value).collect()).collect();
+    let points = minutes.len();
+    let (over, present) = (finished(minutes), minutes.last().filter(|minute| minute.so_far));
+    let values: Vec<Vec<i32>> = SERIES.iter().map(|series| over.iter().map(series.value).collect()).collect();
     let ends: Vec<f64> = values.iter().map(|all| frame.y(all.last().copied().unwrap_or(0), top)).collect();
     let ends = spread(&ends, 16.0, frame.top, frame.bottom);
     let drawn = SERIES
@@ -166,8 +173,8 @@ fn lines(frame: Frame, top: i32, minutes: &[Minute]) -> impl IntoView + use<> {
         .map(|((series, values), end)| {
             view! {
                 <g class=format!("series {}", series.tone)>
-                    {(series.name == "done").then(|| view! { <path class="area" d=frame.area(values, top) /> })}
-                    <path class="line" d=frame.line(values, top) />
+                    {(series.name == "done").then(|| view! { <path class="area" d=frame.area(values, points, top) /> })}
+                    <path class="line" d=frame.line(values, points, top) />
                     <text x=frame.right + 10.0 y=end + 4.0>
                         {series.name}
                     </text>
@@ -175,7 +182,22 @@ fn lines(frame: Frame, top: i32, minutes: &[Minute]) -> impl IntoView + use<> {
             }
         })
         .collect_view();
-    view! { <g>{drawn}</g> }
+    // The width of the minute that is not over, from the last one that is.
+    let unfinished = present.filter(|_| !over.is_empty()).map(|minute| {
+        let left = frame.x(points.saturating_sub(2), points);
+        let marks = SERIES
+            .iter()
+            .map(|series| {
+                let y = frame.y((series.value)(minute), top);
+                view! { <circle class=format!("so-far {}", series.tone) cx=frame.right cy=y r="2.5" /> }
+            })
+            .collect_view();
+        view! {
+            <rect class="unfinished" fill="url(#hatch)" x=left y=frame.top width=frame.right - left height=frame.bottom - frame.top />
+            {marks}
+        }
+    });
+    view! { <g>{unfinished} {drawn}</g> }
 }
 
 fn crosshair(frame: Frame, top: i32, at: usize, count: usize, minute: &Minute) -> impl IntoView + use<> {
@@ -207,7 +229,7 @@ fn Readout(minute: Minute, left: bool) -> impl IntoView {
         .collect_view();
     view! {
         <div class="readout" class:left=left aria-hidden="true">
-            <div class="muted">{clock(&minute)}</div>
+            <div class="muted">{minute.name(&clock(&minute))}</div>
             {rows}
         </div>
     }
@@ -217,7 +239,7 @@ fn Readout(minute: Minute, left: bool) -> impl IntoView {
 fn MinuteTable(minutes: Signal<Vec<Minute>>) -> impl IntoView {
     let row = |minute: Minute| {
         let cells = SERIES.iter().map(|series| view! { <td class="num">{number::count((series.value)(&minute))}</td> });
-        view! { <tr><th scope="row">{clock(&minute)}</th>{cells.collect_view()}</tr> }
+        view! { <tr><th scope="row">{minute.name(&clock(&minute))}</th>{cells.collect_view()}</tr> }
     };
     view! {
         <div class="scroll" tabindex="0" role="region" aria-label="Throughput by minute">

@@ -30,22 +30,22 @@ impl Frame {
         ((share * last as f64).round().max(0.0) as usize).min(last)
     }
 
-    /// SVG path through `values`.
-    pub fn line(&self, values: &[i32], max: i32) -> String {
+    /// SVG path through `values`, the first ones of `points`.
+    pub fn line(&self, values: &[i32], points: usize, max: i32) -> String {
         let point = |(at, &value): (usize, &i32)| {
             let command = if at == 0 { 'M' } else { 'L' };
-            format!("{command}{:.1} {:.1}", self.x(at, values.len()), self.y(value, max))
+            format!("{command}{:.1} {:.1}", self.x(at, points), self.y(value, max))
         };
         values.iter().enumerate().map(point).collect()
     }
 
-    /// SVG path around the area between `values` and the axis.
-    pub fn area(&self, values: &[i32], max: i32) -> String {
+    /// SVG path around the area between `values`, the first ones of `points`, and the axis.
+    pub fn area(&self, values: &[i32], points: usize, max: i32) -> String {
         if values.is_empty() {
             return String::new();
         }
-        let end = self.x(values.len() - 1, values.len());
-        format!("{}L{end:.1} {:.1}L{:.1} {:.1}Z", self.line(values, max), self.bottom, self.left, self.bottom)
+        let end = self.x(values.len() - 1, points);
+        format!("{}L{end:.1} {:.1}L{:.1} {:.1}Z", self.line(values, points, max), self.bottom, self.left, self.bottom)
     }
 }
 
@@ -120,9 +120,10 @@ mod tests {
 
     #[test]
     fn paths_go_through_their_points() {
-        assert_eq!(FRAME.line(&[0, 10, 5], 10), "M40.0 210.0L340.0 10.0L640.0 110.0");
-        assert_eq!(FRAME.area(&[0, 10], 10), "M40.0 210.0L640.0 10.0L640.0 210.0L40.0 210.0Z");
-        assert_eq!(FRAME.area(&[], 10), "");
+        assert_eq!(FRAME.line(&[0, 10, 5], 3, 10), "M40.0 210.0L340.0 10.0L640.0 110.0");
+        assert_eq!(FRAME.line(&[0, 10], 3, 10), "M40.0 210.0L340.0 10.0", "the last point is left out");
+        assert_eq!(FRAME.area(&[0, 10], 2, 10), "M40.0 210.0L640.0 10.0L640.0 210.0L40.0 210.0Z");
+        assert_eq!(FRAME.area(&[], 3, 10), "");
     }
 
     proptest! {

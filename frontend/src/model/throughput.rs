@@ -16,27 +16,40 @@ pub struct Minute {
     pub done: i32,
     pub retried: i32,
     pub failed: i32,
+    /// True for the present minute, whose numbers still grow.
+    pub so_far: bool,
 }
 
 impl Minute {
-    pub fn of(minute: &get_throughput_response::Minute) -> Self {
+    fn of(minute: &get_throughput_response::Minute) -> Self {
         Self {
             at: minute.start.as_ref().map(timestamp_ms),
             submitted: minute.submitted,
             done: minute.done,
             retried: minute.retried,
             failed: minute.failed,
+            so_far: false,
         }
     }
 
+    /// Minutes of the answer, of which the last is the present one.
     pub fn all(answer: &GetThroughputResponse) -> Vec<Self> {
-        answer.minutes.iter().map(Self::of).collect()
+        let mut minutes: Vec<Self> = answer.minutes.iter().map(Self::of).collect();
+        if let Some(last) = minutes.last_mut() {
+            last.so_far = true;
+        }
+        minutes
+    }
+
+    /// Name of the minute, such as "14:02" or "14:02 so far"; `clock` is its local time.
+    pub fn name(&self, clock: &str) -> String {
+        if self.so_far { format!("{clock} so far") } else { clock.to_owned() }
     }
 
     /// Values in words, such as "14:02: 3 submitted, 2 done, 0 retried, 1 failed"; `clock` is the minute's local time.
     pub fn sentence(&self, clock: &str) -> String {
         let values = SERIES.map(|series| format!("{} {}", count((series.value)(self)), series.name));
-        format!("{clock}: {}", values.join(", "))
+        format!("{}: {}", self.name(clock), values.join(", "))
     }
 }
 
@@ -54,6 +67,12 @@ pub const SERIES: [Series; 4] = [
     Series { name: "retried", tone: "retrying", value: |minute| minute.retried },
     Series { name: "failed", tone: "failed", value: |minute| minute.failed },
 ];
+
+/// Minutes that are over, to which lines are drawn: a line to the present minute would look like a fall.
+pub fn finished(minutes: &[Minute]) -> &[Minute] {
+    let over = minutes.iter().take_while(|minute| !minute.so_far).count();
+    &minutes[..over]
+}
 
 /// Largest value of any series.
 pub fn most(minutes: &[Minute]) -> i32 {
@@ -85,7 +104,14 @@ mod tests {
     #[test]
     fn a_minute_is_read_out_with_all_its_values() {
         assert_eq!(minutes()[1].at, Some(60_000));
-        assert_eq!(minutes()[1].sentence("14:02"), "14:02: 1,200 submitted, 0 done, 0 retried, 7 failed");
+        assert_eq!(minutes()[0].name("14:01"), "14:01");
+        assert_eq!(minutes()[1].sentence("14:02"), "14:02 so far: 1,200 submitted, 0 done, 0 retried, 7 failed");
+    }
+
+    #[test]
+    fn only_the_last_minute_is_not_over() {
+        assert_eq!(finished(&minutes()), &minutes()[..1]);
+        assert_eq!(finished(&Minute::all(&GetThroughputResponse::default())), []);
     }
 
     #[test]
