@@ -101,4 +101,41 @@ test("a long history is shown in part until all of it is asked for", async () =>
   assert.equal(await events(page).count(), 51);
 });
 
+test("equal failures are folded, and the fold opens by keyboard and stays open", async () => {
+  const job_id = await stack.submit({
+    worker_id: "equal", payload_json: "{}", max_retries: 100, retry_policy: { initial: {}, max: {} },
+  });
+  const session = await stack.session("equal");
+  const fail = async (error) => {
+    const [job] = await session.acquire();
+    await session.settle(job.lease_id, { fail: { error, retry_after: {} } });
+  };
+  for (let n = 1; n <= 60; n++) await fail("550 mailbox unavailable");
+  const page = await stack.page();
+  await open(page, `${stack.base}/jobs/${job_id}`, job_id);
+  const fold = page.getByRole("button", { name: "58 more like this" });
+  await fold.waitFor();
+  // The newest and the oldest attempt, the fold, and the submission.
+  assert.equal(await events(page).count(), 6);
+  const times = events(page).filter({ has: fold }).locator("time");
+  assert.equal(await times.count(), 2);
+  for (const time of await times.all()) assert.match(await time.getAttribute("title"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+
+  await fold.focus();
+  await page.keyboard.press("Enter");
+  assert.equal(await fold.getAttribute("aria-expanded"), "true");
+  await until("all attempts", async () => (await events(page).filter({ hasText: "550 mailbox unavailable" }).count()) === 60);
+  await fail("550 mailbox unavailable");
+  const more = page.getByRole("button", { name: "59 more like this" });
+  await more.waitFor();
+  assert.equal(await more.getAttribute("aria-expanded"), "true");
+  assert.ok(await more.evaluate((it) => it === document.activeElement), "the focus stays");
+  await page.keyboard.press("Enter");
+  await until("the fold to be closed", async () => (await events(page).count()) === 6);
+  // Another failure is told apart.
+  await fail("421 try again later");
+  await events(page).filter({ hasText: "421 try again later" }).waitFor();
+  assert.equal(await more.count(), 1);
+});
+
 test("nothing has complained", () => assert.deepEqual(stack.problems, []));

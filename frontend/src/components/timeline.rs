@@ -1,4 +1,7 @@
-//! Timeline of a job, newest first: the runs and how each ended, refused outcomes, operator actions.
+//! Timeline of a job, newest first: the runs and how each ended, refused outcomes, operator actions. Equal attempts in a
+//! row are folded.
+
+use std::collections::BTreeSet;
 
 use leptos::prelude::*;
 
@@ -8,11 +11,12 @@ use crate::{
         number::count,
         span, status,
         timeline::{self, Line, Text},
+        timeline_fold::{self, Content, Entry, Fold},
     },
     rows::rows,
 };
 
-/// Number of lines that are shown until the person asks for all.
+/// Number of entries that are shown until the person asks for all.
 const SHOWN: usize = 40;
 
 #[component]
@@ -21,29 +25,33 @@ pub fn Timeline(
     lines: Memo<Vec<Line>>,
 ) -> impl IntoView {
     let all = RwSignal::new(false);
-    let oldest = Memo::new(move |before: Option<&Option<Key>>| {
-        lines.with(|lines| {
-            let shown = timeline::shown(lines, before.and_then(Option::as_ref), SHOWN);
-            lines.get(..shown).and_then(<[Line]>::last).map(|line| line.key.clone())
+    // Keys of the opened folds.
+    let open = RwSignal::new(BTreeSet::<String>::new());
+    let entries = Memo::new(move |_| lines.with(|lines| open.with(|open| timeline_fold::entries(lines, open))));
+    let oldest = Memo::new(move |before: Option<&Option<String>>| {
+        entries.with(|entries| {
+            let shown = timeline_fold::shown(entries, before.and_then(Option::as_ref), SHOWN);
+            entries.get(..shown).and_then(<[Entry]>::last).map(|entry| entry.key.clone())
         })
     });
-    let cut =
-        Memo::new(move |_| lines.with(|lines| oldest.with(|oldest| timeline::shown(lines, oldest.as_ref(), SHOWN))));
-    let folded = Memo::new(move |_| !all.get() && cut.get() < lines.with(Vec::len));
+    let cut = Memo::new(move |_| {
+        entries.with(|entries| oldest.with(|oldest| timeline_fold::shown(entries, oldest.as_ref(), SHOWN)))
+    });
+    let folded = Memo::new(move |_| !all.get() && cut.get() < entries.with(Vec::len));
     let rows = rows(
         move || {
-            let mut lines = lines.get();
+            let mut entries = entries.get();
             if folded.get() {
-                lines.truncate(cut.get());
+                entries.truncate(cut.get());
             }
-            lines
+            entries
         },
-        |line| format!("{:?}", line.key),
+        |entry| entry.key.clone(),
     );
     view! {
         <ol class="timeline" aria-label="Timeline, newest first">
             <For each=move || rows.keys.get() key=Clone::clone let:key>
-                <Event line=rows.row(key) />
+                <Item key=key.clone() entry=rows.row(key) open />
             </For>
         </ol>
         <Show when=move || folded.get()>
@@ -56,7 +64,56 @@ pub fn Timeline(
     }
 }
 
-type Key = (Vec<u8>, u32);
+/// Entry of the timeline: a line, or a fold. An entry never changes from one to the other.
+#[component]
+fn Item(key: String, entry: Memo<Entry>, open: RwSignal<BTreeSet<String>>) -> impl IntoView {
+    if entry.with_untracked(|entry| matches!(entry.content, Content::Fold(_))) {
+        let fold = Memo::new(move |_| match entry.get().content {
+            Content::Fold(fold) => fold,
+            Content::Line(_) => Fold::default(),
+        });
+        return view! { <MoreLikeThis key fold open /> }.into_any();
+    }
+    let line = Memo::new(move |_| match entry.get().content {
+        Content::Line(line) => line,
+        Content::Fold(_) => Line::default(),
+    });
+    view! { <Event line /> }.into_any()
+}
+
+/// Fold of equal attempts: their number, the times of the first and the last one, and the button that shows them.
+#[component]
+fn MoreLikeThis(key: String, fold: Memo<Fold>, open: RwSignal<BTreeSet<String>>) -> impl IntoView {
+    let toggle = move |_| {
+        open.update(|open| {
+            if !open.remove(&key) {
+                open.insert(key.clone());
+            }
+        });
+    };
+    let is_open = Memo::new(move |_| fold.with(|fold| fold.is_open));
+    let words =
+        move || fold.with(|fold| format!("{} more like this", count(i64::try_from(fold.attempts).unwrap_or(i64::MAX))));
+    view! {
+        <li class="event fold">
+            <div class="event-line">
+                <button
+                    type="button"
+                    class="button quiet"
+                    aria-expanded=move || is_open.get().to_string()
+                    on:click=toggle
+                >
+                    <span class="fold-mark" aria-hidden="true"></span>
+                    {words}
+                </button>
+                <span class="fold-times">
+                    "from " <Ago ms=Signal::derive(move || fold.with(|fold| fold.first)) /> " to "
+                    <Ago ms=Signal::derive(move || fold.with(|fold| fold.last)) />
+                </span>
+            </div>
+        </li>
+    }
+}
 
 #[component]
 fn Event(line: Memo<Line>) -> impl IntoView {

@@ -21,3 +21,4 @@ pub mod text;
 pub mod throughput;
 pub mod time;
 pub mod timeline;
+pub mod timeline_fold;

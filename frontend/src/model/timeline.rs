@@ -68,7 +68,7 @@ pub fn lines(events: &[TimelineEvent]) -> Vec<Line> {
     lines
 }
 
-fn ends_a_run(kind: Kind) -> bool {
+pub(super) fn ends_a_run(kind: Kind) -> bool {
     match kind {
         Kind::Completed
         | Kind::AttemptFailed
@@ -88,15 +88,8 @@ fn ends_a_run(kind: Kind) -> bool {
     }
 }
 
-/// Number of `lines`, newest first, that are shown at first: `at_first`, or more, so that no line disappears that has
-/// been shown. `oldest` is the key of the last line shown so far.
-pub fn shown(lines: &[Line], oldest: Option<&(Vec<u8>, u32)>, at_first: usize) -> usize {
-    let before = oldest.and_then(|key| lines.iter().position(|line| line.key == *key));
-    before.map_or_else(|| at_first.min(lines.len()), |at| at + 1)
-}
-
 /// Presentation of an event's text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Text {
     #[default]
     None,
@@ -193,17 +186,6 @@ mod tests {
         assert_ne!(before[0], after[0]);
         assert_eq!([&before[0].progress, &after[0].progress], [&Some("10 %".into()), &Some("70 %".into())]);
         assert_ne!(after[0].key, lines(&[TimelineEvent { run_no: 3, ..of(9, 0.7) }])[0].key);
-    }
-
-    #[test]
-    fn what_was_shown_stays_when_more_comes() {
-        let events: Vec<_> = (0..6).map(|n| event(Kind::Refused, n, 1)).collect();
-        let before = lines(&events[..4]);
-        assert_eq!(shown(&before, None, 3), 3);
-        let after = lines(&events);
-        assert_eq!(shown(&after, Some(&before[2].key), 3), 5);
-        assert_eq!(shown(&after, Some(&lines(&[event(Kind::Retried, 9, 1)])[0].key), 3), 3, "it is no longer told");
-        assert_eq!(shown(&[], None, 3), 0);
     }
 
     #[test]
