@@ -26,7 +26,10 @@ use tonic::{
 use tonic_types::StatusExt as _;
 use tonic_web_wasm_client::Client;
 
-use crate::{dom, model::draft::Complaint};
+use crate::{
+    dom,
+    model::{draft::Complaint, visible::visible},
+};
 
 /// Deadlines of reads and of writes. Reads are repeated anyway, so they give up early.
 const READ: Duration = Duration::from_secs(5);
@@ -92,12 +95,13 @@ impl From<Status> for Failure {
         };
         let details = status.get_error_details();
         let fields = details.bad_request().map_or_else(Vec::new, |bad| {
-            bad.field_violations.iter().map(|it| (it.field.clone(), it.description.clone())).collect()
+            bad.field_violations.iter().map(|it| (it.field.clone(), visible(&it.description).into_owned())).collect()
         });
         let job_id = details.error_info().and_then(|info| info.metadata.get("job_id").cloned());
         let message = match status.message() {
             "" => format!("The server answered {:?}", status.code()),
-            message => message.to_owned(),
+            // A message may quote the text of a job or of an address.
+            message => visible(message).into_owned(),
         };
         Self { kind, message, fields, job_id }
     }

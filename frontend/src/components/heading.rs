@@ -2,6 +2,9 @@
 
 use leptos::{html, prelude::*};
 
+use super::job_text::JobText;
+use crate::model::visible::isolated;
+
 /// Title of the current page for the top bar, and whether a first page has been shown already.
 #[derive(Clone, Copy)]
 pub struct Place {
@@ -26,8 +29,9 @@ pub fn Heading(
 ) -> impl IntoView {
     let place = expect_context::<Place>();
     let h1 = NodeRef::<html::H1>::new();
-    document().set_title(&format!("{title} · jobqueue"));
-    place.title.set(title.clone());
+    // An id comes from the address, and may be any text.
+    document().set_title(&format!("{} · jobqueue", isolated(&title)));
+    place.title.set(isolated(&title));
     Effect::new(move |_| {
         let Some(h1) = h1.get() else { return };
         // When the app is first opened, the focus belongs to the browser.
@@ -36,5 +40,5 @@ pub fn Heading(
         }
         place.moved.set_value(true);
     });
-    view! { <h1 tabindex="-1" class:mono=mono node_ref=h1>{title}</h1> }
+    view! { <h1 tabindex="-1" class:mono=mono node_ref=h1><JobText text=title /></h1> }
 }

@@ -8,6 +8,7 @@ use crate::{
     model::{
         json::{self, Kind},
         number,
+        visible::visible,
     },
 };
 
@@ -29,15 +30,15 @@ pub fn JsonPanel(
     let body = move || {
         let text = text.get();
         if raw.get() {
-            return text.into_any();
+            return visible(&text).into_owned().into_any();
         }
         let pieces = json::pretty(&text);
         if text.len() > COLOURED {
-            return pieces.into_iter().map(|(_, piece)| piece).collect::<String>().into_any();
+            return pieces.into_iter().map(|(_, piece)| visible(&piece).into_owned()).collect::<String>().into_any();
         }
         pieces
             .into_iter()
-            .map(|(kind, piece)| view! { <span class=class(kind)>{piece}</span> })
+            .map(|(kind, piece)| view! { <span class=class(kind)>{visible(&piece).into_owned()}</span> })
             .collect_view()
             .into_any()
     };

@@ -8,6 +8,7 @@ pub mod detail;
 pub mod field;
 pub mod heading;
 pub mod icon;
+pub mod job_text;
 pub mod json_panel;
 pub mod listing;
 pub mod notice;

@@ -10,16 +10,22 @@ use super::{
     atoms::Ago,
     confirm::{Confirm, Question},
     icon::Icon,
+    job_text::JobText,
 };
-use crate::{client, dom, in_flight::worker_id_key, model::counts::Pause, operator_actions::OperatorActions};
+use crate::{
+    client, dom,
+    in_flight::worker_id_key,
+    model::{counts::Pause, visible::isolated},
+    operator_actions::OperatorActions,
+};
 
 fn pause(actions: OperatorActions, worker_id: String, reason: String) {
-    let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} is paused"));
+    let (key, done) = (worker_id_key(&worker_id), format!("{} is paused", isolated(&worker_id)));
     actions.start(key, client::pause_worker_id(PauseWorkerIdRequest { worker_id, reason }), done);
 }
 
 fn resume(actions: OperatorActions, worker_id: String) {
-    let (key, done) = (worker_id_key(&worker_id), format!("{worker_id} goes on"));
+    let (key, done) = (worker_id_key(&worker_id), format!("{} goes on", isolated(&worker_id)));
     actions.start(key, client::resume_worker_id(ResumeWorkerIdRequest { worker_id }), done);
 }
 
@@ -36,7 +42,8 @@ pub fn PauseSwitch(
     let (confirm, actions) = (Confirm::get(), OperatorActions::get());
     let busy = actions.in_flight.busy(worker_id_key(&worker_id));
     let verb = move || if paused.get() { "Resume" } else { "Pause" };
-    let name = worker_id.clone();
+    let name = isolated(&worker_id);
+    let asked = name.clone();
     let label = Signal::derive(move || format!("{} {name}", verb()));
     let press = move || {
         let worker_id = worker_id.clone();
@@ -44,10 +51,10 @@ pub fn PauseSwitch(
             return resume(actions, worker_id);
         }
         confirm.ask(Question {
-            title: format!("Pause {worker_id}?"),
+            title: format!("Pause {asked}?"),
             text: "None of its jobs is handed out until it is resumed. Jobs can still be submitted, and what runs goes on."
                 .into(),
-            action: format!("Pause {worker_id}"),
+            action: format!("Pause {asked}"),
             destroys: false,
             input: "Reason (shown to everybody)",
             then: Arc::new(move |reason| pause(actions, worker_id.clone(), reason)),
@@ -76,9 +83,8 @@ pub fn ResumeButton(worker_id: String) -> impl IntoView {
 #[component]
 pub fn PausedLine(#[prop(into)] pause: Signal<Option<Pause>>) -> impl IntoView {
     let since = Memo::new(move |_| pause.with(|pause| pause.as_ref().map(|it| it.since)));
-    let reason = move || {
-        pause.with(|pause| pause.as_ref().filter(|it| !it.reason.is_empty()).map(|it| format!(": {}", it.reason)))
-    };
+    let reason =
+        move || pause.with(|pause| pause.as_ref().filter(|it| !it.reason.is_empty()).map(|it| it.reason.clone()));
     view! {
         <span class="paused">
             <span class="pill retrying">
@@ -87,7 +93,7 @@ pub fn PausedLine(#[prop(into)] pause: Signal<Option<Pause>>) -> impl IntoView {
             </span>
             <span>
                 "since "{move || since.get().map(dom::local_time)}" (" <Ago ms=since /> ")"
-                {reason}
+                {move || reason().map(|text| view! { ": " <JobText text /> })}
             </span>
         </span>
     }

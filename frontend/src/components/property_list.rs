@@ -2,7 +2,10 @@
 
 use leptos::prelude::*;
 
-use super::atoms::{Ago, SessionLink};
+use super::{
+    atoms::{Ago, SessionLink},
+    job_text::JobText,
+};
 use crate::model::{
     property::{Property, Value},
     text::or_dash,
@@ -40,10 +43,10 @@ fn value(property: Memo<Property>) -> AnyView {
             Value::Time(_) => String::new(),
         })
     });
-    let dashed = move || words.with(|words| or_dash(words));
+    let dashed = Signal::derive(move || words.with(|words| or_dash(words)));
     match property.get_untracked().value {
-        Value::Text(_) => dashed.into_any(),
-        Value::Code(_) => view! { <span class="mono">{dashed}</span> }.into_any(),
+        Value::Text(_) => view! { <JobText text=dashed /> }.into_any(),
+        Value::Code(_) => view! { <span class="mono"><JobText text=dashed /></span> }.into_any(),
         Value::Session(_) => (move || match words.get() {
             none if none.is_empty() => or_dash("").into_any(),
             id => view! { <SessionLink id whole=true /> }.into_any(),

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use leptos::prelude::*;
 
-use super::atoms::{Ago, Pill, SessionLink};
+use super::{
+    atoms::{Ago, Pill, SessionLink},
+    job_text::JobText,
+};
 use crate::{
     model::{
         number::count,
@@ -139,7 +142,7 @@ fn Event(line: Memo<Line>) -> impl IntoView {
         Text::Short(text) => view! {
             <div class="event-line">{head()}</div>
             <p class="event-text" class:code-text=code>
-                {text}
+                <JobText text />
             </p>
         }
         .into_any(),
@@ -148,10 +151,10 @@ fn Event(line: Memo<Line>) -> impl IntoView {
                 <summary>
                     <span class="event-line">{head()}</span>
                     <span class="event-text folded" class:code-text=code>
-                        {first}
+                        <JobText text=first />
                     </span>
                 </summary>
-                <pre class="code" tabindex="0" aria-label="The whole text">{all}</pre>
+                <pre class="code" tabindex="0" aria-label="The whole text"><JobText text=all /></pre>
             </details>
         }
         .into_any(),
@@ -164,7 +167,8 @@ fn Session(session_id: String, host: String) -> impl IntoView {
     (!session_id.is_empty()).then(|| {
         view! {
             <span class="muted">
-                {if host.is_empty() { "session ".to_owned() } else { format!("{host}, session ") }}
+                {(!host.is_empty()).then(|| view! { <JobText text=host /> ", " })}
+                "session "
                 <SessionLink id=session_id />
             </span>
         }

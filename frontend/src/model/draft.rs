@@ -7,7 +7,7 @@ use jobqueue_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{number, span};
+use super::{number, span, visible::isolated};
 
 /// Choice of when the job may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +143,7 @@ pub fn check(payload: &str) -> Check {
     }
     match json::check(payload, limits::PAYLOAD_DEFAULT, limits::JSON_DEPTH) {
         Ok(()) => {
-            let task = json::task(payload).map_or_else(String::new, |task| format!(", task {task}"));
+            let task = json::task(payload).map_or_else(String::new, |task| format!(", task {}", isolated(&task)));
             Check::Valid(format!("Valid JSON, {}{task}", number::bytes(payload.len())))
         }
         Err(json::JsonError::TooLarge(size, limit)) => Check::Wrong(format!(

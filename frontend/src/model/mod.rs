@@ -22,3 +22,4 @@ pub mod throughput;
 pub mod time;
 pub mod timeline;
 pub mod timeline_fold;
+pub mod visible;

@@ -14,6 +14,7 @@ use crate::{
         atoms::{Ago, JobLink},
         confirm::{Confirm, Question},
         heading::Heading,
+        job_text::JobText,
         listing::{
             Column::{self, Controls, Number, Text},
             List, Listing,
@@ -29,6 +30,7 @@ use crate::{
         job::LetterRow,
         number::{count, plural},
         text::or_dash,
+        visible::visible,
     },
     operator_actions::OperatorActions,
     toast::Toasts,
@@ -244,9 +246,9 @@ fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -
     let checked = Memo::new(move |_| selected.with(|all| all.contains(&checked)));
     let short = id::short(&id);
     let (select, put_back) = (format!("Select job {short}"), format!("Retry job {short}"));
-    let task = move || job.with(|job| job.task.clone());
-    let worker_id = move || job.with(|job| job.worker_id.clone());
-    let error = move || job.with(|job| job.error.clone());
+    let task = move || job.with(|job| visible(&job.task).into_owned());
+    let worker_id = move || job.with(|job| visible(&job.worker_id).into_owned());
+    let error = move || job.with(|job| visible(&job.error).into_owned());
     view! {
         <tr class="opens" class:chosen=checked on:click=open>
             <td class="pick">
@@ -263,14 +265,14 @@ fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -
                 <JobLink id />
             </td>
             <td data-label="Task" class="cut" title=task>
-                {move || or_dash(&task())}
+                <JobText text=Signal::derive(move || or_dash(&task())) />
             </td>
             <td data-label="worker_id" class="cut mono" title=worker_id>
-                {worker_id}
+                <JobText text=Signal::derive(worker_id) />
             </td>
             <td data-label="Reason">{move || job.with(|job| job.reason)}</td>
             <td data-label="Error" class="cut error-text mono" title=error>
-                {error}
+                <JobText text=Signal::derive(error) />
             </td>
             <td data-label="Attempts" class="num">
                 {move || job.with(|job| job.attempts.clone())}

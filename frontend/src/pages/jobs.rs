@@ -10,6 +10,7 @@ use crate::{
     components::{
         atoms::{Ago, JobLink, Pill},
         heading::Heading,
+        job_text::JobText,
         listing::{
             Column::{self, Number, Text},
             List, Listing,
@@ -18,7 +19,7 @@ use crate::{
         table::opens,
     },
     live::{Live, feed},
-    model::{filter::Filter, id, job::JobRow, text::or_dash},
+    model::{filter::Filter, id, job::JobRow, text::or_dash, visible::visible},
 };
 
 const PATH: &str = "/jobs";
@@ -73,8 +74,8 @@ fn Row(id: String, job: Memo<JobRow>) -> impl IntoView {
     let live = Live::get();
     let open = opens(id::job_page(&id));
     let look = Memo::new(move |_| job.with(|job| job.status).look(live.now.get()));
-    let task = move || job.with(|job| job.task.clone());
-    let worker_id = move || job.with(|job| job.worker_id.clone());
+    let task = move || job.with(|job| visible(&job.task).into_owned());
+    let worker_id = move || job.with(|job| visible(&job.worker_id).into_owned());
     view! {
         <tr class="opens" on:click=open>
             <td data-label="Job" class="lead">
@@ -84,10 +85,10 @@ fn Row(id: String, job: Memo<JobRow>) -> impl IntoView {
                 <Pill look />
             </td>
             <td data-label="Task" class="cut" title=task>
-                {move || or_dash(&task())}
+                <JobText text=Signal::derive(move || or_dash(&task())) />
             </td>
             <td data-label="worker_id" class="cut mono" title=worker_id>
-                {worker_id}
+                <JobText text=Signal::derive(worker_id) />
             </td>
             <td data-label="Attempts" class="num">
                 {move || job.with(|job| job.attempts.clone())}

@@ -11,6 +11,7 @@ use crate::{
         chart::Throughput,
         heading::Heading,
         icon::Icon,
+        job_text::JobText,
         listing::{
             Column::{self, Controls, Number, Text},
             List, Listing,
@@ -26,6 +27,7 @@ use crate::{
         id,
         job::LetterRow,
         throughput::Minute,
+        visible::visible,
     },
 };
 
@@ -132,14 +134,14 @@ fn NewestDeadLetters() -> impl IntoView {
 #[component]
 fn Letter(id: String, job: Memo<LetterRow>) -> impl IntoView {
     let open = opens(id::job_page(&id));
-    let error = move || job.with(|job| job.error.clone());
+    let error = move || job.with(|job| visible(&job.error).into_owned());
     view! {
         <tr class="opens" on:click=open>
             <td class="lead">
                 <JobLink id />
             </td>
             <td class="cut error-text mono" title=error>
-                {error}
+                <JobText text=Signal::derive(error) />
             </td>
             <td class="state">
                 <Ago ms=Signal::derive(move || job.with(|job| job.failed)) />
@@ -181,7 +183,7 @@ fn WorkerIds(counts: Feed<GetMetricsResponse>) -> impl IntoView {
 #[component]
 fn OneWorkerId(worker_id: String, it: Memo<WorkerIdRow>) -> impl IntoView {
     let (jobs, letters) = it.with_untracked(|it| (it.list("/jobs"), it.list("/dead-letters")));
-    let (open, name, title) = (opens(jobs.clone()), worker_id.clone(), worker_id.clone());
+    let (open, name, title) = (opens(jobs.clone()), worker_id.clone(), visible(&worker_id).into_owned());
     let any_failed = Memo::new(move |_| it.with(|it| it.any_failed));
     let number = move || it.with(|it| it.failed.clone());
     let failed = move || {
@@ -197,7 +199,7 @@ fn OneWorkerId(worker_id: String, it: Memo<WorkerIdRow>) -> impl IntoView {
     view! {
         <tr class="opens" class:explained=paused on:click=open>
             <td class="lead cut mono" title=title>
-                <A href=jobs>{name}</A>
+                <A href=jobs><JobText text=name /></A>
             </td>
             <td class="num" data-label="Pending">{move || it.with(|it| it.pending.clone())}</td>
             <td class="num" data-label="Running">{move || it.with(|it| it.running.clone())}</td>

@@ -10,6 +10,7 @@ use crate::{
         atoms::{JobLink, Pill},
         detail::Detail,
         icon::Icon,
+        job_text::JobText,
         listing::{
             Column::{self, Text},
             List, Listing,
@@ -24,6 +25,7 @@ use crate::{
     model::{
         id,
         session::{HeldRow, SessionPage},
+        visible::visible,
     },
 };
 
@@ -82,7 +84,7 @@ fn Summary(session: Memo<SessionPage>) -> impl IntoView {
             <span>
                 <span class="muted">"worker_id "</span>
                 <A href=jobs attr:class="mono" attr:title="Its jobs">
-                    {name}
+                    <JobText text=name />
                 </A>
             </span>
             <span class="push">
@@ -135,14 +137,14 @@ fn Jobs(answer: Feed<GetWorkerResponse>, session: Memo<SessionPage>) -> impl Int
 #[component]
 fn Row(id: String, job: Memo<HeldRow>) -> impl IntoView {
     let open = opens(id::job_page(&id));
-    let task = move || job.with(|job| job.task.clone());
+    let task = move || job.with(|job| visible(&job.task).into_owned());
     view! {
         <tr class="opens" on:click=open>
             <td class="lead">
                 <JobLink id />
             </td>
             <td data-label="Task" class="cut" title=task>
-                {task}
+                <JobText text=Signal::derive(task) />
             </td>
             <td data-label="In this session">
                 <Pill look=Memo::new(move |_| job.with(|job| job.part)) />

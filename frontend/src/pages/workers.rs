@@ -9,6 +9,7 @@ use crate::{
     components::{
         atoms::{Ago, CopyButton, Pill, SessionLink},
         heading::Heading,
+        job_text::JobText,
         listing::{
             Column::{self, Text},
             List, Listing,
@@ -23,6 +24,7 @@ use crate::{
         id,
         session::{self, SessionRow},
         shell_quote,
+        visible::{isolated, visible},
     },
 };
 
@@ -66,13 +68,13 @@ fn Row(id: String, session: Memo<SessionRow>) -> impl IntoView {
     let (worker_id, jobs) = session.with_untracked(|it| (it.worker_id.clone(), it.jobs()));
     let open = opens(id::session_page(&id));
     let look = Memo::new(move |_| session.with(|it| it.look));
-    let tasks = move || session.with(|it| it.tasks.clone());
-    let host = move || session.with(|it| it.host.clone());
+    let tasks = move || session.with(|it| visible(&it.tasks).into_owned());
+    let host = move || session.with(|it| visible(&it.host).into_owned());
     let load = move || session.with(SessionRow::load);
     view! {
         <tr class="opens" on:click=open>
             <td data-label="worker_id" class="lead mono cut">
-                <A href=jobs attr:title="Its jobs">{worker_id}</A>
+                <A href=jobs attr:title="Its jobs"><JobText text=worker_id /></A>
             </td>
             <td data-label="State" class="state">
                 <Pill look />
@@ -92,13 +94,13 @@ fn Row(id: String, session: Memo<SessionRow>) -> impl IntoView {
                 </span>
             </td>
             <td data-label="Host" class="cut" title=host>
-                {host}
+                <JobText text=Signal::derive(host) />
             </td>
             <td data-label="Version" class="cut">
-                {move || session.with(|it| it.version.clone())}
+                <JobText text=Signal::derive(move || session.with(|it| it.version.clone())) />
             </td>
             <td data-label="Tasks" class="cut" title=tasks>
-                {tasks}
+                <JobText text=Signal::derive(tasks) />
             </td>
             <td data-label="Started">
                 <Ago ms=Signal::derive(move || session.with(|it| it.started)) />
@@ -118,12 +120,16 @@ fn Nothing(filter: Memo<Filter>) -> impl IntoView {
         let name = if worker_id.is_empty() { "worker-1a" } else { &worker_id };
         let command = shell_quote::start_worker(name, &dom::origin());
         let shown = command.clone();
-        let title = if worker_id.is_empty() { "No workers".to_owned() } else { format!("No worker named {worker_id}") };
+        let title = if worker_id.is_empty() {
+            "No workers".to_owned()
+        } else {
+            format!("No worker named {}", isolated(&worker_id))
+        };
         view! {
             <Empty icon="workers" title=title>
                 <p>"None was connected within the last day. Start one, here with the built-in demonstration as its handler:"</p>
                 <p class="command">
-                    <code>{shown}</code>
+                    <code><JobText text=shown /></code>
                     <CopyButton text=Callback::new(move |()| command.clone()) label="Copy command" />
                 </p>
                 <p>

@@ -7,23 +7,30 @@ use leptos_router::components::A;
 use crate::{
     client,
     components::{icon::Icon, pause::ResumeButton},
+    counts_feed::CountsFeed,
     live::feed,
     model::{
         explain::{self, Explanation, Help},
         job::JobPage,
+        visible,
     },
 };
 
 #[component]
 pub fn Why(job: Memo<JobPage>) -> impl IntoView {
-    let worker_id = job.with_untracked(|job| job.worker_id.clone());
+    let (worker_id, task) = job.with_untracked(|job| (job.worker_id.clone(), job.task.clone()));
+    let pause = CountsFeed::get().pause_of(worker_id.clone());
+    let named = worker_id.clone();
     let answer =
         feed(move || job.with(|job| job.id.clone()), |job_id| client::explain_job(ExplainJobRequest { job_id }));
     // Failures are shown elsewhere on the page; without an answer this part is empty.
     let told = Memo::new(move |_| answer.data.with(|data| data.as_ref().and_then(Explanation::of)));
     let reason = Memo::new(move |_| told.with(|told| told.as_ref().map_or(Reason::Unspecified, |it| it.reason)));
-    let sentence =
-        Memo::new(move |_| told.with(|told| told.as_ref().map(|it| it.sentence.clone())).unwrap_or_default());
+    let sentence = Memo::new(move |_| {
+        let why = pause.with(|pause| pause.as_ref().map(|it| it.reason.clone())).unwrap_or_default();
+        let parts = [named.as_str(), task.as_str(), why.trim()];
+        told.with(|told| told.as_ref().map(|it| visible::sentence(&it.sentence, &parts))).unwrap_or_default()
+    });
     // Screen readers read the sentence when the reason changes, and not whenever a number in it does.
     let read_out = move || {
         let reason = reason.get();

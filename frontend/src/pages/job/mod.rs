@@ -18,6 +18,7 @@ use crate::{
         atoms::{Ago, Pill},
         detail::Detail,
         icon::Icon,
+        job_text::JobText,
         json_panel::JsonPanel,
         notice::{Empty, Trouble},
         property_list::PropertyList,
@@ -133,13 +134,13 @@ fn Summary(job: Memo<job::JobPage>) -> impl IntoView {
             <Show when=move || !task.with(String::is_empty)>
                 <span>
                     <span class="muted">"task "</span>
-                    <A href=move || of_task.get()>{move || task.get()}</A>
+                    <A href=move || of_task.get()><JobText text=task /></A>
                 </span>
             </Show>
             <span>
                 <span class="muted">"worker_id "</span>
                 <A href=move || of_worker_id.get() attr:class="mono">
-                    {move || worker_id.get()}
+                    <JobText text=worker_id />
                 </A>
             </span>
         </div>
@@ -161,7 +162,7 @@ fn letter_notice(Letter { reason, error }: Letter) -> impl IntoView {
                     " It runs again only when a person retries it."
                 </p>
                 {(!error.is_empty())
-                    .then(|| view! { <pre class="inline-error" tabindex="0" aria-label="Last error">{error}</pre> })}
+                    .then(|| view! { <pre class="inline-error" tabindex="0" aria-label="Last error"><JobText text=error /></pre> })}
             </div>
         </div>
     }
@@ -171,7 +172,7 @@ fn note_notice(note: String) -> impl IntoView {
     view! {
         <div class="notice">
             <Icon name="flag" />
-            <p>{note}</p>
+            <p><JobText text=note /></p>
         </div>
     }
 }
@@ -179,13 +180,14 @@ fn note_notice(note: String) -> impl IntoView {
 #[component]
 fn ProgressLine(progress: Memo<Option<Progress>>) -> impl IntoView {
     let percent = Memo::new(move |_| progress.with(|it| it.as_ref().map_or(0.0, |it| it.percent)));
-    let message = move || progress.with(|it| it.as_ref().map(|it| it.message.clone()));
+    let message =
+        Signal::derive(move || progress.with(|it| it.as_ref().map(|it| it.message.clone())).unwrap_or_default());
     let at = move || progress.with(|it| it.as_ref()?.at);
     view! {
         <div class="progress">
             <progress max="100" value=move || percent.get() aria-label="Progress"></progress>
             <span>{move || percent.get()}" %"</span>
-            <span class="muted">{message}</span>
+            <span class="muted"><JobText text=message /></span>
             <Ago ms=Signal::derive(at) />
         </div>
     }
