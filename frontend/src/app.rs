@@ -7,6 +7,7 @@ use leptos_router::{
 };
 
 use crate::{
+    bulk_retry::BulkRetry,
     components::{
         confirm::{Confirm, ConfirmDialog},
         heading::Place,
@@ -32,6 +33,7 @@ pub fn App() -> impl IntoView {
     Place::provide();
     Confirm::provide();
     InFlight::provide();
+    BulkRetry::provide();
     Turning::provide();
     CountsFeed::provide();
     // Handled here, because the router would take the link for a navigation and leave the focus where it is.

@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "a binary exports nothing; pub here means: for the other modules")]
 
 mod app;
+mod bulk_retry;
 mod client;
 mod components;
 mod counts_feed;

@@ -3,7 +3,7 @@
 use gloo_timers::future::TimeoutFuture;
 use leptos::{prelude::*, task::spawn_local};
 
-use crate::components::icon::Icon;
+use crate::components::{bulk_panel::BulkPanel, icon::Icon};
 
 const SHOWN_MS: u32 = 8_000;
 
@@ -68,12 +68,14 @@ impl Toasts {
     }
 }
 
-/// List of the toasts, at the edge of the page.
+/// List of the toasts, at the edge of the page, with the progress of a retry of many jobs above them.
 #[component]
 pub fn ToastList() -> impl IntoView {
     let toasts = Toasts::get();
     view! {
-        <div class="toasts" role="status" aria-live="polite">
+        <div class="toasts">
+            <BulkPanel />
+            <div class="toast-list" role="status" aria-live="polite">
             <For each=move || toasts.all.get() key=|toast| toast.id let:toast>
                 <div class=if toast.tone == Tone::Bad { "toast bad" } else { "toast" }>
                     <Icon name=if toast.tone == Tone::Bad { "warning" } else { "check" } />
@@ -88,6 +90,7 @@ pub fn ToastList() -> impl IntoView {
                     </button>
                 </div>
             </For>
+            </div>
         </div>
     }
 }

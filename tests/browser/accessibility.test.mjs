@@ -71,6 +71,14 @@ for (const [viewport, width] of [["wide", 1280], ["narrow", 390]]) {
     await page.getByRole("button", { name: "Retry 3", exact: true }).click();
     await page.getByRole("dialog").waitFor();
     await check(page, `dialog, ${viewport}`);
+    // A retry under way, whose calls are not answered.
+    await page.route("**/RetryJob", () => {});
+    await page.getByRole("dialog").getByRole("button", { name: "Retry 3 dead letters" }).click();
+    await page.getByRole("region", { name: "Retry of many jobs" }).waitFor();
+    for (const theme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme: theme });
+      await check(page, `retry under way, ${theme}, ${viewport}`);
+    }
   });
 }
 

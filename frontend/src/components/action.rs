@@ -19,7 +19,11 @@ pub fn ActionButton(
     #[prop(into)] busy: Signal<bool>,
     press: impl Fn() + 'static,
 ) -> impl IntoView {
-    let named = move || Some(label.get()).filter(|label| !label.is_empty());
+    // The label holds the word that is seen, by which people who speak to their browser press the button.
+    let named = move || {
+        let label = Some(label.get()).filter(|label| !label.is_empty())?;
+        Some(if busy.get() && !word.with(String::is_empty) { format!("{busy_word} {label}") } else { label })
+    };
     let shown = move || {
         let word = word.get();
         if busy.get() && !word.is_empty() { busy_word.to_owned() } else { word }

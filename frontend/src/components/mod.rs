@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod atoms;
+pub mod bulk_panel;
 pub mod chart;
 pub mod confirm;
 pub mod detail;

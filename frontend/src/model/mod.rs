@@ -17,6 +17,7 @@ pub mod session;
 pub mod shell_quote;
 pub mod span;
 pub mod status;
+pub mod tally;
 pub mod text;
 pub mod throughput;
 pub mod time;

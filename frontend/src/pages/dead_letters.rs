@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use futures::{StreamExt as _, stream};
-use jobqueue_shared::proto::v1::{JobView, ListFailedJobsRequest, RetryJobRequest};
+use jobqueue_shared::proto::v1::{JobView, ListFailedJobsRequest};
 use leptos::prelude::*;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    client::{self, Failure},
+    bulk_retry::{BULK_KEY, BulkRetry, retry_one},
+    client,
     components::{
         action::ActionButton,
         atoms::{Ago, JobLink},
@@ -33,7 +33,6 @@ use crate::{
         visible::visible,
     },
     operator_actions::OperatorActions,
-    toast::Toasts,
 };
 
 const PATH: &str = "/dead-letters";
@@ -48,11 +47,6 @@ const COLUMNS: &[Column] = &[
     Text("Failed"),
     Controls("Actions"),
 ];
-
-/// Maximum number of retries under way at once.
-const TOGETHER: usize = 6;
-/// Key of the call that retries the selection.
-const TOGETHER_KEY: &str = "retry of the selection";
 
 #[component]
 pub fn DeadLetters() -> impl IntoView {
@@ -150,8 +144,8 @@ fn SelectAll(keys: Memo<Vec<String>>, selected: RwSignal<BTreeSet<String>>) -> i
 #[component]
 fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let chosen = Memo::new(move |_| selected.with(|all| i32::try_from(all.len()).unwrap_or(i32::MAX)));
-    let (confirm, actions) = (Confirm::get(), OperatorActions::get());
-    let busy = actions.in_flight.busy(TOGETHER_KEY.to_owned());
+    let (confirm, actions, bulk) = (Confirm::get(), OperatorActions::get(), BulkRetry::get());
+    let busy = actions.in_flight.busy(BULK_KEY.to_owned());
     let retry = move || {
         let ids: Vec<String> = selected.get_untracked().into_iter().collect();
         let letters = plural(chosen.get_untracked(), "dead letter", "dead letters");
@@ -161,7 +155,7 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
             action: format!("Retry {letters}"),
             destroys: false,
             input: "",
-            then: Arc::new(move |_| redrive(actions, ids.clone(), Some(TOGETHER_KEY))),
+            then: Arc::new(move |_| bulk.start(actions, ids.clone())),
         });
     };
     view! {
@@ -184,58 +178,13 @@ fn Selection(selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     }
 }
 
-/// Retries the jobs, without those for which a call is under way already. The next refresh removes retried jobs from the
-/// page, and with it from the selection.
-fn redrive(actions: OperatorActions, mut ids: Vec<String>, key: Option<&str>) {
-    let OperatorActions { toasts, live, in_flight } = actions;
-    ids.retain(|id| !in_flight.is_under_way(&job_key(id)));
-    if ids.is_empty() {
-        return;
-    }
-    let keys = ids.iter().map(|id| job_key(id)).chain(key.map(str::to_owned)).collect();
-    in_flight.run(keys, async move {
-        show_outcome(toasts, &retry_all(ids).await);
-        live.refresh();
-    });
-}
-
-/// Id of a job, and the failure of its retry.
-type Answer = (String, Option<Failure>);
-
-async fn retry_all(ids: Vec<String>) -> Vec<Answer> {
-    let one = |id: String| async move {
-        let answer = client::retry_job(RetryJobRequest { job_id: id.clone() }).await;
-        (id, answer.err())
-    };
-    stream::iter(ids).map(one).buffer_unordered(TOGETHER).collect().await
-}
-
-/// True when the retry failed and the job is still a dead letter.
-fn is_left(failure: Option<&Failure>) -> bool {
-    failure.is_some_and(|failure| !failure.is_gone())
-}
-
-fn show_outcome(toasts: Toasts, answers: &[Answer]) {
-    let number = |test: fn(Option<&Failure>) -> bool| {
-        let n = answers.iter().filter(|(_, failure)| test(failure.as_ref())).count();
-        i32::try_from(n).unwrap_or(i32::MAX)
-    };
-    let (gone, left) = (number(|it| it.is_some_and(Failure::is_gone)), number(is_left));
-    let gone = if gone > 0 { format!(", {} already gone", count(gone)) } else { String::new() };
-    let text = format!("{} retried{gone}", count(number(|it| it.is_none())));
-    match answers.iter().filter_map(|(_, failure)| failure.as_ref()).find(|it| is_left(Some(it))) {
-        Some(first) => toasts.bad(format!("{text}, {} not: {}", count(left), first.message)),
-        None => toasts.good(text),
-    }
-}
-
 #[component]
 fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -> impl IntoView {
     let actions = OperatorActions::get();
     let open = opens(id::job_page(&id));
     let busy = actions.in_flight.busy(job_key(&id));
     let (retried, toggled, checked) = (id.clone(), id.clone(), id.clone());
-    let retry = move || redrive(actions, vec![retried.clone()], None);
+    let retry = move || retry_one(actions, retried.clone());
     let toggle = move |_| {
         selected.update(|all| {
             if !all.remove(&toggled) {
