@@ -16,7 +16,7 @@ use crate::{
     model::clock,
 };
 
-const EVERY_MS: u32 = 3_000;
+pub const EVERY_MS: u32 = 3_000;
 
 /// State that all pages share: whether the server answers, the time, and whether the tab is visible.
 #[derive(Clone, Copy)]
@@ -129,7 +129,21 @@ where
     T: PartialEq + Send + Sync + 'static,
     F: Future<Output = Result<T, Failure>> + 'static,
 {
-    repeated(key, fetch, None::<fn()>)
+    repeated(key, fetch, None::<fn()>, |_| EVERY_MS)
+}
+
+/// Feed like [`feed`], of which `pause` says how many milliseconds after an answer the next request is made.
+pub fn feed_paced<K, T, F>(
+    key: impl Fn() -> K + Send + Sync + 'static,
+    fetch: impl Fn(K) -> F + 'static,
+    pause: fn(&T) -> u32,
+) -> Feed<T>
+where
+    K: Clone + PartialEq + Send + Sync + 'static,
+    T: PartialEq + Send + Sync + 'static,
+    F: Future<Output = Result<T, Failure>> + 'static,
+{
+    repeated(key, fetch, None::<fn()>, pause)
 }
 
 /// Feed like [`feed`], for answers that are too large to be requested every 3 s: they are requested again only when a
@@ -144,13 +158,14 @@ where
     T: PartialEq + Send + Sync + 'static,
     F: Future<Output = Result<T, Failure>> + 'static,
 {
-    repeated(key, fetch, Some(changes))
+    repeated(key, fetch, Some(changes), |_| EVERY_MS)
 }
 
 fn repeated<K, T, F>(
     key: impl Fn() -> K + Send + Sync + 'static,
     fetch: impl Fn(K) -> F + 'static,
     changes: Option<impl Fn() + Clone + 'static>,
+    pause: fn(&T) -> u32,
 ) -> Feed<T>
 where
     K: Clone + PartialEq + Send + Sync + 'static,
@@ -194,7 +209,7 @@ where
                 let answer = fetch(key.clone()).await;
                 live.note(&answer);
                 let again = if timed || answer.is_err() {
-                    Either::Left(TimeoutFuture::new(EVERY_MS))
+                    Either::Left(TimeoutFuture::new(answer.as_ref().map_or(EVERY_MS, pause)))
                 } else {
                     Either::Right(pending())
                 };

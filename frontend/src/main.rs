@@ -17,6 +17,7 @@ mod model;
 mod operator_actions;
 mod pages;
 mod rows;
+mod search;
 mod theme;
 mod toast;
 

@@ -96,11 +96,6 @@ impl<T: Clone + Default + PartialEq + Send + Sync + 'static> List<T> {
     pub fn keys(self) -> Memo<Vec<String>> {
         self.state.keys
     }
-
-    /// True when there is a page after this one.
-    pub fn has_next(self) -> bool {
-        self.state.next.with(|next| !next.is_empty())
-    }
 }
 
 /// Column of a table: its heading, and how its cells are aligned.

@@ -16,6 +16,7 @@ pub mod notice;
 pub mod pager;
 pub mod pause;
 pub mod property_list;
+pub mod search_line;
 pub mod shell;
 pub mod table;
 pub mod timeline;

@@ -1,7 +1,7 @@
 //! Jobs as the lists and a job's page show them.
 
 use jobqueue_shared::{
-    proto::v1::{Job, ListFailedJobsResponse, ListJobsResponse, RetryPolicy, dead_letter::Reason, job::Status},
+    proto::v1::{Job, RetryPolicy, dead_letter::Reason, job::Status},
     state::State,
     status::state,
     time::{duration_ms, timestamp_ms},
@@ -42,8 +42,8 @@ impl JobRow {
         }
     }
 
-    pub fn all(page: &ListJobsResponse) -> Vec<Self> {
-        page.jobs.iter().map(Self::of).collect()
+    pub fn all(jobs: &[Job]) -> Vec<Self> {
+        jobs.iter().map(Self::of).collect()
     }
 }
 
@@ -72,8 +72,8 @@ impl LetterRow {
         }
     }
 
-    pub fn all(page: &ListFailedJobsResponse) -> Vec<Self> {
-        page.jobs.iter().map(Self::of).collect()
+    pub fn all(jobs: &[Job]) -> Vec<Self> {
+        jobs.iter().map(Self::of).collect()
     }
 }
 

@@ -13,6 +13,7 @@ pub mod job;
 pub mod json;
 pub mod number;
 pub mod property;
+pub mod search;
 pub mod session;
 pub mod shell_quote;
 pub mod span;

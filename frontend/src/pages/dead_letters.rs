@@ -20,19 +20,21 @@ use crate::{
             List, Listing,
         },
         notice::Empty,
+        search_line::SearchLine,
         table::opens,
     },
     in_flight::job_key,
-    live::feed,
     model::{
         filter::Filter,
         id,
         job::LetterRow,
         number::{count, plural},
+        search::{Found, Part},
         text::or_dash,
         visible::visible,
     },
     operator_actions::OperatorActions,
+    search::search,
 };
 
 const PATH: &str = "/dead-letters";
@@ -51,19 +53,18 @@ const COLUMNS: &[Column] = &[
 #[component]
 pub fn DeadLetters() -> impl IntoView {
     let filter = from_url();
-    let page = feed(
-        move || filter.get(),
-        |filter: Filter| {
-            client::list_failed_jobs(ListFailedJobsRequest {
-                worker_id: filter.worker_id,
-                task: filter.task,
-                page_token: filter.page,
-                page_size: 0,
-                view: JobView::Basic.into(),
-            })
-        },
-    );
-    let jobs = List::paged(page, LetterRow::all, |job| job.id.clone(), |page| &page.next_page_token);
+    let search = search(filter, async |filter: Filter| {
+        let answer = client::list_failed_jobs(ListFailedJobsRequest {
+            worker_id: filter.worker_id,
+            task: filter.task,
+            page_token: filter.page,
+            page_size: 0,
+            view: JobView::Basic.into(),
+        });
+        answer.await.map(Part::from)
+    });
+    let page = search.found;
+    let jobs = List::paged(page, |found| LetterRow::all(&found.jobs), |job| job.id.clone(), Found::next_page);
     let keys = jobs.keys();
     let selected = RwSignal::new(BTreeSet::<String>::new());
     // Only jobs on the page can be selected, so that nobody retries jobs that they do not see.
@@ -79,13 +80,14 @@ pub fn DeadLetters() -> impl IntoView {
             <Heading title="Dead letters" />
         </div>
         <FilterBar path=PATH filter failure=page.failure />
+        <SearchLine search />
         <Selection selected />
         <Listing
             list=jobs
             columns=COLUMNS
             select=move || view! { <SelectAll keys selected /> }
             row=move |id, job| view! { <Row id job selected /> }.into_any()
-            empty=move || view! { <Nothing filter /> }
+            empty=move || view! { <Nothing filter more=search.is_incomplete() /> }
             grey=10
             class="table cards letters"
             pages=Some((PATH, filter))
@@ -94,19 +96,20 @@ pub fn DeadLetters() -> impl IntoView {
 }
 
 #[component]
-fn Nothing(filter: Memo<Filter>) -> impl IntoView {
-    view! {
-        <Empty icon="letters" title="No dead letters">
-            <p>
-                {move || {
-                    if filter.get().is_set() {
-                        "None fits these filters."
-                    } else {
-                        "Jobs land here when they fail max_retries times."
-                    }
-                }}
-            </p>
-        </Empty>
+fn Nothing(filter: Memo<Filter>, more: Signal<bool>) -> impl IntoView {
+    move || {
+        let (title, text) = if more.get() {
+            ("None found yet", "Older dead letters have not been searched.")
+        } else if filter.get().is_set() {
+            ("No dead letters", "None fits these filters.")
+        } else {
+            ("No dead letters", "Jobs land here when they fail max_retries times.")
+        };
+        view! {
+            <Empty icon="letters" title=title>
+                <p>{text}</p>
+            </Empty>
+        }
     }
 }
 

@@ -16,10 +16,19 @@ use crate::{
             List, Listing,
         },
         notice::Empty,
+        search_line::SearchLine,
         table::opens,
     },
-    live::{Live, feed},
-    model::{filter::Filter, id, job::JobRow, text::or_dash, visible::visible},
+    live::Live,
+    model::{
+        filter::Filter,
+        id,
+        job::JobRow,
+        search::{Found, Part},
+        text::or_dash,
+        visible::visible,
+    },
+    search::search,
 };
 
 const PATH: &str = "/jobs";
@@ -38,31 +47,31 @@ const COLUMNS: &[Column] = &[
 #[component]
 pub fn Jobs() -> impl IntoView {
     let filter = from_url();
-    let page = feed(
-        move || filter.get(),
-        |filter: Filter| {
-            client::list_jobs(ListJobsRequest {
-                status: filter.status().into(),
-                worker_id: filter.worker_id,
-                task: filter.task,
-                page_token: filter.page,
-                page_size: 0,
-                view: JobView::Basic.into(),
-            })
-        },
-    );
-    let jobs = List::paged(page, JobRow::all, |job| job.id.clone(), |page| &page.next_page_token);
+    let search = search(filter, async |filter: Filter| {
+        let answer = client::list_jobs(ListJobsRequest {
+            status: filter.status().into(),
+            worker_id: filter.worker_id,
+            task: filter.task,
+            page_token: filter.page,
+            page_size: 0,
+            view: JobView::Basic.into(),
+        });
+        answer.await.map(Part::from)
+    });
+    let page = search.found;
+    let jobs = List::paged(page, |found| JobRow::all(&found.jobs), |job| job.id.clone(), Found::next_page);
     view! {
         <div class="page-head">
             <Heading title="Jobs" />
             <A href="/submit" attr:class="button primary">"Submit job"</A>
         </div>
         <FilterBar path=PATH filter failure=page.failure with_status=true />
+        <SearchLine search />
         <Listing
             list=jobs
             columns=COLUMNS
             row=|id, job| view! { <Row id job /> }.into_any()
-            empty=move || view! { <Nothing filter more=Signal::derive(move || jobs.has_next()) /> }
+            empty=move || view! { <Nothing filter more=search.is_incomplete() /> }
             grey=12
             pages=Some((PATH, filter))
         />
@@ -111,8 +120,8 @@ fn Nothing(filter: Memo<Filter>, #[prop(into)] more: Signal<bool>) -> impl IntoV
     move || {
         if more.get() {
             return view! {
-                <Empty icon="jobs" title="None on this page">
-                    <p>"There may be some on the older ones."</p>
+                <Empty icon="jobs" title="None found yet">
+                    <p>"Older jobs have not been searched."</p>
                 </Empty>
             }
             .into_any();

@@ -113,7 +113,7 @@ fn NewestDeadLetters() -> impl IntoView {
                 </div>
             </header>
             <Listing
-                list=List::of(answer, LetterRow::all, |job| job.id.clone())
+                list=List::of(answer, |answer| LetterRow::all(&answer.jobs), |job| job.id.clone())
                 columns=LETTER_COLUMNS
                 row=|id, job| view! { <Letter id job /> }.into_any()
                 empty=|| {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use jobqueue_shared::proto::v1::{self, job_service_server};
+use jobqueue_shared::{
+    proto::v1::{self, job_service_server},
+    time::timestamp,
+};
 use tonic::{Request, Response, Status};
 
 use super::convert;
@@ -33,18 +36,18 @@ impl job_service_server::JobService for JobService {
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
-        let JobPage { jobs, next_page_token } = self.0.list(request.into_inner()).await?;
+        let JobPage { jobs, next_page_token, read_to_ms } = self.0.list(request.into_inner()).await?;
         let jobs = jobs.into_iter().map(convert::job).collect();
-        Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
+        Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token, read_to: read_to_ms.map(timestamp) }))
     }
 
     async fn list_failed_jobs(
         &self,
         request: Request<v1::ListFailedJobsRequest>,
     ) -> Answer<v1::ListFailedJobsResponse> {
-        let JobPage { jobs, next_page_token } = self.0.list_failed(request.into_inner()).await?;
+        let JobPage { jobs, next_page_token, read_to_ms } = self.0.list_failed(request.into_inner()).await?;
         let jobs = jobs.into_iter().map(convert::job).collect();
-        Ok(Response::new(v1::ListFailedJobsResponse { jobs, next_page_token }))
+        Ok(Response::new(v1::ListFailedJobsResponse { jobs, next_page_token, read_to: read_to_ms.map(timestamp) }))
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Answer<v1::CancelJobResponse> {

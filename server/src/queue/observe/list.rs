@@ -1,7 +1,7 @@
 //! ListJobs and ListFailedJobs.
 
-use jobqueue_shared::{limits, proto::v1, state::State, status};
-use jobqueue_store::{JobFilter, JobRecord, ListQuery, View};
+use jobqueue_shared::{lease::created_at_ms, limits, proto::v1, state::State, status};
+use jobqueue_store::{Cursor, JobFilter, JobRecord, ListQuery, View};
 
 use super::page_token;
 use crate::queue::{error::Result, handle::Queue, validate::Violations};
@@ -18,6 +18,9 @@ pub struct JobPage {
     pub jobs: Vec<JobRecord>,
     /// "" = this was the last page.
     pub next_page_token: String,
+    /// Time of the last row that was read, by which the list is ordered; `None` on the last page, and in a list that no
+    /// time orders.
+    pub read_to_ms: Option<i64>,
 }
 
 impl Queue {
@@ -76,8 +79,19 @@ impl Queue {
         } else {
             page
         };
+        let read_to_ms = page.next.as_ref().and_then(|next| read_to_ms(query.filter.state, next));
         let next_page_token = page.next.map_or_else(String::new, |next| page_token::job_token(&query.filter, next));
-        Ok(JobPage { jobs: page.jobs, next_page_token })
+        Ok(JobPage { jobs: page.jobs, next_page_token, read_to_ms })
+    }
+}
+
+/// Time at which a page of the list of `state` ends.
+fn read_to_ms(state: Option<State>, end: &Cursor) -> Option<i64> {
+    match state {
+        // The list of all jobs is in the order of their ids, which begin with created_at.
+        None => Some(created_at_ms(end.id)),
+        Some(State::Pending) => None,
+        Some(State::Running | State::Done | State::Failed | State::Cancelled) => Some(end.at_ms),
     }
 }
 

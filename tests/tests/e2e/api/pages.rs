@@ -17,6 +17,7 @@ scenarios!(
     pages_together_are_the_whole_list,
     a_page_of_large_jobs_ends_in_time,
     a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them,
+    a_page_says_up_to_which_time_its_list_has_been_read,
     the_last_hour_is_told_minute_by_minute,
 );
 
@@ -116,6 +117,27 @@ async fn a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them(
     let rest = ListJobsRequest { page_token: first.next_page_token, page_size: 1, ..ListJobsRequest::default() };
     let next = deployment.api.jobs().list_jobs(rest).await.unwrap().into_inner().jobs;
     assert_eq!((next[0].id.as_str(), next[0].payload_json.len()), (page.jobs[3].id.as_str(), large.len()));
+}
+
+async fn a_page_says_up_to_which_time_its_list_has_been_read(deployment: &mut Deployment) {
+    for _ in 0..5 {
+        deployment.api.submit(SubmitJobRequest { task: "email".to_owned(), ..job(WORKER_ID, "{}") }).await;
+    }
+    let mut worker = ManualWorker::register(&deployment.api).await;
+    for leased in worker.acquire(3).await {
+        use jobqueue_shared::proto::v1::settlement::{Fail, Outcome};
+        worker.settle(&leased.lease_id, Outcome::Fail(Fail { permanent: true, ..Fail::default() })).await;
+    }
+    let list = |page_size| ListJobsRequest { page_size, ..ListJobsRequest::default() };
+    let read = async |request| deployment.api.jobs().list_jobs(request).await.unwrap().into_inner();
+    let two = read(list(2)).await;
+    assert_eq!(two.read_to, two.jobs[1].created_at);
+    assert_eq!(read(list(5)).await.read_to, None, "this was the last page");
+    let pending = read(ListJobsRequest { status: Status::Pending.into(), ..list(1) }).await;
+    assert_eq!((pending.jobs.len(), pending.read_to), (1, None), "no time orders this list");
+    let request = ListFailedJobsRequest { page_size: 2, ..ListFailedJobsRequest::default() };
+    let failed = deployment.api.jobs().list_failed_jobs(request).await.unwrap().into_inner();
+    assert_eq!(failed.read_to, failed.jobs[1].finished_at);
 }
 
 async fn the_last_hour_is_told_minute_by_minute(deployment: &mut Deployment) {
