@@ -17,6 +17,7 @@ use crate::{
     },
     counts_feed::CountsFeed,
     dom,
+    id_search::ShownIds,
     in_flight::InFlight,
     live::Live,
     pages::{
@@ -33,6 +34,7 @@ pub fn App() -> impl IntoView {
     Place::provide();
     Confirm::provide();
     InFlight::provide();
+    ShownIds::provide();
     BulkRetry::provide();
     Turning::provide();
     CountsFeed::provide();

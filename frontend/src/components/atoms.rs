@@ -6,6 +6,7 @@ use leptos_router::components::A;
 use super::icon::Icon;
 use crate::{
     dom,
+    id_search::{Kind, ShownIds},
     live::Live,
     model::{id, status::Look, time},
     toast::Toasts,
@@ -23,6 +24,7 @@ pub fn Pill(#[prop(into)] look: Signal<Look>) -> impl IntoView {
 /// Link to a job by its short id; the full id is its title.
 #[component]
 pub fn JobLink(id: String) -> impl IntoView {
+    ShownIds::get().add(&id, Kind::Job);
     let short = id::short(&id);
     view! {
         <A href=id::job_page(&id) attr:class="mono" attr:title=id>
@@ -34,6 +36,7 @@ pub fn JobLink(id: String) -> impl IntoView {
 /// Link to the page of a session, by its short id or, with `whole`, by its full id.
 #[component]
 pub fn SessionLink(id: String, #[prop(optional)] whole: bool) -> impl IntoView {
+    ShownIds::get().add(&id, Kind::Session);
     let text = if whole { id.clone() } else { id::short(&id) };
     view! {
         <A href=id::session_page(&id) attr:class="mono" attr:title=id>

@@ -4,7 +4,19 @@ use leptos::{ev::SubmitEvent, html, prelude::*};
 use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
 
 use super::{heading::Place, icon::Icon};
-use crate::{counts_feed::CountsFeed, dom, live::Live, model::id, theme::ThemeButton, toast::Toasts};
+use crate::{
+    counts_feed::CountsFeed,
+    dom,
+    id_search::{self, ShownIds},
+    in_flight::InFlight,
+    live::Live,
+    model::id_query::IdQuery,
+    theme::ThemeButton,
+    toast::Toasts,
+};
+
+/// Key of the call that looks up an id.
+const LOOKUP: &str = "lookup of an id";
 
 /// Datalist of the known worker_ids, for inputs that refer to it.
 #[component]
@@ -67,22 +79,38 @@ pub fn TopBar() -> impl IntoView {
     }
 }
 
-/// Search box that opens the job whose id is in the pasted text.
+/// Search box that opens the job or session whose id, or short id, is in the pasted text.
 #[component]
 fn Search() -> impl IntoView {
     let input = NodeRef::<html::Input>::new();
     let navigate = use_navigate();
-    let toasts = Toasts::get();
+    let (toasts, in_flight, shown) = (Toasts::get(), InFlight::get(), ShownIds::get());
+    let busy = in_flight.busy(LOOKUP.to_owned());
     let submit = move |event: SubmitEvent| {
         event.prevent_default();
         let Some(input) = input.get_untracked() else { return };
         let text = input.value();
-        if let Some(id) = id::find(&text) {
-            input.set_value("");
-            navigate(&id::job_page(&id), NavigateOptions::default());
-        } else if !text.trim().is_empty() {
-            toasts.bad("There is no job id in that; an id looks like 0192f5a6-1000-7000-8000-0000003f2a91");
-        }
+        let Some(query) = IdQuery::find(&text) else {
+            if !text.trim().is_empty() {
+                toasts.bad(
+                    "There is no job id or session id in that; an id looks like 0192f5a6-1000-7000-8000-0000003f2a91, \
+                     or in lists like 0192f5a6…3f2a91",
+                );
+            }
+            return;
+        };
+        let navigate = navigate.clone();
+        in_flight.run(vec![LOOKUP.to_owned()], async move {
+            match id_search::find(&query, shown).await {
+                // Nobody who has typed on meanwhile is taken away.
+                Ok(page) if input.value() == text => {
+                    input.set_value("");
+                    navigate(&page, NavigateOptions::default());
+                }
+                Ok(_) => {}
+                Err(message) => toasts.bad(message),
+            }
+        });
     };
     view! {
         <form class="search" role="search" on:submit=submit>
@@ -90,7 +118,8 @@ fn Search() -> impl IntoView {
             <input
                 class="input"
                 type="search"
-                aria-label="Go to a job by its id"
+                aria-label="Go to a job or session by its id"
+                aria-busy=move || busy.get().to_string()
                 placeholder="Paste an id"
                 autocomplete="off"
                 spellcheck="false"

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod filter;
 pub mod grpcurl;
 pub mod id;
+pub mod id_query;
 pub mod job;
 pub mod json;
 pub mod number;
