@@ -1,6 +1,7 @@
 //! Serves the dashboard's files: compressed ahead of time, revalidated by ETag, immutable if their name has a hash.
 
 mod files;
+mod routes;
 
 use axum::{
     body::Body,
@@ -18,7 +19,8 @@ const INDEX: &str = "index.html";
 const FOREVER: &str = "public, max-age=31536000, immutable";
 const REVALIDATE: &str = "no-cache";
 
-/// Answers GET and HEAD of a file or, to a browser that navigates to any other path, of the dashboard's page.
+/// Answers GET and HEAD of a file or, to a browser that navigates to any other path, of the dashboard's page; where the
+/// dashboard has no page, that answer's status is 404, and the page says so.
 pub fn serve(files: &Files, request: &Request) -> Response {
     answer(request.method(), request.uri().path(), request.headers(), files)
 }
@@ -28,8 +30,12 @@ fn answer(method: &Method, path: &str, headers: &HeaderMap, files: &Files) -> Re
         return not_found();
     }
     let mut name = path.trim_start_matches('/');
-    if name.is_empty() || (files.get(name).is_none() && wants_html(headers)) {
+    let mut status = StatusCode::OK;
+    if name.is_empty() {
         name = INDEX;
+    } else if files.get(name).is_none() && wants_html(headers) {
+        name = INDEX;
+        status = if routes::is_page(path) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     }
     let Some(plain) = files.get(name) else { return not_found() };
     let (asset, encoding) = ENCODINGS
@@ -38,7 +44,7 @@ fn answer(method: &Method, path: &str, headers: &HeaderMap, files: &Files) -> Re
         .find_map(|(encoding, ending)| files.get(&format!("{name}{ending}")).map(|twin| (twin, Some(encoding))))
         .unwrap_or((plain, None));
     let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&asset.sha256[..16]));
-    let mut response = Response::new(Body::empty());
+    let mut response = status.into_response();
     let out = response.headers_mut();
     let mut put = |name, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -48,7 +54,8 @@ fn answer(method: &Method, path: &str, headers: &HeaderMap, files: &Files) -> Re
     put(header::ETAG, &etag);
     put(header::CACHE_CONTROL, if is_hashed(name) { FOREVER } else { REVALIDATE });
     put(header::VARY, "accept-encoding");
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|it| matches(it, &etag)) {
+    // A browser that has the page all the same must be told that this address has none.
+    if status == StatusCode::OK && headers.get(header::IF_NONE_MATCH).is_some_and(|it| matches(it, &etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
@@ -211,6 +218,21 @@ mod tests {
         ] {
             let response = ask(&method, "/jobs/0192", headers);
             assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method}");
+        }
+        let etag = is(&get("/", &html), &header::ETAG).to_owned();
+        for (path, status) in [
+            ("/", StatusCode::OK),
+            ("/jobs/0192", StatusCode::OK),
+            ("/dead-letters", StatusCode::OK),
+            ("/nothing", StatusCode::NOT_FOUND),
+            ("/jobs/0192/x", StatusCode::NOT_FOUND),
+        ] {
+            let response = get(path, &html);
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(is(&response, &header::CONTENT_TYPE), "text/html; charset=utf-8", "{path}");
+            assert_eq!(body(response).await, "page", "{path}");
+            let known = get(path, &[html[0].clone(), (header::IF_NONE_MATCH, &etag)]);
+            assert_eq!(known.status() == StatusCode::NOT_MODIFIED, status == StatusCode::OK, "{path}");
         }
         let head = ask(&Method::HEAD, "/", &html);
         assert_eq!(is(&head, &header::CONTENT_LENGTH), "4");

@@ -137,9 +137,9 @@ async fn only_a_browser_that_navigates_gets_the_page_for_an_unknown_path() {
     let deployment = deployment().await;
     let html = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
     for addr in deployment.listeners() {
-        for path in ["/", "/jobs/some-job"] {
+        for (path, status) in [("/", 200), ("/jobs/some-job", 200), ("/no-such-page", 404)] {
             let reply = exchange(addr, "GET", path, &[html], b"").await;
-            assert_eq!(reply.status, 200, "{path}");
+            assert_eq!(reply.status, status, "{path}");
             assert!(reply.header("content-type").starts_with("text/html"), "{path}");
             assert!(reply.header("content-security-policy").contains("default-src 'none'"), "{path}");
             assert!(reply.text().to_ascii_lowercase().starts_with("<!doctype html"), "{path}");
