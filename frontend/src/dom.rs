@@ -67,7 +67,7 @@ pub fn path() -> String {
     window().location().pathname().unwrap_or_default()
 }
 
-/// Date and time in the browser's time zone, such as `2026-11-24 14:02:03`.
+/// Date, time and zone by the browser's time zone, such as `2026-11-24 14:02:03 UTC+01:00`.
 pub fn local_time(ms: i64) -> String {
     time::full(ms, offset(ms))
 }

@@ -49,6 +49,31 @@ test("nobody is told of a clock that is right", async () => {
   assert.equal(await page.getByText("This browser's clock").count(), 0);
 });
 
+test("full times name their zone, in titles and on the pages of jobs and sessions", async () => {
+  const job_id = await stack.deadLetter({ task: "zone" });
+  const { sessions } = await stack.call("ListWorkers", { worker_id: "worker-1a" });
+  for (const [timezoneId, zone] of [["Asia/Kolkata", "UTC+05:30"], ["UTC", "UTC"]]) {
+    const page = await stack.page({ timezoneId });
+    const full = new RegExp(`^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d ${zone.replace("+", "\\+")}$`);
+    for (const [address, heading] of [["/dead-letters", "Dead letters"], ["/jobs", "Jobs"], ["/workers", "Workers"]]) {
+      await open(page, stack.base + address, heading);
+      assert.match(await page.locator("tbody time").first().getAttribute("title"), full, address);
+    }
+    for (const [address, heading] of [
+      [`/jobs/${job_id}`, job_id], [`/workers/${sessions[0].session_id}`, sessions[0].session_id],
+    ]) {
+      await open(page, stack.base + address, heading);
+      const time = page.locator(".properties time").first();
+      const [ago, moment] = (await time.innerText()).split(", ");
+      assert.match(ago, /ago|just now/);
+      assert.match(moment, full, address);
+    }
+    await open(page, `${stack.base}/jobs/${job_id}`, job_id);
+    assert.match((await page.locator(".timeline time").first().innerText()).split(", ")[1], full);
+    await page.context().close();
+  }
+});
+
 /**
  * Counts the answers that a page receives from the API, and their bytes. Chromium's own events tell them: Playwright's
  * `requestfinished` comes late or never where a page does not read the very end of an answer.

@@ -31,7 +31,7 @@ test("pausing stops the hand-outs, and resuming starts them", async () => {
   await dialog.getByRole("button", { name: "Pause worker-1a" }).click();
   await page.locator(".toast", { hasText: "worker-1a is paused" }).waitFor();
   const line = page.locator(".explains .paused");
-  await line.getByText(/since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(.*\): <i>mail<\/i> is down/).waitFor();
+  await line.getByText(/since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\S* \(.*\): <i>mail<\/i> is down/).waitFor();
 
   const job_id = await stack.submit({ worker_id: "worker-1a", payload_json: "{}" });
   // Three jobs of another worker_id take longer than handing this one out would.

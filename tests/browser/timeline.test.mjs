@@ -55,7 +55,7 @@ test("a job that failed, was rescued, refused, retried and done tells it all, ne
   assert.equal(await text.innerText(), "<b>mailbox</b> full\n  at line 3");
   assert.equal(await failed.locator("b").count(), 0, "an error is text");
   const time = failed.locator("time");
-  assert.match(await time.getAttribute("title"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+  assert.match(await time.getAttribute("title"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/);
   assert.match(await time.innerText(), /ago|just now/);
 
   await failed.getByRole("link", { name: short(lost.session_id) }).click();

@@ -45,9 +45,9 @@ pub fn SessionLink(id: String, #[prop(optional)] whole: bool) -> impl IntoView {
     }
 }
 
-/// Relative time that is kept up to date; the full time is its title.
+/// Relative time that is kept up to date; the full time is its title and, with `full`, stands behind it.
 #[component]
-pub fn Ago(#[prop(into)] ms: Signal<Option<i64>>) -> impl IntoView {
+pub fn Ago(#[prop(into)] ms: Signal<Option<i64>>, #[prop(optional)] full: bool) -> impl IntoView {
     let live = Live::get();
     let known = Memo::new(move |_| ms.get().is_some());
     let text = Memo::new(move |_| ms.get().map(|ms| time::relative(ms, live.now.get())));
@@ -58,6 +58,7 @@ pub fn Ago(#[prop(into)] ms: Signal<Option<i64>>) -> impl IntoView {
         view! {
             <time datetime=move || ms.get().map(time::iso) title=move || ms.get().map(dom::local_time)>
                 {move || text.get()}
+                {full.then(|| view! { <span class="full-time">", "{move || ms.get().map(dom::local_time)}</span> })}
             </time>
         }
         .into_any()

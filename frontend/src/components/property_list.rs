@@ -57,7 +57,7 @@ fn value(property: Memo<Property>) -> AnyView {
                 Value::Time(ms) => ms,
                 Value::Text(_) | Value::Code(_) | Value::Session(_) => None,
             });
-            view! { <Ago ms /> }.into_any()
+            view! { <Ago ms full=true /> }.into_any()
         }
     }
 }

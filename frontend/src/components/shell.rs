@@ -136,8 +136,8 @@ fn LiveState() -> impl IntoView {
     move || {
         let (tone, icon, word, title) = match (live.away.get(), live.heard.get()) {
             (Some((since, _)), _) => {
-                let since = dom::local_clock(since);
-                ("away", "circle", format!("away since {since}"), "The server does not answer".to_owned())
+                let title = format!("The server has not answered since {}", dom::local_time(since));
+                ("away", "circle", format!("away since {}", dom::local_clock(since)), title)
             }
             (None, Some(heard)) => {
                 let title = format!("Asks every 3 s; last answer at {}", dom::local_time(heard));

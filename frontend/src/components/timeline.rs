@@ -132,7 +132,7 @@ fn Event(line: Memo<Line>) -> impl IntoView {
             {progress.is_some().then(|| view! { <span>{percent}</span> })}
             {took.map(|took| view! { <span>"after "{span::exact(took)}</span> })}
             <Session session_id=session_id.clone() host=host.clone() />
-            <Ago ms=Signal::derive(at) />
+            <Ago ms=Signal::derive(at) full=true />
         }
     };
     let code = timeline::is_error(kind);

@@ -19,9 +19,18 @@ pub fn iso(ms: i64) -> String {
     moment(ms, 0).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Date and time, such as `2026-11-24 14:02:03`, where the clock is `offset_minutes` ahead of UTC.
+/// Date, time and zone, such as `2026-11-24 14:02:03 UTC+01:00`, where the clock is `offset_minutes` ahead of UTC.
 pub fn full(ms: i64, offset_minutes: i64) -> String {
-    moment(ms, offset_minutes).format("%Y-%m-%d %H:%M:%S").to_string()
+    format!("{} {}", moment(ms, offset_minutes).format("%Y-%m-%d %H:%M:%S"), zone(offset_minutes))
+}
+
+/// Zone whose clock is `offset_minutes` ahead of UTC, such as `UTC-03:30`; `UTC` when it is not ahead.
+fn zone(offset_minutes: i64) -> String {
+    if offset_minutes == 0 {
+        return "UTC".to_owned();
+    }
+    let (sign, minutes) = (if offset_minutes < 0 { '-' } else { '+' }, offset_minutes.unsigned_abs());
+    format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 /// Time of day, such as `14:02`, where the clock is `offset_minutes` ahead of UTC.
@@ -56,8 +65,10 @@ mod tests {
     }
 
     #[test]
-    fn local_times_follow_the_offset() {
-        assert_eq!(full(1_795_528_923_120, 330), "2026-11-24 19:32:03");
+    fn local_times_follow_the_offset_and_name_it() {
+        assert_eq!(full(1_795_528_923_120, 330), "2026-11-24 19:32:03 UTC+05:30");
+        assert_eq!(full(1_795_528_923_120, -210), "2026-11-24 10:32:03 UTC-03:30");
+        assert_eq!(full(1_795_528_923_120, 0), "2026-11-24 14:02:03 UTC");
         assert_eq!(clock(0, -90), "22:30");
     }
 

@@ -188,7 +188,7 @@ fn ProgressLine(progress: Memo<Option<Progress>>) -> impl IntoView {
             <progress max="100" value=move || percent.get() aria-label="Progress"></progress>
             <span>{move || percent.get()}" %"</span>
             <span class="muted"><JobText text=message /></span>
-            <Ago ms=Signal::derive(at) />
+            <Ago ms=Signal::derive(at) full=true />
         </div>
     }
 }

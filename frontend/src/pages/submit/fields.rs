@@ -190,7 +190,7 @@ fn Starts(form: RwSignal<Draft>) -> impl IntoView {
     // Computed by the server's clock, which decides when the job runs.
     let means = move || {
         let now = live.now.get();
-        let zone = Some(dom::time_zone()).filter(|zone| !zone.is_empty()).map(|zone| format!(" {zone}"));
+        let zone = Some(dom::time_zone()).filter(|zone| !zone.is_empty()).map(|zone| format!(", {zone}"));
         let clock = format!("The server's clock says {}{}", dom::local_time(now), zone.unwrap_or_default());
         match dom::parse_local(&run_at.get()) {
             None => format!("{clock}."),
