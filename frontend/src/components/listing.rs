@@ -103,6 +103,8 @@ impl<T: Clone + Default + PartialEq + Send + Sync + 'static> List<T> {
 pub enum Column {
     Text(&'static str),
     Number(&'static str),
+    /// Column of texts that need more room than a narrow table has beside its other cells, where they lie below them.
+    Below(&'static str),
     /// Column of controls, whose heading only screen readers read.
     Controls(&'static str),
 }
@@ -166,6 +168,7 @@ fn listing(list: State, parts: Parts) -> AnyView {
     });
     let turning = Turning::get();
     let width = columns.len() + usize::from(select.is_some());
+    let below = columns.iter().filter(|column| matches!(column, Column::Below(_))).count();
     let (select, empty) = (StoredValue::new(select), StoredValue::new(empty));
     view! {
         {trouble.map(|failure| view! { <Trouble failure has_data /> })}
@@ -180,7 +183,7 @@ fn listing(list: State, parts: Parts) -> AnyView {
                     </thead>
                     <tbody>
                         <Show when=move || is_loading.get()>
-                            <Skeleton columns=width rows=grey />
+                            <Skeleton columns=width below rows=grey />
                         </Show>
                         <For each=move || keys.get() key=Clone::clone let:key>
                             {row.run(key)}
@@ -199,6 +202,7 @@ fn heading(column: Column) -> impl IntoView {
     match column {
         Column::Text(name) => view! { <th scope="col">{name}</th> }.into_any(),
         Column::Number(name) => view! { <th scope="col" class="num">{name}</th> }.into_any(),
+        Column::Below(name) => view! { <th scope="col" class="below">{name}</th> }.into_any(),
         Column::Controls(name) => view! { <th scope="col"><span class="unseen">{name}</span></th> }.into_any(),
     }
 }

@@ -11,12 +11,17 @@ use crate::dom;
 /// about as long as people need to see that something has moved.
 const SETTLES_MS: u32 = 600;
 
-/// Skeleton of a table that is loading: grey blocks of the same height as its rows.
+/// Skeleton of a table that is loading: grey blocks of the same height as its rows. `below` is the number of columns that
+/// lie below the others where the table is narrow.
 #[component]
-pub fn Skeleton(columns: usize, #[prop(into, default = 8.into())] rows: Signal<usize>) -> impl IntoView {
+pub fn Skeleton(
+    columns: usize,
+    #[prop(optional)] below: usize,
+    #[prop(into, default = 8.into())] rows: Signal<usize>,
+) -> impl IntoView {
     let row = move |_| {
-        let cells = (0..columns).map(|_| view! { <td><span class="bone"></span></td> }).collect_view();
-        view! { <tr class="skeleton" aria-hidden="true">{cells}</tr> }
+        let cell = |at| view! { <td class:below=(at >= columns - below)><span class="bone"></span></td> };
+        view! { <tr class="skeleton" aria-hidden="true">{(0..columns).map(cell).collect_view()}</tr> }
     };
     (0..rows.get_untracked()).map(row).collect_view()
 }

@@ -16,7 +16,7 @@ use crate::{
         heading::Heading,
         job_text::JobText,
         listing::{
-            Column::{self, Controls, Number, Text},
+            Column::{self, Below, Controls, Number, Text},
             List, Listing,
         },
         notice::Empty,
@@ -43,8 +43,8 @@ const COLUMNS: &[Column] = &[
     Text("Job"),
     Text("Task"),
     Text("worker_id"),
-    Text("Reason"),
-    Text("Error"),
+    Below("Reason"),
+    Below("Error"),
     Number("Attempts"),
     Text("Failed"),
     Controls("Actions"),
@@ -222,8 +222,8 @@ fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -
             <td data-label="worker_id" class="cut mono" title=worker_id>
                 <JobText text=Signal::derive(worker_id) />
             </td>
-            <td data-label="Reason">{move || job.with(|job| job.reason)}</td>
-            <td data-label="Error" class="cut error-text mono" title=error>
+            <td data-label="Reason" class="below">{move || job.with(|job| job.reason)}</td>
+            <td data-label="Error" class="below cut error-text mono" title=error>
                 <JobText text=Signal::derive(error) />
             </td>
             <td data-label="Attempts" class="num">

@@ -43,7 +43,7 @@ const WORKER_ID_COLUMNS: &[Column] = &[
     Controls("Pause"),
 ];
 
-/// Classes of the two tables, which lie side by side.
+/// Classes of the two tables.
 const BRIEF: &str = "table brief cards";
 
 #[component]
@@ -61,10 +61,8 @@ pub fn Overview() -> impl IntoView {
         <Tiles counts minutes />
         <Trouble failure=throughput.failure has_data=Signal::stored(true) />
         <Throughput minutes />
-        <div class="columns">
-            <NewestDeadLetters />
-            <WorkerIds counts />
-        </div>
+        <NewestDeadLetters />
+        <WorkerIds counts />
     }
 }
 

@@ -58,7 +58,7 @@ pub fn Workers() -> impl IntoView {
             row=|id, session| view! { <Row id session /> }.into_any()
             empty=move || view! { <Nothing filter /> }
             grey=4
-            frame="card scroll-x always"
+            frame="card scroll-x wide"
         />
     }
 }
@@ -66,15 +66,17 @@ pub fn Workers() -> impl IntoView {
 #[component]
 fn Row(id: String, session: Memo<SessionRow>) -> impl IntoView {
     let (worker_id, jobs) = session.with_untracked(|it| (it.worker_id.clone(), it.jobs()));
+    let title = format!("Jobs of {}", visible(&worker_id));
     let open = opens(id::session_page(&id));
     let look = Memo::new(move |_| session.with(|it| it.look));
     let tasks = move || session.with(|it| visible(&it.tasks).into_owned());
     let host = move || session.with(|it| visible(&it.host).into_owned());
+    let version = move || session.with(|it| visible(&it.version).into_owned());
     let load = move || session.with(SessionRow::load);
     view! {
         <tr class="opens" on:click=open>
             <td data-label="worker_id" class="lead mono cut">
-                <A href=jobs attr:title="Its jobs"><JobText text=worker_id /></A>
+                <A href=jobs attr:title=title><JobText text=worker_id /></A>
             </td>
             <td data-label="State" class="state">
                 <Pill look />
@@ -96,8 +98,8 @@ fn Row(id: String, session: Memo<SessionRow>) -> impl IntoView {
             <td data-label="Host" class="cut" title=host>
                 <JobText text=Signal::derive(host) />
             </td>
-            <td data-label="Version" class="cut">
-                <JobText text=Signal::derive(move || session.with(|it| it.version.clone())) />
+            <td data-label="Version" class="cut" title=version>
+                <JobText text=Signal::derive(version) />
             </td>
             <td data-label="Tasks" class="cut" title=tasks>
                 <JobText text=Signal::derive(tasks) />
