@@ -17,6 +17,7 @@ use crate::{
     },
     counts_feed::CountsFeed,
     dom,
+    history::{self, Address},
     id_search::ShownIds,
     in_flight::InFlight,
     live::Live,
@@ -38,6 +39,7 @@ pub fn App() -> impl IntoView {
     BulkRetry::provide();
     Turning::provide();
     CountsFeed::provide();
+    history::keep_positions();
     // Handled here, because the router would take the link for a navigation and leave the focus where it is.
     let skip = |click: MouseEvent| {
         click.prevent_default();
@@ -45,6 +47,7 @@ pub fn App() -> impl IntoView {
     };
     view! {
         <Router>
+            <Address />
             <a class="skip" href="#content" on:click=skip>"Skip to content"</a>
             <div class="frame">
                 <Rail />

@@ -5,10 +5,11 @@ use std::cell::Cell;
 
 use js_sys::{Array, Date};
 use leptos::prelude::{document, window};
+use serde::{Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    Blob, BlobPropertyBag, Element, EventTarget, HtmlAnchorElement, HtmlElement, ResizeObserver, Storage, Url,
+    Blob, BlobPropertyBag, Element, Event, EventTarget, HtmlAnchorElement, HtmlElement, ResizeObserver, Storage, Url,
 };
 
 use crate::model::{clock::Clock, time};
@@ -95,13 +96,32 @@ pub fn local_storage() -> Option<Storage> {
     window().local_storage().ok().flatten()
 }
 
-pub fn session_storage() -> Option<Storage> {
+/// Reads a value from the session storage of the tab, which survives a reload.
+pub fn kept<T: DeserializeOwned>(name: &str) -> Option<T> {
+    let text = session_storage()?.get_item(name).ok().flatten()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Writes a value to the session storage of the tab.
+pub fn keep<T: Serialize>(name: &str, value: &T) {
+    if let (Some(storage), Ok(text)) = (session_storage(), serde_json::to_string(value)) {
+        let _ = storage.set_item(name, &text);
+    }
+}
+
+fn session_storage() -> Option<Storage> {
     window().session_storage().ok().flatten()
 }
 
 /// Watch over the width of an element. It ends when it is dropped.
 pub struct WidthWatch {
     observer: Option<ResizeObserver>,
+/// Calls `heard` at every event of this name for as long as the page lives, before any element hears of the event.
+pub fn listen(event: &str, heard: impl FnMut(Event) + 'static) {
+    let callback = Closure::<dyn FnMut(Event)>::new(heard).into_js_value();
+    let _ = window().add_event_listener_with_callback_and_bool(event, callback.unchecked_ref(), true);
+}
+
     /// Function that the observer calls, which must live as long.
     _callback: Closure<dyn FnMut()>,
 }

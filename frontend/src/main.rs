@@ -11,6 +11,7 @@ mod client;
 mod components;
 mod counts_feed;
 mod dom;
+mod history;
 mod id_search;
 mod in_flight;
 mod live;

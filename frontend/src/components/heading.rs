@@ -1,6 +1,7 @@
 //! Heading of a page, its only h1: sets the tab's title and takes the focus on navigation.
 
 use leptos::{html, prelude::*};
+use web_sys::FocusOptions;
 
 use super::job_text::JobText;
 use crate::model::visible::isolated;
@@ -36,7 +37,10 @@ pub fn Heading(
         let Some(h1) = h1.get() else { return };
         // When the app is first opened, the focus belongs to the browser.
         if place.moved.get_value() {
-            let _ = h1.focus();
+            // Where the page is scrolled to is decided elsewhere.
+            let options = FocusOptions::new();
+            options.set_prevent_scroll(true);
+            let _ = h1.focus_with_options(&options);
         }
         place.moved.set_value(true);
     });

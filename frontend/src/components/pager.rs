@@ -1,12 +1,17 @@
-//! Pager of a keyset list. It can go back only to pages through which the person has come.
-
-use std::collections::HashMap;
+//! Pager of a keyset list. It can go back only to pages through which the person has come in this tab, which remembers
+//! them when the list is left or loaded again.
 
 use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use super::{icon::Icon, table::Turning};
-use crate::model::filter::Filter;
+use crate::{
+    dom,
+    model::{filter::Filter, recent::Recent},
+};
+
+/// Name in the session storage under which the way is kept: by the address of a page, the token of the one before.
+const WAY: &str = "pages";
 
 #[component]
 pub fn Pager(
@@ -18,7 +23,7 @@ pub fn Pager(
     /// True while the answer for another page is under way; until it has come, no page can be turned.
     busy: RwSignal<bool>,
 ) -> impl IntoView {
-    let trail = RwSignal::new(HashMap::<String, String>::new());
+    let way = RwSignal::new(dom::kept::<Recent<String>>(WAY).unwrap_or_default());
     let navigate = use_navigate();
     let turning = Turning::get();
     let at = Memo::new(move |_| filter.get().page);
@@ -37,13 +42,15 @@ pub fn Pager(
         }
     });
     on_cleanup(move || turning.end());
-    let newer = move || trail.with(|trail| trail.get(&at.get()).cloned());
+    let address = move |page: String| Filter { page, ..filter.get() }.url(path);
+    let newer = move || way.with(|way| way.get(&address(at.get())).cloned());
     let older = move |_| {
         let token = next.get_untracked();
         if busy.get_untracked() || token.is_empty() {
             return;
         }
-        trail.update(|trail| drop(trail.insert(token.clone(), at.get_untracked())));
+        way.update(|way| way.put(untrack(|| address(token.clone())), at.get_untracked()));
+        way.with_untracked(|way| dom::keep(WAY, way));
         go.run(token);
     };
     let waits = move || busy.get().then_some("true");

@@ -14,6 +14,7 @@ pub mod job;
 pub mod json;
 pub mod number;
 pub mod property;
+pub mod recent;
 pub mod search;
 pub mod session;
 pub mod shell_quote;

@@ -33,12 +33,12 @@ const SENDING: &str = "submission";
 
 #[component]
 pub fn Submit() -> impl IntoView {
-    let form = RwSignal::new(kept());
+    let form = RwSignal::new(dom::kept::<Draft>(KEPT).unwrap_or_default());
     let complaints = RwSignal::new(Vec::<Complaint>::new());
     let outcome = RwSignal::new(Outcome::None);
     provide_context(Complaints(complaints));
     // The draft is kept in the session storage of the tab, so that a reload loses nothing.
-    Effect::new(move |_| form.with(keep));
+    Effect::new(move |_| form.with(|draft| dom::keep(KEPT, draft)));
 
     let (toasts, in_flight) = (Toasts::get(), InFlight::get());
     let sending = in_flight.busy(SENDING.to_owned());
@@ -126,17 +126,6 @@ fn tell(toasts: Toasts, answer: Result<SubmitJobResponse, Failure>) {
     match answer {
         Ok(answer) => toasts.good(format!("Submitted job {}", id::short(&answer.job_id))),
         Err(failure) => toasts.bad(format!("Not submitted: {}", failure.message)),
-    }
-}
-
-fn kept() -> Draft {
-    let text = dom::session_storage().and_then(|storage| storage.get_item(KEPT).ok().flatten());
-    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-}
-
-fn keep(draft: &Draft) {
-    if let (Some(storage), Ok(text)) = (dom::session_storage(), serde_json::to_string(draft)) {
-        let _ = storage.set_item(KEPT, &text);
     }
 }
 
