@@ -13,7 +13,7 @@ use crate::{
         heading::Place,
         notice::{AwayBanner, SkewBanner},
         shell::{Rail, TopBar, WorkerIdList},
-        table::Turning,
+        table::{Turning, keep_still},
     },
     counts_feed::CountsFeed,
     dom,
@@ -55,7 +55,7 @@ pub fn App() -> impl IntoView {
                     <TopBar />
                     <AwayBanner />
                     <SkewBanner />
-                    <main id="content" class="content" tabindex="-1">
+                    <main id="content" class="content" tabindex="-1" on:mousedown=|press| keep_still(&press)>
                         <FlatRoutes fallback=NotFound>
                             <Route path=path!("/") view=Overview />
                             <Route path=path!("/jobs") view=Jobs />

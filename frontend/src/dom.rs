@@ -14,6 +14,9 @@ use web_sys::{
 
 use crate::model::{clock::Clock, time};
 
+/// Number of the middle button in mouse events.
+pub const MIDDLE: i16 = 1;
+
 thread_local! {
     /// Server clock, as estimated from answers.
     static CLOCK: Cell<Clock> = const { Cell::new(Clock::NEW) };
@@ -113,15 +116,15 @@ fn session_storage() -> Option<Storage> {
     window().session_storage().ok().flatten()
 }
 
-/// Watch over the width of an element. It ends when it is dropped.
-pub struct WidthWatch {
-    observer: Option<ResizeObserver>,
 /// Calls `heard` at every event of this name for as long as the page lives, before any element hears of the event.
 pub fn listen(event: &str, heard: impl FnMut(Event) + 'static) {
     let callback = Closure::<dyn FnMut(Event)>::new(heard).into_js_value();
     let _ = window().add_event_listener_with_callback_and_bool(event, callback.unchecked_ref(), true);
 }
 
+/// Watch over the width of an element. It ends when it is dropped.
+pub struct WidthWatch {
+    observer: Option<ResizeObserver>,
     /// Function that the observer calls, which must live as long.
     _callback: Closure<dyn FnMut()>,
 }
@@ -155,11 +158,20 @@ pub fn focus(id: &str) {
 
 /// True when `target` is inside a link or control that handles a click itself, or when text is selected.
 pub fn acts_by_itself(target: Option<EventTarget>) -> bool {
-    let inside = target
-        .and_then(|it| it.dyn_into::<Element>().ok())
-        .is_some_and(|it| it.closest("a, button, input, label, select, summary").ok().flatten().is_some());
+    let inside = is_inside(target, "a, button, input, label, select, summary");
     let selecting = window().get_selection().ok().flatten().is_some_and(|selection| !selection.is_collapsed());
     inside || selecting
+}
+
+/// True when `target` is, or is in, an element that fits the CSS selector.
+pub fn is_inside(target: Option<EventTarget>, selector: &str) -> bool {
+    target.and_then(|it| it.dyn_into::<Element>().ok()).is_some_and(|it| it.closest(selector).ok().flatten().is_some())
+}
+
+/// Opens `href` in a new tab. In the handler of a click with Ctrl, ⌘, Shift or the middle button, the browser puts it
+/// where it puts a link that gets such a click: into the background, or into a new window.
+pub fn open_apart(href: &str) {
+    let _ = window().open_with_url_and_target_and_features(href, "_blank", "noopener");
 }
 
 /// Copies `text` to the clipboard; false when the browser refuses.

@@ -1,6 +1,7 @@
-//! Light or dark theme: the system's choice until the person makes one. The colours are in base.css.
+//! Light or dark theme: the system's choice until the person makes one, in this tab or in another. The colours are in
+//! base.css.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 
 use crate::{components::icon::Icon, dom};
 
@@ -48,14 +49,20 @@ impl Theme {
         }
     }
 
-    fn apply(self) {
+    fn show(self) {
         let root = document().document_element();
-        let storage = dom::local_storage();
         if self == Self::System {
             root.and_then(|root| root.remove_attribute("data-theme").ok());
-            storage.and_then(|storage| storage.remove_item(KEY).ok());
         } else {
             root.and_then(|root| root.set_attribute("data-theme", self.word()).ok());
+        }
+    }
+
+    fn store(self) {
+        let storage = dom::local_storage();
+        if self == Self::System {
+            storage.and_then(|storage| storage.remove_item(KEY).ok());
+        } else {
             storage.and_then(|storage| storage.set_item(KEY, self.word()).ok());
         }
     }
@@ -65,10 +72,18 @@ impl Theme {
 #[component]
 pub fn ThemeButton() -> impl IntoView {
     let theme = RwSignal::new(Theme::stored());
+    // Sent when another tab has changed the storage; without a key, it has been cleared.
+    window_event_listener(ev::storage, move |event| {
+        if event.key().is_none_or(|key| key == KEY) {
+            Theme::stored().show();
+            theme.set(Theme::stored());
+        }
+    });
     let press = move |_| {
         let dark = window().match_media("(prefers-color-scheme: dark)").ok().flatten().is_some_and(|it| it.matches());
         let next = theme.get_untracked().next(dark);
-        next.apply();
+        next.show();
+        next.store();
         theme.set(next);
     };
     let label = move || format!("Theme: {}", theme.get().word());

@@ -62,18 +62,28 @@ impl Turning {
     }
 }
 
-/// Click handler of a row, which opens `href` as the row's link does; with Ctrl or ⌘ in a new tab.
+/// Handler of a row's `click` and `auxclick`, which opens `href` as a link does: here, or apart from this page with the
+/// middle button, Ctrl, ⌘ or Shift.
 pub fn opens(href: String) -> impl Fn(MouseEvent) + Clone {
     let navigate = use_navigate();
     move |event| {
-        // The first click of a double click may have hit something else.
-        if event.detail() > 1 || dom::acts_by_itself(event.target()) {
+        let apart = event.button() == dom::MIDDLE || event.ctrl_key() || event.meta_key() || event.shift_key();
+        // The right button is none of a link's, and the first click of a double click may have hit something else.
+        if event.button() > dom::MIDDLE || event.detail() > 1 || dom::acts_by_itself(event.target()) {
             return;
         }
-        if event.ctrl_key() || event.meta_key() {
-            let _ = window().open_with_url_and_target(&href, "_blank");
+        if apart {
+            event.prevent_default();
+            dom::open_apart(&href);
         } else {
             navigate(&href, NavigateOptions::default());
         }
+    }
+}
+
+/// Keeps a press of the middle button on a row from beginning to scroll the page, as browsers do where there is no link.
+pub fn keep_still(press: &MouseEvent) {
+    if press.button() == dom::MIDDLE && dom::is_inside(press.target(), "tr.opens") {
+        press.prevent_default();
     }
 }

@@ -202,7 +202,7 @@ fn Row(id: String, job: Memo<LetterRow>, selected: RwSignal<BTreeSet<String>>) -
     let worker_id = move || job.with(|job| visible(&job.worker_id).into_owned());
     let error = move || job.with(|job| visible(&job.error).into_owned());
     view! {
-        <tr class="opens" class:chosen=checked on:click=open>
+        <tr class="opens" class:chosen=checked on:click=open.clone() on:auxclick=open>
             <td class="pick">
                 <label>
                     <input

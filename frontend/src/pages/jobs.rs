@@ -86,7 +86,7 @@ fn Row(id: String, job: Memo<JobRow>) -> impl IntoView {
     let task = move || job.with(|job| visible(&job.task).into_owned());
     let worker_id = move || job.with(|job| visible(&job.worker_id).into_owned());
     view! {
-        <tr class="opens" on:click=open>
+        <tr class="opens" on:click=open.clone() on:auxclick=open>
             <td data-label="Job" class="lead">
                 <JobLink id />
             </td>

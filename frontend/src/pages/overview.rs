@@ -134,7 +134,7 @@ fn Letter(id: String, job: Memo<LetterRow>) -> impl IntoView {
     let open = opens(id::job_page(&id));
     let error = move || job.with(|job| visible(&job.error).into_owned());
     view! {
-        <tr class="opens" on:click=open>
+        <tr class="opens" on:click=open.clone() on:auxclick=open>
             <td class="lead">
                 <JobLink id />
             </td>
@@ -195,7 +195,7 @@ fn OneWorkerId(worker_id: String, it: Memo<WorkerIdRow>) -> impl IntoView {
     let pause = Memo::new(move |_| it.with(|it| it.pause.clone()));
     let paused = Memo::new(move |_| pause.with(Option::is_some));
     view! {
-        <tr class="opens" class:explained=paused on:click=open>
+        <tr class="opens" class:explained=paused on:click=open.clone() on:auxclick=open>
             <td class="lead cut mono" title=title>
                 <A href=jobs><JobText text=name /></A>
             </td>

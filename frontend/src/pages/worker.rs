@@ -139,7 +139,7 @@ fn Row(id: String, job: Memo<HeldRow>) -> impl IntoView {
     let open = opens(id::job_page(&id));
     let task = move || job.with(|job| visible(&job.task).into_owned());
     view! {
-        <tr class="opens" on:click=open>
+        <tr class="opens" on:click=open.clone() on:auxclick=open>
             <td class="lead">
                 <JobLink id />
             </td>

@@ -74,7 +74,7 @@ fn Row(id: String, session: Memo<SessionRow>) -> impl IntoView {
     let version = move || session.with(|it| visible(&it.version).into_owned());
     let load = move || session.with(SessionRow::load);
     view! {
-        <tr class="opens" on:click=open>
+        <tr class="opens" on:click=open.clone() on:auxclick=open>
             <td data-label="worker_id" class="lead mono cut">
                 <A href=jobs attr:title=title><JobText text=worker_id /></A>
             </td>
