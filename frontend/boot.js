@@ -10,16 +10,20 @@ try {
 }
 
 addEventListener("DOMContentLoaded", async () => {
+  const boot = document.getElementById("boot");
+  if (typeof WebAssembly !== "object") {
+    boot.setAttribute("role", "alert");
+    boot.textContent = "The dashboard of jobqueue needs WebAssembly, which this browser does not have or does not allow.";
+    return;
+  }
+  boot.textContent = "Loading jobqueue…";
   const { js, wasm } = document.querySelector('meta[name="jobqueue-app"]').dataset;
   try {
     const app = await import(js);
     await app.default({ module_or_path: wasm });
   } catch (error) {
-    const boot = document.getElementById("boot");
-    if (boot) {
-      boot.setAttribute("role", "alert");
-      boot.textContent = "The dashboard could not be loaded. Reload the page to try again.";
-    }
+    boot.setAttribute("role", "alert");
+    boot.textContent = "The dashboard could not be loaded. Reload the page to try again.";
     throw error;
   }
 });

@@ -1,4 +1,4 @@
-// The dashboard as a document: its status for addresses without a page, and what it is on paper.
+// The dashboard as a document: its status for addresses without a page, on paper, and without JavaScript.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -49,6 +49,23 @@ test("every page of the dashboard answers 200", async () => {
     await page.locator("h1").waitFor();
     assert.notEqual(await page.locator("h1").innerText(), "No such page", path);
   }
+});
+
+test("without JavaScript the page says what it needs", async () => {
+  const context = await stack.browser.newContext({ javaScriptEnabled: false });
+  const page = await context.newPage();
+  await page.goto(`${stack.base}/jobs`);
+  const text = await page.locator("body").innerText();
+  assert.match(text, /needs JavaScript and WebAssembly/);
+  assert.doesNotMatch(text, /Loading/);
+  await context.close();
+});
+
+test("without WebAssembly the page says what it needs", async () => {
+  const page = await stack.page();
+  await page.addInitScript(() => delete window.WebAssembly);
+  await page.goto(`${stack.base}/jobs`);
+  await page.getByRole("alert").getByText("needs WebAssembly").waitFor();
 });
 
 /** Elements of the page that are cut off or scroll. */
