@@ -50,6 +50,8 @@ pub const JOBS_PER_ACQUIRE: u32 = 1_000;
 pub const SETTLEMENTS: usize = 1_000;
 /// Maximum `wait` of `AcquireJobs`.
 pub const ACQUIRE_WAIT_MS: i64 = 60_000;
+/// Maximum `wait` of `WaitJob`.
+pub const WAIT_MS: i64 = 60_000;
 /// Maximum number of concurrent calls on one HTTP/2 connection.
 pub const CALLS_PER_CONNECTION: usize = 128;
 /// Maximum number of tasks that a session lists.

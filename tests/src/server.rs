@@ -104,8 +104,14 @@ impl Server {
 
     /// Number of acquires that the server has made in its store.
     pub async fn acquire_count(&self) -> u64 {
+        self.calls_to_store("acquire").await
+    }
+
+    /// Number of calls of a method that the server has made to its store.
+    pub async fn calls_to_store(&self, method: &str) -> u64 {
         let metrics = web::get(self.http_addr, "/metrics").await.text();
-        let line = metrics.lines().find(|it| it.starts_with("jobqueue_store_seconds_count{method=\"acquire\"}"));
+        let series = format!("jobqueue_store_seconds_count{{method=\"{method}\"}}");
+        let line = metrics.lines().find(|it| it.starts_with(&series));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 

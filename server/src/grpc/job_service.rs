@@ -8,7 +8,7 @@ use jobqueue_shared::{
 };
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::{convert, deadline::Deadline};
 use crate::queue::{JobPage, Queue};
 
 pub(super) struct JobService(pub Arc<Queue>);
@@ -33,6 +33,12 @@ impl job_service_server::JobService for JobService {
             job: Some(convert::job(job)),
             attempts: attempts.into_iter().map(convert::attempt).collect(),
         }))
+    }
+
+    async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Answer<v1::WaitJobResponse> {
+        let deadline = request.extensions().get::<Deadline>().map(|it| it.0);
+        let job = self.0.wait(request.get_ref(), deadline).await?;
+        Ok(Response::new(v1::WaitJobResponse { job: Some(convert::job(job)) }))
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {

@@ -7,6 +7,7 @@ use jobqueue_store::Store;
 use super::{
     acquire::{notify::Notifier, parked_polls::ParkedPolls},
     meters::Meters,
+    observe::finished::FinishedJobs,
 };
 use crate::clock::DisplayClock;
 
@@ -14,6 +15,7 @@ pub(crate) struct Context {
     pub store: Arc<dyn Store>,
     pub notifier: Arc<Notifier>,
     pub parked_polls: Arc<ParkedPolls>,
+    pub finished: Arc<FinishedJobs>,
     pub clock: Arc<DisplayClock>,
     pub meters: Meters,
 }
@@ -23,6 +25,7 @@ impl Context {
         Self {
             notifier: Notifier::new(store.notifications().is_some()),
             parked_polls: Arc::default(),
+            finished: Arc::default(),
             store,
             clock: Arc::default(),
             meters: Meters::new(),

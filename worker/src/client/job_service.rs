@@ -1,8 +1,12 @@
 //! Client of a server's `JobService`, which submits, reads and changes jobs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use jobqueue_shared::proto::v1::{self as proto, Job, job_service_client::JobServiceClient};
+use jobqueue_shared::{
+    limits,
+    proto::v1::{self as proto, Job, job_service_client::JobServiceClient},
+};
+use tokio::sync::Semaphore;
 use tonic::{Response, transport::Channel};
 
 use crate::{
@@ -14,7 +18,11 @@ use crate::{
         repeat::{self, Repeat},
     },
     connection::{backoff::Backoff, channel},
+    fields,
 };
+
+/// Maximum number of waits at once on a connection, half of the calls that it can carry, so that others are not held up.
+const LONG_POLLS: usize = limits::CALLS_PER_CONNECTION / 2;
 
 /// Client of a server's `JobService`. Cheap to clone; clones share one connection.
 ///
@@ -29,6 +37,7 @@ pub struct Client {
     api: JobServiceClient<Channel>,
     deadline: Duration,
     repeats: bool,
+    long_polls: Arc<Semaphore>,
 }
 
 /// Answer to a submit.
@@ -56,7 +65,12 @@ impl Client {
     pub fn connect(endpoint: impl AsRef<str>) -> Result<Self, Error> {
         let channel = channel::coalescing(endpoint.as_ref()).map_err(|error| Error::Address(error.to_string()))?;
         let api = JobServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES);
-        Ok(Self { api, deadline: Duration::from_secs(10), repeats: true })
+        Ok(Self {
+            api,
+            deadline: Duration::from_secs(10),
+            repeats: true,
+            long_polls: Arc::new(Semaphore::new(LONG_POLLS)),
+        })
     }
 
     /// Time limit of one try of a call. Default: 10 s.
@@ -194,17 +208,29 @@ impl Client {
         }
     }
 
-    /// Reads the job until it is done, failed or cancelled: at first every 50 ms, later every 2 s. There is no time
-    /// limit; use `tokio::time::timeout` to set one.
+    /// Waits until the job is done, failed or cancelled. There is no time limit; use `tokio::time::timeout` to set one.
+    /// Beyond 64 waits at once, which take up their connection, the job is read at first every 50 ms, later every 2 s.
     pub async fn wait_until_finished(&self, job_id: &str) -> Result<JobDetails, Error> {
         let mut pauses = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
+            if let Ok(_place) = self.long_polls.try_acquire() {
+                self.wait(job_id).await?;
+            }
             let details = self.get(job_id).await?;
             if details.job.is_finished() {
                 return Ok(details);
             }
             tokio::time::sleep(pauses.next()).await;
         }
+    }
+
+    /// Waits for the job to finish, as long as the limits of a call allow.
+    async fn wait(&self, job_id: &str) -> Result<(), Error> {
+        let wait = fields::duration(Duration::from_millis(limits::WAIT_MS as u64));
+        let request = proto::WaitJobRequest { job_id: job_id.to_owned(), wait: Some(wait) };
+        self.call(Repeat::WhileAway, request, |mut api, request| async move { api.wait_job(request).await })
+            .await
+            .map(drop)
     }
 
     async fn call<Message, Reply, Fut>(

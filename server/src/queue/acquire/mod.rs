@@ -233,8 +233,8 @@ enum Try {
     Nothing { worker_id: String, next_run_at_ms: Option<i64> },
 }
 
-/// Time at which a poll ends: after `wait`, or early enough for the answer to reach a caller with a deadline.
-fn wait_until(begun: Instant, wait: Duration, deadline: Option<Instant>) -> Instant {
+/// Time at which a long poll ends: after `wait`, or early enough for the answer to reach a caller with a deadline.
+pub(super) fn wait_until(begun: Instant, wait: Duration, deadline: Option<Instant>) -> Instant {
     let until = begun + wait;
     deadline.map_or(until, |deadline| {
         let left = deadline.saturating_duration_since(begun);

@@ -2,8 +2,10 @@
 
 pub(super) mod counts;
 pub(super) mod explain;
+pub(super) mod finished;
 pub(super) mod list;
 mod page_token;
 mod read;
 pub(super) mod timeline;
+mod wait;
 mod workers;

@@ -21,6 +21,7 @@ impl Queue {
         if let Some(session_id) = stopped {
             self.context.notifier.stop(session_id);
         }
+        self.context.finished.tell([id]);
         self.job(id).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jobqueue_shared::state::State;
 use jobqueue_store::{SettleAnswer, Settlement, StoreResult, settle_group};
 use tracing::warn;
 
@@ -34,6 +35,8 @@ pub(crate) async fn flush(context: &Context, items: Vec<Settlement>) -> StoreRes
         }
         answers
     };
+    let ended = |answer: &SettleAnswer| matches!(answer, SettleAnswer::Accepted(state) if *state != State::Pending);
+    context.finished.tell(items.iter().zip(&answers).filter(|it| ended(it.1)).map(|it| it.0.lease.job_id));
     for (item, answer) in items.iter().zip(&answers) {
         context.meters.settled(item.ending, *answer);
         if *answer == SettleAnswer::Stale {

@@ -11,3 +11,4 @@ mod malformed;
 mod pages;
 mod protocol;
 mod timeline;
+mod wait;
