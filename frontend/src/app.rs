@@ -7,7 +7,11 @@ use leptos_router::{
 };
 
 use crate::{
-    bulk_retry::BulkRetry,
+    browser::{
+        dom,
+        history::{self, Address},
+    },
+    calls::{bulk_retry::BulkRetry, id_search::ShownIds, in_flight::InFlight},
     components::{
         confirm::{Confirm, ConfirmDialog},
         heading::Place,
@@ -15,12 +19,7 @@ use crate::{
         shell::{Rail, TopBar, WorkerIdList},
         table::{Turning, keep_still},
     },
-    counts_feed::CountsFeed,
-    dom,
-    history::{self, Address},
-    id_search::ShownIds,
-    in_flight::InFlight,
-    live::Live,
+    feeds::{counts_feed::CountsFeed, live::Live},
     pages::{
         dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
         worker::WorkerPage, workers::Workers,

@@ -1,27 +1,21 @@
 //! Dashboard of jobqueue, which runs in the browser.
 //!
-//! Modules in reading order: [`app`] is the shell and the routes; [`client`] calls the server; [`live`] keeps a page
-//! fresh; [`model`] turns the answers into what is shown, without a browser; `pages` arrange `components` that show it.
+//! Modules in reading order: [`app`] is the shell and the routes; [`calls`] call the server; [`feeds`] keep a page fresh;
+//! [`model`] turns the answers into what is shown, without a browser; `pages` arrange `components` that show it;
+//! [`browser`] wraps what the browser offers.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; pub here means: for the other modules")]
 
 mod app;
-mod bulk_retry;
-mod client;
+mod browser;
+mod calls;
 mod components;
-mod counts_feed;
-mod dom;
-mod history;
-mod id_search;
-mod in_flight;
-mod live;
+mod feeds;
 mod model;
-mod operator_actions;
 mod pages;
-mod rows;
-mod search;
-mod theme;
 mod toast;
+
+use browser::dom;
 
 fn main() {
     std::panic::set_hook(Box::new(|panic| dom::crashed(&panic.to_string())));

@@ -5,9 +5,9 @@ use leptos_router::components::A;
 
 use super::icon::Icon;
 use crate::{
-    dom,
-    id_search::{Kind, ShownIds},
-    live::Live,
+    browser::dom,
+    calls::id_search::{Kind, ShownIds},
+    feeds::live::Live,
     model::{id, status::Look, time},
     toast::Toasts,
 };

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::{atoms::JobLink, icon::Icon};
 use crate::{
-    bulk_retry::BulkRetry,
+    calls::bulk_retry::BulkRetry,
     model::tally::{Tally, number},
 };
 

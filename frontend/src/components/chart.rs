@@ -5,7 +5,7 @@ use leptos::{ev, html, prelude::*};
 
 use super::icon::Icon;
 use crate::{
-    dom,
+    browser::dom,
     model::{
         chart::{Frame, label_room, spread, ticks},
         number,

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use super::{atoms::CopyButton, heading::Heading, notice::Trouble};
-use crate::live::Feed;
+use crate::feeds::live::Feed;
 
 /// Page about one object. The children are shown once the object is known, and stay when it is gone.
 #[component]

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::{atoms::CopyButton, icon::Icon};
 use crate::{
-    dom,
+    browser::dom,
     model::{
         json::{self, Kind},
         number,

@@ -8,10 +8,12 @@ use super::{
     table::{Skeleton, Turning},
 };
 use crate::{
-    client::Failure,
-    live::Feed,
+    calls::client::Failure,
+    feeds::{
+        live::Feed,
+        rows::{Rows, rows},
+    },
     model::filter::Filter,
-    rows::{Rows, rows},
 };
 
 /// Maximum number of grey rows while a list loads: about as many as fill a high screen.

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use super::icon::Icon;
-use crate::{client::Failure, dom, live::Live, model::span};
+use crate::{browser::dom, calls::client::Failure, feeds::live::Live, model::span};
 
 /// Notice in place of an empty list: why it is empty, and what to do next.
 #[component]

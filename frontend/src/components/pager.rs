@@ -6,7 +6,7 @@ use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use super::{icon::Icon, table::Turning};
 use crate::{
-    dom,
+    browser::dom,
     model::{filter::Filter, recent::Recent},
 };
 

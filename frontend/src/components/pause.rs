@@ -13,10 +13,9 @@ use super::{
     job_text::JobText,
 };
 use crate::{
-    client, dom,
-    in_flight::worker_id_key,
+    browser::dom,
+    calls::{client, in_flight::worker_id_key, operator_actions::OperatorActions},
     model::{counts::Pause, visible::isolated},
-    operator_actions::OperatorActions,
 };
 
 fn pause(actions: OperatorActions, worker_id: String, reason: String) {

@@ -5,10 +5,9 @@ use leptos::prelude::*;
 
 use super::icon::Icon;
 use crate::{
-    dom,
-    live::Live,
+    browser::dom,
+    feeds::{live::Live, search::Search},
     model::{number::count, search::Found},
-    search::Search,
 };
 
 /// Maximum number of jobs that the server reads in one call of a filtered list.

@@ -5,13 +5,13 @@ use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
 
 use super::{heading::Place, icon::Icon};
 use crate::{
-    counts_feed::CountsFeed,
-    dom,
-    id_search::{self, ShownIds},
-    in_flight::InFlight,
-    live::Live,
+    browser::{dom, theme::ThemeButton},
+    calls::{
+        id_search::{self, ShownIds},
+        in_flight::InFlight,
+    },
+    feeds::{counts_feed::CountsFeed, live::Live},
     model::id_query::IdQuery,
-    theme::ThemeButton,
     toast::Toasts,
 };
 

@@ -5,7 +5,7 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::{ev::MouseEvent, prelude::*, task::spawn_local};
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
-use crate::dom;
+use crate::browser::dom;
 
 /// Time in milliseconds after a page was turned in which a press was meant for a row that lay under the pointer before:
 /// about as long as people need to see that something has moved.

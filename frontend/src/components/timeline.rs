@@ -10,13 +10,13 @@ use super::{
     job_text::JobText,
 };
 use crate::{
+    feeds::rows::rows,
     model::{
         number::count,
         span, status,
         timeline::{self, Line, Text},
         timeline_fold::{self, Content, Entry, Fold},
     },
-    rows::rows,
 };
 
 /// Number of entries that are shown until the person asks for all.

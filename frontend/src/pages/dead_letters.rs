@@ -7,8 +7,12 @@ use leptos::prelude::*;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    bulk_retry::{BULK_KEY, BulkRetry, retry_one},
-    client,
+    calls::{
+        bulk_retry::{BULK_KEY, BulkRetry, retry_one},
+        client,
+        in_flight::job_key,
+        operator_actions::OperatorActions,
+    },
     components::{
         action::ActionButton,
         atoms::{Ago, JobLink},
@@ -23,7 +27,7 @@ use crate::{
         search_line::SearchLine,
         table::opens,
     },
-    in_flight::job_key,
+    feeds::search::search,
     model::{
         filter::Filter,
         id,
@@ -33,8 +37,6 @@ use crate::{
         text::or_dash,
         visible::visible,
     },
-    operator_actions::OperatorActions,
-    search::search,
 };
 
 const PATH: &str = "/dead-letters";

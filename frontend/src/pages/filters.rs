@@ -7,7 +7,7 @@ use leptos_router::{
     hooks::{use_navigate, use_query_map},
 };
 
-use crate::{client::Failure, components::icon::Icon, model::filter::Filter};
+use crate::{calls::client::Failure, components::icon::Icon, model::filter::Filter};
 
 /// Filter in the URL of the page.
 pub fn from_url() -> Memo<Filter> {

@@ -6,7 +6,7 @@ use leptos_router::components::A;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    client,
+    calls::client,
     components::{
         atoms::{Ago, JobLink, Pill},
         heading::Heading,
@@ -19,7 +19,7 @@ use crate::{
         search_line::SearchLine,
         table::opens,
     },
-    live::Live,
+    feeds::{live::Live, search::search},
     model::{
         filter::Filter,
         id,
@@ -28,7 +28,6 @@ use crate::{
         text::or_dash,
         visible::visible,
     },
-    search::search,
 };
 
 const PATH: &str = "/jobs";

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::{
-    client,
+    calls::client,
     components::{
         atoms::{Ago, JobLink},
         chart::Throughput,
@@ -20,8 +20,10 @@ use crate::{
         pause::{PauseSwitch, PausedLine},
         table::opens,
     },
-    counts_feed::CountsFeed,
-    live::{Feed, feed},
+    feeds::{
+        counts_feed::CountsFeed,
+        live::{Feed, feed},
+    },
     model::{
         counts::{TILES, Tile, WorkerIdRow, figures},
         id,

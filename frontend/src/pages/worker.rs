@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 
 use crate::{
-    client,
+    calls::client,
     components::{
         atoms::{JobLink, Pill},
         detail::Detail,
@@ -20,8 +20,10 @@ use crate::{
         property_list::PropertyList,
         table::opens,
     },
-    counts_feed::CountsFeed,
-    live::{Feed, feed},
+    feeds::{
+        counts_feed::CountsFeed,
+        live::{Feed, feed},
+    },
     model::{
         id,
         session::{HeldRow, SessionPage},

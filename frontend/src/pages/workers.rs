@@ -5,7 +5,8 @@ use leptos_router::components::A;
 
 use super::filters::{FilterBar, from_url};
 use crate::{
-    client,
+    browser::dom,
+    calls::client,
     components::{
         atoms::{Ago, CopyButton, Pill, SessionLink},
         heading::Heading,
@@ -17,8 +18,7 @@ use crate::{
         notice::Empty,
         table::opens,
     },
-    dom,
-    live::feed,
+    feeds::live::feed,
     model::{
         filter::Filter,
         id,

@@ -7,15 +7,13 @@ use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
 use crate::{
-    client,
+    browser::dom,
+    calls::{client, in_flight::job_key, operator_actions::OperatorActions},
     components::{
         action::ActionButton,
         confirm::{Confirm, Question},
     },
-    dom,
-    in_flight::job_key,
     model::{id, job},
-    operator_actions::OperatorActions,
 };
 
 fn retry(actions: OperatorActions, job_id: String) {

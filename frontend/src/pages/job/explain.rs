@@ -5,10 +5,9 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::{
-    client,
+    calls::client,
     components::{icon::Icon, pause::ResumeButton},
-    counts_feed::CountsFeed,
-    live::feed,
+    feeds::{counts_feed::CountsFeed, live::feed},
     model::{
         explain::{self, Explanation, Help},
         job::JobPage,

@@ -5,8 +5,9 @@ use jobqueue_shared::proto::v1::{GetJobRequest, GetJobResponse, GetTimelineReque
 use leptos::prelude::*;
 
 use crate::{
-    client, dom,
-    live::{Feed, feed, feed_on},
+    browser::dom,
+    calls::client,
+    feeds::live::{Feed, feed, feed_on},
     model::timeline::newest,
 };
 

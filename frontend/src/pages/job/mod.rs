@@ -24,7 +24,7 @@ use crate::{
         property_list::PropertyList,
         timeline::Timeline,
     },
-    live::{Feed, Live},
+    feeds::live::{Feed, Live},
     model::{
         job::{self, Letter, Progress},
         timeline,

@@ -3,12 +3,12 @@
 use leptos::prelude::*;
 
 use crate::{
+    browser::dom,
     components::{
         field::{Complaints, Field, TextField, control_id, described_by},
         icon::Icon,
     },
-    dom,
-    live::Live,
+    feeds::live::Live,
     model::{
         draft::{self, Check, Draft, When},
         json, time,

@@ -11,15 +11,17 @@ use self::{
     outcome::{Outcome, said},
 };
 use crate::{
-    client::{self, Failure, Kind},
+    browser::dom,
+    calls::{
+        client::{self, Failure, Kind},
+        in_flight::InFlight,
+    },
     components::{
         atoms::CopyButton,
         field::{Complaints, control_id},
         heading::Heading,
         icon::Icon,
     },
-    dom,
-    in_flight::InFlight,
     model::{
         draft::{Complaint, Draft, FIELDS},
         grpcurl, id,

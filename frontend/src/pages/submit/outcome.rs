@@ -4,12 +4,12 @@ use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::{
-    client::{Failure, Kind},
+    calls::client::{Failure, Kind},
     components::{
         atoms::{JobLink, Pill},
         icon::Icon,
     },
-    live::Live,
+    feeds::live::Live,
     model::{draft::FIELDS, id, status::JobStatus},
     pages::job::feeds::job_feeds,
 };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use web_sys::{Element, MutationObserver, MutationObserverInit, ScrollRestoration};
 
-use crate::{dom, model::recent::Recent};
+use crate::{browser::dom, model::recent::Recent};
 
 /// Name in the session storage under which positions are kept.
 const POSITIONS: &str = "positions";

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use leptos::prelude::*;
 
 use crate::{
-    client::Failure,
-    live::{EVERY_MS, Feed, Live, feed_paced},
+    calls::client::Failure,
+    feeds::live::{EVERY_MS, Feed, Live, feed_paced},
     model::{
         filter::Filter,
         search::{Found, Part},

@@ -4,8 +4,8 @@ use jobqueue_shared::proto::v1::GetMetricsResponse;
 use leptos::prelude::*;
 
 use crate::{
-    client,
-    live::{Feed, feed},
+    calls::client,
+    feeds::live::{Feed, feed},
     model::counts::{self, Pause},
 };
 

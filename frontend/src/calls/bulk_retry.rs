@@ -6,10 +6,8 @@ use jobqueue_shared::proto::v1::RetryJobRequest;
 use leptos::prelude::*;
 
 use crate::{
-    client,
-    in_flight::job_key,
+    calls::{client, in_flight::job_key, operator_actions::OperatorActions},
     model::tally::{Outcome, Tally},
-    operator_actions::OperatorActions,
 };
 
 /// Maximum number of retries under way at once.

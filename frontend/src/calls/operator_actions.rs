@@ -3,7 +3,11 @@
 
 use std::future::Future;
 
-use crate::{client::Failure, in_flight::InFlight, live::Live, toast::Toasts};
+use crate::{
+    calls::{client::Failure, in_flight::InFlight},
+    feeds::live::Live,
+    toast::Toasts,
+};
 
 #[derive(Clone, Copy)]
 pub struct OperatorActions {

@@ -27,7 +27,7 @@ use tonic_types::StatusExt as _;
 use tonic_web_wasm_client::Client;
 
 use crate::{
-    dom,
+    browser::dom,
     model::{draft::Complaint, visible::visible},
 };
 

@@ -11,8 +11,8 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::{ev, prelude::*, task::spawn_local};
 
 use crate::{
-    client::{Failure, Kind},
-    dom,
+    browser::dom,
+    calls::client::{Failure, Kind},
     model::clock,
 };
 

@@ -3,7 +3,7 @@
 
 use leptos::{ev, prelude::*};
 
-use crate::{components::icon::Icon, dom};
+use crate::{browser::dom, components::icon::Icon};
 
 const KEY: &str = "theme";
 

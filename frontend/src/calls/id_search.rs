@@ -12,7 +12,7 @@ use jobqueue_shared::proto::v1::{
 use leptos::prelude::*;
 
 use crate::{
-    client::{self, Failure},
+    calls::client::{self, Failure},
     model::{id, id_query::IdQuery, number::plural},
 };
 

@@ -1,0 +1,5 @@
+//! The browser's own features: its API, its history, its theme.
+
+pub mod dom;
+pub mod history;
+pub mod theme;
