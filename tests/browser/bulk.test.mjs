@@ -62,6 +62,12 @@ test("a retry under way tells its progress through refreshes and other pages, an
   await panel.getByRole("listitem").filter({ hasText: "The server does not answer" }).getByRole("link", { name: short(job_id) }).waitFor();
 
   await until("six calls under way", () => held.length === 6);
+  // Leaving the page would end it, so the browser asks.
+  const question = page.waitForEvent("dialog");
+  await page.close({ runBeforeUnload: true });
+  assert.equal((await question).type(), "beforeunload");
+  await (await question).dismiss();
+
   await panel.getByRole("button", { name: "Stop" }).click();
   await panel.getByText(`Stopping after 11 of ${MANY}`).waitFor();
   while (held.length) await held.shift().continue();

@@ -29,7 +29,7 @@ async function status(path) {
 test("an address without a page answers 404, and the page says so", async () => {
   const context = await stack.browser.newContext();
   const page = await context.newPage();
-  for (const path of ["/nothing", "/jobs/x/y", "/dead-letters/x"]) {
+  for (const path of ["/nothing", "/jobs/x/y", "/dead-letters/x", "/index.html"]) {
     const answer = await page.goto(stack.base + path);
     assert.equal(answer.status(), 404, path);
     await page.getByRole("heading", { level: 1, name: "No such page" }).waitFor();
@@ -124,6 +124,27 @@ test("lists on paper have all their columns and texts, and times that can be rea
   await page.emulateMedia({ media: "print" });
   const error = await page.locator("td.error-text").evaluate((it) => it.getBoundingClientRect().height);
   assert.ok(error > 20, "an error may take several lines");
+});
+
+test("the chart has the width of the paper, whatever width the window had", async () => {
+  const page = await stack.page({ viewport: { width: 718, height: 1000 } });
+  await open(page, `${stack.base}/`, "Overview");
+  const svg = page.locator(".plot svg");
+  await svg.waitFor();
+  await page.emulateMedia({ media: "print" });
+  // A window is not measured again for the paper: the chart has the size that it had.
+  const widths = await svg.evaluate((it) => {
+    it.setAttribute("width", "1200");
+    return [it.getBoundingClientRect().width, it.parentElement.clientWidth];
+  });
+  assert.equal(widths[0], widths[1]);
+});
+
+test("a long error takes a few lines on a phone", async () => {
+  const page = await stack.page({ viewport: { width: 390, height: 800 } });
+  await open(page, `${stack.base}/dead-letters`, "Dead letters");
+  const height = await page.locator("td.error-text").evaluate((it) => it.getBoundingClientRect().height);
+  assert.ok(height > 40 && height < 110, `${height} px`);
 });
 
 test("nothing has complained", () => assert.deepEqual(stack.problems, []));

@@ -79,7 +79,7 @@ test("dead letters that are gone meanwhile are counted as such", async () => {
   for (const job_id of ids) await stack.call("DeleteJob", { job_id });
   await page.getByText("No dead letters").waitFor({ state: "attached" });
   await dialog.getByRole("button", { name: "Retry 2 dead letters" }).click();
-  await page.locator(".toast", { hasText: "0 retried, 2 already gone" }).waitFor();
+  await page.locator(".toast", { hasText: "0 retried, 2 no dead letters any more" }).waitFor();
   assert.equal(await page.locator(".crash").count(), 0);
 });
 

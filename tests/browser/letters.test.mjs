@@ -66,7 +66,7 @@ test("many are retried after one question that names their number", async () => 
   // One of the three is deleted by another client while the dialog is open.
   await stack.call("DeleteJob", { job_id: ids[0] });
   await dialog.getByRole("button", { name: "Retry 3 dead letters" }).click();
-  await page.locator(".toast", { hasText: "2 retried, 1 already gone" }).waitFor();
+  await page.locator(".toast", { hasText: "2 retried, 1 no dead letter any more" }).waitFor();
 });
 
 test("a job is cancelled with a reason, retried, and deleted", async () => {

@@ -119,7 +119,13 @@ test("equal failures are folded, and the fold opens by keyboard and stays open",
   assert.equal(await events(page).count(), 6);
   const times = events(page).filter({ has: fold }).locator("time");
   assert.equal(await times.count(), 2);
-  for (const time of await times.all()) assert.match(await time.getAttribute("title"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+  for (const time of await times.all()) assert.match(await time.getAttribute("title"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/);
+  // On paper the fold says how many attempts it holds, and when they were.
+  await page.emulateMedia({ media: "print" });
+  assert.ok(await fold.isVisible());
+  const printed = await times.first().evaluate((it) => getComputedStyle(it, "::after").content);
+  assert.match(printed, /\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/);
+  await page.emulateMedia({ media: "screen" });
 
   await fold.focus();
   await page.keyboard.press("Enter");

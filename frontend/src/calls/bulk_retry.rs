@@ -6,6 +6,7 @@ use jobqueue_shared::proto::v1::RetryJobRequest;
 use leptos::prelude::*;
 
 use crate::{
+    browser::dom,
     calls::{client, in_flight::job_key, operator_actions::OperatorActions},
     model::tally::{Outcome, Tally},
 };
@@ -25,10 +26,14 @@ pub struct BulkRetry {
 
 impl BulkRetry {
     pub fn provide() {
-        provide_context(Self {
-            tally: RwSignal::new(None),
-            is_stopped: RwSignal::new(false),
-            is_over: RwSignal::new(false),
+        let retry =
+            Self { tally: RwSignal::new(None), is_stopped: RwSignal::new(false), is_over: RwSignal::new(false) };
+        provide_context(retry);
+        // The browser asks whether to leave, because a closed or reloaded tab ends the retry.
+        dom::listen("beforeunload", move |event| {
+            if retry.tally.with_untracked(Option::is_some) && !retry.is_over.get_untracked() {
+                event.prevent_default();
+            }
         });
     }
 
@@ -88,7 +93,7 @@ async fn retry(id: String) -> (String, Outcome) {
 
 /// Says in a toast what happened, and refreshes what is shown.
 fn tell(actions: OperatorActions, tally: &Tally) {
-    if tally.failed.is_empty() {
+    if tally.failed.is_empty() && tally.done > 0 {
         actions.toasts.good(tally.summary());
     } else {
         actions.toasts.bad(tally.summary());

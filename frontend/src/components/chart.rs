@@ -109,7 +109,12 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
             on:blur=move |_| at.set(None)
             on:keydown=press
         >
-            <svg width=move || width.get() height=HEIGHT aria-hidden="true">
+            <svg
+                width=move || width.get()
+                height=HEIGHT
+                viewBox=move || format!("0 0 {} {HEIGHT}", width.get())
+                aria-hidden="true"
+            >
                 <defs>
                     <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
                         <line class="hatch" x1="0" x2="0" y1="0" y2="6" />

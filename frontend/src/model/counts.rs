@@ -68,9 +68,13 @@ fn waiting(metrics: &GetMetricsResponse) -> String {
     if parts.is_empty() { "none waits".into() } else { parts.join(" · ") }
 }
 
-/// Number of dead letters in words; `None` when there are none.
+/// Number of dead letters for a badge, which has room for three digits; `None` when there are none.
 pub fn dead_letters(metrics: &GetMetricsResponse) -> Option<String> {
-    (metrics.failed > 0).then(|| count(metrics.failed))
+    match metrics.failed {
+        ..=0 => None,
+        n @ 1..=999 => Some(count(n)),
+        _ => Some("999+".into()),
+    }
 }
 
 /// Known worker_ids: those that have jobs or sessions.
@@ -174,7 +178,9 @@ mod tests {
     #[test]
     fn a_badge_counts_dead_letters_where_there_are_any() {
         assert_eq!(dead_letters(&GetMetricsResponse::default()), None);
-        assert_eq!(dead_letters(&GetMetricsResponse { failed: 1_200, ..Default::default() }), Some("1,200".into()));
+        for (failed, badge) in [(1, "1"), (999, "999"), (1_000, "999+")] {
+            assert_eq!(dead_letters(&GetMetricsResponse { failed, ..Default::default() }), Some(badge.into()));
+        }
     }
 
     #[test]

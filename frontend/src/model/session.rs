@@ -173,7 +173,7 @@ fn explain(session: &WorkerSession) -> String {
     let lease = lease(session);
     match session.state() {
         State::Unspecified => String::new(),
-        State::Live => format!("It takes jobs. Each heartbeat extends its lease by {lease}."),
+        State::Live => format!("It is alive. Each heartbeat extends its lease by {lease}."),
         State::Draining => "It finishes what it runs and takes nothing new.".into(),
         State::Expired => {
             format!("It has been silent for longer than its lease of {lease}. What it holds is about to be taken back.")

@@ -1,6 +1,6 @@
 //! Tally of an action on many jobs: how far it has come, what failed, and its summary.
 
-use super::number::count;
+use super::number::{count, plural};
 
 /// Outcome of the action for one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +44,12 @@ impl Tally {
         format!("{} of {}", number(self.judged()), number(self.total))
     }
 
-    /// Summary of a retry, such as "2 retried, 1 already gone" or "7 retried, 2 not: the storage is full".
+    /// Summary of a retry, such as "2 retried, 1 no dead letter any more" or "7 retried, 2 not: the storage is full".
     pub fn summary(&self) -> String {
         let mut parts = vec![format!("{} retried", number(self.done))];
         if self.gone > 0 {
-            parts.push(format!("{} already gone", number(self.gone)));
+            let gone = i64::try_from(self.gone).unwrap_or(i64::MAX);
+            parts.push(format!("{} any more", plural(gone, "no dead letter", "no dead letters")));
         }
         if self.judged() < self.total {
             parts.push(format!("{} left as they were", number(self.total - self.judged())));
@@ -81,7 +82,10 @@ mod tests {
         tally.add("b".into(), Outcome::Failed("the storage is full".into()));
         tally.add("c".into(), Outcome::Failed("the storage is away".into()));
         assert_eq!(tally.progress(), "1,103 of 1,200");
-        assert_eq!(tally.summary(), "1,100 retried, 1 already gone, 97 left as they were, 2 not: the storage is full");
+        assert_eq!(
+            tally.summary(),
+            "1,100 retried, 1 no dead letter any more, 97 left as they were, 2 not: the storage is full"
+        );
         let mut all = Tally::of(1);
         all.add("a".into(), Outcome::Done);
         assert_eq!(all.summary(), "1 retried");

@@ -33,7 +33,7 @@ fn answer(method: &Method, path: &str, headers: &HeaderMap, files: &Files) -> Re
     let mut status = StatusCode::OK;
     if name.is_empty() {
         name = INDEX;
-    } else if files.get(name).is_none() && wants_html(headers) {
+    } else if (name == INDEX || files.get(name).is_none()) && wants_html(headers) {
         name = INDEX;
         status = if routes::is_page(path) { StatusCode::OK } else { StatusCode::NOT_FOUND };
     }
@@ -225,6 +225,7 @@ mod tests {
             ("/jobs/0192", StatusCode::OK),
             ("/dead-letters", StatusCode::OK),
             ("/nothing", StatusCode::NOT_FOUND),
+            ("/index.html", StatusCode::NOT_FOUND),
             ("/jobs/0192/x", StatusCode::NOT_FOUND),
         ] {
             let response = get(path, &html);

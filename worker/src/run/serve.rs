@@ -55,7 +55,13 @@ pub(crate) async fn serve(worker: &Arc<RunningWorker>, slots: &Slots<HeldJob>, s
     }
     if session.ended.is_cancelled() {
         let stopped = session.abandon();
-        tracing::warn!(session_id = session.id, jobs = stopped, "the server has ended the session, stopping what runs");
+        let worker_id = &worker.config.worker_id;
+        tracing::warn!(
+            worker_id,
+            session_id = session.id,
+            jobs = stopped,
+            "the server has ended the session, stopping what runs"
+        );
         worker.calls.forget_failures();
         if worker.stopping.is_cancelled() {
             let _ = tokio::time::timeout(STOP_TIME, jobs.tracker.wait()).await;
@@ -68,7 +74,7 @@ pub(crate) async fn serve(worker: &Arc<RunningWorker>, slots: &Slots<HeldJob>, s
         tracing::warn!("the server did not take all outcomes; the jobs run again when the lease has run out");
     }
     session.end(&worker.calls, SESSION_END_TIME).await;
-    tracing::info!(session_id = session.id, "stopped");
+    tracing::info!(worker_id = worker.config.worker_id, session_id = session.id, "stopped");
     Served::Stopped
 }
 
@@ -77,14 +83,15 @@ async fn drain(jobs: &SessionJobs) {
     let (session, running) = (&jobs.session, &jobs.tracker);
     session.draining.send_replace(true);
     let grace = jobs.worker.config.grace;
-    tracing::info!(jobs = session.held(), ?grace, "stopping: finishing what runs");
+    let worker_id = &jobs.worker.config.worker_id;
+    tracing::info!(worker_id, jobs = session.held(), ?grace, "stopping: finishing what runs");
     tokio::select! {
         () = session.ended.cancelled() => return,
         () = running.wait() => return,
         () = tokio::time::sleep(grace) => {}
     }
     let stopped = session.stop_all(StopReason::ShuttingDown);
-    tracing::warn!(jobs = stopped, "the grace is over, giving back what still runs");
+    tracing::warn!(worker_id, jobs = stopped, "the grace is over, giving back what still runs");
     tokio::select! {
         () = session.ended.cancelled() => {}
         () = running.wait() => {}
