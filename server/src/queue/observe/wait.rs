@@ -56,7 +56,57 @@ fn pause(waited: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use jobqueue_store::options::ConnectOptions;
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+    use v1::settlement::{Complete, Fail, Outcome};
+
     use super::*;
+    use crate::queue::Options;
+
+    const WORKER_ID: &str = "w";
+
+    async fn queue(folder: &std::path::Path) -> Queue {
+        let url = format!("sqlite://{}", folder.join("q.db").display());
+        let store = crate::database::connect(&ConnectOptions::new(url)).await.unwrap();
+        let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        Queue::new(store, Options { payload_bytes: 1_024, acquires: 1, draining, closing }, &TaskTracker::new())
+    }
+
+    async fn submit(queue: &Queue) -> uuid::Uuid {
+        let job = v1::SubmitJobRequest { worker_id: WORKER_ID.into(), payload_json: "{}".into(), ..Default::default() };
+        queue.submit(job).await.unwrap().id
+    }
+
+    /// Without this, calls would learn of an end only by reading the job, up to seconds later.
+    #[tokio::test]
+    async fn who_waits_is_told_by_what_ends_the_job_and_by_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = queue(folder.path()).await;
+        let register = v1::RegisterSessionRequest { worker_id: WORKER_ID.into(), slots: 1, ..Default::default() };
+        let session_id = queue.register(register).await.unwrap().session_id.to_string();
+        for (acquire_no, outcome, ends) in [
+            (1, Outcome::Complete(Complete::default()), true),
+            (2, Outcome::Fail(Fail { permanent: true, ..Fail::default() }), true),
+            (3, Outcome::Fail(Fail::default()), false),
+        ] {
+            let id = submit(&queue).await;
+            let mut wait = queue.context.finished.wait(id);
+            let acquire =
+                v1::AcquireJobsRequest { session_id: session_id.clone(), max_jobs: 1, acquire_no, wait: None };
+            let leased = queue.acquire(acquire, None).await.unwrap().jobs.remove(0);
+            assert_eq!(leased.lease.job_id, id);
+            assert!(wait.told().now_or_never().is_none());
+            let settlement = v1::Settlement { lease_id: leased.lease.to_string(), outcome: Some(outcome.clone()) };
+            let settle = v1::SettleJobsRequest { session_id: session_id.clone(), settlements: vec![settlement] };
+            queue.settle(settle).await.unwrap();
+            assert_eq!(wait.told().now_or_never().is_some(), ends, "{outcome:?}");
+        }
+        let id = submit(&queue).await;
+        let mut wait = queue.context.finished.wait(id);
+        queue.cancel(v1::CancelJobRequest { job_id: id.to_string(), reason: String::new() }).await.unwrap();
+        assert!(wait.told().now_or_never().is_some());
+    }
 
     #[test]
     fn pauses_grow_with_the_time_waited_up_to_a_limit() {
