@@ -13,7 +13,11 @@ use leptos::prelude::*;
 
 use crate::{
     calls::client::{self, Failure},
-    model::{id, id_query::IdQuery, number::plural},
+    model::{
+        id,
+        id_query::IdQuery,
+        number::{length, plural},
+    },
 };
 
 /// Maximum number of ids that are remembered; more than a person looks at before a reload.
@@ -136,8 +140,11 @@ fn nothing(query: &IdQuery) -> String {
 
 fn several(query: &IdQuery, found: &BTreeSet<(String, Kind)>) -> String {
     let named: Vec<_> = found.iter().take(NAMED).map(|(id, kind)| format!("{} {id}", kind.word())).collect();
-    let number = i64::try_from(found.len()).unwrap_or(i64::MAX);
     let more = if found.len() > NAMED { ", …" } else { "" };
     let words = query.words();
-    format!("{words} fits {}: {}{more}. Paste the whole id.", plural(number, "id", "ids"), named.join(", "))
+    format!(
+        "{words} fits {}: {}{more}. Paste the whole id.",
+        plural(length(found.len()), "id", "ids"),
+        named.join(", ")
+    )
 }

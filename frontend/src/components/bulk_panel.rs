@@ -5,7 +5,10 @@ use leptos::prelude::*;
 use super::{atoms::JobLink, icon::Icon};
 use crate::{
     calls::bulk_retry::BulkRetry,
-    model::tally::{Tally, number},
+    model::{
+        number::{count, length},
+        tally::Tally,
+    },
 };
 
 /// Maximum number of failures that are listed.
@@ -34,7 +37,7 @@ pub fn BulkPanel() -> impl IntoView {
         });
         view! {
             {rows.collect_view()}
-            {(left > 0).then(|| view! { <li>{number(left)}" more"</li> })}
+            {(left > 0).then(|| view! { <li>{count(length(left))}" more"</li> })}
         }
     };
     let press = move |_| {
@@ -62,7 +65,7 @@ pub fn BulkPanel() -> impl IntoView {
                 <progress max=move || total.get() value=move || judged.get() aria-label="Jobs retried"></progress>
                 <Show when=move || failed.get() != 0>
                     <details>
-                        <summary>{move || number(failed.get())} " failed"</summary>
+                        <summary>{move || count(length(failed.get()))} " failed"</summary>
                         <ul>{failures}</ul>
                     </details>
                 </Show>

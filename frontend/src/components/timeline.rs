@@ -12,7 +12,7 @@ use super::{
 use crate::{
     feeds::rows::rows,
     model::{
-        number::count,
+        number::{count, length},
         span, status,
         timeline::{self, Line, Text},
         timeline_fold::{self, Content, Entry, Fold},
@@ -60,7 +60,7 @@ pub fn Timeline(
         <Show when=move || folded.get()>
             <div class="more">
                 <button type="button" class="button" on:click=move |_| all.set(true)>
-                    {move || format!("Show all {} events", count(i64::try_from(lines.with(Vec::len)).unwrap_or(i64::MAX)))}
+                    {move || format!("Show all {} events", count(length(lines.with(Vec::len))))}
                 </button>
             </div>
         </Show>
@@ -95,8 +95,7 @@ fn MoreLikeThis(key: String, fold: Memo<Fold>, open: RwSignal<BTreeSet<String>>)
         });
     };
     let is_open = Memo::new(move |_| fold.with(|fold| fold.is_open));
-    let words =
-        move || fold.with(|fold| format!("{} more like this", count(i64::try_from(fold.attempts).unwrap_or(i64::MAX))));
+    let words = move || fold.with(|fold| format!("{} more like this", count(length(fold.attempts))));
     view! {
         <li class="event fold">
             <div class="event-line">

@@ -17,6 +17,11 @@ pub fn count(n: impl Into<i64>) -> String {
     text
 }
 
+/// Length of a list as a number that the functions here take.
+pub fn length(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 /// Count with its noun: "1 job", "2 jobs".
 pub fn plural(n: impl Into<i64>, one: &str, many: &str) -> String {
     let n: i64 = n.into();

@@ -8,7 +8,7 @@ use jobqueue_shared::{
 
 use super::{
     filter::Filter,
-    number::plural,
+    number::{count, length, plural},
     property::{Property, text, time},
     span,
     status::{self, Look},
@@ -224,13 +224,12 @@ fn jobs_title(state: State) -> &'static str {
 
 /// Summary of a session's jobs, such as "3 jobs, 2 of them started".
 fn tally(jobs: &[HeldJob]) -> String {
-    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let started = jobs.iter().filter(|job| job.started).count();
-    let all = plural(number(jobs.len()), "job", "jobs");
+    let all = plural(length(jobs.len()), "job", "jobs");
     match started {
         0 => format!("{all}, none started"),
         _ if started == jobs.len() => format!("{all}, started"),
-        _ => format!("{all}, {} of them started", super::number::count(number(started))),
+        _ => format!("{all}, {} of them started", count(length(started))),
     }
 }
 

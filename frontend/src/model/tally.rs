@@ -1,6 +1,6 @@
 //! Tally of an action on many jobs: how far it has come, what failed, and its summary.
 
-use super::number::{count, plural};
+use super::number::{count, length, plural};
 
 /// Outcome of the action for one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,29 +41,23 @@ impl Tally {
 
     /// Progress, such as "120 of 500".
     pub fn progress(&self) -> String {
-        format!("{} of {}", number(self.judged()), number(self.total))
+        format!("{} of {}", count(length(self.judged())), count(length(self.total)))
     }
 
     /// Summary of a retry, such as "2 retried, 1 no dead letter any more" or "7 retried, 2 not: the storage is full".
     pub fn summary(&self) -> String {
-        let mut parts = vec![format!("{} retried", number(self.done))];
+        let mut parts = vec![format!("{} retried", count(length(self.done)))];
         if self.gone > 0 {
-            let gone = i64::try_from(self.gone).unwrap_or(i64::MAX);
-            parts.push(format!("{} any more", plural(gone, "no dead letter", "no dead letters")));
+            parts.push(format!("{} any more", plural(length(self.gone), "no dead letter", "no dead letters")));
         }
         if self.judged() < self.total {
-            parts.push(format!("{} left as they were", number(self.total - self.judged())));
+            parts.push(format!("{} left as they were", count(length(self.total - self.judged()))));
         }
         if let Some((_, message)) = self.failed.first() {
-            parts.push(format!("{} not: {message}", number(self.failed.len())));
+            parts.push(format!("{} not: {message}", count(length(self.failed.len()))));
         }
         parts.join(", ")
     }
-}
-
-/// Number in words.
-pub fn number(n: usize) -> String {
-    count(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
