@@ -155,6 +155,13 @@ CREATE TABLE results (
   note text NOT NULL
 );
 
+-- Jobs that were copied from other jobs. The other job may be gone.
+CREATE TABLE origins (
+  id uuid PRIMARY KEY,
+  origin uuid NOT NULL
+);
+CREATE INDEX origins_by_origin ON origins (origin, id);
+
 -- Last progress report of each job, with the run that made it.
 CREATE TABLE progress (
   id uuid PRIMARY KEY,

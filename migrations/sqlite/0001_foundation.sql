@@ -140,6 +140,13 @@ CREATE TABLE results (
   note text NOT NULL
 ) STRICT;
 
+-- Jobs that were copied from other jobs. The other job may be gone.
+CREATE TABLE origins (
+  id blob PRIMARY KEY,
+  origin blob NOT NULL
+) STRICT;
+CREATE INDEX origins_by_origin ON origins (origin, id);
+
 -- Last progress report of each job, with the run that made it.
 CREATE TABLE progress (
   id blob PRIMARY KEY,

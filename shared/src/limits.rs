@@ -30,6 +30,8 @@ pub const LEASE_MS_DEFAULT: i64 = 30_000;
 pub const ERROR: usize = 8 * 1024;
 /// Number of history entries that are kept of a job, the newest.
 pub const ATTEMPTS_KEPT: u32 = 100;
+/// Maximum number of a job's copies in the answer of `GetJob`, the newest.
+pub const COPIES_SHOWN: u32 = 20;
 /// Maximum size of a result.
 pub const RESULT: usize = 64 * 1024;
 /// Maximum size of reasons, notes and progress messages.

@@ -3,10 +3,16 @@
 use std::time::Duration;
 
 use jobqueue_shared::limits;
+use uuid::Uuid;
 
 /// Protobuf duration, saturated: the server refuses values that are out of range, with a better message.
 pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 })
+}
+
+/// Idempotency key for a call that its caller gave none.
+pub(crate) fn generated_key() -> String {
+    format!("auto-{}", Uuid::new_v4())
 }
 
 /// Text cut to `max` bytes, between two characters, with a replacement for NUL, the one character that databases cannot

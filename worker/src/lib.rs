@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! Public items, in reading order: [`Client`] and [`NewJob`] submit and read jobs; a [`Handler`] runs one with a
+//! Public items, in reading order: [`Client`] and [`NewJob`] submit and read jobs, [`Changes`] describes a copy of one; a [`Handler`] runs one with a
 //! [`Context`], and fails with a [`HandlerError`]; [`WorkerBuilder`] builds a [`Worker`].
 //!
 //! Internal modules, each of which uses only those before it: `fields` converts fields of messages; `config`
@@ -43,6 +43,7 @@ mod worker;
 
 pub use builder::{BuildError, WorkerBuilder};
 pub use client::{
+    changes::Changes,
     error::{Error, FieldViolation},
     job::{Job, JobExt, Status},
     job_list::{JobFilter, Page},

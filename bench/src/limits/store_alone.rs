@@ -107,5 +107,6 @@ fn new_job(worker_id: &str, number: u64) -> NewJob {
         retry: None,
         attempt_timeout_ms: None,
         key: None,
+        origin: None,
     }
 }

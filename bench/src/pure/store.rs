@@ -30,6 +30,7 @@ pub(super) fn prepare(jobs: usize) -> Call {
         retry: None,
         attempt_timeout_ms: None,
         key: None,
+        origin: None,
     };
     let units = vec![Unit { jobs: vec![job; jobs] }];
     let clock = Clock::new(NOW_MS);

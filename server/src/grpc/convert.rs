@@ -60,6 +60,17 @@ pub(super) fn job(job: JobRecord) -> v1::Job {
             message: it.message,
             at: Some(timestamp(it.at_ms)),
         }),
+        origin: job.origin.map(|it| it.to_string()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn copy(job: JobRecord) -> v1::JobCopy {
+    v1::JobCopy {
+        job_id: job.id.to_string(),
+        worker_id: job.worker_id,
+        task: job.task,
+        status: v1::job::Status::from(job.state).into(),
+        created_at: Some(timestamp(job.created_at_ms)),
     }
 }
 

@@ -6,10 +6,11 @@ use jobqueue_shared::{
     proto::v1::{self, job_service_server},
     time::timestamp,
 };
+use jobqueue_store::Stored;
 use tonic::{Request, Response, Status};
 
 use super::{convert, deadline::Deadline};
-use crate::queue::{JobPage, Queue};
+use crate::queue::{JobDetails, JobPage, Queue};
 
 pub(super) struct JobService(pub Arc<Queue>);
 
@@ -27,11 +28,18 @@ impl job_service_server::JobService for JobService {
         Ok(Response::new(v1::SubmitJobsResponse { jobs: stored.into_iter().map(convert::submitted).collect() }))
     }
 
+    async fn copy_job(&self, request: Request<v1::CopyJobRequest>) -> Answer<v1::CopyJobResponse> {
+        let Stored { id, deduplicated } = self.0.copy(request.into_inner()).await?;
+        Ok(Response::new(v1::CopyJobResponse { job_id: id.to_string(), deduplicated }))
+    }
+
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
-        let (job, attempts) = self.0.get(request.get_ref()).await?;
+        let JobDetails { job, attempts, copies, more_copies } = self.0.get(request.get_ref()).await?;
         Ok(Response::new(v1::GetJobResponse {
             job: Some(convert::job(job)),
             attempts: attempts.into_iter().map(convert::attempt).collect(),
+            copies: copies.into_iter().map(convert::copy).collect(),
+            more_copies,
         }))
     }
 

@@ -26,6 +26,7 @@ pub use self::{
         counts::{Counts, sum},
         explain::Explanation,
         list::JobPage,
+        read::JobDetails,
         timeline::event::Event,
     },
     sessions::register::Registered,

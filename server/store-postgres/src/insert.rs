@@ -37,11 +37,16 @@ impl InsertGroup for PostgresStore {
 async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff]) -> StoreResult<Option<Inserted>> {
     let rows = prepare::new_rows(units, &store.clock)?;
     let keys = prepare::first_keys(&rows);
+    let has_copies = units.iter().flat_map(|unit| &unit.jobs).any(|job| job.origin.is_some());
     let mut tries = 0;
     loop {
         tries += 1;
-        // New jobs without keys are stored by one statement, which is its own transaction.
-        let mut tx = if !keys.is_empty() || tries > 1 { store.begin().await? } else { store.pool.acquire().await? };
+        // New jobs without keys and origins are stored by one statement, which is its own transaction.
+        let mut tx = if !keys.is_empty() || has_copies || tries > 1 {
+            store.begin().await?
+        } else {
+            store.pool.acquire().await?
+        };
         let decision = prepare::decide_keys(units, &rows, &win_keys(&mut tx, keys.clone()).await?);
         if units.len() > 1 && prepare::depends_on_refused_unit(&decision) {
             tx.rollback().await?;
@@ -54,6 +59,7 @@ async fn insert_group(store: &PostgresStore, units: &[Unit], offers: &[HandOff])
             } else {
                 (write_jobs(&mut tx, &decision.insert).await?, Vec::new())
             };
+            write_origins(&mut tx, &prepare::origins(&written.0)).await?;
             tx.commit().await?;
             Ok(written)
         };
@@ -251,4 +257,18 @@ async fn write_jobs<'r, 'a>(tx: &mut Tx, rows: &[&'r NewRow<'a>]) -> StoreResult
     let now = rows.iter().map(|row| row.enqueued_at).max().unwrap_or_default();
     deltas::write_deltas(tx, &prepare::submit_deltas(&rows), now).await?;
     Ok(rows)
+}
+
+const WRITE_ORIGINS: &str = "INSERT INTO origins (id, origin) SELECT * FROM unnest($1::uuid[], $2::uuid[])";
+
+async fn write_origins(tx: &mut Tx, origins: &[(Uuid, Uuid)]) -> StoreResult<()> {
+    if origins.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(WRITE_ORIGINS)
+        .bind(origins.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(origins.iter().map(|(_, origin)| *origin).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }

@@ -215,6 +215,10 @@ impl Store for PostgresStore {
         read::attempts(self, job_id).await
     }
 
+    async fn copies(&self, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>> {
+        read::copies(self, origin, limit).await
+    }
+
     async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
         read::history(self, job_id).await
     }

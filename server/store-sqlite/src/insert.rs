@@ -57,6 +57,7 @@ async fn insert_in(tx: &mut Tx, clock: &Clock, units: &[Unit], offers: &[HandOff
     acquire::write_claims(tx, &claims).await?;
     let taken: Vec<_> = claims.into_iter().map(|(claim, ..)| claim).collect();
     write_jobs(tx, &decision.insert, &taken).await?;
+    write_origins(tx, &prepare::origins(&decision.insert)).await?;
     Ok(Some(Inserted { answers: decision.answers, handed }))
 }
 
@@ -156,4 +157,15 @@ async fn write_jobs(tx: &mut Tx, rows: &[&NewRow<'_>], claims: &[Claim]) -> Stor
     let ready: Vec<_> = rows.iter().filter(|row| !claimed.contains(&row.id)).map(|row| row.ready()).collect();
     crate::settle::write::write_ready(tx, &ready).await?;
     crate::deltas::write_deltas(tx, &deltas, now).await
+}
+
+async fn write_origins(tx: &mut Tx, origins: &[(Uuid, Uuid)]) -> StoreResult<()> {
+    for origins in batches(origins) {
+        let mut query = QueryBuilder::new("INSERT INTO origins (id, origin) ");
+        query.push_values(origins, |mut row, (id, origin)| {
+            row.push_bind(*id).push_bind(*origin);
+        });
+        query.build().execute(&mut *tx).await?;
+    }
+    Ok(())
 }

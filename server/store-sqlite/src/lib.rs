@@ -228,6 +228,10 @@ impl Store for SqliteStore {
         self.kept(read::attempts(self, job_id).await)
     }
 
+    async fn copies(&self, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>> {
+        self.kept(read::copies(self, origin, limit).await)
+    }
+
     async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
         self.kept(read::history(self, job_id).await)
     }
@@ -326,6 +330,7 @@ mod tests {
             retry: None,
             attempt_timeout_ms: None,
             key: None,
+            origin: None,
         };
         Unit { jobs: vec![job] }
     }

@@ -219,6 +219,10 @@ impl Store for Instrumented {
         self.call("attempts", || self.store.attempts(job_id)).await
     }
 
+    async fn copies(&self, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>> {
+        self.call("copies", || self.store.copies(origin, limit)).await
+    }
+
     async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>> {
         self.call("history", || self.store.history(job_id)).await
     }

@@ -126,6 +126,9 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the history of a job besides success, newest first.
     async fn attempts(&self, job_id: Uuid) -> StoreResult<Vec<AttemptRecord>>;
 
+    /// Reads the jobs that are copies of `origin`, newest first, without payloads and results; at most `limit`.
+    async fn copies(&self, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>>;
+
     /// Reads a job with its history, on one snapshot.
     async fn history(&self, job_id: Uuid) -> StoreResult<Option<History>>;
 

@@ -179,6 +179,11 @@ pub fn with_empty_hand_offs(answers: Vec<UnitAnswer>, offers: &[HandOff]) -> Ins
     Inserted { answers, handed: vec![Vec::new(); offers.len()] }
 }
 
+/// Jobs that are copies, and their origins.
+pub fn origins(rows: &[&NewRow<'_>]) -> Vec<(Uuid, Uuid)> {
+    rows.iter().filter_map(|row| row.job.origin.map(|origin| (row.id, origin))).collect()
+}
+
 /// Counter changes of new jobs, all of which are pending.
 pub fn submit_deltas(rows: &[&NewRow<'_>]) -> Deltas {
     let mut deltas = Deltas::default();

@@ -44,6 +44,7 @@ pub(crate) fn job(worker_id: &str) -> NewJob {
         retry: Some(NO_DELAY),
         attempt_timeout_ms: None,
         key: None,
+        origin: None,
     }
 }
 

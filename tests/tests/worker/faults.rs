@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jobqueue_tests::poll::eventually;
 use jobqueue_worker::{
-    Client, Context, HandlerError, Status, StopReason,
+    Changes, Client, Context, HandlerError, Status, StopReason,
     proto::{
         AcquireJobsRequest, EndSessionRequest, HeartbeatRequest, RegisterSessionRequest, SettleJobsRequest,
         SubmitJobRequest, worker_service_client::WorkerServiceClient,
@@ -61,6 +61,21 @@ async fn a_submit_whose_answer_got_lost_makes_one_job() {
     let asked = world.proxy.asked::<SubmitJobRequest>("SubmitJob");
     assert_eq!(asked.len(), 3);
     assert!(asked.iter().all(|it| *it == asked[0] && !it.idempotency_key.is_empty()));
+}
+
+#[tokio::test]
+async fn a_copy_whose_answer_got_lost_makes_one_job() {
+    let world = World::new().await;
+    let job_id = world.submit("email").await;
+    world.proxy.lose_answers("CopyJob", 2);
+    let client = Client::connect(world.proxy.endpoint()).unwrap();
+    let copy = client.copy(&job_id, Changes::new().task("fax").payload(&[1])).await.unwrap();
+    assert!(!copy.deduplicated, "its own earlier tries");
+    let found = client.get(&copy.job_id).await.unwrap();
+    assert_eq!((found.job.origin.as_str(), found.job.task.as_str()), (job_id.as_str(), "fax"));
+    assert_eq!(found.job.payload_json, "[1]");
+    let copies = client.get(&job_id).await.unwrap().copies;
+    assert_eq!(copies.iter().map(|it| &it.job_id).collect::<Vec<_>>(), [&copy.job_id]);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tonic::{Response, transport::Channel};
 
 use crate::{
     client::{
+        changes::Changes,
         error::Error,
         job::JobExt as _,
         job_list::{JobFilter, Page},
@@ -27,7 +28,7 @@ const LONG_POLLS: usize = limits::CALLS_PER_CONNECTION / 2;
 /// Client of a server's `JobService`. Cheap to clone; clones share one connection.
 ///
 /// **Calls are repeated while the server is away or busy**, with growing random pauses for about 30 s in all, so that a
-/// restart of the server is not an error of yours. Reading is always safe to repeat. A submit is made safe: its outcome
+/// restart of the server is not an error of yours. Reading is always safe to repeat. A submit or copy is made safe: its outcome
 /// is unknown when the connection breaks, so each job without an idempotency key is given a random one (`auto-…`)
 /// before it is first sent, and the server stores it once however often it arrives. Cancel, retry and delete are
 /// repeated only when it is certain that nothing was done. [`Client::without_repeats`] turns all of this off, including
@@ -54,6 +55,8 @@ pub struct JobDetails {
     pub job: Job,
     /// Attempts that did not complete the job, refused outcomes and operator retries, newest first, at most 100.
     pub attempts: Vec<proto::Attempt>,
+    /// Copies of the job, newest first, at most 20.
+    pub copies: Vec<proto::JobCopy>,
 }
 
 impl Client {
@@ -113,6 +116,19 @@ impl Client {
         Ok(reply.jobs.into_iter().zip(own_keys).map(|(reply, own_key)| submitted(reply, own_key)).collect())
     }
 
+    /// Stores a new job that is a copy of `job_id`, which stays as it was, with some fields changed. The copy is durable
+    /// when this returns.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], among others.
+    pub async fn copy(&self, job_id: &str, changes: Changes) -> Result<Submitted, Error> {
+        let (request, own_key) = changes.into_request(job_id, self.repeats)?;
+        let reply = self
+            .call(Repeat::WhileAway, request, |mut api, request| async move { api.copy_job(request).await })
+            .await?;
+        Ok(Submitted { job_id: reply.job_id, deduplicated: reply.deduplicated && !own_key })
+    }
+
     /// Reads a job and its history.
     ///
     /// # Errors
@@ -121,7 +137,7 @@ impl Client {
         let request = proto::GetJobRequest { job_id: job_id.to_owned() };
         let reply =
             self.call(Repeat::WhileAway, request, |mut api, request| async move { api.get_job(request).await }).await?;
-        Ok(JobDetails { job: present(reply.job)?, attempts: reply.attempts })
+        Ok(JobDetails { job: present(reply.job)?, attempts: reply.attempts, copies: reply.copies })
     }
 
     /// Timeline of a job: its events from the submission on, oldest first.

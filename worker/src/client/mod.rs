@@ -1,5 +1,6 @@
 //! Client for programs that submit, read and change jobs.
 
+pub(crate) mod changes;
 pub(crate) mod error;
 pub(crate) mod job;
 pub(crate) mod job_list;

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use jobqueue_shared::proto::v1 as proto;
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::{
     client::{error::Error, retry_policy::RetryPolicy},
@@ -99,7 +98,7 @@ impl NewJob {
         let mut request = self.request;
         let is_generated = generate_key && request.idempotency_key.is_empty();
         if is_generated {
-            request.idempotency_key = format!("auto-{}", Uuid::new_v4());
+            request.idempotency_key = fields::generated_key();
         }
         Ok((request, is_generated))
     }

@@ -212,6 +212,7 @@ mod tests {
             retry: None,
             attempt_timeout_ms: None,
             key: None,
+            origin: None,
         }
     }
 

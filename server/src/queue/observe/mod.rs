@@ -5,7 +5,7 @@ pub(super) mod explain;
 pub(super) mod finished;
 pub(super) mod list;
 mod page_token;
-mod read;
+pub(super) mod read;
 pub(super) mod timeline;
 mod wait;
 mod workers;

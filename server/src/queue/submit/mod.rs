@@ -1,9 +1,10 @@
-//! SubmitJob and SubmitJobs.
+//! SubmitJob, SubmitJobs and CopyJob.
 //!
-//! `new_job` checks a job, `batch` finds the jobs that repeat one of the same call, and `group` stores what concurrent
-//! calls submit.
+//! `new_job` checks a job, `batch` finds the jobs that repeat one of the same call, `copy` makes a job out of another one,
+//! and `group` stores what concurrent calls submit.
 
 mod batch;
+mod copy;
 pub(super) mod group;
 mod new_job;
 

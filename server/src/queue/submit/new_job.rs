@@ -38,10 +38,7 @@ impl Rules {
         if let Err(error) = json::check(&payload, self.payload_bytes, limits::JSON_DEPTH) {
             violations.add("payload_json", error.to_string());
         }
-        violations.length("idempotency_key", &idempotency_key, limits::IDEMPOTENCY_KEY);
-        if idempotency_key.contains('\0') {
-            violations.add("idempotency_key", "contains U+0000");
-        }
+        check_key(&idempotency_key, violations);
         let task = task_of(task, &payload, violations);
         let max_retries = max_retries.map_or(limits::MAX_RETRIES_DEFAULT, |attempts| {
             violations.integer("max_retries", attempts, 0..=limits::MAX_RETRIES)
@@ -56,6 +53,7 @@ impl Rules {
                 violations.duration_ms("attempt_timeout", timeout, 1..=limits::DELAY_MS, "1 ms to 1 year")
             }),
             key: request_hash.map(|request_hash| IdempotencyKey { key: idempotency_key, request_hash }),
+            origin: None,
             worker_id,
             task,
             priority,
@@ -64,7 +62,7 @@ impl Rules {
         }
     }
 
-    fn start(
+    pub(super) fn start(
         self,
         run_at: Option<prost_types::Timestamp>,
         delay: Option<prost_types::Duration>,
@@ -93,7 +91,14 @@ fn request_hash(request: &SubmitJobRequest) -> [u8; 32] {
     Sha256::digest(request.encode_to_vec()).into()
 }
 
-fn task_of(task: String, payload: &str, violations: &mut Violations) -> String {
+pub(super) fn check_key(key: &str, violations: &mut Violations) {
+    violations.length("idempotency_key", key, limits::IDEMPOTENCY_KEY);
+    if key.contains('\0') {
+        violations.add("idempotency_key", "contains U+0000");
+    }
+}
+
+pub(super) fn task_of(task: String, payload: &str, violations: &mut Violations) -> String {
     if !task.is_empty() {
         violations.name("task", &task, limits::TASK);
         return task;
@@ -110,7 +115,7 @@ fn task_of(task: String, payload: &str, violations: &mut Violations) -> String {
 
 /// Builds a retry policy. Missing fields take their default; if only one of `initial` and `max` is given, the default
 /// of the other is adjusted to it.
-fn retry(policy: v1::RetryPolicy, violations: &mut Violations) -> RetryPolicy {
+pub(super) fn retry(policy: v1::RetryPolicy, violations: &mut Violations) -> RetryPolicy {
     let default = RetryPolicy::default();
     let initial = policy.initial.map(|it| violations.delay_ms("retry_policy.initial", it));
     let max = policy.max.map(|it| violations.delay_ms("retry_policy.max", it));

@@ -58,6 +58,8 @@ pub(crate) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
                 WHERE r.id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = r.id)
             UNION ALL SELECT 'progress', count(*) FROM progress p
                 WHERE p.id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = p.id)
+            UNION ALL SELECT 'origins', count(*) FROM origins g
+                WHERE g.id >= $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = g.id)
             UNION ALL SELECT 'idempotency_keys', count(*) FROM idempotency_keys
                 WHERE job_id >= $1 AND gone_at IS NULL AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)
          ) AS t(kind, n) WHERE n > 0",

@@ -53,7 +53,7 @@ const GET: &str = concat!(
            (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
                AS last_error,
            {result} AS result, o.note AS result_note,
-           p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
+           p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at, g.origin
     FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $3 AND $4 LIMIT 1) AS j
     LEFT JOIN LATERAL (",
@@ -74,7 +74,8 @@ const GET: &str = concat!(
         ORDER BY done.first_id DESC LIMIT 1
     ) AS d ON true
     LEFT JOIN results o ON o.id = j.id
-    LEFT JOIN progress p ON p.id = j.id"
+    LEFT JOIN progress p ON p.id = j.id
+    LEFT JOIN origins g ON g.id = j.id"
 );
 
 pub(crate) async fn get(store: &PostgresStore, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
@@ -132,6 +133,17 @@ async fn attempts_of(connection: &mut PooledConnection, job_id: Uuid) -> StoreRe
         .fetch_all(connection)
         .await?;
     rows.into_iter().map(AttemptReadRow::into_record).collect()
+}
+
+const COPIES: &str = "SELECT id FROM origins WHERE origin = $1 ORDER BY id DESC LIMIT $2";
+
+pub(crate) async fn copies(store: &PostgresStore, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>> {
+    let mut connection = store.pool.acquire().await?;
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar(COPIES).bind(origin).bind(i64::from(limit)).fetch_all(&mut *connection).await?;
+    let mut records = if ids.is_empty() { HashMap::new() } else { states(&mut connection, &ids).await? };
+    connection.commit().await?;
+    Ok(ids.iter().filter_map(|id| records.remove(id)).collect())
 }
 
 const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE id = $1";

@@ -205,10 +205,11 @@ async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) ->
 /// `jobs` comes first: the deletion waits for refusals that are being recorded, which lock the row, and later
 /// statements see what these wrote.
 pub(crate) async fn delete_jobs(tx: &mut Tx, ids: &[Uuid], keys: KeyTreatment) -> StoreResult<()> {
-    const STATEMENTS: [&str; 3] = [
+    const STATEMENTS: [&str; 4] = [
         "DELETE FROM attempts WHERE job_id = ANY($1)",
         "DELETE FROM results WHERE id = ANY($1)",
         "DELETE FROM progress WHERE id = ANY($1)",
+        "DELETE FROM origins WHERE id = ANY($1)",
     ];
     const DELETE_JOBS: &str = "DELETE FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
     const DELETE_KEYS: &str = "DELETE FROM idempotency_keys WHERE job_id = ANY($1)";

@@ -102,6 +102,7 @@ mod tests {
             retry: None,
             attempt_timeout_ms: Some(HOUR_MS),
             key: None,
+            origin: None,
         };
         let answers = store.insert(&[Unit { jobs: vec![job] }], &[]).await.unwrap().answers;
         let UnitAnswer::Stored(stored) = &answers[0] else { panic!("{answers:?}") };

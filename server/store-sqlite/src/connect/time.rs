@@ -63,6 +63,7 @@ mod tests {
             retry: None,
             attempt_timeout_ms,
             key: None,
+            origin: None,
         };
         Unit { jobs: vec![job] }
     }

@@ -48,6 +48,7 @@ pub(crate) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
             SELECT 'attempts' AS kind, count(*) AS n FROM attempts WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_id)
             UNION ALL SELECT 'results', count(*) FROM results r WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = r.id)
             UNION ALL SELECT 'progress', count(*) FROM progress p WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = p.id)
+            UNION ALL SELECT 'origins', count(*) FROM origins g WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = g.id)
             UNION ALL SELECT 'idempotency_keys', count(*) FROM idempotency_keys
                 WHERE gone_at IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_id)
          ) AS t WHERE n > 0",

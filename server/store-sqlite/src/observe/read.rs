@@ -34,7 +34,7 @@ const GET: &str = "
            (SELECT a.error FROM attempts a WHERE a.job_id = j.id AND a.outcome <= 3 ORDER BY a.run_no DESC, a.ended_at DESC LIMIT 1)
                AS last_error,
            {result} AS result, o.note AS result_note,
-           p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at
+           p.run_no AS p_run_no, p.fraction AS p_fraction, p.message AS p_message, p.at AS p_at, g.origin
     FROM (SELECT unhex(substr(value, 1, 32)) AS id, unhex(substr(value, 33, 32)) AS earliest FROM json_each(?1)) AS asked
     JOIN jobs j ON j.id = asked.id
     LEFT JOIN ready n ON n.worker_id = j.worker_id AND n.priority = j.priority AND n.run_at = j.run_at AND n.id = j.id
@@ -52,7 +52,8 @@ const GET: &str = "
           AND done.first_id BETWEEN asked.earliest AND j.id AND instr(done.ids, j.id) % 16 = 1
         ORDER BY done.first_id DESC LIMIT 1)
     LEFT JOIN results o ON o.id = j.id
-    LEFT JOIN progress p ON p.id = j.id";
+    LEFT JOIN progress p ON p.id = j.id
+    LEFT JOIN origins g ON g.id = j.id";
 
 pub(crate) async fn get(store: &SqliteStore, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
     let mut connection = store.readers.acquire().await?;
@@ -102,6 +103,16 @@ async fn attempts_of(connection: &mut SqliteConnection, job_id: Uuid) -> StoreRe
         .fetch_all(connection)
         .await?;
     rows.into_iter().map(AttemptReadRow::into_record).collect()
+}
+
+const COPIES: &str = "SELECT id FROM origins WHERE origin = ?1 ORDER BY id DESC LIMIT ?2";
+
+pub(crate) async fn copies(store: &SqliteStore, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>> {
+    let mut connection = store.readers.acquire().await?;
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar(COPIES).bind(origin).bind(i64::from(limit)).fetch_all(&mut *connection).await?;
+    let mut records = if ids.is_empty() { HashMap::new() } else { states(&mut connection, &ids).await? };
+    Ok(ids.iter().filter_map(|id| records.remove(id)).collect())
 }
 
 const PROGRESS: &str = "SELECT run_no, fraction, message, at FROM progress WHERE id = ?1";

@@ -194,10 +194,11 @@ async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) ->
 
 /// Deletes the rows in `jobs` of jobs that have left their last state table, and all other rows that belong to them.
 pub(crate) async fn delete_jobs(tx: &mut Tx, ids: &[Uuid], keys: KeyTreatment) -> StoreResult<()> {
-    const STATEMENTS: [&str; 4] = [
+    const STATEMENTS: [&str; 5] = [
         "DELETE FROM attempts WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))",
         "DELETE FROM results WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
         "DELETE FROM progress WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
+        "DELETE FROM origins WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
         "DELETE FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
     ];
     const DELETE_KEYS: &str = "DELETE FROM idempotency_keys WHERE job_id IN (SELECT unhex(value) FROM json_each(?1))";

@@ -105,6 +105,7 @@ mod tests {
                 retry: None,
                 attempt_timeout_ms,
                 key: key.clone().map(|key| IdempotencyKey { key, request_hash: [0; 32] }),
+                origin: None,
             };
             let least = task.len() + payload.len() + key.as_ref().map_or(0, String::len) + retry.as_ref().map_or(0, String::len);
             let bytes = encode(&job, retry.as_deref());

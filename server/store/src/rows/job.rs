@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A row of `jobs` joined with every table that can hold the job: `ready` (r), `claims` (c), `done` (d), `dead_letters`
-/// (f) and `cancelled` (x), exactly one of which should have it; and with its progress (p).
+/// (f) and `cancelled` (x), exactly one of which should have it; and with its progress (p) and its origin.
 #[derive(FromRow)]
 pub struct JobRow {
     id: Uuid,
@@ -64,6 +64,7 @@ pub struct JobRow {
     p_fraction: Option<f64>,
     p_message: Option<String>,
     p_at: Option<i64>,
+    origin: Option<Uuid>,
 }
 
 impl JobRow {
@@ -95,6 +96,7 @@ impl JobRow {
             waits_for_handler: false,
             kept_for_task: false,
             progress: None,
+            origin: self.origin,
         };
         if let (Some(run_no), Some(attempts_used), Some(run_at), Some(enqueued_at)) =
             (self.r_run_no, self.r_attempts_used, self.r_run_at, self.r_enqueued_at)
@@ -343,6 +345,7 @@ impl LeasedRow {
             waits_for_handler: false,
             kept_for_task: false,
             progress: None,
+            origin: None,
         })
     }
 }

@@ -50,6 +50,8 @@ pub struct JobRecord {
     /// Whether sessions that list its task lease it before it is due.
     pub kept_for_task: bool,
     pub progress: Option<Progress>,
+    /// Job that this one is a copy of. `None` in leases, which are built without reading it.
+    pub origin: Option<Uuid>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -203,6 +205,7 @@ impl JobRecord {
             waits_for_handler: false,
             kept_for_task: false,
             progress: None,
+            origin: None,
         }
     }
 }

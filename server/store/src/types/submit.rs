@@ -24,6 +24,8 @@ pub struct NewJob {
     pub retry: Option<RetryPolicy>,
     pub attempt_timeout_ms: Option<i64>,
     pub key: Option<IdempotencyKey>,
+    /// Job that this one is a copy of.
+    pub origin: Option<Uuid>,
 }
 
 /// Time at which a new job may run.

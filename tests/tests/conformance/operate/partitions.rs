@@ -143,6 +143,9 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
             ids.push(fixture.job_in(state, keyed(state.word(), "k", 1)).await);
         }
         let [pending, running, done, failed, cancelled] = ids[..] else { panic!("{ids:?}") };
+        let copy_of = |origin, worker_id: &str| NewJob { origin: Some(origin), ..job(worker_id) };
+        fixture.job_in(State::Done, copy_of(failed, "copied")).await;
+        let copy = fixture.job_in(State::Cancelled, copy_of(done, "copies")).await;
         let late = fixture.job_in(State::Done, job("late")).await;
         fixture.sql("", "UPDATE done SET finished_at = now_ms() + 3 * 86400000 WHERE worker_id = 'late'").await;
         let session = fixture.session("some").await;
@@ -161,7 +164,7 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
         assert!(!has(&fixture, "jobs_today").await && has(&fixture, "jobs_kept").await);
         let states = [State::Pending, State::Running, State::Failed, State::Cancelled, State::Done];
         assert_eq!(fixture.states(&[pending, running, failed, cancelled, late]).await, states);
-        assert_eq!(fixture.number("SELECT count(*) FROM jobs_kept").await, 5 + 50);
+        assert_eq!(fixture.number("SELECT count(*) FROM jobs_kept").await, 6 + 50);
         assert_eq!(fixture.find(done).await, None);
         assert_eq!(fixture.store.history(done).await.unwrap(), None);
         assert!(fixture.store.history(running).await.unwrap().is_some());
@@ -183,6 +186,8 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
         assert_eq!(fixture.tally("late").await, [0, 0, 1, 0, 0]);
         assert_eq!(fixture.number("SELECT count(*) FROM results").await, 0);
         assert_eq!(fixture.number("SELECT count(*) FROM done").await, 1);
+        assert_eq!(fixture.number("SELECT count(*) FROM origins").await, 1, "one copy went with its day");
+        assert_eq!(fixture.get(copy).await.origin, Some(done));
 
         // Running jobs are settled under their old leases, pending ones start, failed and cancelled ones can be
         // retried.

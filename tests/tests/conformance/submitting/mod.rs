@@ -1,5 +1,6 @@
 //! Submitting jobs.
 
+mod copies;
 mod idempotency;
 mod inline_job;
 mod submit;

@@ -1,6 +1,7 @@
 //! The API and the pages, as clients see them.
 
 mod contract;
+mod copy;
 mod errors;
 mod explain;
 mod gzip;

@@ -1,7 +1,7 @@
 //! Failpoints between a commit and its answer: a committed change is neither lost nor made twice.
 
 use jobqueue_shared::proto::v1::{
-    ListJobsRequest, SubmitJobRequest, SubmitJobResponse,
+    CopyJobRequest, ListJobsRequest, SubmitJobRequest, SubmitJobResponse,
     job::Status,
     settlement::{Complete, Outcome},
 };
@@ -199,6 +199,22 @@ async fn a_submit_whose_commit_was_cut_off_is_stored_once_under_its_id() {
     assert_eq!(api.metrics().await.total, 1, "counted once");
     let again = submit(&api, "k").await.unwrap();
     assert_eq!((again.job_id, again.deduplicated), (answer.job_id, true));
+    over(server, database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_whose_commit_was_cut_off_keeps_its_origin() {
+    let database = Database::create(Driver::Postgres).await;
+    let server = Server::start_failing(database.url(), &[], "insert_commit=1*off->2*return(lost)").await;
+    let api = server.api();
+    let origin = submit(&api, "k").await.unwrap().job_id;
+    let request = CopyJobRequest { job_id: origin.clone(), ..CopyJobRequest::default() };
+    let copy = api.jobs().copy_job(request).await.unwrap().into_inner();
+    assert_eq!(fired(&server, "insert_commit"), 2);
+    let (job, _) = parts(api.get(&copy.job_id).await);
+    assert_eq!(job.origin, origin);
+    let copies = api.get(&origin).await.copies;
+    assert_eq!(copies.into_iter().map(|it| it.job_id).collect::<Vec<_>>(), [copy.job_id]);
     over(server, database).await;
 }
 
