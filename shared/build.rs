@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "jobqueue/v1/job.proto",
     "jobqueue/v1/job_service.proto",
     "jobqueue/v1/worker_service.proto",
     "jobqueue/v1/admin_service.proto",
+    "jobqueue/v1/error_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -120,6 +120,7 @@ CREATE TABLE dead_letters (
 );
 CREATE INDEX dead_letters_by_worker_id ON dead_letters (worker_id, failed_at, id);
 CREATE INDEX dead_letters_by_time ON dead_letters (failed_at, id);
+CREATE INDEX dead_letters_by_error_group ON dead_letters (fingerprint, failed_at, id);
 
 CREATE TABLE cancelled (
   id uuid PRIMARY KEY,
@@ -145,6 +146,8 @@ CREATE TABLE attempts (
   started_at bigint,
   ended_at bigint NOT NULL,
   error text NOT NULL,
+  -- Error group of a failed attempt.
+  fingerprint bigint,
   PRIMARY KEY (job_id, run_no, outcome)
 );
 
@@ -280,6 +283,76 @@ CREATE TABLE series (
   retried bigint NOT NULL,
   PRIMARY KEY (minute, worker_id)
 ) WITH (fillfactor = 70);
+
+-- Error groups: failed attempts of one task with the same normalised error. fingerprint: hash of both; 0 is the group of
+-- errors for which there was no room. error and job_id are the newest failed attempt's.
+--
+-- state is a person's decision, made when state_attempts attempts had failed; server/store/src/error_groups/state.rs
+-- computes what it means later.
+CREATE TABLE error_groups (
+  fingerprint bigint PRIMARY KEY,
+  task text NOT NULL,
+  title text NOT NULL,
+  first_seen bigint NOT NULL,
+  last_seen bigint NOT NULL,
+  attempts bigint NOT NULL,
+  dead_letters bigint NOT NULL,
+  error text NOT NULL,
+  job_id uuid,
+  state smallint NOT NULL DEFAULT 1,
+  state_attempts bigint NOT NULL DEFAULT 0,
+  ignore_until bigint,
+  ignore_attempts bigint,
+  changed_at bigint,
+  note text NOT NULL DEFAULT '',
+  link text NOT NULL DEFAULT ''
+) WITH (fillfactor = 70);
+
+-- Failed attempts and dead letters of each error group by worker_id.
+CREATE TABLE error_worker_ids (
+  fingerprint bigint NOT NULL,
+  worker_id text NOT NULL,
+  attempts bigint NOT NULL,
+  dead_letters bigint NOT NULL,
+  last_seen bigint NOT NULL,
+  PRIMARY KEY (fingerprint, worker_id)
+) WITH (fillfactor = 70);
+CREATE INDEX error_worker_ids_by_worker_id ON error_worker_ids (worker_id, fingerprint);
+
+-- Failed attempts and jobs that became dead letters of each error group by worker_id and slot. step: length of the slot
+-- in milliseconds, a minute or an hour; slot: its number since 1970.
+CREATE TABLE error_series (
+  fingerprint bigint NOT NULL,
+  step bigint NOT NULL,
+  slot bigint NOT NULL,
+  worker_id text NOT NULL,
+  attempts bigint NOT NULL,
+  died bigint NOT NULL,
+  PRIMARY KEY (fingerprint, step, slot, worker_id)
+) WITH (fillfactor = 70);
+CREATE INDEX error_series_by_time ON error_series (step, slot);
+
+-- Changes of error groups that are not yet folded into their rows. A reader adds both up in one statement. task, title,
+-- error and job_id are empty if no attempt failed.
+CREATE TABLE error_deltas (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  fingerprint bigint NOT NULL,
+  worker_id text NOT NULL,
+  at bigint NOT NULL,
+  attempts integer NOT NULL,
+  died integer NOT NULL,
+  dead_letters integer NOT NULL,
+  task text NOT NULL,
+  title text NOT NULL,
+  error text NOT NULL,
+  job_id uuid
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+
+-- Low watermark of error_deltas, in one row, as that of deltas.
+CREATE TABLE error_delta_watermark (
+  up_to bigint NOT NULL
+);
+INSERT INTO error_delta_watermark VALUES (0);
 
 -- Direct hand-off: stores new jobs, and claims some of them for sessions whose polls are parked, in one transaction, so
 -- that these are never in `ready`. It is a function because its second statement has to see what was committed before

@@ -105,6 +105,7 @@ CREATE TABLE dead_letters (
 ) STRICT;
 CREATE INDEX dead_letters_by_worker_id ON dead_letters (worker_id, failed_at, id);
 CREATE INDEX dead_letters_by_time ON dead_letters (failed_at, id);
+CREATE INDEX dead_letters_by_error_group ON dead_letters (fingerprint, failed_at, id);
 
 CREATE TABLE cancelled (
   id blob PRIMARY KEY,
@@ -130,6 +131,8 @@ CREATE TABLE attempts (
   started_at integer,
   ended_at integer NOT NULL,
   error text NOT NULL,
+  -- Error group of a failed attempt.
+  fingerprint integer,
   PRIMARY KEY (job_id, run_no, outcome)
 ) STRICT;
 
@@ -238,6 +241,54 @@ CREATE TABLE series (
   retried integer NOT NULL,
   PRIMARY KEY (minute, worker_id)
 ) STRICT;
+
+-- Error groups: failed attempts of one task with the same normalised error. fingerprint: hash of both; 0 is the group of
+-- errors for which there was no room. error and job_id are the newest failed attempt's.
+--
+-- state is a person's decision, made when state_attempts attempts had failed; server/store/src/error_groups/state.rs
+-- computes what it means later.
+CREATE TABLE error_groups (
+  fingerprint integer PRIMARY KEY,
+  task text NOT NULL,
+  title text NOT NULL,
+  first_seen integer NOT NULL,
+  last_seen integer NOT NULL,
+  attempts integer NOT NULL,
+  dead_letters integer NOT NULL,
+  error text NOT NULL,
+  job_id blob,
+  state integer NOT NULL DEFAULT 1,
+  state_attempts integer NOT NULL DEFAULT 0,
+  ignore_until integer,
+  ignore_attempts integer,
+  changed_at integer,
+  note text NOT NULL DEFAULT '',
+  link text NOT NULL DEFAULT ''
+) STRICT;
+
+-- Failed attempts and dead letters of each error group by worker_id.
+CREATE TABLE error_worker_ids (
+  fingerprint integer NOT NULL,
+  worker_id text NOT NULL,
+  attempts integer NOT NULL,
+  dead_letters integer NOT NULL,
+  last_seen integer NOT NULL,
+  PRIMARY KEY (fingerprint, worker_id)
+) STRICT;
+CREATE INDEX error_worker_ids_by_worker_id ON error_worker_ids (worker_id, fingerprint);
+
+-- Failed attempts and jobs that became dead letters of each error group by worker_id and slot. step: length of the slot
+-- in milliseconds, a minute or an hour; slot: its number since 1970.
+CREATE TABLE error_series (
+  fingerprint integer NOT NULL,
+  step integer NOT NULL,
+  slot integer NOT NULL,
+  worker_id text NOT NULL,
+  attempts integer NOT NULL,
+  died integer NOT NULL,
+  PRIMARY KEY (fingerprint, step, slot, worker_id)
+) STRICT;
+CREATE INDEX error_series_by_time ON error_series (step, slot);
 
 -- Time up to which the clock was found right for pruning, in one row. After a jump of the clock since then, pruning
 -- waits.

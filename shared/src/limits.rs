@@ -69,6 +69,21 @@ pub const AHEAD: u32 = 1_000;
 /// Maximum number of minutes of `GetThroughput`: a day.
 pub const THROUGHPUT_MINUTES: i32 = 1_440;
 
+/// Maximum number of error groups. Beyond it the oldest without dead letters are removed.
+pub const ERROR_GROUPS: usize = 10_000;
+pub const ERROR_GROUPS_PAGE_DEFAULT: u32 = 50;
+pub const ERROR_GROUPS_PAGE_MAX: u32 = 200;
+/// Maximum number of worker_ids that a list names of an error group.
+pub const ERROR_GROUP_NAMES: usize = 10;
+/// Maximum number of worker_ids of an error group in the answer of `GetErrorGroup`.
+pub const ERROR_GROUP_WORKER_IDS: usize = 100;
+/// Maximum number of pending jobs that `GetErrorGroup` examines for those that wait to be retried.
+pub const RETRYING_EXAMINED: u32 = 1_000;
+/// Maximum size of the link of an error group.
+pub const LINK: usize = 2_000;
+/// Maximum number of failed attempts for which an error group can be ignored.
+pub const IGNORED_ATTEMPTS: u32 = 1_000_000_000;
+
 /// Truncates `text` to at most `max` bytes, between characters.
 pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]

@@ -5,6 +5,7 @@
 
 pub mod compact_counters;
 pub mod find_runnable;
+pub mod fold_errors;
 pub mod health;
 pub mod housekeeping;
 pub mod note_heard;

@@ -6,7 +6,7 @@ use jobqueue_store::{Store, StoreResult, sessions::outage::NOTE_EVERY};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    compact_counters, find_runnable,
+    compact_counters, find_runnable, fold_errors,
     health::Health,
     housekeeping, note_heard,
     prune::{self, Pruner},
@@ -18,6 +18,7 @@ use crate::{config::Serve, log, metrics, queue::Queue};
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const FIND_RUNNABLE_EVERY: Duration = Duration::from_secs(1);
 const COMPACT_EVERY: Duration = Duration::from_secs(1);
+const FOLD_ERRORS_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which dropped and suppressed log lines are reported.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
@@ -88,6 +89,14 @@ pub(crate) fn start(
         Box::new(move || {
             let store = Arc::clone(&it);
             Box::pin(async move { compact_counters::run_once(&*store).await })
+        }),
+    );
+    let it = Arc::clone(store);
+    spawn(
+        until_closing("fold_errors", FOLD_ERRORS_EVERY),
+        Box::new(move || {
+            let store = Arc::clone(&it);
+            Box::pin(async move { fold_errors::run_once(&*store).await })
         }),
     );
     let (it, queue, health) = (Arc::clone(store), Arc::clone(queue), Arc::clone(health));

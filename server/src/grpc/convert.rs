@@ -17,7 +17,7 @@ const INVALID_ARGUMENT: i32 = 3;
 const FAILED_PRECONDITION: i32 = 9;
 
 /// Converts to int32, the API's type for counts, because JSON prints it as a number.
-fn count(n: u64) -> i32 {
+pub(super) fn count(n: u64) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
@@ -61,6 +61,7 @@ pub(super) fn job(job: JobRecord) -> v1::Job {
             at: Some(timestamp(it.at_ms)),
         }),
         origin: job.origin.map(|it| it.to_string()).unwrap_or_default(),
+        error_group: job.error_group.map(|it| it.to_string()).unwrap_or_default(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! | error | status | details |
 //! | --- | --- | --- |
 //! | wrong fields | INVALID_ARGUMENT | BadRequest: every field |
-//! | no such job, no such session | NOT_FOUND | ErrorInfo: job_id, session_id |
+//! | no such job, session or error group | NOT_FOUND | ErrorInfo: job_id, session_id, error_group |
 //! | key used with another request | ALREADY_EXISTS | ErrorInfo: job_id of the existing job |
 //! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: which of them |
 //! | too many calls or bytes under way, storage full, session full | RESOURCE_EXHAUSTED | RetryInfo |
@@ -46,6 +46,9 @@ impl From<Error> for Status {
             }
             Error::SessionNotFound(id) => {
                 with_info(Code::NotFound, text, "SESSION_NOT_FOUND", [("session_id", id.to_string())])
+            }
+            Error::NoErrorGroup(id) => {
+                with_info(Code::NotFound, text, "ERROR_GROUP_NOT_FOUND", [("error_group", id.to_string())])
             }
             Error::StaleLease => with_info(Code::FailedPrecondition, text, "LEASE_NOT_VALID", []),
             Error::SessionFull => with_retry(Code::ResourceExhausted, text, "SESSION_FULL", LATER),

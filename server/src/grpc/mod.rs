@@ -6,6 +6,7 @@
 mod admin_service;
 mod convert;
 mod deadline;
+mod error_service;
 pub(crate) mod errors;
 mod gzip;
 pub mod health_service;

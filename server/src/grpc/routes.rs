@@ -26,8 +26,8 @@ use jobqueue_shared::{
     proto::{
         FILE_DESCRIPTOR_SET,
         v1::{
-            admin_service_server::AdminServiceServer, job_service_server::JobServiceServer,
-            worker_service_server::WorkerServiceServer,
+            admin_service_server::AdminServiceServer, error_service_server::ErrorServiceServer,
+            job_service_server::JobServiceServer, worker_service_server::WorkerServiceServer,
         },
     },
 };
@@ -38,7 +38,9 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 use super::{
     admin_service::AdminService,
-    deadline, errors, gzip,
+    deadline,
+    error_service::ErrorService,
+    errors, gzip,
     health_service::Endpoint,
     job_service::JobService,
     request_body::{Reading, RequestBody},
@@ -71,6 +73,7 @@ pub fn routes(
     add!(JobServiceServer::new(JobService(Arc::clone(queue))), reading.message);
     add!(WorkerServiceServer::new(WorkerService(Arc::clone(queue))), reading.message);
     add!(AdminServiceServer::new(AdminService(Arc::clone(queue))), reading.message);
+    add!(ErrorServiceServer::new(ErrorService(Arc::clone(queue))), reading.message);
     add!(HealthServer::new(Endpoint::new(reporter, draining.clone())), NAMES);
     add!(reflection().build_v1()?, NAMES);
     add!(reflection().build_v1alpha()?, NAMES);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jobqueue_shared::state::State;
-use jobqueue_store::StoreError;
+use jobqueue_store::{ErrorGroupId, StoreError};
 use uuid::Uuid;
 
 /// A wrong field: its path in the request (`jobs[17].payload_json`), and what is wrong with it.
@@ -31,6 +31,8 @@ pub enum Error {
     /// The session to show is unknown, or ended so long ago that it was pruned.
     #[error("there is no session {0}")]
     SessionNotFound(Uuid),
+    #[error("there is no error group {0}")]
+    NoErrorGroup(ErrorGroupId),
     #[error("the session holds as many jobs as it may; settle some first")]
     SessionFull,
     #[error("the lease is no longer valid: its attempt has ended")]

@@ -10,6 +10,7 @@ mod connect;
 mod deltas;
 mod direct_hand_off;
 mod duty_cycle;
+mod error_groups;
 mod insert;
 mod observe;
 mod operate;
@@ -29,7 +30,8 @@ use jobqueue_store::{
     quarantine::Quarantine,
     sessions::rescue,
     types::{
-        Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId,
+        ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
         Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
         Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
         Stopped, Unit, WorkerIdCounts,
@@ -38,7 +40,7 @@ use jobqueue_store::{
 use observe::{audit, counts, explain_inputs, read};
 use operate::{operator_actions, pause};
 use parking_lot::Mutex;
-use retain::{counter_compaction, partitions, prune};
+use retain::{counter_compaction, low_watermark, partitions, prune};
 use sessions::{end, heartbeat, outage, progress, register};
 use tokio::{sync::broadcast, task::JoinHandle};
 use uuid::Uuid;
@@ -58,7 +60,10 @@ pub struct PostgresStore {
     quarantine: Quarantine,
     /// Duty cycle of rescue's scan for claims of sessions that are gone.
     orphan_scans: parking_lot::Mutex<duty_cycle::DutyCycle>,
-    compaction: counter_compaction::Compaction,
+    /// Low watermark of the counter deltas.
+    compaction: low_watermark::LowWatermark,
+    /// Low watermark of the changes of error groups.
+    error_folding: low_watermark::LowWatermark,
     /// Id of the last job whose idempotency key the pruner has examined; its next run starts after it.
     key_cursor: Mutex<Uuid>,
     /// Id of the last job whose attempts the pruner of leftovers has examined; its next run starts after it.
@@ -205,6 +210,22 @@ impl Store for PostgresStore {
 
     async fn compact_counters(&self, limit: u32) -> StoreResult<u64> {
         counter_compaction::compact_counters(self, limit).await
+    }
+
+    async fn fold_errors(&self, limit: u32) -> StoreResult<u64> {
+        error_groups::fold::fold_errors(self, limit).await
+    }
+
+    async fn error_groups(&self, query: &ErrorGroupQuery) -> StoreResult<ErrorGroupPage> {
+        error_groups::list::error_groups(self, query).await
+    }
+
+    async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>> {
+        error_groups::details::error_group(self, id, window).await
+    }
+
+    async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool> {
+        error_groups::update::update(self, id, change).await
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {

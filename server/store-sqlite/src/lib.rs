@@ -8,6 +8,7 @@
 mod acquire;
 mod connect;
 mod deltas;
+mod error_groups;
 mod insert;
 mod observe;
 mod operate;
@@ -26,7 +27,8 @@ use jobqueue_store::{
     quarantine::Quarantine,
     sessions::rescue,
     types::{
-        Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId,
+        ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
         Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
         Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
         Stopped, Unit, WorkerIdCounts,
@@ -218,6 +220,24 @@ impl Store for SqliteStore {
         // Counters are updated in place.
         let _ = limit;
         Ok(0)
+    }
+
+    async fn fold_errors(&self, limit: u32) -> StoreResult<u64> {
+        // Groups are updated in place.
+        let _ = limit;
+        Ok(0)
+    }
+
+    async fn error_groups(&self, query: &ErrorGroupQuery) -> StoreResult<ErrorGroupPage> {
+        self.kept(error_groups::list::error_groups(self, query).await)
+    }
+
+    async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>> {
+        self.kept(error_groups::details::error_group(self, id, window).await)
+    }
+
+    async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool> {
+        self.kept(error_groups::update::update(self, id, change).await)
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::rows::{
-    inline_job,
-    job::{LeasedRow, TakenRow},
-    packed_claim, write,
+use crate::{
+    rows::{
+        inline_job,
+        job::{LeasedRow, TakenRow},
+        packed_claim, write,
+    },
+    types::ErrorGroupId,
 };
 
 /// Rows of `ready` with an inline job.
@@ -35,7 +38,20 @@ pub struct Found {
     pub dropped_before: Uuid,
     seen: HashMap<Uuid, Vec<&'static str>>,
     counted: Counters,
+    /// Dead letters by error group and worker_id.
+    dead_letters: HashMap<(i64, String), i64>,
     wrong: Vec<String>,
+}
+
+/// Dead letters as the error groups count them.
+#[derive(Default)]
+pub struct ErrorGroupCounts {
+    /// Of the groups' rows.
+    pub groups: Vec<(i64, i64)>,
+    /// By worker_id.
+    pub worker_ids: Vec<(i64, String, i64)>,
+    /// Changes that are not folded.
+    pub deltas: Vec<(i64, String, i64)>,
 }
 
 /// Records in which tables each job is found.
@@ -100,9 +116,10 @@ impl<'a> StateCheck<'a> {
         }
     }
 
-    pub fn failed(&mut self, rows: Vec<(Uuid, String)>) {
-        for (id, worker_id) in rows {
+    pub fn failed(&mut self, rows: Vec<(Uuid, String, i64)>) {
+        for (id, worker_id, fingerprint) in rows {
             self.see(id, &worker_id, "dead_letters", 0, 4);
+            *self.0.dead_letters.entry((fingerprint, worker_id)).or_default() += 1;
         }
     }
 
@@ -114,6 +131,54 @@ impl<'a> StateCheck<'a> {
 }
 
 impl Found {
+    /// Compares the dead letters with those that the error groups count. Dead letters without a group of their own are
+    /// counted in [`ErrorGroupId::OTHER`].
+    pub fn error_groups(&mut self, counts: ErrorGroupCounts) {
+        let groups: HashMap<_, _> = counts.groups.into_iter().collect();
+        let mut is = std::mem::take(&mut self.dead_letters);
+        let (mut says, mut sums): (HashMap<(i64, String), i64>, HashMap<i64, i64>) = Default::default();
+        for (fingerprint, worker_id, n) in counts.worker_ids {
+            *says.entry((fingerprint, worker_id)).or_default() += n;
+            *sums.entry(fingerprint).or_default() += n;
+        }
+        for (fingerprint, worker_id, n) in counts.deltas {
+            let own = groups.contains_key(&fingerprint);
+            // Without a row, the group's dead letters are those of other errors, but for what is not folded.
+            if own {
+                *says.entry((fingerprint, worker_id)).or_default() += n;
+            } else {
+                *is.entry((fingerprint, worker_id)).or_default() -= n;
+            }
+        }
+        let mut expected: HashMap<(i64, String), i64> = HashMap::new();
+        for ((fingerprint, worker_id), n) in is {
+            let own = if groups.contains_key(&fingerprint) { fingerprint } else { ErrorGroupId::OTHER.0 };
+            *expected.entry((own, worker_id)).or_default() += n;
+        }
+        let mut keys: Vec<_> = expected.keys().chain(says.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let of = |counts: &HashMap<_, i64>| counts.get(key).copied().unwrap_or_default();
+            if of(&expected) != of(&says) {
+                self.wrong.push(format!(
+                    "error group {} of {} has {} dead letters, counted as {}",
+                    ErrorGroupId(key.0),
+                    key.1,
+                    of(&expected),
+                    of(&says)
+                ));
+            }
+        }
+        for (fingerprint, n) in groups {
+            let sum = sums.get(&fingerprint).copied().unwrap_or_default();
+            if n != sum {
+                let id = ErrorGroupId(fingerprint);
+                self.wrong.push(format!("error group {id} counts {n} dead letters, and its worker_ids {sum}"));
+            }
+        }
+    }
+
     pub fn verdict(mut self, counters: &Counters, orphans: &[(String, i64)]) -> Vec<String> {
         for id in self.jobs.keys() {
             match self.seen.get(id).map_or(&[][..], Vec::as_slice) {

@@ -20,10 +20,11 @@ use uuid::Uuid;
 
 use crate::failpoint;
 use crate::{
-    Acquire, Acquired, ActionAnswer, AttemptRecord, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
-    Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
-    Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped,
-    Store, StoreError, StoreResult, Unit, WorkerIdCounts,
+    Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId, ErrorGroupPage,
+    ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History, Inserted, JobRecord,
+    ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued,
+    Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Store, StoreError,
+    StoreResult, Unit, WorkerIdCounts,
 };
 
 /// Time limit of a call. A call that takes longer has met a half-open connection, or a commit that waits for a standby
@@ -209,6 +210,22 @@ impl Store for Instrumented {
 
     async fn compact_counters(&self, limit: u32) -> StoreResult<u64> {
         self.within(WORK, "compact_counters", || self.store.compact_counters(limit)).await
+    }
+
+    async fn fold_errors(&self, limit: u32) -> StoreResult<u64> {
+        self.within(WORK, "fold_errors", || self.store.fold_errors(limit)).await
+    }
+
+    async fn error_groups(&self, query: &ErrorGroupQuery) -> StoreResult<ErrorGroupPage> {
+        self.call("error_groups", || self.store.error_groups(query)).await
+    }
+
+    async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>> {
+        self.call("error_group", || self.store.error_group(id, window)).await
+    }
+
+    async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool> {
+        self.call("update_error_group", || self.store.update_error_group(id, change)).await
     }
 
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>> {

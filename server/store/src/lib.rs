@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod clock;
 pub mod error;
+pub mod error_groups;
 pub mod failpoint;
 pub mod insert_units;
 pub mod instrumented;
@@ -120,6 +121,9 @@ pub trait Store: Send + Sync + 'static {
     /// Compacts up to `limit` counter deltas into the totals. Readers see the same sums before and after.
     async fn compact_counters(&self, limit: u32) -> StoreResult<u64>;
 
+    /// Adds up to `limit` changes of error groups to the groups' rows. Readers see the same sums before and after.
+    async fn fold_errors(&self, limit: u32) -> StoreResult<u64>;
+
     /// Reads jobs with their states, on one snapshot; in the order of `ids`, `None` where there is no such job.
     async fn get(&self, ids: &[Uuid]) -> StoreResult<Vec<Option<JobRecord>>>;
 
@@ -143,6 +147,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads the counts of the minutes from `from_minute` (since 1970) on that had events, oldest first.
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>>;
+
+    /// Reads a page of error groups, on one snapshot. Every failed attempt whose settlement was answered is counted.
+    async fn error_groups(&self, query: &ErrorGroupQuery) -> StoreResult<ErrorGroupPage>;
+
+    /// Reads an error group, on one snapshot.
+    async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>>;
+
+    /// Changes a person's decision about an error group, its note or its link. False: there is no such group.
+    async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool>;
 
     /// Reads a page of sessions: live ones first, then those that ended within a day, newest first. A page also ends at
     /// about `limits::REPLY_BYTES`, but has at least one session.

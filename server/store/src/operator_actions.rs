@@ -7,9 +7,10 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::{
+    error_groups::changes::ErrorChanges,
     rows::write::{AttemptRow, CancelledRow, Deltas, ReadyRow},
     settle::claim::Claim,
-    types::{ActionAnswer, AttemptOutcome, JobRecord, Settlement},
+    types::{ActionAnswer, AttemptOutcome, ErrorGroupId, JobRecord, Settlement},
 };
 
 /// Answers to an action on several jobs, as they become known.
@@ -112,15 +113,28 @@ pub struct FinishedRow {
     /// When and why the job was cancelled while it was pending: that is not in its history yet.
     cancelled_at: Option<i64>,
     note: Option<String>,
+    /// Error group of a dead letter.
+    fingerprint: Option<i64>,
+}
+
+/// Rows that a retry writes.
+#[derive(Debug, Default)]
+pub struct Retried {
+    pub ready: Vec<ReadyRow>,
+    pub attempts: Vec<AttemptRow>,
+    pub deltas: Deltas,
+    pub errors: ErrorChanges,
 }
 
 /// Rows for jobs that become pending again with no attempt used. Their history gets the retry, and a cancellation that
 /// only the removed row records.
-pub fn retry(rows: Vec<FinishedRow>, now: i64, answers: &mut Answers) -> (Vec<ReadyRow>, Vec<AttemptRow>, Deltas) {
-    let mut deltas = Deltas::default();
-    let (mut ready, mut attempts) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+pub fn retry(rows: Vec<FinishedRow>, now: i64, answers: &mut Answers) -> Retried {
+    let Retried { mut ready, mut attempts, mut deltas, mut errors } = Retried::default();
     for row in rows {
         answers.moved(row.id, &row.worker_id);
+        if let Some(fingerprint) = row.fingerprint {
+            errors.dead_letter_gone(ErrorGroupId(fingerprint), &row.worker_id);
+        }
         deltas.set_aside(&row.worker_id, row.failed, -1);
         if let Some(at) = row.cancelled_at {
             attempts.push(by_person(&row, AttemptOutcome::Cancelled, at, row.note.clone().unwrap_or_default()));
@@ -142,7 +156,7 @@ pub fn retry(rows: Vec<FinishedRow>, now: i64, answers: &mut Answers) -> (Vec<Re
         deltas.ready(&row, 1);
         ready.push(row);
     }
-    (ready, attempts, deltas)
+    Retried { ready, attempts, deltas, errors }
 }
 
 /// Entry in the history for an operator action on a job that no session held.
@@ -157,6 +171,7 @@ fn by_person(row: &FinishedRow, outcome: AttemptOutcome, at: i64, text: String) 
         started_at: None,
         ended_at: at,
         error: text,
+        fingerprint: None,
     }
 }
 
@@ -165,21 +180,30 @@ fn by_person(row: &FinishedRow, outcome: AttemptOutcome, at: i64, text: String) 
 pub struct SetAsideRow {
     pub id: Uuid,
     worker_id: String,
-    failed: bool,
+    /// Error group of a dead letter; `None`: the job was cancelled.
+    fingerprint: Option<i64>,
 }
 
 /// Counts and answers jobs that were taken out of `dead_letters` and `cancelled`; returns their ids.
-pub fn delete_set_aside(rows: &[SetAsideRow], deltas: &mut Deltas, answers: &mut Answers) -> Vec<Uuid> {
+pub fn delete_set_aside(
+    rows: &[SetAsideRow],
+    deltas: &mut Deltas,
+    errors: &mut ErrorChanges,
+    answers: &mut Answers,
+) -> Vec<Uuid> {
     for row in rows {
         answers.moved(row.id, &row.worker_id);
     }
-    set_aside_gone(rows, deltas)
+    set_aside_gone(rows, deltas, errors)
 }
 
 /// Counts jobs that were pruned from `dead_letters` and `cancelled`; returns their ids.
-pub fn set_aside_gone(rows: &[SetAsideRow], deltas: &mut Deltas) -> Vec<Uuid> {
+pub fn set_aside_gone(rows: &[SetAsideRow], deltas: &mut Deltas, errors: &mut ErrorChanges) -> Vec<Uuid> {
     for row in rows {
-        deltas.set_aside(&row.worker_id, row.failed, -1);
+        deltas.set_aside(&row.worker_id, row.fingerprint.is_some(), -1);
+        if let Some(fingerprint) = row.fingerprint {
+            errors.dead_letter_gone(ErrorGroupId(fingerprint), &row.worker_id);
+        }
     }
     rows.iter().map(|row| row.id).collect()
 }

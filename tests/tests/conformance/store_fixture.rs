@@ -10,9 +10,9 @@ use futures::{FutureExt as _, future::LocalBoxFuture};
 use jobqueue_server::database::connect;
 use jobqueue_shared::{limits, retry::RetryPolicy, state::State};
 use jobqueue_store::{
-    AttemptOutcome, AttemptRecord, ConnectOptions, IdempotencyKey, JobRecord, ListQuery, NewJob, NewSession, Pooler,
-    Rescued, Retention, SessionQuery, SessionRecord, SessionState, Start, Store, Stored, Unit, UnitAnswer,
-    WorkerIdCounts,
+    AttemptOutcome, AttemptRecord, ConnectOptions, ErrorGroupId, ErrorGroupQuery, IdempotencyKey, JobRecord, ListQuery,
+    NewJob, NewSession, Pooler, Rescued, Retention, SessionQuery, SessionRecord, SessionState, Start, Store, Stored,
+    Unit, UnitAnswer, WorkerIdCounts,
 };
 use jobqueue_test_postgres::Cluster;
 use jobqueue_tests::{
@@ -119,9 +119,19 @@ impl StoreFixture {
             listed.entry(job.worker_id).or_default()[job.state as usize] += 1;
         }
         assert_eq!(before, listed, "the counts and the list differ");
+        let groups = self.error_group_counts().await;
         while self.store.compact_counters(1_000).await.unwrap() > 0 {}
+        while self.store.fold_errors(1_000).await.unwrap() > 0 {}
         assert_eq!(self.all_counts().await, before, "compaction changed the counts");
+        assert_eq!(self.error_group_counts().await, groups, "folding changed the error groups");
         self.audited().await;
+    }
+
+    /// Failed attempts and dead letters of each error group.
+    async fn error_group_counts(&self) -> BTreeMap<ErrorGroupId, (u64, u64)> {
+        let query = ErrorGroupQuery { page_size: 100_000, ..ErrorGroupQuery::default() };
+        let page = self.store.error_groups(&query).await.unwrap();
+        page.groups.into_iter().map(|group| (group.id, (group.attempts, group.dead_letters))).collect()
     }
 
     async fn audited(&self) {

@@ -1,6 +1,7 @@
 //! Calls that only read.
 
 pub(super) mod counts;
+mod error_groups;
 pub(super) mod explain;
 pub(super) mod finished;
 pub(super) mod list;
@@ -9,3 +10,5 @@ pub(super) mod read;
 pub(super) mod timeline;
 mod wait;
 mod workers;
+
+pub(super) use self::error_groups::error_group_id;

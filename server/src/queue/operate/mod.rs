@@ -1,4 +1,5 @@
 //! Calls by which people change jobs and worker_ids.
 
+mod error_groups;
 mod operator_actions;
 mod pause;

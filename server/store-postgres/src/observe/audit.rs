@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jobqueue_store::{
-    audit::{CounterRow, Found, INLINE_JOBS, StateCheck, THEIR_JOBS},
+    audit::{CounterRow, ErrorGroupCounts, Found, INLINE_JOBS, StateCheck, THEIR_JOBS},
     error::StoreResult,
     rows::job::TakenRow,
 };
@@ -33,8 +33,8 @@ pub(crate) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
     let done: Vec<(Uuid, String, Vec<u8>)> =
         sqlx::query_as("SELECT first_id, worker_id, ids FROM done").fetch_all(&mut *tx).await?;
     states.done(done);
-    let failed: Vec<(Uuid, String)> =
-        sqlx::query_as("SELECT id, worker_id FROM dead_letters").fetch_all(&mut *tx).await?;
+    let failed: Vec<(Uuid, String, i64)> =
+        sqlx::query_as("SELECT id, worker_id, fingerprint FROM dead_letters").fetch_all(&mut *tx).await?;
     states.failed(failed);
     let cancelled: Vec<(Uuid, String)> =
         sqlx::query_as("SELECT id, worker_id FROM cancelled").fetch_all(&mut *tx).await?;
@@ -50,6 +50,17 @@ pub(crate) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
     .await?;
     let counters: HashMap<_, _> =
         counters.into_iter().map(|(w, b, n1, n2, n3, n4, n5, n6)| ((w, b), [n1, n2, n3, n4, n5, n6])).collect();
+    found.error_groups(ErrorGroupCounts {
+        groups: sqlx::query_as("SELECT fingerprint, dead_letters FROM error_groups").fetch_all(&mut *tx).await?,
+        worker_ids: sqlx::query_as("SELECT fingerprint, worker_id, dead_letters FROM error_worker_ids")
+            .fetch_all(&mut *tx)
+            .await?,
+        deltas: sqlx::query_as(
+            "SELECT fingerprint, worker_id, sum(dead_letters)::bigint FROM error_deltas GROUP BY fingerprint, worker_id",
+        )
+        .fetch_all(&mut *tx)
+        .await?,
+    });
     let orphans: Vec<(String, i64)> = sqlx::query_as(
         "SELECT * FROM (
             SELECT 'attempts', count(*) FROM attempts

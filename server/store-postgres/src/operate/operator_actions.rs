@@ -4,7 +4,8 @@
 use jobqueue_shared::state::State;
 use jobqueue_store::{
     error::StoreResult,
-    operator_actions::{self, Answers, FinishedRow, SetAsideRow},
+    error_groups::changes::ErrorChanges,
+    operator_actions::{self, Answers, FinishedRow, Retried, SetAsideRow},
     retention::KeyTreatment,
     rows::{
         packed_claim,
@@ -15,7 +16,7 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{PostgresStore, Tx, deltas, id_range, observe::read, settle};
+use crate::{PostgresStore, Tx, deltas, error_groups::error_deltas, id_range, observe::read, settle};
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
@@ -97,25 +98,26 @@ pub(crate) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Ve
 const TAKE_FINISHED: &str = "
     WITH failed AS (
         DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE))
-        RETURNING id, run_no
+        RETURNING id, run_no, fingerprint
     ), cancelled_rows AS (
         DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
         RETURNING id, run_no, CASE WHEN session_id IS NULL THEN cancelled_at END AS cancelled_at, note
     )
-    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, octet_length(j.payload) AS payload_bytes, t.cancelled_at, t.note
+    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, octet_length(j.payload) AS payload_bytes, t.cancelled_at, t.note, t.fingerprint
     FROM (
-        SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note FROM failed
+        SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note, fingerprint FROM failed
         UNION ALL
-        SELECT id, run_no, false, cancelled_at, note FROM cancelled_rows
+        SELECT id, run_no, false, cancelled_at, note, NULL FROM cancelled_rows
     ) AS t
     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j";
 
 async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreResult<Vec<ReadyRow>> {
     let rows: Vec<FinishedRow> = sqlx::query_as(TAKE_FINISHED).bind(answers.open()).fetch_all(&mut **tx).await?;
-    let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
+    let Retried { ready, attempts, deltas, errors } = operator_actions::retry(rows, now, answers);
     settle::write::write_ready(tx, &ready).await?;
     settle::write::write_attempts(tx, &attempts).await?;
     deltas::write_deltas(tx, &deltas, now).await?;
+    error_deltas::write(tx, &errors, now).await?;
     Ok(ready)
 }
 
@@ -124,12 +126,13 @@ pub(crate) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
     while !answers.open().is_empty() {
         let mut tx = store.begin().await?;
         let now = store.clock.now_ms();
-        let mut deltas = Deltas::default();
-        let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut answers).await?;
+        let (mut deltas, mut errors) = (Deltas::default(), ErrorChanges::default());
+        let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut errors, &mut answers).await?;
         gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
         delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
         deltas::write_deltas(&mut tx, &deltas, now).await?;
+        error_deltas::write(&mut tx, &errors, now).await?;
         tx.commit().await?;
     }
     Ok(answers.in_order(ids))
@@ -138,16 +141,21 @@ pub(crate) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
 const DELETE_SET_ASIDE: &str = "
     WITH failed AS (
         DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE))
-        RETURNING id, worker_id
+        RETURNING id, worker_id, fingerprint
     ), cancelled_rows AS (
         DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
         RETURNING id, worker_id
     )
-    SELECT id, worker_id, true AS failed FROM failed UNION ALL SELECT id, worker_id, false FROM cancelled_rows";
+    SELECT id, worker_id, fingerprint FROM failed UNION ALL SELECT id, worker_id, NULL FROM cancelled_rows";
 
-async fn delete_set_aside(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+async fn delete_set_aside(
+    tx: &mut Tx,
+    deltas: &mut Deltas,
+    errors: &mut ErrorChanges,
+    answers: &mut Answers,
+) -> StoreResult<Vec<Uuid>> {
     let rows: Vec<SetAsideRow> = sqlx::query_as(DELETE_SET_ASIDE).bind(answers.open()).fetch_all(&mut **tx).await?;
-    Ok(operator_actions::delete_set_aside(&rows, deltas, answers))
+    Ok(operator_actions::delete_set_aside(&rows, deltas, errors, answers))
 }
 
 #[derive(FromRow)]

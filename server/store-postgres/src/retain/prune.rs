@@ -3,6 +3,7 @@
 use jobqueue_store::{
     clock::wall_ms,
     error::StoreResult,
+    error_groups::changes::ErrorChanges,
     operator_actions as actions,
     operator_actions::SetAsideRow,
     retention::{self, KeyTreatment},
@@ -12,7 +13,10 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{PostgresStore, deltas, observe::read, operate::operator_actions, retain::partitions};
+use crate::{
+    PostgresStore, deltas, error_groups, error_groups::error_deltas, observe::read, operate::operator_actions,
+    retain::partitions,
+};
 
 pub(crate) async fn prune(store: &PostgresStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     store.now().await?;
@@ -27,6 +31,7 @@ pub(crate) async fn prune(store: &PostgresStore, retention: &Retention, limit: u
     pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
     prune_leftovers(store, limit).await?;
     sqlx::query("DELETE FROM series WHERE minute < $1").bind(now / 60_000 - 2 * 1_440).execute(&store.pool).await?;
+    error_groups::prune::prune(store, now, limit).await?;
     Ok(pruned)
 }
 
@@ -76,12 +81,12 @@ async fn prune_done(store: &PostgresStore, now: i64, kept_ms: i64, limit: i64, k
 const TAKE_OLD_CANCELLED: &str = "
     DELETE FROM cancelled WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM cancelled WHERE cancelled_at < $1 ORDER BY cancelled_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-    RETURNING id, worker_id, false AS failed";
+    RETURNING id, worker_id, NULL::bigint AS fingerprint";
 
 const TAKE_OLD_DEAD_LETTERS: &str = "
     DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM dead_letters WHERE failed_at < $1 ORDER BY failed_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-    RETURNING id, worker_id, true AS failed";
+    RETURNING id, worker_id, fingerprint";
 
 async fn prune_set_aside(
     store: &PostgresStore,
@@ -95,10 +100,11 @@ async fn prune_set_aside(
     if rows.is_empty() {
         return Ok(0);
     }
-    let mut deltas = Deltas::default();
-    let gone = actions::set_aside_gone(&rows, &mut deltas);
+    let (mut deltas, mut errors) = (Deltas::default(), ErrorChanges::default());
+    let gone = actions::set_aside_gone(&rows, &mut deltas, &mut errors);
     operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
     deltas::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    error_deltas::write(&mut tx, &errors, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
 }

@@ -70,7 +70,7 @@ pub(crate) async fn end_attempts(
 }
 
 const READ_RETRY_COLUMNS: &str = "
-    SELECT id, priority, octet_length(payload) AS payload_bytes, max_retries, retry
+    SELECT id, task, priority, octet_length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
 
 async fn read_retry_columns(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryColumns>> {

@@ -12,7 +12,7 @@ use jobqueue_store::{
 };
 use sqlx::{Arguments as _, postgres::PgArguments};
 
-use crate::{Tx, deltas};
+use crate::{Tx, deltas, error_groups::error_deltas};
 
 /// Statement that writes the remainder of claims. The parameters are their ids, deadlines, ids of jobs, and entries.
 /// Claims are looked up by key, as by [`locked_claims`].
@@ -46,7 +46,8 @@ pub(crate) async fn write(tx: &mut Tx, decision: &SettleDecision, now: i64) -> S
     write_cancelled(tx, &decision.cancelled).await?;
     write_attempts(tx, &decision.attempts).await?;
     write_results(tx, &decision.results).await?;
-    write_stops(tx, &decision.stops).await
+    write_stops(tx, &decision.stops).await?;
+    error_deltas::write(tx, &decision.errors, now).await
 }
 
 /// Statement for the writes that every settle makes: entries leave their claims, jobs become done, and both are
@@ -192,10 +193,11 @@ macro_rules! write_attempts {
     ($lock:literal) => {
         concat!(
             "
-    INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+    INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error, fingerprint)
     SELECT t.* FROM (
         SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[],
-                             $8::bigint[], $9::text[]) AS u(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
+                             $8::bigint[], $9::text[], $10::bigint[])
+            AS u(job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error, fingerprint)
         ORDER BY job_id
     ) AS t
     CROSS JOIN LATERAL (SELECT FROM jobs WHERE jobs.id = t.job_id LIMIT 1 ",
@@ -234,6 +236,7 @@ pub(crate) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreRes
         .bind(rows.iter().map(|row| row.started_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.ended_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.error.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.fingerprint).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     let long: Vec<_> =

@@ -27,7 +27,7 @@ const GET: &str = "
            c.session_id AS c_session_id, c.claimed_at AS c_claimed_at, c.ids AS c_ids, c.entries AS c_entries,
            d.session_id AS d_session_id, d.claimed_at AS d_claimed_at, d.finished_at AS d_finished_at, d.ids AS d_ids,
            d.runs AS d_runs,
-           f.run_no AS f_run_no, f.attempts_used AS f_attempts_used, f.reason AS f_reason, f.error AS f_error, f.session_id AS f_session_id,
+           f.run_no AS f_run_no, f.attempts_used AS f_attempts_used, f.reason AS f_reason, f.fingerprint AS f_fingerprint, f.error AS f_error, f.session_id AS f_session_id,
            f.started_at AS f_started_at, f.failed_at AS f_failed_at,
            x.run_no AS x_run_no, x.attempts_used AS x_attempts_used, x.note AS x_note, x.session_id AS x_session_id,
            x.started_at AS x_started_at, x.cancelled_at AS x_cancelled_at,

@@ -3,7 +3,8 @@
 use jobqueue_shared::state::State;
 use jobqueue_store::{
     error::StoreResult,
-    operator_actions::{self, Answers, FinishedRow, SetAsideRow},
+    error_groups::changes::ErrorChanges,
+    operator_actions::{self, Answers, FinishedRow, Retried, SetAsideRow},
     retention::KeyTreatment,
     rows::{
         packed_claim,
@@ -14,7 +15,7 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{SqliteStore, Tx, begin, deltas, id_list, observe::read, pair_list, settle};
+use crate::{SqliteStore, Tx, begin, deltas, error_groups::fold, id_list, observe::read, pair_list, settle};
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
@@ -88,11 +89,11 @@ pub(crate) async fn retry(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec<
 /// Reads failed and cancelled jobs, which [`take_set_aside`] deletes: SQLite deletes in one table at a time, and only
 /// at the top of a statement.
 const READ_FINISHED: &str = "
-    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, length(j.payload) AS payload_bytes, t.cancelled_at, t.note
+    SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, length(j.payload) AS payload_bytes, t.cancelled_at, t.note, t.fingerprint
     FROM (
-        SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note FROM dead_letters
+        SELECT id, run_no, true AS failed, NULL AS cancelled_at, NULL AS note, fingerprint FROM dead_letters
         UNION ALL
-        SELECT id, run_no, false, CASE WHEN session_id IS NULL THEN cancelled_at END, note FROM cancelled
+        SELECT id, run_no, false, CASE WHEN session_id IS NULL THEN cancelled_at END, note, NULL FROM cancelled
     ) AS t
     JOIN jobs j ON j.id = t.id
     WHERE t.id IN (SELECT unhex(value) FROM json_each(?1))";
@@ -101,10 +102,11 @@ async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreRe
     let rows: Vec<FinishedRow> =
         sqlx::query_as(READ_FINISHED).bind(id_list(&answers.open())).fetch_all(&mut *tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
-    let (ready, attempts, deltas) = operator_actions::retry(rows, now, answers);
+    let Retried { ready, attempts, deltas, errors } = operator_actions::retry(rows, now, answers);
     settle::write::write_ready(tx, &ready).await?;
     settle::write::write_attempts(tx, &attempts).await?;
-    deltas::write_deltas(tx, &deltas, now).await
+    deltas::write_deltas(tx, &deltas, now).await?;
+    fold::write(tx, &errors, now).await
 }
 
 async fn take_set_aside(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
@@ -123,27 +125,33 @@ pub(crate) async fn delete(store: &SqliteStore, ids: &[Uuid]) -> StoreResult<Vec
         let mut writer = store.writer().await?;
         let now = store.clock.now_ms();
         let mut tx = begin(&mut writer).await?;
-        let mut deltas = Deltas::default();
-        let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut answers).await?;
+        let (mut deltas, mut errors) = (Deltas::default(), ErrorChanges::default());
+        let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut errors, &mut answers).await?;
         gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
         delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
         deltas::write_deltas(&mut tx, &deltas, now).await?;
+        fold::write(&mut tx, &errors, now).await?;
         tx.commit().await?;
     }
     Ok(answers.in_order(ids))
 }
 
 const READ_SET_ASIDE: &str = "
-    SELECT id, worker_id, true AS failed FROM dead_letters WHERE id IN (SELECT unhex(value) FROM json_each(?1))
+    SELECT id, worker_id, fingerprint FROM dead_letters WHERE id IN (SELECT unhex(value) FROM json_each(?1))
     UNION ALL
-    SELECT id, worker_id, false FROM cancelled WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+    SELECT id, worker_id, NULL FROM cancelled WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
-async fn delete_set_aside(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+async fn delete_set_aside(
+    tx: &mut Tx,
+    deltas: &mut Deltas,
+    errors: &mut ErrorChanges,
+    answers: &mut Answers,
+) -> StoreResult<Vec<Uuid>> {
     let rows: Vec<SetAsideRow> =
         sqlx::query_as(READ_SET_ASIDE).bind(id_list(&answers.open())).fetch_all(&mut *tx).await?;
     take_set_aside(tx, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
-    Ok(operator_actions::delete_set_aside(&rows, deltas, answers))
+    Ok(operator_actions::delete_set_aside(&rows, deltas, errors, answers))
 }
 
 #[derive(FromRow)]

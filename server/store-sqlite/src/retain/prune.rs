@@ -4,6 +4,7 @@
 use jobqueue_store::{
     clock::wall_ms,
     error::StoreResult,
+    error_groups::changes::ErrorChanges,
     operator_actions as actions,
     operator_actions::SetAsideRow,
     retention::{self, KeyTreatment},
@@ -13,7 +14,9 @@ use jobqueue_store::{
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::{SqliteStore, begin, deltas, id_list, observe::read, operate::operator_actions};
+use crate::{
+    SqliteStore, begin, deltas, error_groups, error_groups::fold, id_list, observe::read, operate::operator_actions,
+};
 
 pub(crate) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
     let now = store.clock.no_later_than(wall_ms());
@@ -28,6 +31,7 @@ pub(crate) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;
     sqlx::query("DELETE FROM series WHERE minute < ?1").bind(now / 60_000 - 2 * 1_440).execute(&mut *tx).await?;
+    error_groups::prune::prune(&mut tx, now, limit).await?;
     tx.commit().await?;
     Ok(pruned)
 }
@@ -77,11 +81,11 @@ async fn prune_done(store: &SqliteStore, before: i64, limit: i64, keys: KeyTreat
 /// cancelled anew is not old.
 const TAKE_OLD_CANCELLED: &str = "
     DELETE FROM cancelled WHERE rowid IN (SELECT rowid FROM cancelled WHERE cancelled_at < ?1 ORDER BY cancelled_at LIMIT ?2)
-    RETURNING id, worker_id, false AS failed";
+    RETURNING id, worker_id, NULL AS fingerprint";
 
 const TAKE_OLD_DEAD_LETTERS: &str = "
     DELETE FROM dead_letters WHERE rowid IN (SELECT rowid FROM dead_letters WHERE failed_at < ?1 ORDER BY failed_at LIMIT ?2)
-    RETURNING id, worker_id, true AS failed";
+    RETURNING id, worker_id, fingerprint";
 
 async fn prune_set_aside(
     store: &SqliteStore,
@@ -96,10 +100,11 @@ async fn prune_set_aside(
     if rows.is_empty() {
         return Ok(0);
     }
-    let mut deltas = Deltas::default();
-    let gone = actions::set_aside_gone(&rows, &mut deltas);
+    let (mut deltas, mut errors) = (Deltas::default(), ErrorChanges::default());
+    let gone = actions::set_aside_gone(&rows, &mut deltas, &mut errors);
     operator_actions::delete_jobs(&mut tx, &gone, keys).await?;
     deltas::write_deltas(&mut tx, &deltas, store.clock.now_ms()).await?;
+    fold::write(&mut tx, &errors, store.clock.now_ms()).await?;
     tx.commit().await?;
     Ok(gone.len() as u64)
 }

@@ -58,7 +58,7 @@ pub(crate) async fn end_attempts(
 }
 
 const READ_RETRY_COLUMNS: &str = "
-    SELECT id, priority, length(payload) AS payload_bytes, max_retries, retry
+    SELECT id, task, priority, length(payload) AS payload_bytes, max_retries, retry
     FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
 async fn read_retry_columns(tx: &mut Tx, ids: Vec<Uuid>) -> StoreResult<HashMap<Uuid, RetryColumns>> {

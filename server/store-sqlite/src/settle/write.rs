@@ -13,7 +13,7 @@ use jobqueue_store::{
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use crate::{Tx, batches, deltas, id_list};
+use crate::{Tx, batches, deltas, error_groups::fold, id_list};
 
 pub(crate) async fn write(tx: &mut Tx, decision: &SettleDecision, now: i64) -> StoreResult<()> {
     close_claims(tx, &decision.closed).await?;
@@ -25,7 +25,8 @@ pub(crate) async fn write(tx: &mut Tx, decision: &SettleDecision, now: i64) -> S
     write_attempts(tx, &decision.attempts).await?;
     write_results(tx, &decision.results).await?;
     write_stops(tx, &decision.stops).await?;
-    deltas::write_deltas(tx, &decision.deltas, now).await
+    deltas::write_deltas(tx, &decision.deltas, now).await?;
+    fold::write(tx, &decision.errors, now).await
 }
 
 async fn close_claims(tx: &mut Tx, ids: &[Uuid]) -> StoreResult<()> {
@@ -146,8 +147,8 @@ const FORGET_NO_HANDLER: &str = "
 
 /// Records an attempt. A refusal is recorded once for each lease; a row that is there already stays.
 const WRITE_ATTEMPT: &str = "
-    INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+    INSERT INTO attempts (job_id, run_no, outcome, claim_id, session_id, host, started_at, ended_at, error, fingerprint)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
     WHERE EXISTS (SELECT 1 FROM jobs WHERE jobs.id = ?1)
     ON CONFLICT DO NOTHING";
 
@@ -172,6 +173,7 @@ pub(crate) async fn write_attempts(tx: &mut Tx, rows: &[AttemptRow]) -> StoreRes
             .bind(row.started_at)
             .bind(row.ended_at)
             .bind(row.error.as_str())
+            .bind(row.fingerprint)
             .execute(&mut *tx)
             .await?;
         if row.run_no as u32 > limits::ATTEMPTS_KEPT {

@@ -12,7 +12,7 @@ use crate::{
     error::{StoreError, StoreResult},
     rows::packed_claim,
     settle::claim,
-    types::{AttemptOutcome, AttemptRecord, JobRecord, Progress, StopReason, Stopped},
+    types::{AttemptOutcome, AttemptRecord, ErrorGroupId, JobRecord, Progress, StopReason, Stopped},
 };
 
 /// A row of `jobs` joined with every table that can hold the job: `ready` (r), `claims` (c), `done` (d), `dead_letters`
@@ -47,6 +47,7 @@ pub struct JobRow {
     f_run_no: Option<i32>,
     f_attempts_used: Option<i32>,
     f_reason: Option<i16>,
+    f_fingerprint: Option<i64>,
     f_error: Option<String>,
     f_session_id: Option<Uuid>,
     f_started_at: Option<i64>,
@@ -95,6 +96,7 @@ impl JobRow {
             note: String::new(),
             waits_for_handler: false,
             kept_for_task: false,
+            error_group: None,
             progress: None,
             origin: self.origin,
         };
@@ -128,6 +130,7 @@ impl JobRow {
             // A newer server may have stored a reason that this one does not know.
             job.failure = self.f_reason.map(|number| number.try_into().unwrap_or(FailureReason::AttemptsExhausted));
             job.last_error = self.f_error.unwrap_or_default();
+            job.error_group = self.f_fingerprint.map(ErrorGroupId);
         } else if let (Some(run_no), Some(attempts_used), Some(at)) =
             (self.x_run_no, self.x_attempts_used, self.x_cancelled_at)
         {
@@ -211,6 +214,7 @@ impl ClaimRow {
 #[derive(FromRow)]
 pub struct RetryRow {
     pub id: Uuid,
+    task: String,
     priority: i16,
     payload_bytes: i32,
     max_retries: i16,
@@ -225,6 +229,7 @@ impl RetryRow {
             RetryPolicy::default()
         });
         claim::RetryColumns {
+            task: self.task,
             priority: self.priority,
             payload_bytes: self.payload_bytes,
             max_retries: self.max_retries as u32,
@@ -344,6 +349,7 @@ impl LeasedRow {
             note: String::new(),
             waits_for_handler: false,
             kept_for_task: false,
+            error_group: None,
             progress: None,
             origin: None,
         })

@@ -1,7 +1,6 @@
 //! Rows that both databases read and write, and the encoding of their columns.
 
 pub mod counts;
-pub(crate) mod fingerprint;
 pub mod inline_job;
 pub mod job;
 pub mod packed_claim;

@@ -80,6 +80,8 @@ pub struct AttemptRow {
     pub started_at: Option<i64>,
     pub ended_at: i64,
     pub error: String,
+    /// Error group of a failed attempt.
+    pub fingerprint: Option<i64>,
 }
 
 #[derive(Clone, Debug)]

@@ -44,6 +44,7 @@ impl Claim {
 /// Columns of a job that decide whether and when it is retried.
 #[derive(Clone, Debug)]
 pub struct RetryColumns {
+    pub task: String,
     pub priority: i16,
     pub payload_bytes: i32,
     pub max_retries: u32,

@@ -15,8 +15,8 @@ use jobqueue_shared::{
 use uuid::Uuid;
 
 use crate::{
+    error_groups::{changes::ErrorChanges, title},
     rows::{
-        fingerprint::fingerprint,
         packed_claim::{self, Entry},
         write::{AttemptRow, CancelledRow, DeadRow, Deltas, DoneRow, ReadyRow, ResultRow, StopRow},
     },
@@ -39,6 +39,7 @@ pub struct SettleDecision {
     pub results: Vec<ResultRow>,
     pub stops: Vec<StopRow>,
     pub deltas: Deltas,
+    pub errors: ErrorChanges,
     pub answers: Vec<SettleAnswer>,
 }
 
@@ -195,6 +196,13 @@ impl SettleDecision {
         };
         let next = state::next(attempt, item.ending, now, random());
         self.deltas.at(&claim.worker_id, 0).running -= 1;
+        let task = columns.map_or("", |columns| &columns.task);
+        let group = grouped_error(item).map(|error| title::group(task, error));
+        let group_id = group.as_ref().map(|group| group.id.0);
+        if let Some(group) = group {
+            let died = matches!(next, Next::Failed { .. });
+            self.errors.failed(group, &claim.worker_id, task, &item.text, job_id, died);
+        }
         if let Some(outcome) = outcome(item.ending) {
             self.attempts.push(AttemptRow {
                 job_id,
@@ -206,6 +214,7 @@ impl SettleDecision {
                 started_at: Some(claim.claimed_at),
                 ended_at: now,
                 error: item.text.clone(),
+                fingerprint: group_id,
             });
         }
         let reason = match item.ending {
@@ -264,7 +273,7 @@ impl SettleDecision {
                     attempts_used: entry.attempts_used as i32,
                     reason: reason.into(),
                     error: item.text.clone(),
-                    fingerprint: fingerprint(&item.text),
+                    fingerprint: group_id.unwrap_or_default(),
                     session_id: claim.session_id,
                     started_at: claim.claimed_at,
                     failed_at: now,
@@ -310,6 +319,17 @@ pub fn refusal(what: &str, lease: LeaseId, session_id: Uuid, prior: Prior, now: 
         started_at: None,
         ended_at: now,
         error: format!("{what} refused: {why}"),
+        fingerprint: None,
+    }
+}
+
+/// Text by which a failed attempt is grouped; `None` if the attempt did not fail. The texts of lost workers name sessions
+/// and hosts, and are one group.
+fn grouped_error(item: &Settlement) -> Option<&str> {
+    match item.ending {
+        Ending::Fail { .. } | Ending::TimedOut => Some(&item.text),
+        Ending::Lost { started: true } => Some("worker lost"),
+        _ => None,
     }
 }
 

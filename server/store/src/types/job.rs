@@ -6,7 +6,7 @@ use jobqueue_shared::{
 };
 use uuid::Uuid;
 
-use super::attempt::AttemptRecord;
+use super::{attempt::AttemptRecord, error_group::ErrorGroupId};
 
 /// Result of an operator action (cancel, retry, delete) on one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct JobRecord {
     pub progress: Option<Progress>,
     /// Job that this one is a copy of. `None` in leases, which are built without reading it.
     pub origin: Option<Uuid>,
+    /// Error group of a dead letter.
+    pub error_group: Option<ErrorGroupId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -204,6 +206,7 @@ impl JobRecord {
             note: String::new(),
             waits_for_handler: false,
             kept_for_task: false,
+            error_group: None,
             progress: None,
             origin: None,
         }

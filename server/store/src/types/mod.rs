@@ -2,12 +2,14 @@
 //! time milliseconds; texts have been checked against the limits before.
 
 mod attempt;
+mod error_group;
 mod job;
 mod maintain;
 mod session;
 mod submit;
 
 pub use attempt::*;
+pub use error_group::*;
 pub use job::*;
 pub use maintain::*;
 pub use session::*;

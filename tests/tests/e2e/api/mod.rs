@@ -2,6 +2,7 @@
 
 mod contract;
 mod copy;
+mod error_groups;
 mod errors;
 mod explain;
 mod gzip;
