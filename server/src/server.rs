@@ -25,6 +25,7 @@ use crate::{
         bind::{self, Listeners},
         budget::Budget,
         serve::{Lifetimes, serve},
+        tls::{self, Tls},
     },
 };
 
@@ -38,6 +39,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Server {
     config: Serve,
     dashboard: Arc<Files>,
+    tls: Option<Arc<Tls>>,
     store: Arc<dyn Store>,
     acquires: usize,
 }
@@ -50,6 +52,7 @@ impl Server {
             Some(folder) => Files::read(folder).context("--dashboard-dir")?,
             None => Files::embedded(),
         };
+        let tls = config.tls.files().map_err(anyhow::Error::msg)?.map(Tls::new).transpose()?.map(Arc::new);
         // The recorder has to exist before the first measurement.
         metrics::recorder().context("the metrics cannot be recorded")?;
         let options = common.connect_options();
@@ -57,7 +60,7 @@ impl Server {
         info!(database = %common.database_url, driver = store.name(), "the database is open");
         let acquires = (options.max_connections / 2).max(1) as usize;
         let dashboard = Arc::new(dashboard);
-        Ok(Self { config, dashboard, store: Arc::new(Instrumented::new(store)), acquires })
+        Ok(Self { config, dashboard, tls, store: Arc::new(Instrumented::new(store)), acquires })
     }
 
     /// Serves until `shutdown` completes, then lets calls under way finish, within the grace.
@@ -70,7 +73,7 @@ impl Server {
     }
 
     async fn start(self, listeners: Listeners) -> anyhow::Result<Running> {
-        let Self { config, dashboard, store, acquires } = self;
+        let Self { config, dashboard, tls, store, acquires } = self;
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let tracker = TaskTracker::new();
         let options = queue::Options {
@@ -106,9 +109,12 @@ impl Server {
         let [for_grpc, for_http] = config.connections();
         for (listener, places) in [(listeners.grpc, for_grpc), (listeners.http, for_http)] {
             let places = Arc::new(Semaphore::new(places));
-            serving.spawn(serve(listener, places, lifetimes, router.clone(), draining.clone()));
+            serving.spawn(serve(listener, places, tls.clone(), lifetimes, router.clone(), draining.clone()));
         }
         serving.close();
+        if let Some(tls) = tls {
+            tracker.spawn(tls::keep_current(tls, closing.clone()));
+        }
         if config.insecure_allow_remote {
             warn!(%grpc_addr, %http_addr, "--insecure-allow-remote: whoever reaches these addresses may do everything");
         }

@@ -18,6 +18,8 @@ pub type Connector =
 /// Makes a connector. After `keepalive` without traffic the kernel probes whether the other side is still there.
 pub fn connector(keepalive: Option<Duration>) -> Connector {
     let mut connector = HttpConnector::new();
+    // The channel makes TLS on the stream for an https:// address.
+    connector.enforce_http(false);
     // Calls are small, and their callers wait for them.
     connector.set_nodelay(true);
     connector.set_keepalive(keepalive);

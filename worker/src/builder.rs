@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     config::Config,
-    connection::address,
+    connection::{address::BadServer, channel, tls::Tls},
     handlers::{
         by_task::Handlers,
         context::Context,
@@ -20,9 +20,11 @@ use crate::{
 /// Reason why a worker cannot be built.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BuildError {
-    /// The endpoint is not of the form `http://host:port`.
+    /// The endpoint is not of the form `http://host:port` or `https://host:port`.
     #[error("{0}")]
     Address(String),
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("worker_id {0}")]
     WorkerId(String),
     #[error("task {0:?} {1}")]
@@ -49,7 +51,7 @@ pub struct WorkerBuilder {
 
 impl Worker {
     /// Builder of a worker that takes the jobs addressed to `worker_id` (1 to 100 bytes) from the server at `endpoint`
-    /// (`http://host:port`). Give it a handler for each task.
+    /// (`http://host:port` or `https://host:port`). Give it a handler for each task.
     pub fn builder(endpoint: impl Into<String>, worker_id: impl Into<String>) -> WorkerBuilder {
         WorkerBuilder::new(endpoint.into(), worker_id.into())
     }
@@ -59,6 +61,7 @@ impl WorkerBuilder {
     fn new(endpoint: String, worker_id: String) -> Self {
         let config = Config {
             endpoint,
+            tls: Tls::default(),
             worker_id,
             concurrency: 10,
             lease_time: Duration::from_millis(limits::LEASE_MS_DEFAULT as u64),
@@ -97,6 +100,12 @@ impl WorkerBuilder {
     /// handles their task.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.handlers.set_fallback(handler);
+        self
+    }
+
+    /// TLS of the connection, for an `https://` endpoint.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.config.tls = tls;
         self
     }
 
@@ -153,7 +162,10 @@ impl WorkerBuilder {
     /// The first setting that is invalid.
     pub fn build(self) -> Result<Worker, BuildError> {
         let Self { config, handlers, duplicate } = self;
-        address::check(&config.endpoint).map_err(|error| BuildError::Address(error.to_string()))?;
+        channel::endpoint(&config.endpoint, &config.tls, channel::SILENCE).map_err(|error| match error {
+            BadServer::Address { .. } => BuildError::Address(error.to_string()),
+            BadServer::Tls(problem) => BuildError::Tls(problem),
+        })?;
         check_name(&config.worker_id, limits::WORKER_ID).map_err(BuildError::WorkerId)?;
         if let Some(task) = duplicate {
             return Err(BuildError::DuplicateTask(task));

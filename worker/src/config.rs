@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::connection::tls::Tls;
+
 /// Settings of a worker.
 pub(crate) struct Config {
-    /// Address of the server: `http://host:port`.
+    /// Address of the server: `http://host:port` or `https://host:port`.
     pub(crate) endpoint: String,
+    pub(crate) tls: Tls,
     pub(crate) worker_id: String,
     /// Maximum number of jobs that run at once.
     pub(crate) concurrency: usize,

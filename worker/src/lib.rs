@@ -51,6 +51,7 @@ pub use client::{
     new_job::NewJob,
     retry_policy::RetryPolicy,
 };
+pub use connection::tls::Tls;
 pub use handlers::{
     context::Context,
     handler::{Handler, HandlerResult},

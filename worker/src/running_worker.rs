@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    connection::{address::BadAddress, worker_calls::WorkerCalls},
+    connection::{address::BadServer, worker_calls::WorkerCalls},
     handlers::by_task::Handlers,
 };
 
@@ -20,8 +20,8 @@ pub(crate) struct RunningWorker {
 }
 
 impl RunningWorker {
-    pub(crate) fn new(config: Config, handlers: Handlers) -> Result<Self, BadAddress> {
-        let calls = WorkerCalls::new(&config.endpoint, config.lease_time)?;
+    pub(crate) fn new(config: Config, handlers: Handlers) -> Result<Self, BadServer> {
+        let calls = WorkerCalls::new(&config.endpoint, &config.tls, config.lease_time)?;
         Ok(Self { config, handlers, calls, stopping: CancellationToken::new(), killed: CancellationToken::new() })
     }
 }

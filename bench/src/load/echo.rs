@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use futures::StreamExt as _;
-use jobqueue_server::transport::listen;
+use jobqueue_server::transport::listen::{self, Connection};
 use jobqueue_shared::proto::v1::{SubmitJobRequest, SubmitJobResponse};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::{
@@ -65,11 +65,13 @@ pub(crate) async fn play(mut parent: Parent) -> Result<()> {
     let permits = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     parent.ready("echo").await?;
     Parent::send(&format!("http://{}", listener.local_addr()?))?;
+    let connections = listen::incoming(listener, permits);
+    let incoming = connections.map(|(stream, place)| Ok::<_, Infallible>(Connection::new(stream, place)));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(Echo)
-        .serve_with_incoming_shutdown(listen::incoming(listener, permits).map(Ok::<_, Infallible>), async {
+        .serve_with_incoming_shutdown(incoming, async {
             let _ = parent.closed().await;
         })
         .await?;

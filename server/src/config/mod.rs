@@ -5,6 +5,7 @@ mod common;
 mod database_url;
 mod durations;
 mod serve;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub use self::{
     common::Common,
     database_url::DatabaseUrl,
     serve::Serve,
+    tls::{Tls, TlsFiles},
 };
 
 /// A durable job queue: programs submit jobs over gRPC, workers lease and run them, people watch in a browser.

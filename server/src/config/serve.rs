@@ -25,6 +25,9 @@ pub struct Serve {
     #[arg(long, env = "JOBQUEUE_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
     pub http_addr: SocketAddr,
 
+    #[command(flatten)]
+    pub tls: super::tls::Tls,
+
     /// Folder of a built dashboard, read at the start, instead of the one in the binary.
     #[arg(long, env = "JOBQUEUE_DASHBOARD_DIR", value_name = "DIR")]
     pub dashboard_dir: Option<PathBuf>,
@@ -134,16 +137,17 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Checks that the addresses are local unless others are allowed; the error is one line for the operator.
+    /// Checks that other machines can reach the addresses only if their clients prove who they are, or if that is allowed
+    /// expressly; the error is one line for the operator.
     pub fn check_addresses(&self) -> Result<(), String> {
         let open = [("--grpc-addr", self.grpc_addr), ("--http-addr", self.http_addr)]
             .into_iter()
             .find(|(_, addr)| !addr.ip().is_loopback());
         match open {
-            Some((flag, addr)) if !self.insecure_allow_remote => Err(format!(
-                "{flag} {addr} can be reached from other machines, and there is no authentication yet: whoever \
-                 reaches it could submit, read and delete jobs. Listen on 127.0.0.1, or, on a closed network, add \
-                 --insecure-allow-remote"
+            Some((flag, addr)) if !self.insecure_allow_remote && self.tls.client_ca.is_none() => Err(format!(
+                "{flag} {addr} can be reached from other machines, and whoever reaches it could submit, read and delete \
+                 jobs. Listen on 127.0.0.1, or let only clients with a certificate in (--tls-cert, --tls-key and \
+                 --tls-client-ca), or, on a closed network, add --insecure-allow-remote"
             )),
             _ => Ok(()),
         }

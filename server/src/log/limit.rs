@@ -20,7 +20,7 @@ const REQUESTED: u32 = 1;
 const OTHERS: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// Modules whose lines clients' requests cause.
-const BY_REQUEST: [&str; 2] = ["jobqueue_server::queue", "jobqueue_server::grpc"];
+const BY_REQUEST: [&str; 3] = ["jobqueue_server::queue", "jobqueue_server::grpc", "jobqueue_server::transport"];
 
 /// Number of lines by kind; a kind is a call site in the code.
 #[derive(Debug, Default)]

@@ -31,8 +31,11 @@ const FRAME_HEAD: usize = 9;
 /// Pause after an error of accept that is not the connection's own, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Accepted connection, and its place.
+pub type Accepted = (TcpStream, OwnedSemaphorePermit);
+
 /// Stream of accepted connections, as long as there is a place for one; more wait in the kernel's queue.
-pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<Item = Connection> {
+pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<Item = Accepted> {
     stream::unfold((listener, places), |(listener, places)| async {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         loop {
@@ -40,7 +43,7 @@ pub fn incoming(listener: TcpListener, places: Arc<Semaphore>) -> impl Stream<It
                 Ok((stream, _)) => {
                     // Answers are small, and clients wait for them.
                     let _ = stream.set_nodelay(true);
-                    return Some((Connection::new(stream, place), (listener, places)));
+                    return Some(((stream, place), (listener, places)));
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -89,9 +92,9 @@ impl Opening {
     }
 }
 
-/// Connection that occupies its place until it is dropped.
-pub struct Connection {
-    stream: CoalescedWrites<TcpStream>,
+/// Connection over a TCP or TLS stream. It occupies its place until it is dropped.
+pub struct Connection<S> {
+    stream: CoalescedWrites<S>,
     opening: Option<Box<Opening>>,
     activity: Arc<Activity>,
     /// Set while a write waits for the peer to make room.
@@ -99,8 +102,8 @@ pub struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+impl<S: AsyncWrite> Connection<S> {
+    pub fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
         Self {
             stream: CoalescedWrites::new(stream),
             opening: Some(Box::new(Opening::new())),
@@ -125,7 +128,7 @@ impl Connection {
 }
 
 /// For tonic's own server, which the benchmark compares with these connections.
-impl Connected for Connection {
+impl Connected for Connection<TcpStream> {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -133,7 +136,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
@@ -151,7 +154,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.written(written)
@@ -195,6 +198,11 @@ mod tests {
         (listener, addr)
     }
 
+    async fn next(incoming: &mut (impl Stream<Item = Accepted> + Unpin)) -> Connection<TcpStream> {
+        let (stream, place) = incoming.next().await.unwrap();
+        Connection::new(stream, place)
+    }
+
     #[tokio::test]
     async fn a_connection_beyond_the_limit_waits_for_a_place() {
         let (listener, addr) = listener().await;
@@ -204,7 +212,7 @@ mod tests {
         let mut second = incoming.next();
         assert!(poll!(&mut second).is_pending());
         drop(first);
-        second.await.unwrap();
+        drop(second.await.unwrap());
     }
 
     #[tokio::test]
@@ -213,7 +221,7 @@ mod tests {
         let mut incoming = pin!(incoming(listener, Arc::new(Semaphore::new(2))));
         let (_silent, mut speaking) =
             (TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap());
-        let (mut silent, mut spoken) = (incoming.next().await.unwrap(), incoming.next().await.unwrap());
+        let (mut silent, mut spoken) = (next(&mut incoming).await, next(&mut incoming).await);
         speaking.write_all(b"x").await.unwrap();
         assert_eq!(spoken.read_u8().await.unwrap(), b'x');
         // From here on, time advances as soon as all tasks wait.
@@ -243,7 +251,7 @@ mod tests {
         let (listener, addr) = listener().await;
         let mut incoming = pin!(incoming(listener, Arc::new(Semaphore::new(1))));
         let mut client = TcpStream::connect(addr).await.unwrap();
-        let mut connection = incoming.next().await.unwrap();
+        let mut connection = next(&mut incoming).await;
         client.write_all(b"PRI * HTTP").await.unwrap();
         let mut read = [0; 10];
         connection.read_exact(&mut read).await.unwrap();

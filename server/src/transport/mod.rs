@@ -1,6 +1,6 @@
 //! Connections, and limits on what they hold.
 //!
-//! [`bind`] binds the addresses; [`listen`] accepts connections; [`serve`] drives each until it is idle or old or its
+//! [`bind`] binds the addresses; [`listen`] accepts connections; [`tls`] makes them secure; [`serve`] drives each until it is idle or old or its
 //! peer does not read; [`budget`] limits the bytes of requests that are being read and of answers that are being sent
 //! over all connections: the bodies in [`grpc`](crate::grpc) take them from it.
 
@@ -9,3 +9,4 @@ pub mod bind;
 pub mod budget;
 pub mod listen;
 pub mod serve;
+pub mod tls;

@@ -13,16 +13,18 @@ use hyper_util::{
 };
 use jobqueue_shared::limits;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::Semaphore,
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     activity::Activity,
-    listen::{self, Connection},
+    listen::{self, Accepted, Connection},
+    tls::Tls,
 };
 
 /// Limits of an HTTP/2 connection: resets before it is closed as abusive, and bytes in flight.
@@ -55,10 +57,11 @@ pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>, activity: &Arc<Activity>) -> impl Future<Output = Response> + Send;
 }
 
-/// Serves `listener` until `draining` is cancelled, then lets its connections finish calls under way.
+/// Serves `listener`, with TLS if it has `tls`, until `draining` is cancelled, then lets its connections finish calls under way.
 pub async fn serve(
     listener: TcpListener,
     places: Arc<Semaphore>,
+    tls: Option<Arc<Tls>>,
     lifetimes: Lifetimes,
     answer: impl Answer,
     draining: CancellationToken,
@@ -67,9 +70,9 @@ pub async fn serve(
     let connections = TaskTracker::new();
     {
         let mut incoming = pin!(listen::incoming(listener, places).take_until(draining.cancelled()));
-        while let Some(connection) = incoming.next().await {
-            let (http, answer, draining) = (Arc::clone(&http), answer.clone(), draining.clone());
-            connections.spawn(async move { drive(&http, connection, lifetimes, answer, &draining).await });
+        while let Some(accepted) = incoming.next().await {
+            let (http, tls, answer, draining) = (Arc::clone(&http), tls.clone(), answer.clone(), draining.clone());
+            connections.spawn(async move { secure(&http, accepted, tls, lifetimes, answer, &draining).await });
         }
     }
     connections.close();
@@ -91,9 +94,32 @@ fn http() -> Builder<TokioExecutor> {
     builder
 }
 
+/// Makes the TLS handshake of a connection, where there is TLS, and drives it.
+async fn secure(
+    http: &Builder<TokioExecutor>,
+    (stream, place): Accepted,
+    tls: Option<Arc<Tls>>,
+    lifetimes: Lifetimes,
+    answer: impl Answer,
+    draining: &CancellationToken,
+) {
+    let Some(tls) = tls else {
+        return drive(http, Connection::new(stream, place), lifetimes, answer, draining).await;
+    };
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        () = draining.cancelled() => return,
+    };
+    match accepted {
+        Ok(Some(stream)) => drive(http, Connection::new(stream, place), lifetimes, answer, draining).await,
+        Ok(None) => info!("a client spoke plain HTTP to an address that speaks TLS"),
+        Err(error) => info!(%error, "a TLS handshake failed"),
+    }
+}
+
 async fn drive(
     http: &Builder<TokioExecutor>,
-    connection: Connection,
+    connection: Connection<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     lifetimes: Lifetimes,
     answer: impl Answer,
     draining: &CancellationToken,

@@ -18,7 +18,7 @@ use crate::{
         new_job::NewJob,
         repeat::{self, Repeat},
     },
-    connection::{backoff::Backoff, channel},
+    connection::{backoff::Backoff, channel, tls::Tls},
     fields,
 };
 
@@ -60,13 +60,21 @@ pub struct JobDetails {
 }
 
 impl Client {
-    /// Client of the server at `endpoint` (`http://host:port`), which connects at its first call. Must be called within
-    /// a Tokio runtime.
+    /// Client of the server at `endpoint` (`http://host:port` or `https://host:port`), which connects at its first call.
+    /// Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// [`Error::Address`].
     pub fn connect(endpoint: impl AsRef<str>) -> Result<Self, Error> {
-        let channel = channel::coalescing(endpoint.as_ref()).map_err(|error| Error::Address(error.to_string()))?;
+        Self::connect_with(endpoint, &Tls::default())
+    }
+
+    /// Client like that of [`Client::connect`], with this TLS.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn connect_with(endpoint: impl AsRef<str>, tls: &Tls) -> Result<Self, Error> {
+        let channel = channel::coalescing(endpoint.as_ref(), tls).map_err(|error| Error::Address(error.to_string()))?;
         let api = JobServiceClient::new(channel).max_decoding_message_size(channel::REPLY_BYTES);
         Ok(Self {
             api,

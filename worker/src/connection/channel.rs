@@ -8,7 +8,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::connection::address::{self, BadAddress};
+use crate::connection::{
+    address::{self, BadServer},
+    tls::Tls,
+};
 
 /// Time without an answer after which a connection counts as lost, where no lease expires earlier.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
@@ -21,18 +24,20 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Channel that connects at its first call, and again whenever the connection is lost. A peer that vanishes without
 /// closing the connection is noticed after `silence`.
-pub(crate) fn plain(address: &str, silence: Duration) -> Result<Channel, BadAddress> {
-    Ok(endpoint(address, silence)?.connect_lazy())
+pub(crate) fn plain(address: &str, tls: &Tls, silence: Duration) -> Result<Channel, BadServer> {
+    Ok(endpoint(address, tls, silence)?.connect_lazy())
 }
 
 /// Channel like [`plain`] that coalesces the writes of many small calls. Not for a session: a handler that blocks its
 /// thread would delay what that thread was about to send, including heartbeats.
-pub(crate) fn coalescing(address: &str) -> Result<Channel, BadAddress> {
-    Ok(endpoint(address, SILENCE)?.connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
+pub(crate) fn coalescing(address: &str, tls: &Tls) -> Result<Channel, BadServer> {
+    Ok(endpoint(address, tls, SILENCE)?.connect_with_connector_lazy(connector(Some(TCP_KEEPALIVE))))
 }
 
-fn endpoint(address: &str, silence: Duration) -> Result<Endpoint, BadAddress> {
-    Ok(Endpoint::from(address::check(address)?)
+/// Endpoint of the server at `address`. Nothing is sent.
+pub(crate) fn endpoint(address: &str, tls: &Tls, silence: Duration) -> Result<Endpoint, BadServer> {
+    let endpoint = tls.apply(Endpoint::from(address::check(address)?)).map_err(BadServer::Tls)?;
+    Ok(endpoint
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .tcp_keepalive(Some(TCP_KEEPALIVE))
@@ -77,7 +82,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let channel = plain(&address, SILENCE).unwrap();
+        let channel = plain(&address, &Tls::new(), SILENCE).unwrap();
         let mut api = JobServiceClient::new(channel);
         let limit = Duration::from_secs(5);
         let status = answer(limit, api.get_metrics(request(GetMetricsRequest::default(), limit))).await.unwrap_err();

@@ -6,4 +6,5 @@ pub(crate) mod channel;
 pub(crate) mod connectivity;
 pub(crate) mod shared_channel;
 pub(crate) mod status;
+pub(crate) mod tls;
 pub(crate) mod worker_calls;

@@ -11,10 +11,11 @@ use jobqueue_shared::proto::v1::{
 use tonic::{Status, transport::Channel};
 
 use crate::connection::{
-    address::BadAddress,
+    address::BadServer,
     channel,
     connectivity::Connectivity,
     shared_channel::{self, SharedChannel},
+    tls::Tls,
 };
 
 /// Time limit of a call that waits for nothing but the server's disk.
@@ -25,6 +26,7 @@ pub(crate) type WorkerApi = WorkerServiceClient<Channel>;
 /// Calls to the server at one address.
 pub(crate) struct WorkerCalls {
     endpoint: String,
+    tls: Tls,
     /// Silence after which a connection counts as lost.
     silence: Duration,
     /// Keeps the place of this worker on its connection.
@@ -40,13 +42,14 @@ impl WorkerCalls {
     ///
     /// # Panics
     /// Outside a runtime.
-    pub(crate) fn new(endpoint: &str, lease_time: Duration) -> Result<Self, BadAddress> {
+    pub(crate) fn new(endpoint: &str, tls: &Tls, lease_time: Duration) -> Result<Self, BadServer> {
         // A lost connection is noticed in time to keep the lease through another one.
         let silence = channel::SILENCE.min(lease_time / 2);
-        let shared = shared_channel::connect(endpoint, silence)?;
+        let shared = shared_channel::connect(endpoint, tls, silence)?;
         let channel = shared.channel();
         Ok(Self {
             endpoint: endpoint.to_owned(),
+            tls: tls.clone(),
             silence,
             _place: shared,
             worker: worker_api(channel.clone()),
@@ -61,8 +64,8 @@ impl WorkerCalls {
     }
 
     /// Opens another connection to the server, which the current runtime drives.
-    pub(crate) fn connect(&self) -> Result<WorkerApi, BadAddress> {
-        channel::plain(&self.endpoint, self.silence).map(worker_api)
+    pub(crate) fn connect(&self) -> Result<WorkerApi, BadServer> {
+        channel::plain(&self.endpoint, &self.tls, self.silence).map(worker_api)
     }
 
     /// Forgets failed calls, because a call that is not made again never clears its failure.

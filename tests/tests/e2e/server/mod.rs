@@ -8,3 +8,4 @@ mod pressure;
 mod rolling;
 mod servers;
 mod shutdown;
+mod tls;

@@ -1,10 +1,10 @@
 //! Command-line arguments of `jobqueue-worker`, checked before anything starts.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 use jobqueue_shared::settings;
-use jobqueue_worker::{BuildError, Worker};
+use jobqueue_worker::{BuildError, Tls, Worker};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     http::handler::{self as http, Http},
     open_files,
     simulate::Simulate,
+    tls::{self, TlsArgs},
 };
 
 /// Runs the jobs that are addressed to one or more worker ids.
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// The server's gRPC address.
     #[arg(long, env = "JOBQUEUE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Maximum number of jobs of each worker id that run at once: 1 to 10000.
     #[arg(long, env = "JOBQUEUE_CONCURRENCY", value_name = "JOBS", default_value_t = 10)]
@@ -59,6 +63,11 @@ pub(crate) struct Args {
     /// Run TASK by posting the payload to a URL. May be given many times.
     #[arg(long, value_name = "TASK=URL", value_parser = target)]
     http: Vec<(String, reqwest::Url)>,
+
+    /// File with the certificates of the authorities that the URLs of --http may have theirs from (PEM), instead of
+    /// those that the system trusts.
+    #[arg(long, env = "JOBQUEUE_HTTP_CA", value_name = "FILE")]
+    http_ca: Option<PathBuf>,
 
     /// Run every other job with the built-in demonstration.
     #[arg(long, env = "JOBQUEUE_SIMULATE")]
@@ -142,11 +151,16 @@ impl Args {
                 "the limit of open files is too low for so many jobs at once: raise it (ulimit -n, LimitNOFILE)"
             );
         }
-        self.worker_ids.iter().map(|worker_id| self.build(worker_id, concurrency)).collect()
+        let tls = self.tls.read().map_err(anyhow::Error::msg)?;
+        let http_ca = self.http_ca.as_deref().map(|file| tls::read("--http-ca", file));
+        let http_ca = http_ca.transpose().map_err(anyhow::Error::msg)?;
+        let build = |worker_id: &String| self.build(worker_id, concurrency, &tls, http_ca.as_deref());
+        self.worker_ids.iter().map(build).collect()
     }
 
-    fn build(&self, worker_id: &str, concurrency: usize) -> anyhow::Result<Worker> {
+    fn build(&self, worker_id: &str, concurrency: usize, tls: &Tls, http_ca: Option<&[u8]>) -> anyhow::Result<Worker> {
         let mut worker = Worker::builder(&*self.server, worker_id)
+            .tls(tls.clone())
             .concurrency(concurrency)
             .lease_time(self.lease_time)
             .grace(self.grace)
@@ -159,7 +173,7 @@ impl Args {
             worker = worker.raw_handler(task, Exec::new(command.clone(), or_else(exec::ATTEMPT_TIMEOUT)));
         }
         for (task, url) in &self.http {
-            worker = worker.raw_handler(task, Http::new(url.clone(), or_else(http::ATTEMPT_TIMEOUT))?);
+            worker = worker.raw_handler(task, Http::new(url.clone(), http_ca, or_else(http::ATTEMPT_TIMEOUT))?);
         }
         if self.simulate {
             worker = worker.fallback(Simulate);

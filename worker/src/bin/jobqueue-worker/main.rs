@@ -8,6 +8,7 @@ mod open_files;
 mod shortage;
 mod signals;
 mod simulate;
+mod tls;
 
 use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 

@@ -2,10 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use reqwest::{Client, ClientBuilder, Url, redirect::Policy};
+use anyhow::Context as _;
+use reqwest::{Certificate, Client, ClientBuilder, Url, redirect::Policy};
 
-/// Client for requests to `url`, which keeps idle connections.
-pub(crate) fn client(url: &Url) -> ClientBuilder {
+/// Client for requests to `url`, which keeps idle connections. Authorities in `ca` (PEM) are trusted instead of those of
+/// the system.
+pub(crate) fn client(url: &Url, ca: Option<&[u8]>) -> anyhow::Result<ClientBuilder> {
     let mut client = Client::builder()
         .user_agent(concat!("jobqueue-worker/", env!("CARGO_PKG_VERSION")))
         // A followed redirect would turn the POST into a GET, or send the payload to a host that nobody configured.
@@ -15,17 +17,21 @@ pub(crate) fn client(url: &Url) -> ClientBuilder {
     if url.scheme() == "http" {
         // Plain HTTP needs no certificates, and has to work on a machine that has none.
         client = client.tls_certs_only([]);
+    } else if let Some(ca) = ca {
+        let authorities = Certificate::from_pem_bundle(ca).context("--http-ca")?;
+        anyhow::ensure!(!authorities.is_empty(), "--http-ca: there is no certificate in it");
+        client = client.tls_certs_only(authorities);
     }
     if is_loopback(url) {
         // A proxy would resolve a loopback address to its own machine.
         client = client.no_proxy();
     }
-    client
+    Ok(client)
 }
 
 /// Client that keeps no connection alive, so that each of its requests opens a new one.
-pub(crate) fn client_once(url: &Url) -> ClientBuilder {
-    client(url).pool_max_idle_per_host(0)
+pub(crate) fn client_once(url: &Url, ca: Option<&[u8]>) -> anyhow::Result<ClientBuilder> {
+    Ok(client(url, ca)?.pool_max_idle_per_host(0))
 }
 
 /// True when the URL's host can only be this machine: a loopback or unspecified address, or localhost.

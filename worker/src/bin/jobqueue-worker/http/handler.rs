@@ -27,12 +27,13 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Handler that posts to `url`; `attempt_timeout` applies to jobs that set none.
-    pub(crate) fn new(url: Url, attempt_timeout: Option<Duration>) -> anyhow::Result<Self> {
+    /// Handler that posts to `url`, whose certificate comes from an authority in `ca` (PEM), or else from one that the
+    /// system trusts; `attempt_timeout` applies to jobs that set none.
+    pub(crate) fn new(url: Url, ca: Option<&[u8]>, attempt_timeout: Option<Duration>) -> anyhow::Result<Self> {
         // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = connect::client(&url).build().context("cannot set up an HTTP client")?;
-        let once = connect::client_once(&url).build().context("cannot set up an HTTP client")?;
+        let client = connect::client(&url, ca)?.build().context("cannot set up an HTTP client")?;
+        let once = connect::client_once(&url, ca)?.build().context("cannot set up an HTTP client")?;
         Ok(Self { client, once, url, attempt_timeout })
     }
 
@@ -130,7 +131,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, router).into_future());
-        Http::new(url.parse().unwrap(), None).unwrap()
+        Http::new(url.parse().unwrap(), None, None).unwrap()
     }
 
     fn context() -> Context {
@@ -190,7 +191,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://user:secret@{}/", listener.local_addr().unwrap());
         drop(listener);
-        let error = Http::new(url.parse().unwrap(), None).unwrap().handle(self::context()).await.unwrap_err();
+        let error = Http::new(url.parse().unwrap(), None, None).unwrap().handle(self::context()).await.unwrap_err();
         assert!(format!("{error:?}").contains("Retry") && !error.to_string().contains("secret"), "{error:?}");
         assert!(error.to_string().contains("refused"), "{error}");
     }
@@ -211,7 +212,8 @@ mod tests {
     #[tokio::test]
     async fn a_kept_connection_that_closes_as_a_request_comes_is_replaced_within_the_attempt() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let http = Http::new(format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap(), None).unwrap();
+        let http =
+            Http::new(format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap(), None, None).unwrap();
         let endpoint = async {
             let (mut first, _) = listener.accept().await.unwrap();
             let mut keys = vec![request(&mut first).await.unwrap()];
