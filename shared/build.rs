@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "jobqueue/v1/job.proto",
+    "jobqueue/v1/job_filter.proto",
     "jobqueue/v1/job_service.proto",
     "jobqueue/v1/worker_service.proto",
     "jobqueue/v1/admin_service.proto",

@@ -49,6 +49,7 @@ CREATE TABLE ready (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX ready_by_id ON ready (id) WHERE inline_job IS NULL;
 CREATE INDEX ready_for_task ON ready (worker_id, for_task, priority, run_at, id) WHERE for_task IS NOT NULL;
+CREATE INDEX ready_no_handler ON ready (worker_id) WHERE waits_for_handler;
 
 -- Packed claims: a row holds the open entries of one batch that one session took, up to 64 jobs. ids and entries are
 -- written by server/store/src/rows/packed_claim.rs.

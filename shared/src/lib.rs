@@ -2,12 +2,14 @@
 //!
 //! Modules in reading order: [`proto`] is the API; [`limits`] are the API's limits; [`state`] is the state machine of a
 //! job; [`retry`] computes the delay between attempts; [`lease`] is a worker's right to settle an attempt; [`json`]
-//! validates payloads; [`time`] and [`status`] convert. Servers and native programs also share write coalescing
+//! validates payloads; [`filter`] parses, prints and checks filters; [`sub_state`] tells pending jobs apart; [`time`] and
+//! [`status`] convert. Servers and native programs also share write coalescing
 //! (`write_coalescing`), connections (`connect`), the parsing of settings (`settings`), and a log writer that never blocks
 //! (`logs`).
 
 #[cfg(feature = "transport")]
 pub mod connect;
+pub mod filter;
 pub mod json;
 pub mod lease;
 pub mod limits;
@@ -18,6 +20,7 @@ pub mod retry;
 pub mod settings;
 pub mod state;
 pub mod status;
+pub mod sub_state;
 pub mod time;
 #[cfg(any(feature = "server", feature = "transport"))]
 pub mod write_coalescing;

@@ -44,6 +44,21 @@ pub const SESSIONS_PAGE: u32 = 1_000;
 pub const WORKER_IDS_PAGE: u32 = 10_000;
 /// Maximum number of rows that one page of a filtered list reads.
 pub const PAGE_SCAN: u32 = 5_000;
+/// Maximum time in milliseconds after which one page of a filtered list, or a count, ends its reading.
+pub const SCAN_MS: u64 = 50;
+/// Maximum number of values in one list of a filter.
+pub const FILTER_VALUES: usize = 100;
+/// Maximum number of ids in the filter of a list: all of them are read for each page.
+pub const FILTER_IDS: usize = 500;
+/// Maximum number of a filter's conditions on the payload: each is tested for every job that is read.
+pub const FILTER_PAYLOAD: usize = 8;
+pub const FILTER_PATH: usize = 255;
+/// Maximum size of the text that an error contains, and of the value of a payload's field.
+pub const FILTER_TEXT: usize = 1024;
+/// Maximum size of a filter's text form. `FILTER_IDS` ids and the rest of a filter fit in.
+pub const FILTER_FORM: usize = 32 * 1024;
+/// Maximum number of jobs without a handler that a count reads.
+pub const NO_HANDLER_SCAN: u32 = 50_000;
 /// Maximum number of jobs that a session holds, and of its slots.
 pub const JOBS_PER_SESSION: u32 = 10_000;
 /// Maximum number of jobs in one answer of `AcquireJobs`.

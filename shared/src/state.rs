@@ -1,6 +1,7 @@
 //! State machine of a job: the transitions, as one pure function that both stores use.
 
 use num_enum::{IntoPrimitive, TryFromPrimitive};
+use serde::Serialize;
 
 use crate::{limits, retry::RetryPolicy};
 
@@ -45,7 +46,7 @@ impl State {
 }
 
 /// Reason for which a job became a dead letter. The numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoPrimitive, TryFromPrimitive)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoPrimitive, TryFromPrimitive, Serialize)]
 #[repr(i16)]
 pub enum FailureReason {
     AttemptsExhausted = 1,

@@ -33,6 +33,17 @@ impl From<FailureReason> for Reason {
     }
 }
 
+/// Converts a reason; `None` for `unspecified`.
+pub fn failure_reason(reason: Reason) -> Option<FailureReason> {
+    match reason {
+        Reason::Unspecified => None,
+        Reason::AttemptsExhausted => Some(FailureReason::AttemptsExhausted),
+        Reason::Permanent => Some(FailureReason::Permanent),
+        Reason::WorkerLost => Some(FailureReason::WorkerLost),
+        Reason::TimedOut => Some(FailureReason::TimedOut),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +55,9 @@ mod tests {
             assert_eq!(state(Status::from(it)), Some(it));
         }
         assert_eq!(state(Status::Unspecified), None);
+        for number in 0..=4 {
+            let reason = Reason::try_from(number).unwrap();
+            assert_eq!(failure_reason(reason).map_or(Reason::Unspecified, Reason::from), reason);
+        }
     }
 }

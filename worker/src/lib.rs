@@ -46,7 +46,7 @@ pub use client::{
     changes::Changes,
     error::{Error, FieldViolation},
     job::{Job, JobExt, Status},
-    job_list::{JobFilter, Page},
+    job_list::{JobCount, JobFilter, Page},
     job_service::{Client, JobDetails, Submitted},
     new_job::NewJob,
     retry_policy::RetryPolicy,

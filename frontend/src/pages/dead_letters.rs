@@ -62,6 +62,7 @@ pub fn DeadLetters() -> impl IntoView {
             page_token: filter.page,
             page_size: 0,
             view: JobView::Basic.into(),
+            filter: None,
         });
         answer.await.map(Part::from)
     });

@@ -54,6 +54,7 @@ pub fn Jobs() -> impl IntoView {
             page_token: filter.page,
             page_size: 0,
             view: JobView::Basic.into(),
+            filter: None,
         });
         answer.await.map(Part::from)
     });

@@ -2,11 +2,12 @@
 
 use jobqueue_shared::{
     proto::v1,
+    sub_state::SubState,
     time::{duration, timestamp},
 };
 use jobqueue_store::{
-    AttemptOutcome, AttemptRecord, HeartbeatAnswer, HeldJob, JobRecord, Leased, MinuteCounts, SessionDetails,
-    SessionRecord, SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
+    AttemptOutcome, AttemptRecord, Count, HeartbeatAnswer, HeldJob, JobCounts, JobRecord, Leased, MinuteCounts,
+    SessionDetails, SessionRecord, SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
 };
 
 use crate::queue::{AcquireResult, Counts, Event, Explanation, Outcome, SettleVerdict};
@@ -167,6 +168,19 @@ pub(super) fn settled(Outcome { lease_id, verdict }: Outcome) -> v1::SettleResul
         SettleVerdict::Malformed(message) => (INVALID_ARGUMENT, message, v1::job::Status::Unspecified),
     };
     v1::SettleResult { lease_id, code, message, status: status.into() }
+}
+
+pub(super) fn job_counts(it: JobCounts) -> v1::CountJobsResponse {
+    let of_state = |(state, it): (SubState, Count)| v1::count_jobs_response::StatusCount {
+        status: v1::job_filter::Status::from(state).into(),
+        count: count(it.number),
+        at_least: it.at_least,
+    };
+    v1::CountJobsResponse {
+        count: count(it.count.number),
+        at_least: it.count.at_least,
+        statuses: it.by_state.into_iter().map(of_state).collect(),
+    }
 }
 
 pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {

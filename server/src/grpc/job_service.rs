@@ -64,6 +64,10 @@ impl job_service_server::JobService for JobService {
         Ok(Response::new(v1::ListFailedJobsResponse { jobs, next_page_token, read_to: read_to_ms.map(timestamp) }))
     }
 
+    async fn count_jobs(&self, request: Request<v1::CountJobsRequest>) -> Answer<v1::CountJobsResponse> {
+        Ok(Response::new(convert::job_counts(self.0.count(request.into_inner()).await?)))
+    }
+
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Answer<v1::CancelJobResponse> {
         let job = self.0.cancel(request.into_inner()).await?;
         Ok(Response::new(v1::CancelJobResponse { job: Some(convert::job(job)) }))

@@ -3,11 +3,12 @@
 //! The calls are in folders, most with the names that the drivers use: `submit` (there `insert`), `acquire`, `settle`,
 //! `sessions` (what a worker's session reports), `operate` (what people do) and `observe` (reads). `handle` makes the
 //! [`Queue`] that they are methods of, and `context` holds the state that calls and group commits share. `validate`
-//! checks fields, `group_commit` writes concurrent calls in few commits.
+//! checks fields, `filter` the filters of lists and counts, `group_commit` writes concurrent calls in few commits.
 
 mod acquire;
 mod context;
 pub mod error;
+mod filter;
 mod group_commit;
 mod handle;
 mod meters;

@@ -32,9 +32,9 @@ use jobqueue_store::{
     types::{
         Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId,
         ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
-        Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
-        Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
-        Stopped, Unit, WorkerIdCounts,
+        Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page,
+        ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord,
+        SettleAnswer, Settlement, Stopped, Unit, WorkerIdCounts,
     },
 };
 use observe::{audit, counts, explain_inputs, read};
@@ -250,6 +250,10 @@ impl Store for PostgresStore {
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
         page::list(self, query).await
+    }
+
+    async fn count(&self, filter: &JobFilter, by_state: bool) -> StoreResult<JobCounts> {
+        page::count::count(self, filter, by_state).await
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {

@@ -29,9 +29,9 @@ use jobqueue_store::{
     types::{
         Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId,
         ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
-        Inserted, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
-        Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement,
-        Stopped, Unit, WorkerIdCounts,
+        Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page,
+        ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord,
+        SettleAnswer, Settlement, Stopped, Unit, WorkerIdCounts,
     },
 };
 use observe::{audit, counts, explain_inputs, read};
@@ -262,6 +262,10 @@ impl Store for SqliteStore {
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
         self.kept(page::list(self, query).await)
+    }
+
+    async fn count(&self, filter: &JobFilter, by_state: bool) -> StoreResult<JobCounts> {
+        self.kept(page::count::count(self, filter, by_state).await)
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {

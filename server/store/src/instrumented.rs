@@ -21,10 +21,10 @@ use uuid::Uuid;
 use crate::failpoint;
 use crate::{
     Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId, ErrorGroupPage,
-    ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History, Inserted, JobRecord,
-    ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime, Registration, Rescued,
-    Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped, Store, StoreError,
-    StoreResult, Unit, WorkerIdCounts,
+    ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History, Inserted, JobCounts,
+    JobFilter, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
+    Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped,
+    Store, StoreError, StoreResult, Unit, WorkerIdCounts,
 };
 
 /// Time limit of a call. A call that takes longer has met a half-open connection, or a commit that waits for a standby
@@ -250,6 +250,10 @@ impl Store for Instrumented {
 
     async fn list(&self, query: &ListQuery) -> StoreResult<Page> {
         self.call("list", || self.store.list(query)).await
+    }
+
+    async fn count(&self, filter: &JobFilter, by_state: bool) -> StoreResult<JobCounts> {
+        self.call("count", || self.store.count(filter, by_state)).await
     }
 
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {

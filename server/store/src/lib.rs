@@ -142,6 +142,10 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a page of jobs.
     async fn list(&self, query: &ListQuery) -> StoreResult<Page>;
 
+    /// Counts the jobs that pass a filter; with `by_state`, also those of each state that pass the rest of it. Exact
+    /// where worker_ids and states alone decide; otherwise the count ends where a page of a filtered list would.
+    async fn count(&self, filter: &JobFilter, by_state: bool) -> StoreResult<JobCounts>;
+
     /// Reads the counts of all worker_ids, on one snapshot, ordered by worker_id.
     async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>>;
 

@@ -14,6 +14,9 @@ pub enum Error {
     /// The payload could not be written as JSON; nothing was sent.
     #[error("the payload cannot be written as JSON")]
     Payload(#[source] serde_json::Error),
+    /// The text of a filter is not understood; nothing was sent.
+    #[error("the filter: {0}")]
+    Filter(String),
     /// `INVALID_ARGUMENT`: [`Error::field_violations`] lists every field that is invalid.
     #[error("{}", violations(.0))]
     Invalid(Box<Status>),
@@ -55,7 +58,7 @@ impl Error {
     /// The server's status; `None` when no answer with a status was received.
     pub fn status(&self) -> Option<&Status> {
         match self {
-            Self::Address(_) | Self::Payload(_) | Self::Incomplete(_) => None,
+            Self::Address(_) | Self::Payload(_) | Self::Filter(_) | Self::Incomplete(_) => None,
             Self::Invalid(status)
             | Self::NotFound(status)
             | Self::KeyTaken { status, .. }

@@ -14,7 +14,7 @@ use crate::{
         changes::Changes,
         error::Error,
         job::JobExt as _,
-        job_list::{JobFilter, Page},
+        job_list::{JobCount, JobFilter, Page},
         new_job::NewJob,
         repeat::{self, Repeat},
     },
@@ -179,6 +179,16 @@ impl Client {
             .await?;
         let next_page_token = Some(reply.next_page_token).filter(|token| !token.is_empty());
         Ok(Page { jobs: reply.jobs, next_page_token })
+    }
+
+    /// Number of jobs that a filter selects; its page does not matter. Exact where `worker_id` and `status` alone decide.
+    pub async fn count(&self, filter: JobFilter) -> Result<JobCount, Error> {
+        let reply =
+            self.call(Repeat::WhileAway, filter.into_count(), |mut api, request| async move {
+                api.count_jobs(request).await
+            })
+            .await?;
+        Ok(JobCount { number: u32::try_from(reply.count).unwrap_or_default(), at_least: reply.at_least })
     }
 
     /// Cancels a pending or running job. The reason (at most 1 KiB) is kept as its note.

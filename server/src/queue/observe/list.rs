@@ -4,7 +4,12 @@ use jobqueue_shared::{lease::created_at_ms, limits, proto::v1, state::State, sta
 use jobqueue_store::{Cursor, JobFilter, JobRecord, ListQuery, View};
 
 use super::page_token;
-use crate::queue::{error::Result, handle::Queue, validate::Violations};
+use crate::queue::{
+    error::Result,
+    filter::{self, Beside},
+    handle::Queue,
+    validate::Violations,
+};
 
 /// Maximum size of a page in bytes, errors and notes included. The store ends pages by payloads and results only, and
 /// clients refuse messages of more than 4 MiB.
@@ -32,34 +37,34 @@ impl Queue {
         }
         let state = status.ok().and_then(status::state);
         let view = view(request.view, &mut violations);
-        let v1::ListJobsRequest { worker_id, task, page_size, page_token, .. } = request;
-        self.page((worker_id, task), state, view, page_size, &page_token, violations).await
+        let v1::ListJobsRequest { worker_id, task, page_size, page_token, filter, .. } = request;
+        let filter = filter::filter(filter, &mut violations);
+        let filter = filter::with(filter, Beside { worker_id, state, task }, &mut violations);
+        self.page(filter, view, page_size, &page_token, violations).await
     }
 
     pub async fn list_failed(&self, request: v1::ListFailedJobsRequest) -> Result<JobPage> {
         let mut violations = Violations::default();
         let view = view(request.view, &mut violations);
-        let v1::ListFailedJobsRequest { worker_id, page_size, page_token, task, .. } = request;
-        self.page((worker_id, task), Some(State::Failed), view, page_size, &page_token, violations).await
+        let v1::ListFailedJobsRequest { worker_id, page_size, page_token, task, filter, .. } = request;
+        let filter = filter::filter(filter, &mut violations);
+        let filter = filter::with(filter, Beside { worker_id, state: None, task }, &mut violations);
+        let filter = filter::only_failed(filter, &mut violations);
+        self.page(filter, view, page_size, &page_token, violations).await
     }
 
     async fn page(
         &self,
-        (worker_id, task): (String, String),
-        state: Option<State>,
+        filter: JobFilter,
         view: View,
         page_size: i32,
         page_token: &str,
         mut violations: Violations,
     ) -> Result<JobPage> {
-        violations.name("worker_id", &worker_id, limits::WORKER_ID);
-        violations.name("task", &task, limits::TASK);
         let wanted = match violations.integer("page_size", page_size, 0..=limits::PAGE_MAX) {
             0 => limits::PAGE_DEFAULT,
             size => size,
         };
-        let given = |text: String| (!text.is_empty()).then_some(text);
-        let filter = JobFilter { worker_id: given(worker_id), state, task: given(task) };
         let after = if page_token.is_empty() {
             None
         } else {
@@ -79,7 +84,7 @@ impl Queue {
         } else {
             page
         };
-        let read_to_ms = page.next.as_ref().and_then(|next| read_to_ms(query.filter.state, next));
+        let read_to_ms = page.next.as_ref().and_then(|next| read_to_ms(query.filter.state(), next));
         let next_page_token = page.next.map_or_else(String::new, |next| page_token::job_token(&query.filter, next));
         Ok(JobPage { jobs: page.jobs, next_page_token, read_to_ms })
     }

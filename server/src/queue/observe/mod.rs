@@ -1,5 +1,6 @@
 //! Calls that only read.
 
+mod count;
 pub(super) mod counts;
 mod error_groups;
 pub(super) mod explain;

@@ -2,7 +2,7 @@
 //! callers, and validated when they come back.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jobqueue_shared::{limits, state::State};
+use jobqueue_shared::limits;
 use jobqueue_store::{Cursor, JobFilter};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -46,9 +46,9 @@ pub(super) fn job_cursor(filter: &JobFilter, token: &str) -> Result<Cursor, &'st
     }
 }
 
-fn fingerprint(JobFilter { worker_id, state, task }: &JobFilter) -> u64 {
-    let parts = (worker_id, state.map(State::word), task);
-    let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
+/// Fingerprint of every condition of a filter.
+fn fingerprint(filter: &JobFilter) -> u64 {
+    let digest = Sha256::digest(serde_json::to_vec(filter).unwrap_or_default());
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
@@ -69,13 +69,15 @@ pub(super) fn place<T: DeserializeOwned>(list: &str, token: &str) -> Result<T, &
 
 #[cfg(test)]
 mod tests {
+    use jobqueue_shared::state::State;
+    use jobqueue_store::{Bounds, Span};
     use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
 
     fn filter(worker_id: &str, state: Option<State>) -> JobFilter {
-        JobFilter { worker_id: (!worker_id.is_empty()).then(|| worker_id.into()), state, task: None }
+        JobFilter::of((!worker_id.is_empty()).then_some(worker_id), state, None)
     }
 
     proptest! {
@@ -99,8 +101,19 @@ mod tests {
         let cursor = Cursor { worker_id: String::new(), priority: 0, at_ms: 0, id: Uuid::nil() };
         let token = job_token(&filter("a", None), cursor);
         assert!(job_cursor(&filter("a", None), &token).is_ok());
-        let task = JobFilter { task: Some("a".into()), ..JobFilter::default() };
-        for other in [filter("", None), filter("b", None), filter("a", Some(State::Done)), task] {
+        let of_a = || filter("a", None);
+        for other in [
+            filter("", None),
+            filter("b", None),
+            filter("a", Some(State::Done)),
+            JobFilter::of(Some("a"), None, Some("a")),
+            JobFilter { created: Span { from_ms: Some(1), before_ms: None }, ..of_a() },
+            JobFilter { finished: Span { from_ms: None, before_ms: Some(1) }, ..of_a() },
+            JobFilter { attempts: Bounds { min: Some(1), max: None }, ..of_a() },
+            JobFilter { error_contains: "x".into(), ..of_a() },
+            JobFilter { ids: vec![Uuid::nil()], ..of_a() },
+            JobFilter { payload: vec![("a".into(), "b".into())], ..of_a() },
+        ] {
             assert!(job_cursor(&other, &token).unwrap_err().starts_with("belongs to"), "{other:?}");
         }
     }

@@ -4,12 +4,15 @@ use async_trait::async_trait;
 use jobqueue_shared::state::State;
 use jobqueue_store::{
     error::{StoreError, StoreResult},
-    page::{self, GroupRow, ListRow, ListSource},
-    types::{JobRecord, ListQuery, View},
+    page::{self, GroupRow, ListRow, ListSource, ListStart, NoHandlerRow},
+    types::{JobRecord, View, WorkerIdCounts},
 };
 use uuid::Uuid;
 
-use crate::{SqliteStore, observe::read};
+use crate::{
+    SqliteStore,
+    observe::{counts, read},
+};
 
 /// Jobs of all states, newest id first.
 const ALL: &str = "
@@ -63,22 +66,60 @@ const DETAILS: &str = "
     JOIN jobs j ON j.id = t.id LEFT JOIN results o ON o.id = j.id
     ORDER BY t.n";
 
+/// Pending jobs that wait for a handler, in no order.
+const NO_HANDLER_IDS: &str = "
+    SELECT id FROM ready WHERE waits_for_handler AND (?1 IS NULL OR worker_id = ?1) LIMIT ?2";
+
+/// Numbers of pending jobs that wait for a handler: all, and those that the counters still count as scheduled or
+/// retrying. The end of the bucket is computed as by `bucket` in server/store/src/rows/write.rs.
+const NO_HANDLER_COUNTS: &str = "
+    SELECT count(*) AS total, count(*) FILTER (WHERE until > ?2 AND attempts_used = 0) AS scheduled,
+           count(*) FILTER (WHERE until > ?2 AND attempts_used > 0) AS retrying
+    FROM (
+        SELECT attempts_used, CASE WHEN run_at <= enqueued_at THEN 0
+                                   WHEN run_at - enqueued_at <= 600000 THEN (run_at + 999) / 1000 * 1000
+                                   ELSE (run_at + 59999) / 60000 * 60000 END AS until
+        FROM ready
+        WHERE waits_for_handler AND (json_array_length(?1) = 0 OR worker_id IN (SELECT value FROM json_each(?1)))
+        LIMIT ?3
+    ) AS waiting";
+
 #[async_trait]
 impl ListSource for SqliteStore {
-    async fn candidates(&self, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>> {
-        candidates(self, query, limit).await
+    fn clock_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    async fn candidates(&self, start: &ListStart, limit: usize) -> StoreResult<Vec<ListRow>> {
+        candidates(self, start, limit).await
+    }
+
+    async fn rows(&self, jobs: Vec<(i64, Uuid)>) -> StoreResult<Vec<ListRow>> {
+        details(self, jobs).await
     }
 
     async fn jobs(&self, ids: &[Uuid], view: View) -> StoreResult<Vec<Option<JobRecord>>> {
         read::get(self, ids, view).await
     }
+
+    async fn no_handler_ids(&self, worker_id: Option<&str>, limit: usize) -> StoreResult<Vec<Uuid>> {
+        Ok(sqlx::query_scalar(NO_HANDLER_IDS).bind(worker_id).bind(limit as i64).fetch_all(&self.readers).await?)
+    }
+
+    async fn no_handler_counts(&self, worker_ids: &[String], limit: u32) -> StoreResult<NoHandlerRow> {
+        no_handler_counts(self, worker_ids, limit).await
+    }
+
+    async fn counts(&self) -> StoreResult<Vec<WorkerIdCounts>> {
+        counts::counts(self).await
+    }
 }
 
-async fn candidates(store: &SqliteStore, query: &ListQuery, limit: usize) -> StoreResult<Vec<ListRow>> {
-    let (worker_id, after, limit) = (query.filter.worker_id.as_deref(), query.after.as_ref(), limit as i64);
+async fn candidates(store: &SqliteStore, start: &ListStart, limit: usize) -> StoreResult<Vec<ListRow>> {
+    let (worker_id, after, limit) = (start.worker_id.as_deref(), start.after.as_ref(), limit as i64);
     let at = after.map(|cursor| cursor.at_ms);
     let id = after.map(|cursor| cursor.id);
-    let rows = match query.filter.state {
+    let rows = match start.state {
         None => sqlx::query_as(ALL).bind(worker_id).bind(id).bind(limit).fetch_all(&store.readers).await?,
         Some(State::Pending) => {
             sqlx::query_as(PENDING)
@@ -107,6 +148,16 @@ async fn candidates(store: &SqliteStore, query: &ListQuery, limit: usize) -> Sto
         }
     };
     Ok(rows)
+}
+
+async fn no_handler_counts(store: &SqliteStore, worker_ids: &[String], limit: u32) -> StoreResult<NoHandlerRow> {
+    let worker_ids = serde_json::to_string(worker_ids).map_err(|error| StoreError::Data(error.to_string()))?;
+    Ok(sqlx::query_as(NO_HANDLER_COUNTS)
+        .bind(worker_ids)
+        .bind(store.clock.now_ms())
+        .bind(i64::from(limit))
+        .fetch_one(&store.readers)
+        .await?)
 }
 
 async fn done_groups(

@@ -3,10 +3,11 @@
 use jobqueue_shared::{
     retry::RetryPolicy,
     state::{FailureReason, State},
+    sub_state::SubState,
 };
 use uuid::Uuid;
 
-use super::{attempt::AttemptRecord, error_group::ErrorGroupId};
+use super::{attempt::AttemptRecord, error_group::ErrorGroupId, filter::JobFilter};
 
 /// Result of an operator action (cancel, retry, delete) on one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,14 +97,6 @@ pub struct ExplainInputs {
     pub ahead: u64,
 }
 
-/// Conditions that jobs have to meet, all of them; `None` is met by every job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    pub worker_id: Option<String>,
-    pub state: Option<State>,
-    pub task: Option<String>,
-}
-
 /// Request for a page of the jobs that pass a filter.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
@@ -165,6 +158,22 @@ pub struct WorkerIdCounts {
 pub struct Pause {
     pub at_ms: i64,
     pub reason: String,
+}
+
+/// A number of jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub number: u64,
+    /// Whether there may be more.
+    pub at_least: bool,
+}
+
+/// Answer to a count of the jobs that pass a filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    pub count: Count,
+    /// Jobs that pass the rest of the filter, by each state; empty unless asked for.
+    pub by_state: Vec<(SubState, Count)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod error_group;
+mod filter;
 mod job;
 mod maintain;
 mod session;
@@ -10,6 +11,7 @@ mod submit;
 
 pub use attempt::*;
 pub use error_group::*;
+pub use filter::*;
 pub use job::*;
 pub use maintain::*;
 pub use session::*;

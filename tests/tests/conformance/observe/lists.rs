@@ -83,16 +83,8 @@ async fn every_list_holds_exactly_the_jobs_of_its_filter(fixture: &StoreFixture)
     for worker_id in [None, Some("a"), Some("b"), Some("c d"), Some("nobody")] {
         for state in State::ALL.map(Some).into_iter().chain([None]) {
             for task in [None, Some("email"), Some("report"), Some("nothing")] {
-                let list = fixture
-                    .list_all(&ListQuery {
-                        filter: JobFilter {
-                            worker_id: worker_id.map(str::to_owned),
-                            state,
-                            task: task.map(str::to_owned),
-                        },
-                        ..query(7)
-                    })
-                    .await;
+                let list =
+                    fixture.list_all(&ListQuery { filter: JobFilter::of(worker_id, state, task), ..query(7) }).await;
                 let found: BTreeSet<_> = list.iter().map(|job| job.id).collect();
                 let expected: BTreeSet<_> = all
                     .iter()
@@ -110,12 +102,9 @@ async fn every_list_holds_exactly_the_jobs_of_its_filter(fixture: &StoreFixture)
 
 async fn pages_of_any_size_give_the_same_list(fixture: &StoreFixture) {
     fill(fixture).await;
-    for worker_id in [None, Some("b".to_owned())] {
+    for worker_id in [None, Some("b")] {
         for state in State::ALL.map(Some).into_iter().chain([None]) {
-            let list = |page_size| ListQuery {
-                filter: JobFilter { worker_id: worker_id.clone(), state, ..JobFilter::default() },
-                ..query(page_size)
-            };
+            let list = |page_size| ListQuery { filter: JobFilter::of(worker_id, state, None), ..query(page_size) };
             let whole = ids(&fixture.list_all(&list(500)).await);
             assert!(whole.len() >= 4, "{state:?}");
             for page_size in [1, 3, whole.len() as u32] {
@@ -134,10 +123,7 @@ async fn pending_jobs_are_listed_in_the_order_in_which_they_are_taken(fixture: &
     });
     fixture.submit_all(new.collect()).await;
     fixture.submit_all(jobs("another", 5)).await;
-    let list = ListQuery {
-        filter: JobFilter { worker_id: Some("w".to_owned()), state: Some(State::Pending), ..JobFilter::default() },
-        ..query(11)
-    };
+    let list = ListQuery { filter: JobFilter::of(Some("w"), Some(State::Pending), None), ..query(11) };
     let listed = ids(&fixture.list_all(&list).await);
     let session = fixture.session("w").await;
     let taken: Vec<_> = session.acquire(100).await.iter().map(|leased| leased.job.id).collect();
@@ -152,12 +138,9 @@ async fn running_jobs_are_listed_newest_claim_first(fixture: &StoreFixture) {
         // Claims of one millisecond have no order among themselves.
         fixture.pass(leased[0].job.started_at_ms.unwrap()).await;
     }
-    for worker_id in [None, Some("w".to_owned())] {
+    for worker_id in [None, Some("w")] {
         let list = fixture
-            .list_all(&ListQuery {
-                filter: JobFilter { worker_id, state: Some(State::Running), ..JobFilter::default() },
-                ..query(4)
-            })
+            .list_all(&ListQuery { filter: JobFilter::of(worker_id, Some(State::Running), None), ..query(4) })
             .await;
         assert_eq!(list.len(), 30);
         assert!(list.is_sorted_by_key(|job| std::cmp::Reverse(job.started_at_ms)));
@@ -176,13 +159,9 @@ async fn finished_jobs_are_listed_newest_finish_first(fixture: &StoreFixture) {
         }
     }
     for state in [State::Done, State::Failed, State::Cancelled] {
-        for worker_id in [None, Some("w".to_owned())] {
-            let list = fixture
-                .list_all(&ListQuery {
-                    filter: JobFilter { worker_id, state: Some(state), ..JobFilter::default() },
-                    ..query(7)
-                })
-                .await;
+        for worker_id in [None, Some("w")] {
+            let list =
+                fixture.list_all(&ListQuery { filter: JobFilter::of(worker_id, Some(state), None), ..query(7) }).await;
             assert_eq!(list.len(), 20);
             assert!(list.is_sorted_by_key(|job| std::cmp::Reverse(job.finished_at_ms)), "{state:?}");
         }
@@ -193,9 +172,7 @@ async fn a_listed_job_is_the_job_that_one_reads(fixture: &StoreFixture) {
     let all = fill(fixture).await;
     let read: HashMap<_, _> = all.into_iter().map(|job| (job.id, job)).collect();
     for state in State::ALL.map(Some).into_iter().chain([None]) {
-        for job in
-            fixture.list_all(&ListQuery { filter: JobFilter { state, ..JobFilter::default() }, ..query(100) }).await
-        {
+        for job in fixture.list_all(&ListQuery { filter: JobFilter::of(None, state, None), ..query(100) }).await {
             assert_eq!(job, read[&job.id]);
         }
     }
@@ -233,10 +210,10 @@ async fn jobs_that_were_there_from_the_start_are_listed_once_while_others_move(f
         }));
     }
     for page_size in [13, 40] {
-        for worker_id in [None, Some("w".to_owned())] {
+        for worker_id in [None, Some("w")] {
             let list = page_through(
                 &*fixture.store,
-                ListQuery { filter: JobFilter { worker_id, ..JobFilter::default() }, ..query(page_size) },
+                ListQuery { filter: JobFilter::of(worker_id, None, None), ..query(page_size) },
             )
             .await;
             let mut seen = HashSet::new();
@@ -271,7 +248,7 @@ async fn dead_letters_are_listed_once_while_new_ones_come(fixture: &StoreFixture
     while !coming.is_finished() {
         let list = page_through(
             &*fixture.store,
-            ListQuery { filter: JobFilter { state: Some(State::Failed), ..JobFilter::default() }, ..query(9) },
+            ListQuery { filter: JobFilter::of(None, Some(State::Failed), None), ..query(9) },
         )
         .await;
         let mut seen = HashSet::new();
@@ -285,19 +262,10 @@ async fn a_basic_list_is_the_same_jobs_without_payloads_and_results(fixture: &St
     let all = fill(fixture).await;
     assert!(all.iter().all(|job| !job.payload.is_empty()));
     for state in State::ALL.into_iter().map(Some).chain([None]) {
-        for task in [None, Some("email".to_owned())] {
-            let full = fixture
-                .list_all(&ListQuery {
-                    filter: JobFilter { state, task: task.clone(), ..JobFilter::default() },
-                    ..query(7)
-                })
-                .await;
+        for task in [None, Some("email")] {
+            let full = fixture.list_all(&ListQuery { filter: JobFilter::of(None, state, task), ..query(7) }).await;
             let basic = fixture
-                .list_all(&ListQuery {
-                    filter: JobFilter { state, task, ..JobFilter::default() },
-                    view: View::Basic,
-                    ..query(7)
-                })
+                .list_all(&ListQuery { filter: JobFilter::of(None, state, task), view: View::Basic, ..query(7) })
                 .await;
             let bare = |job: JobRecord| JobRecord { payload: String::new(), result: None, ..job };
             assert!(!basic.is_empty());
@@ -316,7 +284,7 @@ async fn the_size_of_payloads_cuts_no_page_of_a_basic_list(fixture: &StoreFixtur
     for (state, number) in [(None, 40), (Some(State::Pending), 35), (Some(State::Failed), 5)] {
         let page = fixture
             .store
-            .list(&ListQuery { filter: JobFilter { state, ..JobFilter::default() }, view: View::Basic, ..query(100) })
+            .list(&ListQuery { filter: JobFilter::of(None, state, None), view: View::Basic, ..query(100) })
             .await
             .unwrap();
         assert_eq!((page.jobs.len(), page.next), (number, None), "{state:?}");
@@ -333,8 +301,7 @@ async fn a_page_ends_at_three_mebibytes(fixture: &StoreFixture) {
     }
     expected.reverse();
     for state in [None, Some(State::Pending), Some(State::Done), Some(State::Failed)] {
-        let (mut list, mut listed) =
-            (ListQuery { filter: JobFilter { state, ..JobFilter::default() }, ..query(100) }, Vec::new());
+        let (mut list, mut listed) = (ListQuery { filter: JobFilter::of(None, state, None), ..query(100) }, Vec::new());
         loop {
             let page = fixture.store.list(&list).await.unwrap();
             let bytes: usize = page.jobs.iter().map(|job| job.payload.len()).sum();
@@ -354,27 +321,20 @@ async fn a_page_ends_at_three_mebibytes(fixture: &StoreFixture) {
 async fn a_rare_task_is_found_among_many(fixture: &StoreFixture) {
     let rare = fixture.submit(NewJob { task: "rare".to_owned(), ..job("w") }).await;
     fixture.submit_all(jobs("w", 1_000)).await;
-    let first_page =
-        ListQuery { filter: JobFilter { task: Some("rare".to_owned()), ..JobFilter::default() }, ..query(50) };
+    let first_page = ListQuery { filter: JobFilter::of(None, None, Some("rare")), ..query(50) };
     let page = fixture.store.list(&first_page).await.unwrap();
     assert_eq!(ids(&page.jobs), [rare], "a page is not left empty while few jobs are passed over");
     fixture.submit_all(jobs("w", 5_000)).await;
     for state in [None, Some(State::Pending)] {
-        let list = ListQuery {
-            filter: JobFilter { state, task: Some("rare".to_owned()), ..JobFilter::default() },
-            ..query(50)
-        };
+        let list = ListQuery { filter: JobFilter::of(None, state, Some("rare")), ..query(50) };
         assert_eq!(ids(&fixture.list_all(&list).await), [rare], "{state:?}");
     }
 }
 
 async fn an_empty_list_is_one_empty_page(fixture: &StoreFixture) {
     for state in State::ALL.map(Some).into_iter().chain([None]) {
-        let page = fixture
-            .store
-            .list(&ListQuery { filter: JobFilter { state, ..JobFilter::default() }, ..query(50) })
-            .await
-            .unwrap();
+        let page =
+            fixture.store.list(&ListQuery { filter: JobFilter::of(None, state, None), ..query(50) }).await.unwrap();
         assert!(page.jobs.is_empty() && page.next.is_none());
     }
     fixture.submit_all(jobs("w", 3)).await;

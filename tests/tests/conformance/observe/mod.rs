@@ -3,5 +3,6 @@
 mod counts;
 mod error_groups;
 mod explain_inputs;
+mod filters;
 mod lists;
 mod reads;

@@ -168,11 +168,8 @@ async fn a_day_goes_with_its_done_jobs_and_all_others_go_on() {
         assert_eq!(fixture.find(done).await, None);
         assert_eq!(fixture.store.history(done).await.unwrap(), None);
         assert!(fixture.store.history(running).await.unwrap().is_some());
-        let done_list = ListQuery {
-            filter: JobFilter { state: Some(State::Done), ..JobFilter::default() },
-            page_size: 10,
-            ..ListQuery::default()
-        };
+        let done_list =
+            ListQuery { filter: JobFilter::of(None, Some(State::Done), None), page_size: 10, ..ListQuery::default() };
         assert_eq!(fixture.list_all(&done_list).await.iter().map(|job| job.id).collect::<Vec<_>>(), [late]);
         assert_eq!(session.complete(leased[0].lease).await, SettleAnswer::Stale, "nothing is known of it any more");
         assert_eq!(fixture.store.retry(&[done]).await.unwrap(), [jobqueue_store::ActionAnswer::NotFound]);
@@ -455,12 +452,9 @@ async fn what_is_done_with_todays_jobs_does_not_look_into_old_partitions() {
         fixture.states(&ids).await;
         fixture.store.history(ids[0]).await.unwrap();
         for state in [None, Some(State::Pending), Some(State::Failed), Some(State::Cancelled), Some(State::Running)] {
-            for worker_id in [None, Some("w".to_owned())] {
-                let query = ListQuery {
-                    filter: JobFilter { state, worker_id, ..JobFilter::default() },
-                    page_size: 10,
-                    ..ListQuery::default()
-                };
+            for worker_id in [None, Some("w")] {
+                let query =
+                    ListQuery { filter: JobFilter::of(worker_id, state, None), page_size: 10, ..ListQuery::default() };
                 assert!(
                     fixture.store.list(&query).await.unwrap().jobs.len() == 10 || state == Some(State::Running),
                     "{state:?}"

@@ -5,6 +5,7 @@ mod copy;
 mod error_groups;
 mod errors;
 mod explain;
+mod filters;
 mod gzip;
 mod idempotency;
 mod large_answers;
