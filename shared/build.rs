@@ -4,13 +4,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "jobqueue/v1/job.proto",
     "jobqueue/v1/job_filter.proto",
     "jobqueue/v1/job_service.proto",
     "jobqueue/v1/worker_service.proto",
     "jobqueue/v1/admin_service.proto",
     "jobqueue/v1/error_service.proto",
+    "jobqueue/v1/operation_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

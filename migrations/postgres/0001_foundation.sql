@@ -12,7 +12,7 @@ CREATE TABLE schema_compat (
 );
 INSERT INTO schema_compat VALUES (1);
 
--- Jobs as they were submitted. Never updated. created_at is the first 48 bits of the id. Partitioned by the time in the
+-- Jobs as they were submitted. Only the priority is ever updated, by operations. created_at is the first 48 bits of the id. Partitioned by the time in the
 -- id, so that a day of old jobs can be dropped as a whole; servers cut days off the newest partition, which takes all
 -- ids that are newer still. There is no DEFAULT partition, because attaching a partition beside one reads all of it.
 CREATE TABLE jobs (
@@ -220,6 +220,58 @@ CREATE TABLE pauses (
   worker_id text PRIMARY KEY,
   paused_at bigint NOT NULL,
   reason text NOT NULL
+);
+
+-- Operations: actions on all jobs that match a filter. spec is the OperationSpec of the API, encoded,
+-- and brief the part of its Operation that answers show and that never changes; progress is where the server that runs
+-- it has got to, as server/src/queue/operate/operations/progress.rs writes it. The transaction that
+-- changes jobs also advances progress and counts.
+--
+-- runner: token of the task that runs it; only its writes are accepted. Another task takes over after lease_until.
+CREATE TABLE operations (
+  id uuid PRIMARY KEY,
+  request_id text UNIQUE,
+  request_hash bytea NOT NULL,
+  spec bytea NOT NULL,
+  brief bytea NOT NULL,
+  state smallint NOT NULL,
+  note text NOT NULL,
+  caller text NOT NULL,
+  started_at bigint NOT NULL,
+  updated_at bigint NOT NULL,
+  finished_at bigint,
+  total bigint,
+  total_is_floor boolean NOT NULL,
+  changed bigint NOT NULL,
+  refused bigint NOT NULL,
+  progress text NOT NULL,
+  runner uuid,
+  lease_until bigint NOT NULL,
+  -- Time before which a rate allows no further change.
+  next_at bigint NOT NULL
+) WITH (fillfactor = 50);
+-- states 1 and 2: running, canary_waiting
+CREATE INDEX operations_to_run ON operations (id) WHERE state <= 2;
+CREATE INDEX operations_finished ON operations (finished_at) WHERE finished_at IS NOT NULL;
+
+-- The first jobs that an operation could not change. state: state of the job, NULL if it was gone. later: the job came
+-- into its state after the operation had started.
+CREATE TABLE operation_refusals (
+  operation_id uuid NOT NULL,
+  n integer NOT NULL,
+  job_id uuid NOT NULL,
+  state smallint,
+  later boolean NOT NULL,
+  PRIMARY KEY (operation_id, n)
+);
+
+-- Jobs whose outcome decides whether an operation goes on. canary: the job is one of its canary; else of the sample of
+-- all that were changed.
+CREATE TABLE operation_samples (
+  operation_id uuid NOT NULL,
+  job_id uuid NOT NULL,
+  canary boolean NOT NULL,
+  PRIMARY KEY (operation_id, canary, job_id)
 );
 
 CREATE TABLE idempotency_keys (

@@ -9,7 +9,7 @@ CREATE TABLE schema_compat (
 ) STRICT;
 INSERT INTO schema_compat VALUES (1);
 
--- Jobs as they were submitted. Never updated. created_at is the first 48 bits of the id.
+-- Jobs as they were submitted. Only the priority is ever updated, by operations. created_at is the first 48 bits of the id.
 CREATE TABLE jobs (
   id blob PRIMARY KEY,
   worker_id text NOT NULL,
@@ -205,6 +205,58 @@ CREATE TABLE pauses (
   worker_id text PRIMARY KEY,
   paused_at integer NOT NULL,
   reason text NOT NULL
+) STRICT;
+
+-- Operations: actions on all jobs that match a filter. spec is the OperationSpec of the API, encoded,
+-- and brief the part of its Operation that answers show and that never changes; progress is where the server that runs
+-- it has got to, as server/src/queue/operate/operations/progress.rs writes it. The transaction that
+-- changes jobs also advances progress and counts.
+--
+-- runner: token of the task that runs it; only its writes are accepted. Another task takes over after lease_until.
+CREATE TABLE operations (
+  id blob PRIMARY KEY,
+  request_id text UNIQUE,
+  request_hash blob NOT NULL,
+  spec blob NOT NULL,
+  brief blob NOT NULL,
+  state integer NOT NULL,
+  note text NOT NULL,
+  caller text NOT NULL,
+  started_at integer NOT NULL,
+  updated_at integer NOT NULL,
+  finished_at integer,
+  total integer,
+  total_is_floor integer NOT NULL,
+  changed integer NOT NULL,
+  refused integer NOT NULL,
+  progress text NOT NULL,
+  runner blob,
+  lease_until integer NOT NULL,
+  -- Time before which a rate allows no further change.
+  next_at integer NOT NULL
+) STRICT;
+-- states 1 and 2: running, canary_waiting
+CREATE INDEX operations_to_run ON operations (id) WHERE state <= 2;
+CREATE INDEX operations_finished ON operations (finished_at) WHERE finished_at IS NOT NULL;
+
+-- The first jobs that an operation could not change. state: state of the job, NULL if it was gone. later: the job came
+-- into its state after the operation had started.
+CREATE TABLE operation_refusals (
+  operation_id blob NOT NULL,
+  n integer NOT NULL,
+  job_id blob NOT NULL,
+  state integer,
+  later integer NOT NULL,
+  PRIMARY KEY (operation_id, n)
+) STRICT;
+
+-- Jobs whose outcome decides whether an operation goes on. canary: the job is one of its canary; else of the sample of
+-- all that were changed.
+CREATE TABLE operation_samples (
+  operation_id blob NOT NULL,
+  job_id blob NOT NULL,
+  canary integer NOT NULL,
+  PRIMARY KEY (operation_id, canary, job_id)
 ) STRICT;
 
 CREATE TABLE idempotency_keys (

@@ -83,6 +83,21 @@ pub const SESSION_TEXT: usize = 255;
 pub const AHEAD: u32 = 1_000;
 /// Maximum number of minutes of `GetThroughput`: a day.
 pub const THROUGHPUT_MINUTES: i32 = 1_440;
+/// Maximum number of ids in the filter of an operation.
+pub const OPERATION_IDS: usize = 10_000;
+/// Number of these ids that answers show.
+pub const OPERATION_IDS_SHOWN: usize = 100;
+/// Maximum number of jobs that an operation changes per second, if it is limited.
+pub const OPERATION_RATE: u32 = 100_000;
+/// Maximum number of jobs in the canary of an operation.
+pub const OPERATION_CANARY: u32 = 1_000;
+/// Number of refused jobs that are kept of an operation, the first ones.
+pub const OPERATION_REFUSALS: u32 = 100;
+/// Maximum number of samples in the answer to a dry run.
+pub const OPERATION_SAMPLES: u32 = 10;
+/// Maximum number of operations on a page, and the default.
+pub const OPERATIONS_PAGE: u32 = 200;
+pub const OPERATIONS_PAGE_DEFAULT: u32 = 50;
 
 /// Maximum number of error groups. Beyond it the oldest without dead letters are removed.
 pub const ERROR_GROUPS: usize = 10_000;

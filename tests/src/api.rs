@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use jobqueue_shared::proto::v1::{
     GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, RetryPolicy, SubmitJobRequest,
     admin_service_client::AdminServiceClient, error_service_client::ErrorServiceClient, job::Status,
-    job_service_client::JobServiceClient, worker_service_client::WorkerServiceClient,
+    job_service_client::JobServiceClient, operation_service_client::OperationServiceClient,
+    worker_service_client::WorkerServiceClient,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -37,6 +38,10 @@ impl Api {
 
     pub fn errors(&self) -> ErrorServiceClient<Channel> {
         ErrorServiceClient::new(self.channel.clone())
+    }
+
+    pub fn operations(&self) -> OperationServiceClient<Channel> {
+        OperationServiceClient::new(self.channel.clone())
     }
 
     pub async fn try_submit(&self, request: SubmitJobRequest) -> Result<String, tonic::Status> {

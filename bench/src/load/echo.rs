@@ -66,7 +66,7 @@ pub(crate) async fn play(mut parent: Parent) -> Result<()> {
     parent.ready("echo").await?;
     Parent::send(&format!("http://{}", listener.local_addr()?))?;
     let connections = listen::incoming(listener, permits);
-    let incoming = connections.map(|(stream, place)| Ok::<_, Infallible>(Connection::new(stream, place)));
+    let incoming = connections.map(|(stream, place)| Ok::<_, Infallible>(Connection::new(stream, None, place)));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -12,4 +12,5 @@ pub mod note_heard;
 pub mod prune;
 pub mod repeat;
 pub mod rescue;
+pub mod run_operations;
 pub(crate) mod start;

@@ -11,12 +11,13 @@ use super::{
     housekeeping, note_heard,
     prune::{self, Pruner},
     repeat::every,
-    rescue,
+    rescue, run_operations,
 };
 use crate::{config::Serve, log, metrics, queue::Queue};
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 const FIND_RUNNABLE_EVERY: Duration = Duration::from_secs(1);
+const RUN_OPERATIONS_EVERY: Duration = Duration::from_secs(1);
 const COMPACT_EVERY: Duration = Duration::from_secs(1);
 const FOLD_ERRORS_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which dropped and suppressed log lines are reported.
@@ -65,6 +66,15 @@ pub(crate) fn start(
         Box::new(move || {
             let queue = Arc::clone(&it);
             Box::pin(async move { find_runnable::run_once(&queue).await })
+        }),
+    );
+    let it = Arc::clone(queue);
+    spawn(
+        // A server that stops gives its operations back.
+        ("run_operations", RUN_OPERATIONS_EVERY, draining.clone()),
+        Box::new(move || {
+            let queue = Arc::clone(&it);
+            Box::pin(async move { run_operations::run_once(&queue).await })
         }),
     );
     let (it, pruner) = (Arc::clone(store), Arc::new(Pruner::new(prune::HOLD)));

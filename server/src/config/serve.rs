@@ -125,6 +125,16 @@ pub struct Serve {
     )]
     pub retention_dead_letters: Duration,
 
+    /// Retention of operations, from their ends.
+    #[arg(
+        long,
+        env = "JOBQUEUE_RETENTION_OPERATIONS",
+        default_value = "90d",
+        value_name = "TIME",
+        value_parser = retention
+    )]
+    pub retention_operations: Duration,
+
     /// Interval between searches for lost sessions and timed-out attempts.
     #[arg(
         long,
@@ -166,6 +176,7 @@ impl Serve {
             cancelled_ms: self.retention_cancelled.as_millis() as i64,
             dead_letters_ms: self.retention_dead_letters.as_millis() as i64,
             keys_ms: KEYS.as_millis() as i64,
+            operations_ms: self.retention_operations.as_millis() as i64,
         }
     }
 }

@@ -7,10 +7,13 @@ use jobqueue_shared::{
 };
 use jobqueue_store::{
     AttemptOutcome, AttemptRecord, Count, HeartbeatAnswer, HeldJob, JobCounts, JobRecord, Leased, MinuteCounts,
-    SessionDetails, SessionRecord, SessionState, StopReason, Stopped, Stored, WorkerIdCounts,
+    OperationRecord, OperationState, Refusal, SessionDetails, SessionRecord, SessionState, StopReason, Stopped, Stored,
+    WorkerIdCounts,
 };
 
-use crate::queue::{AcquireResult, Counts, Event, Explanation, Outcome, SettleVerdict};
+use prost::Message as _;
+
+use crate::queue::{AcquireResult, Counts, Event, Explanation, Outcome, Progress, SettleVerdict, Started};
 
 /// google.rpc.Code of a settlement that was accepted, is malformed, or has a lease that is no longer valid.
 const OK: i32 = 0;
@@ -20,6 +23,66 @@ const FAILED_PRECONDITION: i32 = 9;
 /// Converts to int32, the API's type for counts, because JSON prints it as a number.
 pub(super) fn count(n: u64) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+pub(super) fn operation(it: OperationRecord) -> v1::Operation {
+    use v1::operation::State;
+    // Both were written by a server, which would not run what it cannot read.
+    let brief = v1::Operation::decode(it.brief.as_slice()).unwrap_or_default();
+    let spec = brief.spec.unwrap_or_default();
+    let progress = Progress::read(&it.progress).unwrap_or_default();
+    let (canary, canary_passed) = progress.canary();
+    let state = match it.state {
+        OperationState::Running => State::Running,
+        OperationState::CanaryWaiting => State::CanaryWaiting,
+        OperationState::Paused => State::Paused,
+        OperationState::Stopped => State::Stopped,
+        OperationState::Done => State::Done,
+        OperationState::Failed => State::Failed,
+    };
+    v1::Operation {
+        id: it.id.to_string(),
+        state: state.into(),
+        note: it.note,
+        caller: it.caller,
+        started_at: Some(timestamp(it.started_at_ms)),
+        updated_at: Some(timestamp(it.updated_at_ms)),
+        finished_at: it.finished_at_ms.map(timestamp),
+        total: it.total.map(count),
+        total_is_floor: it.total_is_floor,
+        matched: count(it.changed + it.refused),
+        changed: count(it.changed),
+        refused: count(it.refused),
+        canary: (spec.canary > 0).then_some(canary),
+        sample: spec.stop_percent.map(|_| progress.sample()),
+        canary_passed,
+        spec: Some(spec),
+        filter_ids: brief.filter_ids,
+    }
+}
+
+pub(super) fn refusal(it: Refusal) -> v1::OperationRefusal {
+    use v1::operation_refusal::Reason;
+    let reason = match it.state {
+        None => Reason::Gone,
+        Some(_) if it.later => Reason::ChangedSince,
+        Some(_) => Reason::WrongStatus,
+    };
+    let status = it.state.map_or(v1::job::Status::Unspecified, Into::into);
+    v1::OperationRefusal { job_id: it.job_id.to_string(), reason: reason.into(), status: status.into() }
+}
+
+pub(super) fn started(it: Started) -> v1::StartOperationResponse {
+    match it {
+        Started::Operation { record, deduplicated } => {
+            v1::StartOperationResponse { operation: Some(operation(record)), deduplicated, dry_run: None }
+        }
+        Started::DryRun { count: jobs, is_floor, samples } => {
+            let samples = samples.into_iter().map(job).collect();
+            let dry_run = Some(v1::OperationDryRun { count: count(jobs), is_floor, samples });
+            v1::StartOperationResponse { operation: None, deduplicated: false, dry_run }
+        }
+    }
 }
 
 pub(super) fn submitted(stored: Stored) -> v1::SubmitJobResponse {

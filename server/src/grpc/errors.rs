@@ -3,8 +3,8 @@
 //! | error | status | details |
 //! | --- | --- | --- |
 //! | wrong fields | INVALID_ARGUMENT | BadRequest: every field |
-//! | no such job, session or error group | NOT_FOUND | ErrorInfo: job_id, session_id, error_group |
-//! | key used with another request | ALREADY_EXISTS | ErrorInfo: job_id of the existing job |
+//! | no such job, session, error group or operation | NOT_FOUND | ErrorInfo: job_id, session_id, error_group, operation_id |
+//! | key or request_id used with another request | ALREADY_EXISTS | ErrorInfo: id of the existing job or operation |
 //! | wrong state, stale lease, ended session | FAILED_PRECONDITION | ErrorInfo: which of them |
 //! | too many calls or bytes under way, storage full, session full | RESOURCE_EXHAUSTED | RetryInfo |
 //! | storage unavailable, shutting down | UNAVAILABLE | RetryInfo |
@@ -40,6 +40,16 @@ impl From<Error> for Status {
             Error::WrongState { id, state, .. } => {
                 let info = [("job_id", id.to_string()), ("state", state.word().to_owned())];
                 with_info(Code::FailedPrecondition, text, "WRONG_STATE", info)
+            }
+            Error::NoOperation(id) => {
+                with_info(Code::NotFound, text, "OPERATION_NOT_FOUND", [("operation_id", id.to_string())])
+            }
+            Error::RequestIdReused { existing } => {
+                let info = [("operation_id", existing.to_string()), ("field", "request_id".to_owned())];
+                with_info(Code::AlreadyExists, text, "IDEMPOTENCY_KEY_REUSED", info)
+            }
+            Error::WrongOperationState { id, .. } => {
+                with_info(Code::FailedPrecondition, text, "WRONG_STATE", [("operation_id", id.to_string())])
             }
             Error::SessionEnded(id) => {
                 with_info(Code::FailedPrecondition, text, "SESSION_ENDED", [("session_id", id.to_string())])
@@ -124,6 +134,7 @@ pub(super) fn too_large(path: &str) -> Status {
         Some("SubmitJob") => "payload_json",
         Some("SubmitJobs") => "jobs",
         Some("SettleJobs") => "settlements",
+        Some("StartOperation") => "spec.filter",
         _ => "",
     };
     let description = format!("makes the request larger than {} bytes", limits::REQUEST_BYTES);

@@ -3,7 +3,9 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _, stream};
-use jobqueue_shared::proto::v1::{admin_service_server, job_service_server, worker_service_server};
+use jobqueue_shared::proto::v1::{
+    admin_service_server, job_service_server, operation_service_server, worker_service_server,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tonic_health::{
@@ -13,8 +15,13 @@ use tonic_health::{
 };
 
 /// Names of the services whose health is reported; "" is the server as a whole.
-const SERVICES: [&str; 4] =
-    ["", job_service_server::SERVICE_NAME, worker_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
+const SERVICES: [&str; 5] = [
+    "",
+    job_service_server::SERVICE_NAME,
+    worker_service_server::SERVICE_NAME,
+    admin_service_server::SERVICE_NAME,
+    operation_service_server::SERVICE_NAME,
+];
 
 /// Sets the status of all services, which depend on the same storage.
 pub async fn set(reporter: &HealthReporter, serving: bool) {

@@ -11,6 +11,7 @@ pub(crate) mod errors;
 mod gzip;
 pub mod health_service;
 mod job_service;
+mod operation_service;
 pub mod request_body;
 mod response_body;
 pub mod routes;

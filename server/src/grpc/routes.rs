@@ -27,7 +27,8 @@ use jobqueue_shared::{
         FILE_DESCRIPTOR_SET,
         v1::{
             admin_service_server::AdminServiceServer, error_service_server::ErrorServiceServer,
-            job_service_server::JobServiceServer, worker_service_server::WorkerServiceServer,
+            job_service_server::JobServiceServer, operation_service_server::OperationServiceServer,
+            worker_service_server::WorkerServiceServer,
         },
     },
 };
@@ -43,6 +44,8 @@ use super::{
     errors, gzip,
     health_service::Endpoint,
     job_service::JobService,
+    operation_service,
+    operation_service::OperationService,
     request_body::{Reading, RequestBody},
     response_body::{Encoded, ResponseBody, encode},
     worker_service::WorkerService,
@@ -74,6 +77,7 @@ pub fn routes(
     add!(WorkerServiceServer::new(WorkerService(Arc::clone(queue))), reading.message);
     add!(AdminServiceServer::new(AdminService(Arc::clone(queue))), reading.message);
     add!(ErrorServiceServer::new(ErrorService(Arc::clone(queue))), reading.message);
+    add!(OperationServiceServer::new(OperationService(Arc::clone(queue))), reading.message);
     add!(HealthServer::new(Endpoint::new(reporter, draining.clone())), NAMES);
     add!(reflection().build_v1()?, NAMES);
     add!(reflection().build_v1alpha()?, NAMES);
@@ -130,6 +134,7 @@ impl Calls {
         if streams {
             request = end_stream(request, draining);
         }
+        operation_service::note_caller(&mut request, activity.as_deref());
         let deadline = deadline::observe(&mut request, CALL);
         let uri = request.uri().clone();
         let called = AssertUnwindSafe(services.oneshot(request)).catch_unwind();

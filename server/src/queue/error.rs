@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jobqueue_shared::state::State;
-use jobqueue_store::{ErrorGroupId, StoreError};
+use jobqueue_store::{ErrorGroupId, OperationState, StoreError};
 use uuid::Uuid;
 
 /// A wrong field: its path in the request (`jobs[17].payload_json`), and what is wrong with it.
@@ -26,6 +26,14 @@ pub enum Error {
     /// The job's state does not allow the action `verb`.
     #[error("job {id} is {}; it cannot be {verb}", state.word())]
     WrongState { id: Uuid, state: State, verb: &'static str },
+    #[error("there is no operation {0}")]
+    NoOperation(Uuid),
+    /// The request_id of a start belongs to the operation `existing`, which was started with another spec.
+    #[error("request_id: it was used with another spec, for operation {existing}")]
+    RequestIdReused { existing: Uuid },
+    /// The operation's state does not allow the action `verb`.
+    #[error("operation {id} is {}; it cannot be {verb}", operation_state_word(*state))]
+    WrongOperationState { id: Uuid, state: OperationState, verb: &'static str },
     #[error("session {0} is unknown or has ended: register a new one")]
     SessionEnded(Uuid),
     /// The session to show is unknown, or ended so long ago that it was pruned.
@@ -46,6 +54,17 @@ pub enum Error {
     /// The store failed. Shared, because one failed write answers every call of its group.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
+}
+
+fn operation_state_word(state: OperationState) -> &'static str {
+    match state {
+        OperationState::Running => "running",
+        OperationState::CanaryWaiting => "waiting for its canary",
+        OperationState::Paused => "paused",
+        OperationState::Stopped => "stopped",
+        OperationState::Done => "done",
+        OperationState::Failed => "failed",
+    }
 }
 
 impl From<StoreError> for Error {

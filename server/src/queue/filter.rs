@@ -15,8 +15,13 @@ use super::validate::Violations;
 
 /// Checks the filter of a request's field `filter`, and converts it. With violations the result is of no use.
 pub(crate) fn filter(given: Option<v1::JobFilter>, violations: &mut Violations) -> JobFilter {
+    with_ids(given, limits::FILTER_IDS, violations)
+}
+
+/// As [`filter`], for a filter that may name so many ids.
+pub(crate) fn with_ids(given: Option<v1::JobFilter>, max_ids: usize, violations: &mut Violations) -> JobFilter {
     let Some(mut given) = given else { return JobFilter::default() };
-    let wrong = text::check(&given, limits::FILTER_IDS);
+    let wrong = text::check(&given, max_ids);
     for it in &wrong {
         violations.add(&format!("filter.{}", it.field), it.description.as_str());
     }

@@ -9,6 +9,7 @@ use super::{
     acquire::batcher::AcquireBatcher,
     context::Context,
     group_commit::Batcher,
+    operate::operations::runner::Runner,
     sessions::{cache::SessionCache, heartbeat_group},
     settle::group as settle_group,
     submit::group as submit_group,
@@ -25,6 +26,7 @@ pub struct Queue {
     pub(super) beats: Batcher<Heartbeat, Option<HeartbeatAnswer>>,
     pub(super) sessions: SessionCache,
     pub(super) acquires: AcquireBatcher,
+    pub(crate) operations: Runner,
     pub(super) payload_bytes: usize,
     pub(super) draining: CancellationToken,
 }
@@ -73,6 +75,7 @@ impl Queue {
             let context = Arc::clone(&for_beats);
             async move { heartbeat_group::flush(&context, beats).await }
         });
+        let operations = Runner::new(Arc::clone(&context), tracker, draining.clone());
         Self {
             context,
             submits,
@@ -81,6 +84,7 @@ impl Queue {
             beats,
             sessions: SessionCache::default(),
             acquires,
+            operations,
             payload_bytes,
             draining,
         }

@@ -19,6 +19,7 @@ mod settle;
 mod submit;
 mod validate;
 
+pub(crate) use self::operate::operations::Progress;
 pub use self::{
     acquire::{AcquireResult, notify::Notifier},
     error::{Error, Result},
@@ -30,6 +31,7 @@ pub use self::{
         read::JobDetails,
         timeline::event::Event,
     },
+    operate::operations::Started,
     sessions::register::Registered,
     settle::outcome::{Outcome, SettleVerdict},
 };

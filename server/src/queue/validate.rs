@@ -171,6 +171,11 @@ pub(crate) fn session_id(text: &str) -> Result<Uuid> {
     only_uuid("session_id", text)
 }
 
+/// Parses the operation_id of a request that has no other field to check.
+pub(crate) fn operation_id(text: &str) -> Result<Uuid> {
+    only_uuid("operation_id", text)
+}
+
 fn only_uuid(field: &str, text: &str) -> Result<Uuid> {
     let mut violations = Violations::default();
     let id = violations.uuid(field, text);

@@ -1,13 +1,18 @@
 //! Activity of one connection: its calls, and the data that its peer has not read yet.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Counters that a connection's calls and answers update, and that its driver checks.
 #[derive(Debug, Default)]
 pub struct Activity {
+    /// Address of the peer, if the connection had one when it was accepted.
+    peer: Option<IpAddr>,
     started: AtomicUsize,
     ended: AtomicUsize,
     /// Number of the current period. A period is as long as a peer may take to read something.
@@ -17,6 +22,14 @@ pub struct Activity {
 }
 
 impl Activity {
+    pub(crate) fn of(peer: Option<IpAddr>) -> Self {
+        Self { peer, ..Self::default() }
+    }
+
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// Counts a call as under way while the guard lives.
     pub(crate) fn call(self: &Arc<Self>) -> UnderWay {
         self.started.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -103,11 +104,12 @@ pub struct Connection<S> {
 }
 
 impl<S: AsyncWrite> Connection<S> {
-    pub fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
+    /// Makes a connection; `peer` is the address that it comes from.
+    pub fn new(stream: S, peer: Option<IpAddr>, place: OwnedSemaphorePermit) -> Self {
         Self {
             stream: CoalescedWrites::new(stream),
             opening: Some(Box::new(Opening::new())),
-            activity: Arc::default(),
+            activity: Arc::new(Activity::of(peer)),
             blocked: None,
             _place: place,
         }
@@ -200,7 +202,7 @@ mod tests {
 
     async fn next(incoming: &mut (impl Stream<Item = Accepted> + Unpin)) -> Connection<TcpStream> {
         let (stream, place) = incoming.next().await.unwrap();
-        Connection::new(stream, place)
+        Connection::new(stream, None, place)
     }
 
     #[tokio::test]

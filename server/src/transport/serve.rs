@@ -103,15 +103,16 @@ async fn secure(
     answer: impl Answer,
     draining: &CancellationToken,
 ) {
+    let peer = stream.peer_addr().ok().map(|addr| addr.ip());
     let Some(tls) = tls else {
-        return drive(http, Connection::new(stream, place), lifetimes, answer, draining).await;
+        return drive(http, Connection::new(stream, peer, place), lifetimes, answer, draining).await;
     };
     let accepted = tokio::select! {
         accepted = tls.accept(stream) => accepted,
         () = draining.cancelled() => return,
     };
     match accepted {
-        Ok(Some(stream)) => drive(http, Connection::new(stream, place), lifetimes, answer, draining).await,
+        Ok(Some(stream)) => drive(http, Connection::new(stream, peer, place), lifetimes, answer, draining).await,
         Ok(None) => info!("a client spoke plain HTTP to an address that speaks TLS"),
         Err(error) => info!(%error, "a TLS handshake failed"),
     }

@@ -22,7 +22,7 @@ use acquire::{scan_cursor, session_quota};
 use async_trait::async_trait;
 use connect::{notify, tls, try_write};
 use jobqueue_store::{
-    Store,
+    OperationStore, Store,
     clock::Clock,
     error::StoreResult,
     insert_units::insert_units,
@@ -30,15 +30,16 @@ use jobqueue_store::{
     quarantine::Quarantine,
     sessions::rescue,
     types::{
-        Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId,
-        ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
-        Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page,
-        ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord,
-        SettleAnswer, Settlement, Stopped, Unit, WorkerIdCounts,
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ClaimedOperation, ErrorGroupChange, ErrorGroupDetails,
+        ErrorGroupId, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer,
+        History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation, NewSession,
+        Notification, OperationRecord, OperationStarted, OperationState, Outcomes, Page, ProgressReport, PruningTime,
+        Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer,
+        Settlement, Step, StepAnswer, Stopped, Unit, WorkerIdCounts,
     },
 };
 use observe::{audit, counts, explain_inputs, read};
-use operate::{operator_actions, pause};
+use operate::{operations, operator_actions, pause};
 use parking_lot::Mutex;
 use retain::{counter_compaction, low_watermark, partitions, prune};
 use sessions::{end, heartbeat, outage, progress, register};
@@ -127,6 +128,43 @@ impl Drop for PostgresStore {
         for task in &self.tasks {
             task.abort();
         }
+    }
+}
+
+#[async_trait]
+impl OperationStore for PostgresStore {
+    async fn start_operation(&self, new: &NewOperation) -> StoreResult<OperationStarted> {
+        operations::start(self, new).await
+    }
+
+    async fn operation(&self, id: Uuid) -> StoreResult<Option<(OperationRecord, Vec<Refusal>)>> {
+        operations::operation(self, id).await
+    }
+
+    async fn operations(&self, before: Option<Uuid>, limit: u32) -> StoreResult<Vec<OperationRecord>> {
+        operations::operations(self, before, limit).await
+    }
+
+    async fn move_operation(
+        &self,
+        id: Uuid,
+        from: &[OperationState],
+        to: OperationState,
+        note: &str,
+    ) -> StoreResult<Option<(bool, OperationRecord)>> {
+        operations::move_operation(self, id, from, to, note).await
+    }
+
+    async fn claim_operation(&self, token: Uuid, lease_ms: i64) -> StoreResult<Option<ClaimedOperation>> {
+        operations::claim(self, token, lease_ms).await
+    }
+
+    async fn step_operation(&self, step: &Step) -> StoreResult<StepAnswer> {
+        operations::step(self, step).await
+    }
+
+    async fn operation_outcomes(&self, id: Uuid, canary: bool) -> StoreResult<Outcomes> {
+        operations::outcomes(self, id, canary).await
     }
 }
 

@@ -19,7 +19,7 @@ mod settle;
 use async_trait::async_trait;
 use connect::{time, try_write, wal};
 use jobqueue_store::{
-    Store,
+    OperationStore, Store,
     clock::{Clock, wall_ms},
     error::{StoreError, StoreResult},
     insert_units::insert_units,
@@ -27,15 +27,16 @@ use jobqueue_store::{
     quarantine::Quarantine,
     sessions::rescue,
     types::{
-        Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId,
-        ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History,
-        Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page,
-        ProgressReport, PruningTime, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord,
-        SettleAnswer, Settlement, Stopped, Unit, WorkerIdCounts,
+        Acquire, Acquired, ActionAnswer, AttemptRecord, ClaimedOperation, ErrorGroupChange, ErrorGroupDetails,
+        ErrorGroupId, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer,
+        History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation, NewSession,
+        Notification, OperationRecord, OperationStarted, OperationState, Outcomes, Page, ProgressReport, PruningTime,
+        Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer,
+        Settlement, Step, StepAnswer, Stopped, Unit, WorkerIdCounts,
     },
 };
 use observe::{audit, counts, explain_inputs, read};
-use operate::{operator_actions, pause};
+use operate::{operations, operator_actions, pause};
 use parking_lot::Mutex;
 use retain::prune;
 use sessions::{end, heartbeat, outage, progress, register};
@@ -134,6 +135,43 @@ fn pair_list<const N: usize>(rows: impl IntoIterator<Item = [Uuid; N]>) -> Strin
     }
     json.push(']');
     json
+}
+
+#[async_trait]
+impl OperationStore for SqliteStore {
+    async fn start_operation(&self, new: &NewOperation) -> StoreResult<OperationStarted> {
+        self.kept(operations::start(self, new).await)
+    }
+
+    async fn operation(&self, id: Uuid) -> StoreResult<Option<(OperationRecord, Vec<Refusal>)>> {
+        self.kept(operations::operation(self, id).await)
+    }
+
+    async fn operations(&self, before: Option<Uuid>, limit: u32) -> StoreResult<Vec<OperationRecord>> {
+        self.kept(operations::operations(self, before, limit).await)
+    }
+
+    async fn move_operation(
+        &self,
+        id: Uuid,
+        from: &[OperationState],
+        to: OperationState,
+        note: &str,
+    ) -> StoreResult<Option<(bool, OperationRecord)>> {
+        self.kept(operations::move_operation(self, id, from, to, note).await)
+    }
+
+    async fn claim_operation(&self, token: Uuid, lease_ms: i64) -> StoreResult<Option<ClaimedOperation>> {
+        self.kept(operations::claim(self, token, lease_ms).await)
+    }
+
+    async fn step_operation(&self, step: &Step) -> StoreResult<StepAnswer> {
+        self.kept(operations::step(self, step).await)
+    }
+
+    async fn operation_outcomes(&self, id: Uuid, canary: bool) -> StoreResult<Outcomes> {
+        self.kept(operations::outcomes(self, id, canary).await)
+    }
 }
 
 #[async_trait]

@@ -23,6 +23,22 @@ pub const THEIR_JOBS: &str = "
         WHERE ready.worker_id = jobs.worker_id AND ready.priority = jobs.priority AND ready.run_at = jobs.run_at
           AND ready.id = jobs.id AND inline_job IS NOT NULL)";
 
+/// Contradictions of operations, by their numbers.
+pub const OPERATIONS: &str = "
+    SELECT * FROM (
+        SELECT 'refusals belong to no operation' AS what, count(*) AS n FROM operation_refusals r
+            WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.id = r.operation_id)
+        UNION ALL SELECT 'samples belong to no operation', count(*) FROM operation_samples s
+            WHERE NOT EXISTS (SELECT 1 FROM operations o WHERE o.id = s.operation_id)
+        UNION ALL SELECT 'operations count other refusals than they keep', count(*) FROM operations o
+            WHERE (SELECT count(*) FROM operation_refusals r WHERE r.operation_id = o.id)
+                  <> CASE WHEN o.refused < 100 THEN o.refused ELSE 100 END
+        UNION ALL SELECT 'operations have ended without a time, or have a time without an end', count(*) FROM operations
+            WHERE (state >= 4) <> (finished_at IS NOT NULL)
+        UNION ALL SELECT 'operations that stand still have a runner', count(*) FROM operations
+            WHERE state >= 3 AND runner IS NOT NULL
+    ) AS t WHERE n > 0";
+
 /// Row of counters: worker_id, bucket, first, retry, running, done, failed, cancelled.
 pub type CounterRow = (String, i64, i64, i64, i64, i64, i64, i64);
 
@@ -177,6 +193,10 @@ impl Found {
                 self.wrong.push(format!("error group {id} counts {n} dead letters, and its worker_ids {sum}"));
             }
         }
+    }
+
+    pub fn operations(&mut self, contradictions: Vec<(String, i64)>) {
+        self.wrong.extend(contradictions.into_iter().map(|(what, n)| format!("{n} {what}")));
     }
 
     pub fn verdict(mut self, counters: &Counters, orphans: &[(String, i64)]) -> Vec<String> {

@@ -20,11 +20,12 @@ use uuid::Uuid;
 
 use crate::failpoint;
 use crate::{
-    Acquire, Acquired, ActionAnswer, AttemptRecord, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId, ErrorGroupPage,
-    ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer, History, Inserted, JobCounts,
-    JobFilter, JobRecord, ListQuery, MinuteCounts, NewSession, Notification, Page, ProgressReport, PruningTime,
-    Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer, Settlement, Stopped,
-    Store, StoreError, StoreResult, Unit, WorkerIdCounts,
+    Acquire, Acquired, ActionAnswer, AttemptRecord, ClaimedOperation, ErrorGroupChange, ErrorGroupDetails,
+    ErrorGroupId, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer,
+    History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation, NewSession,
+    Notification, OperationRecord, OperationStarted, OperationState, OperationStore, Outcomes, Page, ProgressReport,
+    PruningTime, Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer,
+    Settlement, Step, StepAnswer, Stopped, Store, StoreError, StoreResult, Unit, WorkerIdCounts,
 };
 
 /// Time limit of a call. A call that takes longer has met a half-open connection, or a commit that waits for a standby
@@ -128,6 +129,43 @@ async fn tried<T, F: Future<Output = StoreResult<T>>>(call: impl Fn() -> F) -> S
         }
     }
     call().await
+}
+
+#[async_trait]
+impl OperationStore for Instrumented {
+    async fn start_operation(&self, new: &NewOperation) -> StoreResult<OperationStarted> {
+        self.call("start_operation", || self.store.start_operation(new)).await
+    }
+
+    async fn operation(&self, id: Uuid) -> StoreResult<Option<(OperationRecord, Vec<Refusal>)>> {
+        self.call("operation", || self.store.operation(id)).await
+    }
+
+    async fn operations(&self, before: Option<Uuid>, limit: u32) -> StoreResult<Vec<OperationRecord>> {
+        self.call("operations", || self.store.operations(before, limit)).await
+    }
+
+    async fn move_operation(
+        &self,
+        id: Uuid,
+        from: &[OperationState],
+        to: OperationState,
+        note: &str,
+    ) -> StoreResult<Option<(bool, OperationRecord)>> {
+        self.call("move_operation", || self.store.move_operation(id, from, to, note)).await
+    }
+
+    async fn claim_operation(&self, token: Uuid, lease_ms: i64) -> StoreResult<Option<ClaimedOperation>> {
+        self.call("claim_operation", || self.store.claim_operation(token, lease_ms)).await
+    }
+
+    async fn step_operation(&self, step: &Step) -> StoreResult<StepAnswer> {
+        self.call("step_operation", || self.store.step_operation(step)).await
+    }
+
+    async fn operation_outcomes(&self, id: Uuid, canary: bool) -> StoreResult<Outcomes> {
+        self.call("operation_outcomes", || self.store.operation_outcomes(id, canary)).await
+    }
 }
 
 #[async_trait]

@@ -13,6 +13,7 @@ pub mod failpoint;
 pub mod insert_units;
 pub mod instrumented;
 pub mod leases;
+pub mod operations;
 pub mod operator_actions;
 pub mod options;
 pub mod page;
@@ -29,13 +30,14 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 pub use crate::error::{StoreError, StoreResult};
+pub use crate::operations::OperationStore;
 pub use crate::options::{ConnectOptions, Pooler, SchemaName};
 pub use crate::rows::packed_claim::ENTRIES_PER_CLAIM;
 pub use crate::settle::group::settle_group;
 pub use crate::types::*;
 
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: OperationStore {
     /// "sqlite" or "postgres".
     fn name(&self) -> &'static str;
 

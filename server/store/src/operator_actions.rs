@@ -1,6 +1,6 @@
-//! Cancel, retry and delete: the rows to write and the answers, as far as they need no database. Both drivers use it.
+//! Cancel, retry, delete and changes of pending jobs: the rows to write and the answers, as far as they need no database. Both drivers use it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jobqueue_shared::state::{Ending, State};
 use sqlx::FromRow;
@@ -10,7 +10,7 @@ use crate::{
     error_groups::changes::ErrorChanges,
     rows::write::{AttemptRow, CancelledRow, Deltas, ReadyRow},
     settle::claim::Claim,
-    types::{ActionAnswer, AttemptOutcome, ErrorGroupId, JobRecord, Settlement},
+    types::{ActionAnswer, AttemptOutcome, Change, ErrorGroupId, JobRecord, Settlement},
 };
 
 /// Answers to an action on several jobs, as they become known.
@@ -18,6 +18,8 @@ pub struct Answers {
     /// Ids that were asked for: sorted, so that rows are locked in one order everywhere, and each once.
     asked: Vec<Uuid>,
     given: HashMap<Uuid, ActionAnswer>,
+    /// Ids that the action leaves alone.
+    left: HashSet<Uuid>,
 }
 
 impl Answers {
@@ -25,12 +27,22 @@ impl Answers {
         let mut asked = ids.to_vec();
         asked.sort_unstable();
         asked.dedup();
-        Self { asked, given: HashMap::new() }
+        Self { asked, given: HashMap::new(), left: HashSet::new() }
     }
 
     /// Ids that have no answer yet.
     pub fn open(&self) -> Vec<Uuid> {
-        self.asked.iter().copied().filter(|id| !self.given.contains_key(id)).collect()
+        self.asked.iter().copied().filter(|id| !self.given.contains_key(id) && !self.left.contains(id)).collect()
+    }
+
+    /// Leaves a job alone: the action does not look for it any more.
+    pub(crate) fn leave(&mut self, id: Uuid) {
+        self.left.insert(id);
+    }
+
+    /// Ids in order with their answers, as far as there are any.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Uuid, Option<&ActionAnswer>)> {
+        self.asked.iter().map(|id| (*id, self.given.get(id)))
     }
 
     fn moved(&mut self, id: Uuid, worker_id: &str) {
@@ -45,7 +57,7 @@ impl Answers {
     /// Answers for ids that were not found in the tables of the action: refused for their state, or not found at all. A
     /// job whose state allows the action has changed its state between two statements; it stays open and is tried
     /// again.
-    pub fn answer_rest(&mut self, records: &HashMap<Uuid, JobRecord>, moves: fn(State) -> bool) {
+    pub fn answer_rest(&mut self, records: &HashMap<Uuid, JobRecord>, moves: impl Fn(State) -> bool) {
         for id in self.open() {
             match records.get(&id).map(|record| record.state) {
                 None => drop(self.given.insert(id, ActionAnswer::NotFound)),
@@ -87,11 +99,16 @@ pub fn cancel_pending(
     (cancelled, deltas)
 }
 
-/// Attempts of running jobs that end because the jobs are cancelled.
-pub fn cancel_running(claims: &HashMap<Uuid, Claim>, reason: &str, answers: &mut Answers) -> Vec<Settlement> {
-    let open = answers.open();
+/// Attempts of running jobs that end because the jobs are cancelled: those that were taken at `until` or before.
+pub fn cancel_running(
+    claims: &HashMap<Uuid, Claim>,
+    reason: &str,
+    until: i64,
+    answers: &mut Answers,
+) -> Vec<Settlement> {
+    let open: HashSet<_> = answers.open().into_iter().collect();
     let mut items = Vec::new();
-    for claim in claims.values() {
+    for claim in claims.values().filter(|claim| claim.claimed_at <= until) {
         for entry in claim.entries.iter().filter(|entry| open.contains(&entry.job_id)) {
             answers.taken_from(entry.job_id, claim);
             items.push(Settlement::by_server(claim.id, entry.job_id, Ending::Cancel, reason.to_owned()));
@@ -127,8 +144,8 @@ pub struct Retried {
 }
 
 /// Rows for jobs that become pending again with no attempt used. Their history gets the retry, and a cancellation that
-/// only the removed row records.
-pub fn retry(rows: Vec<FinishedRow>, now: i64, answers: &mut Answers) -> Retried {
+/// only the removed row records. `text` is the retry's in the history.
+pub fn retry(rows: Vec<FinishedRow>, text: &str, now: i64, answers: &mut Answers) -> Retried {
     let Retried { mut ready, mut attempts, mut deltas, mut errors } = Retried::default();
     for row in rows {
         answers.moved(row.id, &row.worker_id);
@@ -139,7 +156,7 @@ pub fn retry(rows: Vec<FinishedRow>, now: i64, answers: &mut Answers) -> Retried
         if let Some(at) = row.cancelled_at {
             attempts.push(by_person(&row, AttemptOutcome::Cancelled, at, row.note.clone().unwrap_or_default()));
         }
-        attempts.push(by_person(&row, AttemptOutcome::Retried, now, String::new()));
+        attempts.push(by_person(&row, AttemptOutcome::Retried, now, text.to_owned()));
         let row = ReadyRow {
             worker_id: row.worker_id,
             id: row.id,
@@ -157,6 +174,35 @@ pub fn retry(rows: Vec<FinishedRow>, now: i64, answers: &mut Answers) -> Retried
         ready.push(row);
     }
     Retried { ready, attempts, deltas, errors }
+}
+
+/// Rows for pending jobs that were taken out of `ready` and go back with another priority or time. They are pending
+/// since now, so that an operation that is to change them does not take them twice.
+pub fn change_pending(
+    rows: Vec<ReadyRow>,
+    change: &Change,
+    now: i64,
+    answers: &mut Answers,
+) -> (Vec<ReadyRow>, Deltas) {
+    let mut deltas = Deltas::default();
+    let mut changed = Vec::with_capacity(rows.len());
+    for row in rows {
+        deltas.ready(&row, -1);
+        answers.moved(row.id, &row.worker_id);
+        let mut row = ReadyRow { enqueued_at: now, inline_job: None, ..row };
+        match change {
+            Change::SetPriority(priority) => row.priority = i16::from(*priority),
+            Change::Reschedule { run_at_ms } => {
+                row.run_at = (*run_at_ms).max(now);
+                // A session that handles its task would take it before that time.
+                (row.waits_for_handler, row.for_task) = (false, None);
+            }
+            Change::Retry { .. } | Change::Cancel { .. } | Change::Delete => {}
+        }
+        deltas.ready(&row, 1);
+        changed.push(row);
+    }
+    (changed, deltas)
 }
 
 /// Entry in the history for an operator action on a job that no session held.

@@ -30,7 +30,8 @@ pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const NO_DELAY: RetryPolicy = RetryPolicy { initial_ms: 0, factor: 1.0, max_ms: 0, jitter: 0.0 };
 
 /// Retention that keeps no finished job.
-pub(crate) const KEEP_NOTHING: Retention = Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0 };
+pub(crate) const KEEP_NOTHING: Retention =
+    Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0, operations_ms: 0 };
 
 /// An ordinary job; vary it by `NewJob { priority: 0, ..job("w") }`.
 pub(crate) fn job(worker_id: &str) -> NewJob {

@@ -6,7 +6,7 @@ mod error_groups;
 pub(super) mod explain;
 pub(super) mod finished;
 pub(super) mod list;
-mod page_token;
+pub(super) mod page_token;
 pub(super) mod read;
 pub(super) mod timeline;
 mod wait;

@@ -53,12 +53,12 @@ fn fingerprint(filter: &JobFilter) -> u64 {
 }
 
 /// Token for a list of something else than jobs. `list` names the list with its filter, `at` is the end of the page.
-pub(super) fn token<T: Serialize>(list: &str, at: &T) -> String {
+pub(in crate::queue) fn token<T: Serialize>(list: &str, at: &T) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&(list, at)).unwrap_or_default())
 }
 
 /// Decodes a token that [`token`] made for `list`; the error says what is wrong with it.
-pub(super) fn place<T: DeserializeOwned>(list: &str, token: &str) -> Result<T, &'static str> {
+pub(in crate::queue) fn place<T: DeserializeOwned>(list: &str, token: &str) -> Result<T, &'static str> {
     if token.len() > TOKEN_BYTES {
         return Err(UNKNOWN);
     }

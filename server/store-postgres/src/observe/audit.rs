@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jobqueue_store::{
-    audit::{CounterRow, ErrorGroupCounts, Found, INLINE_JOBS, StateCheck, THEIR_JOBS},
+    audit::{CounterRow, ErrorGroupCounts, Found, INLINE_JOBS, OPERATIONS, StateCheck, THEIR_JOBS},
     error::StoreResult,
     rows::job::TakenRow,
 };
@@ -78,6 +78,7 @@ pub(crate) async fn audit(store: &PostgresStore) -> StoreResult<Vec<String>> {
     .bind(dropped_before)
     .fetch_all(&mut *tx)
     .await?;
+    found.operations(sqlx::query_as(OPERATIONS).fetch_all(&mut *tx).await?);
     tx.commit().await?;
     Ok(found.verdict(&counters, &orphans))
 }

@@ -1,4 +1,4 @@
-//! Operator actions on jobs: cancel, retry, delete. Statements that write lock the rows they find; a job that has moved
+//! Operator actions on jobs: cancel, retry, delete, and changes of pending jobs. Statements that write lock the rows they find; a job that has moved
 //! meanwhile is searched again, in a new transaction.
 
 use jobqueue_shared::state::State;
@@ -11,12 +11,15 @@ use jobqueue_store::{
         packed_claim,
         write::{Deltas, ReadyRow},
     },
-    types::ActionAnswer,
+    types::{ActionAnswer, Change},
 };
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::{PostgresStore, Tx, deltas, error_groups::error_deltas, id_range, observe::read, settle};
+
+/// Bound of the times at which jobs came into their states that excludes none.
+const FOR_EVER: i64 = i64::MAX;
 
 /// Adds the answers for jobs that were not found in the tables of the action.
 async fn explain(tx: &mut Tx, answers: &mut Answers, moves: fn(State) -> bool) -> StoreResult<()> {
@@ -32,20 +35,20 @@ pub(crate) async fn cancel(store: &PostgresStore, ids: &[Uuid], reason: &str) ->
     while !answers.open().is_empty() {
         let mut tx = store.begin().await?;
         let now = store.clock.now_ms();
-        cancel_pending(&mut tx, reason, now, &mut answers).await?;
-        cancel_running(&mut tx, reason, now, &mut answers).await?;
+        cancel_pending(&mut tx, reason, FOR_EVER, now, &mut answers).await?;
+        cancel_running(&mut tx, reason, FOR_EVER, now, &mut answers).await?;
         explain(&mut tx, &mut answers, State::can_cancel).await?;
         tx.commit().await?;
     }
     Ok(answers.in_order(ids))
 }
 
-/// Takes pending jobs out of `ready`. Rows are found as a read finds them, and locked by their ctid, because FOR UPDATE
+/// Takes pending jobs out of `ready` that are there since $4 or longer. Rows are found as a read finds them, and locked by their ctid, because FOR UPDATE
 /// does not apply to a UNION.
 const TAKE_PENDING: &str = concat!(
     "
     DELETE FROM ready WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM ready WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM ready WHERE enqueued_at <= $4 AND ctid = ANY(ARRAY(
             SELECT r.ctid FROM unnest($1::uuid[]) AS asked(id)
             CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = asked.id AND jobs.id BETWEEN $2 AND $3 LIMIT 1) AS j
             CROSS JOIN LATERAL (",
@@ -54,30 +57,72 @@ const TAKE_PENDING: &str = concat!(
         ))
         ORDER BY id FOR UPDATE
     ))
-    RETURNING worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler"
+    RETURNING worker_id, id, priority, run_at, run_no, attempts_used, payload_bytes, enqueued_at, waits_for_handler, for_task"
 );
 
-async fn cancel_pending(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
+async fn take_pending(tx: &mut Tx, until: i64, answers: &Answers) -> StoreResult<Vec<ReadyRow>> {
     let open = answers.open();
     let (first, last) = id_range(&open);
-    let rows: Vec<ReadyRow> =
-        sqlx::query_as(TAKE_PENDING).bind(open).bind(first).bind(last).fetch_all(&mut **tx).await?;
+    Ok(sqlx::query_as(TAKE_PENDING).bind(open).bind(first).bind(last).bind(until).fetch_all(&mut **tx).await?)
+}
+
+pub(super) async fn cancel_pending(
+    tx: &mut Tx,
+    reason: &str,
+    until: i64,
+    now: i64,
+    answers: &mut Answers,
+) -> StoreResult<()> {
+    let rows = take_pending(tx, until, answers).await?;
     let (cancelled, deltas) = operator_actions::cancel_pending(rows, reason, now, answers);
     settle::write::write_cancelled(tx, &cancelled).await?;
     deltas::write_deltas(tx, &deltas, now).await
+}
+
+/// Changes the priority in the jobs' own rows, from which a later attempt takes it.
+const SET_PRIORITY: &str = "UPDATE jobs SET priority = $4 WHERE id = ANY($1) AND id BETWEEN $2 AND $3";
+
+/// Gives pending jobs another priority or run_at. Returns their new rows.
+pub(super) async fn change_pending(
+    tx: &mut Tx,
+    change: &Change,
+    until: i64,
+    now: i64,
+    answers: &mut Answers,
+) -> StoreResult<Vec<ReadyRow>> {
+    let rows = take_pending(tx, until, answers).await?;
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let (ready, deltas) = operator_actions::change_pending(rows, change, now, answers);
+    if let Change::SetPriority(priority) = change {
+        let ids: Vec<Uuid> = ready.iter().map(|row| row.id).collect();
+        let (first, last) = id_range(&ids);
+        let query = sqlx::query(SET_PRIORITY).bind(ids).bind(first).bind(last).bind(i16::from(*priority));
+        query.execute(&mut **tx).await?;
+    }
+    settle::write::write_ready(tx, &ready).await?;
+    deltas::write_deltas(tx, &deltas, now).await?;
+    Ok(ready)
 }
 
 const FIND_CLAIMS: &str = "
     SELECT DISTINCT c.id FROM unnest($1::uuid[]) AS asked(id)
     JOIN claims c ON position(uuid_send(asked.id) IN c.ids) % 16 = 1";
 
-async fn cancel_running(tx: &mut Tx, reason: &str, now: i64, answers: &mut Answers) -> StoreResult<()> {
+pub(super) async fn cancel_running(
+    tx: &mut Tx,
+    reason: &str,
+    until: i64,
+    now: i64,
+    answers: &mut Answers,
+) -> StoreResult<()> {
     let claims: Vec<Uuid> = sqlx::query_scalar(FIND_CLAIMS).bind(answers.open()).fetch_all(&mut **tx).await?;
     if claims.is_empty() {
         return Ok(());
     }
     let claims = settle::lock_claims(tx, claims).await?;
-    let items = operator_actions::cancel_running(&claims, reason, answers);
+    let items = operator_actions::cancel_running(&claims, reason, until, answers);
     settle::end_attempts(tx, &items, claims, now).await?;
     Ok(())
 }
@@ -87,7 +132,7 @@ pub(crate) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Ve
     while !answers.open().is_empty() {
         let mut tx = store.begin().await?;
         let now = store.clock.now_ms();
-        let ready = retry_finished(&mut tx, now, &mut answers).await?;
+        let ready = retry_finished(&mut tx, "", FOR_EVER, now, &mut answers).await?;
         explain(&mut tx, &mut answers, State::can_retry).await?;
         tx.commit().await?;
         store.scan_cursors.lower(ready.iter().map(ReadyRow::key));
@@ -95,12 +140,13 @@ pub(crate) async fn retry(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<Ve
     Ok(answers.in_order(ids))
 }
 
+/// Takes dead letters and cancelled jobs that are so since $2 or longer.
 const TAKE_FINISHED: &str = "
     WITH failed AS (
-        DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+        DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) AND failed_at <= $2 ORDER BY id FOR UPDATE))
         RETURNING id, run_no, fingerprint
     ), cancelled_rows AS (
-        DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+        DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) AND cancelled_at <= $2 ORDER BY id FOR UPDATE))
         RETURNING id, run_no, CASE WHEN session_id IS NULL THEN cancelled_at END AS cancelled_at, note
     )
     SELECT j.id, j.worker_id, t.run_no, t.failed, j.priority, octet_length(j.payload) AS payload_bytes, t.cancelled_at, t.note, t.fingerprint
@@ -109,11 +155,20 @@ const TAKE_FINISHED: &str = "
         UNION ALL
         SELECT id, run_no, false, cancelled_at, note, NULL FROM cancelled_rows
     ) AS t
-    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id LIMIT 1) AS j";
+    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = t.id AND jobs.id BETWEEN $3 AND $4 LIMIT 1) AS j";
 
-async fn retry_finished(tx: &mut Tx, now: i64, answers: &mut Answers) -> StoreResult<Vec<ReadyRow>> {
-    let rows: Vec<FinishedRow> = sqlx::query_as(TAKE_FINISHED).bind(answers.open()).fetch_all(&mut **tx).await?;
-    let Retried { ready, attempts, deltas, errors } = operator_actions::retry(rows, now, answers);
+pub(super) async fn retry_finished(
+    tx: &mut Tx,
+    text: &str,
+    until: i64,
+    now: i64,
+    answers: &mut Answers,
+) -> StoreResult<Vec<ReadyRow>> {
+    let open = answers.open();
+    let (first, last) = id_range(&open);
+    let rows: Vec<FinishedRow> =
+        sqlx::query_as(TAKE_FINISHED).bind(open).bind(until).bind(first).bind(last).fetch_all(&mut **tx).await?;
+    let Retried { ready, attempts, deltas, errors } = operator_actions::retry(rows, text, now, answers);
     settle::write::write_ready(tx, &ready).await?;
     settle::write::write_attempts(tx, &attempts).await?;
     deltas::write_deltas(tx, &deltas, now).await?;
@@ -127,8 +182,8 @@ pub(crate) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
         let mut tx = store.begin().await?;
         let now = store.clock.now_ms();
         let (mut deltas, mut errors) = (Deltas::default(), ErrorChanges::default());
-        let mut gone = delete_set_aside(&mut tx, &mut deltas, &mut errors, &mut answers).await?;
-        gone.extend(delete_done(&mut tx, &mut deltas, &mut answers).await?);
+        let mut gone = delete_set_aside(&mut tx, FOR_EVER, &mut deltas, &mut errors, &mut answers).await?;
+        gone.extend(delete_done(&mut tx, FOR_EVER, &mut deltas, &mut answers).await?);
         delete_jobs(&mut tx, &gone, KeyTreatment::Delete).await?;
         explain(&mut tx, &mut answers, State::is_finished).await?;
         deltas::write_deltas(&mut tx, &deltas, now).await?;
@@ -140,21 +195,23 @@ pub(crate) async fn delete(store: &PostgresStore, ids: &[Uuid]) -> StoreResult<V
 
 const DELETE_SET_ASIDE: &str = "
     WITH failed AS (
-        DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+        DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead_letters WHERE id = ANY($1) AND failed_at <= $2 ORDER BY id FOR UPDATE))
         RETURNING id, worker_id, fingerprint
     ), cancelled_rows AS (
-        DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+        DELETE FROM cancelled WHERE ctid = ANY(ARRAY(SELECT ctid FROM cancelled WHERE id = ANY($1) AND cancelled_at <= $2 ORDER BY id FOR UPDATE))
         RETURNING id, worker_id
     )
     SELECT id, worker_id, fingerprint FROM failed UNION ALL SELECT id, worker_id, NULL FROM cancelled_rows";
 
-async fn delete_set_aside(
+pub(super) async fn delete_set_aside(
     tx: &mut Tx,
+    until: i64,
     deltas: &mut Deltas,
     errors: &mut ErrorChanges,
     answers: &mut Answers,
 ) -> StoreResult<Vec<Uuid>> {
-    let rows: Vec<SetAsideRow> = sqlx::query_as(DELETE_SET_ASIDE).bind(answers.open()).fetch_all(&mut **tx).await?;
+    let rows: Vec<SetAsideRow> =
+        sqlx::query_as(DELETE_SET_ASIDE).bind(answers.open()).bind(until).fetch_all(&mut **tx).await?;
     Ok(operator_actions::delete_set_aside(&rows, deltas, errors, answers))
 }
 
@@ -175,7 +232,8 @@ const LOCK_DONE: &str = "
         SELECT e.ctid FROM unnest($1::uuid[], $2::uuid[]) AS asked(id, earliest)
         CROSS JOIN LATERAL (SELECT worker_id FROM jobs WHERE jobs.id = asked.id LIMIT 1) AS j
         JOIN done e ON e.worker_id = j.worker_id AND e.first_id BETWEEN asked.earliest AND asked.id
-            AND position(uuid_send(asked.id) IN e.ids) % 16 = 1))
+            AND position(uuid_send(asked.id) IN e.ids) % 16 = 1
+        WHERE e.finished_at <= $3))
     ORDER BY d.first_id
     FOR UPDATE";
 
@@ -186,7 +244,12 @@ const DELETE_DONE: &str = "
     DELETE FROM done WHERE worker_id = $1 AND first_id = $2 AND claim_id = $3 AND finished_at = $4";
 
 /// Removes jobs from done rows, which they share with others.
-async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) -> StoreResult<Vec<Uuid>> {
+pub(super) async fn delete_done(
+    tx: &mut Tx,
+    until: i64,
+    deltas: &mut Deltas,
+    answers: &mut Answers,
+) -> StoreResult<Vec<Uuid>> {
     let open = answers.open();
     if open.is_empty() {
         return Ok(open);
@@ -194,6 +257,7 @@ async fn delete_done(tx: &mut Tx, deltas: &mut Deltas, answers: &mut Answers) ->
     let rows: Vec<DoneRow> = sqlx::query_as(LOCK_DONE)
         .bind(&open)
         .bind(open.iter().map(|id| packed_claim::earliest_first_id(*id)).collect::<Vec<_>>())
+        .bind(until)
         .fetch_all(&mut **tx)
         .await?;
     let mut gone = Vec::new();

@@ -14,7 +14,10 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::{
-    PostgresStore, deltas, error_groups, error_groups::error_deltas, observe::read, operate::operator_actions,
+    PostgresStore, deltas, error_groups,
+    error_groups::error_deltas,
+    observe::read,
+    operate::{operations, operator_actions},
     retain::partitions,
 };
 
@@ -28,6 +31,7 @@ pub(crate) async fn prune(store: &PostgresStore, retention: &Retention, limit: u
     pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
     pruned += prune_set_aside(store, TAKE_OLD_DEAD_LETTERS, now - failed, limit, keys(failed)).await?;
     pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
+    pruned += operations::prune(store, now - retention.operations_ms, limit).await?;
     pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
     prune_leftovers(store, limit).await?;
     sqlx::query("DELETE FROM series WHERE minute < $1").bind(now / 60_000 - 2 * 1_440).execute(&store.pool).await?;

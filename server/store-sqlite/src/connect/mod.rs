@@ -122,7 +122,8 @@ async fn newest_time(writer: &mut SqliteConnection) -> StoreResult<i64> {
         "SELECT max(
             coalesce((SELECT max(heartbeat_at) FROM sessions), 0), coalesce((SELECT max(started_at) FROM sessions), 0),
             coalesce((SELECT max(claimed_at) FROM claims), 0), coalesce((SELECT max(finished_at) FROM done), 0),
-            coalesce((SELECT max(failed_at) FROM dead_letters), 0), coalesce((SELECT max(cancelled_at) FROM cancelled), 0))",
+            coalesce((SELECT max(failed_at) FROM dead_letters), 0), coalesce((SELECT max(cancelled_at) FROM cancelled), 0),
+            coalesce((SELECT max(updated_at) FROM operations), 0))",
     )
     .fetch_one(&mut *writer)
     .await?;

@@ -9,7 +9,7 @@ use crate::{SqliteStore, Tx, begin, deltas};
 const SKEW_MS: i64 = 60_000;
 
 /// Statements that move each time after `?1` back by `?2`. Ids stay as they are, because programs know them.
-const TIMES: [&str; 15] = [
+const TIMES: [&str; 18] = [
     "UPDATE sessions SET heartbeat_at = heartbeat_at - ?2, expires_at = expires_at - ?2 WHERE heartbeat_at > ?1",
     "UPDATE sessions SET started_at = started_at - ?2 WHERE started_at > ?1",
     "UPDATE sessions SET ended_at = ended_at - ?2 WHERE ended_at > ?1",
@@ -25,6 +25,9 @@ const TIMES: [&str; 15] = [
     "UPDATE progress SET at = at - ?2 WHERE at > ?1",
     "UPDATE pauses SET paused_at = paused_at - ?2 WHERE paused_at > ?1",
     "UPDATE idempotency_keys SET gone_at = gone_at - ?2 WHERE gone_at > ?1",
+    "UPDATE operations SET started_at = started_at - ?2 WHERE started_at > ?1",
+    "UPDATE operations SET updated_at = updated_at - ?2, lease_until = 0, next_at = 0 WHERE updated_at > ?1",
+    "UPDATE operations SET finished_at = finished_at - ?2 WHERE finished_at > ?1",
 ];
 
 /// Jobs pending since a time that is still to come. From now on they wait as long as they were told to.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jobqueue_store::{
-    audit::{CounterRow, ErrorGroupCounts, Found, INLINE_JOBS, StateCheck, THEIR_JOBS},
+    audit::{CounterRow, ErrorGroupCounts, Found, INLINE_JOBS, OPERATIONS, StateCheck, THEIR_JOBS},
     error::StoreResult,
     rows::job::TakenRow,
 };
@@ -63,5 +63,6 @@ pub(crate) async fn audit(store: &SqliteStore) -> StoreResult<Vec<String>> {
     )
     .fetch_all(&mut *tx)
     .await?;
+    found.operations(sqlx::query_as(OPERATIONS).fetch_all(&mut *tx).await?);
     Ok(found.verdict(&counters, &orphans))
 }

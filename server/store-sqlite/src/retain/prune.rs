@@ -15,7 +15,11 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::{
-    SqliteStore, begin, deltas, error_groups, error_groups::fold, id_list, observe::read, operate::operator_actions,
+    SqliteStore, begin, deltas, error_groups,
+    error_groups::fold,
+    id_list,
+    observe::read,
+    operate::{operations, operator_actions},
 };
 
 pub(crate) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32) -> StoreResult<u64> {
@@ -27,6 +31,7 @@ pub(crate) async fn prune(store: &SqliteStore, retention: &Retention, limit: u32
     pruned += prune_set_aside(store, TAKE_OLD_CANCELLED, now - cancelled, limit, keys(cancelled)).await?;
     pruned += prune_set_aside(store, TAKE_OLD_DEAD_LETTERS, now - failed, limit, keys(failed)).await?;
     pruned += prune_keys(store, now - retention.keys_ms, limit).await?;
+    pruned += operations::prune(store, now - retention.operations_ms, limit).await?;
     pruned += prune_sessions(store, now - retention.done_ms.max(86_400_000), limit).await?;
     let mut writer = store.writer().await?;
     let mut tx = begin(&mut writer).await?;

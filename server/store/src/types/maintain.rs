@@ -33,4 +33,6 @@ pub struct Retention {
     pub dead_letters_ms: i64,
     /// Retention of idempotency keys, counted from the time at which their job finished.
     pub keys_ms: i64,
+    /// Retention of operations, counted from their ends.
+    pub operations_ms: i64,
 }

@@ -6,6 +6,7 @@ mod error_group;
 mod filter;
 mod job;
 mod maintain;
+mod operation;
 mod session;
 mod submit;
 
@@ -14,6 +15,7 @@ pub use error_group::*;
 pub use filter::*;
 pub use job::*;
 pub use maintain::*;
+pub use operation::*;
 pub use session::*;
 pub use submit::*;
 

@@ -41,7 +41,7 @@ async fn a_role_that_owns_nothing_can_do_all_but_change_partitions() {
     let leased = session.acquire(10).await;
     session.complete(leased[0].lease).await;
     store.end_session(session.id).await.unwrap();
-    let none = Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0 };
+    let none = Retention { done_ms: 0, cancelled_ms: 0, dead_letters_ms: 0, keys_ms: 0, operations_ms: 0 };
     assert_eq!(store.maintain(&none).await.unwrap(), 0);
     eventually("old jobs go row by row", async || (store.prune(&none, 100).await.unwrap() > 0).then_some(())).await;
     store.compact_counters(100).await.unwrap();
@@ -624,7 +624,8 @@ async fn a_history_without_its_job_is_pruned_and_that_of_others_stays() {
     fixture.sql("", leave).await;
     assert_eq!(fixture.store.audit().await.unwrap().len(), 1);
     let day = 86_400_000;
-    let retention = Retention { done_ms: day, cancelled_ms: day, dead_letters_ms: day, keys_ms: day };
+    let retention =
+        Retention { done_ms: day, cancelled_ms: day, dead_letters_ms: day, keys_ms: day, operations_ms: day };
     for _ in 0..4 {
         fixture.store.prune(&retention, 10).await.unwrap();
     }

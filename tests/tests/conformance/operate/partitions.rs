@@ -19,11 +19,21 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// Retention that treats done jobs as they will be treated in two days: a day that ends tomorrow is past its retention,
 /// one that ends after it is not.
-const LATER: Retention =
-    Retention { done_ms: -2 * DAY_MS, cancelled_ms: HOUR_MS, dead_letters_ms: HOUR_MS, keys_ms: HOUR_MS };
+const LATER: Retention = Retention {
+    done_ms: -2 * DAY_MS,
+    cancelled_ms: HOUR_MS,
+    dead_letters_ms: HOUR_MS,
+    keys_ms: HOUR_MS,
+    operations_ms: HOUR_MS,
+};
 
-const WEEK: Retention =
-    Retention { done_ms: 7 * DAY_MS, cancelled_ms: HOUR_MS, dead_letters_ms: HOUR_MS, keys_ms: HOUR_MS };
+const WEEK: Retention = Retention {
+    done_ms: 7 * DAY_MS,
+    cancelled_ms: HOUR_MS,
+    dead_letters_ms: HOUR_MS,
+    keys_ms: HOUR_MS,
+    operations_ms: HOUR_MS,
+};
 
 /// SQL of `day(n)`, the lowest id of the day n days from today, and of `partition`. For an empty database of a new
 /// server.

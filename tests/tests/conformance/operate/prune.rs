@@ -24,8 +24,13 @@ scenarios!(
     nothing_is_pruned_for_a_while_after_the_clock_has_jumped,
 );
 
-const FOR_EVER: Retention =
-    Retention { done_ms: HOUR_MS, cancelled_ms: HOUR_MS, dead_letters_ms: HOUR_MS, keys_ms: HOUR_MS };
+const FOR_EVER: Retention = Retention {
+    done_ms: HOUR_MS,
+    cancelled_ms: HOUR_MS,
+    dead_letters_ms: HOUR_MS,
+    keys_ms: HOUR_MS,
+    operations_ms: HOUR_MS,
+};
 
 /// Prunes until the job is gone.
 async fn prune_away(fixture: &StoreFixture, retention: &Retention, id: uuid::Uuid) {

@@ -11,6 +11,7 @@ mod idempotency;
 mod large_answers;
 mod lifecycle;
 mod malformed;
+pub(crate) mod operations;
 mod pages;
 mod protocol;
 mod timeline;

@@ -155,8 +155,14 @@ async fn health_answers_for_the_server_and_each_service() {
     let mut deployment = deployment().await;
     for addr in deployment.listeners() {
         let mut health = HealthClient::new(Api::at(addr).channel);
-        for service in
-            ["", "jobqueue.v1.JobService", "jobqueue.v1.WorkerService", "jobqueue.v1.AdminService"].map(str::to_owned)
+        for service in [
+            "",
+            "jobqueue.v1.JobService",
+            "jobqueue.v1.WorkerService",
+            "jobqueue.v1.AdminService",
+            "jobqueue.v1.OperationService",
+        ]
+        .map(str::to_owned)
         {
             let answer = health.check(HealthCheckRequest { service }).await.unwrap().into_inner();
             assert_eq!(answer.status(), ServingStatus::Serving);
@@ -203,9 +209,13 @@ async fn reflection_answers_in_both_versions() {
     for services in
         [reflected!(v1, deployment.api.channel.clone()), reflected!(v1alpha, deployment.api.channel.clone())]
     {
-        for service in
-            ["jobqueue.v1.JobService", "jobqueue.v1.WorkerService", "jobqueue.v1.AdminService", "grpc.health.v1.Health"]
-        {
+        for service in [
+            "jobqueue.v1.JobService",
+            "jobqueue.v1.WorkerService",
+            "jobqueue.v1.AdminService",
+            "jobqueue.v1.OperationService",
+            "grpc.health.v1.Health",
+        ] {
             assert!(services.iter().any(|known| known == service), "{services:?}");
         }
     }

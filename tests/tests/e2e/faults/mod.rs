@@ -3,6 +3,7 @@
 pub(crate) mod crashes;
 mod failpoints;
 mod half_open;
+mod operations;
 pub(crate) mod outage;
 mod pooler;
 mod postgres_faults;

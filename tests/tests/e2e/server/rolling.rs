@@ -124,7 +124,13 @@ async fn a_server_goes_on_while_another_one_makes_and_drops_days() {
     let store = connect(&ConnectOptions::new(database.url())).await.unwrap();
     load.begin(&server).await;
     // Retention that treats done jobs as they will be treated in four days: the first days ahead are past it.
-    let later = Retention { done_ms: -4 * DAY_MS, cancelled_ms: DAY_MS, dead_letters_ms: DAY_MS, keys_ms: DAY_MS };
+    let later = Retention {
+        done_ms: -4 * DAY_MS,
+        cancelled_ms: DAY_MS,
+        dead_letters_ms: DAY_MS,
+        keys_ms: DAY_MS,
+        operations_ms: DAY_MS,
+    };
     eventually("days are made and dropped", async || (store.maintain(&later).await.unwrap() > 0).then_some(())).await;
     load.begin(&server).await;
     store.close().await;
