@@ -21,8 +21,15 @@ use crate::{
     },
     feeds::{counts_feed::CountsFeed, live::Live},
     pages::{
-        dead_letters::DeadLetters, job::JobPage, jobs::Jobs, not_found::NotFound, overview::Overview, submit::Submit,
-        worker::WorkerPage, workers::Workers,
+        dead_letters::DeadLetters,
+        job::JobPage,
+        jobs::Jobs,
+        not_found::NotFound,
+        operations::{NewOperation, OperationPage, Operations},
+        overview::Overview,
+        submit::Submit,
+        worker::WorkerPage,
+        workers::Workers,
     },
     toast::{ToastList, Toasts},
 };
@@ -62,6 +69,9 @@ pub fn App() -> impl IntoView {
                             <Route path=path!("/dead-letters") view=DeadLetters />
                             <Route path=path!("/workers") view=Workers />
                             <Route path=path!("/workers/:id") view=WorkerPage />
+                            <Route path=path!("/operations") view=Operations />
+                            <Route path=path!("/operations/new") view=NewOperation />
+                            <Route path=path!("/operations/:id") view=OperationPage />
                             <Route path=path!("/submit") view=Submit />
                         </FlatRoutes>
                     </main>

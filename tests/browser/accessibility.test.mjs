@@ -11,6 +11,7 @@ let stack;
 let letter;
 let stuck;
 let session;
+let operation;
 before(async () => {
   stack = await Stack.start();
   const ids = [];
@@ -26,6 +27,8 @@ before(async () => {
   await stack.call("PauseWorkerId", { worker_id: "nobody", reason: "the mail server is down" });
   const { sessions } = await stack.call("ListWorkers", { worker_id: "worker-1a" });
   session = sessions[0].session_id;
+  const spec = { kind: "delete", filter: { ids: [cancelled, stuck] }, reason: "tidying up", rate: 1 };
+  ({ operation } = await stack.call("StartOperation", { spec }));
 });
 after(() => stack?.stop());
 
@@ -35,6 +38,9 @@ const pages = () => [
   ["/jobs", "Jobs", "td.lead a"],
   ["/dead-letters", "Dead letters", "td.lead a"],
   ["/workers", "Workers", "td.lead a"],
+  ["/operations", "Operations", "td.lead a"],
+  ["/operations/new", "New operation", "#field-filter"],
+  [`/operations/${operation.id}`, operation.id, ".op-head progress"],
   ["/submit", "Submit", "textarea"],
   [`/jobs/${letter}`, letter, ".timeline .event"],
   [`/jobs/${stuck}`, stuck, ".why button"],

@@ -33,7 +33,9 @@ async function fill(name) {
   await stack.call("CancelJob", { job_id: cancelled, reason: name("reason") });
   const pending = await submit();
   await stack.call("PauseWorkerId", { worker_id: texts.worker_id, reason: name("pause") });
-  return { ...texts, failed, running, cancelled, pending, session_id: session.session_id };
+  const spec = { kind: "retry", filter: { worker_ids: [name("filter")] }, reason: name("reason of operation") };
+  const { operation } = await stack.call("StartOperation", { spec });
+  return { ...texts, failed, running, cancelled, pending, session_id: session.session_id, operation_id: operation.id };
 }
 
 /** Address and heading of each page, and an element that exists once the page is filled. */
@@ -44,6 +46,8 @@ const pages = (it) => [
   ["/workers", "Workers", "td.lead a"],
   [`/workers?worker_id=${encodeURIComponent(`${it.worker_id} nobody`)}`, "Workers", ".empty code"],
   [`/workers/${it.session_id}`, it.session_id, "td.lead a"],
+  ["/operations", "Operations", "td.lead a"],
+  [`/operations/${it.operation_id}`, it.operation_id, ".op-head progress"],
   [`/jobs/${it.failed}`, it.failed, ".timeline .event pre"],
   [`/jobs/${it.running}`, it.running, ".progress"],
   [`/jobs/${it.cancelled}`, it.cancelled, ".notice"],

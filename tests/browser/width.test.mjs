@@ -20,6 +20,7 @@ let letter;
 let running;
 let cancelled;
 let session;
+let operation;
 before(async () => {
   stack = await Stack.start({ workers: [] });
   const job = (worker_id, request = {}) =>
@@ -40,6 +41,8 @@ before(async () => {
   for (const worker_id of [WORKER_ID, NOBODY]) {
     await stack.call("PauseWorkerId", { worker_id, reason: long("r", 1_024) });
   }
+  const spec = { kind: "retry", filter: { worker_ids: [long("z")] }, reason: long("r", 1_024) };
+  ({ operation } = await stack.call("StartOperation", { spec }));
 });
 after(() => stack?.stop());
 
@@ -84,6 +87,9 @@ const pages = () => [
   [`/workers?worker_id=${long("x")}`, "Workers", ".empty code"],
   [`/jobs?task=${long("x")}`, "Jobs", ".empty"],
   ["/submit", "Submit", "textarea"],
+  ["/operations", "Operations", "td.lead a"],
+  ["/operations/new", "New operation", "#field-filter"],
+  [`/operations/${operation.id}`, operation.id, ".op-head progress"],
   [`/jobs/${letter}`, letter, ".timeline .event pre"],
   [`/jobs/${running}`, running, ".progress"],
   [`/jobs/${cancelled}`, cancelled, ".timeline .event"],

@@ -7,11 +7,14 @@ use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use jobqueue_shared::proto::v1::{
     CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse,
-    GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetThroughputRequest, GetThroughputResponse,
-    GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListFailedJobsRequest,
-    ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListWorkersRequest, ListWorkersResponse,
-    PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest,
-    RetryJobResponse, SubmitJobRequest, SubmitJobResponse,
+    GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetOperationRequest, GetOperationResponse,
+    GetThroughputRequest, GetThroughputResponse, GetTimelineRequest, GetTimelineResponse, GetWorkerRequest,
+    GetWorkerResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse,
+    ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest,
+    PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
+    ResumeOperationResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse,
+    StartOperationRequest, StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest,
+    SubmitJobResponse,
 };
 use prost::{
     Message,
@@ -202,6 +205,12 @@ calls! {
     "AdminService/GetWorker" get_worker(GetWorkerRequest) -> GetWorkerResponse, READ;
     "AdminService/PauseWorkerId" pause_worker_id(PauseWorkerIdRequest) -> PauseWorkerIdResponse, WRITE;
     "AdminService/ResumeWorkerId" resume_worker_id(ResumeWorkerIdRequest) -> ResumeWorkerIdResponse, WRITE;
+    "OperationService/StartOperation" start_operation(StartOperationRequest) -> StartOperationResponse, WRITE;
+    "OperationService/GetOperation" get_operation(GetOperationRequest) -> GetOperationResponse, READ;
+    "OperationService/ListOperations" list_operations(ListOperationsRequest) -> ListOperationsResponse, READ;
+    "OperationService/PauseOperation" pause_operation(PauseOperationRequest) -> PauseOperationResponse, WRITE;
+    "OperationService/ResumeOperation" resume_operation(ResumeOperationRequest) -> ResumeOperationResponse, WRITE;
+    "OperationService/StopOperation" stop_operation(StopOperationRequest) -> StopOperationResponse, WRITE;
 }
 
 /// Maximum number of pages that are read; a longer list is for programs.

@@ -61,6 +61,7 @@ pub fn Rail() -> impl IntoView {
                 </Show>
             </A>
             {link("/workers", "workers", "Workers")}
+            {link("/operations", "operations", "Operations")}
             {link("/submit", "submit", "Submit")}
         </nav>
     }

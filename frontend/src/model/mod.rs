@@ -13,6 +13,8 @@ pub mod id_query;
 pub mod job;
 pub mod json;
 pub mod number;
+pub mod operation;
+pub mod operation_draft;
 pub mod property;
 pub mod recent;
 pub mod search;

@@ -13,7 +13,7 @@ pub struct Look {
     pub tone: &'static str,
 }
 
-const fn look(icon: &'static str, word: &'static str, tone: &'static str) -> Look {
+pub(super) const fn look(icon: &'static str, word: &'static str, tone: &'static str) -> Look {
     Look { icon, word, tone }
 }
 

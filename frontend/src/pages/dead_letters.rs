@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use jobqueue_shared::proto::v1::{JobView, ListFailedJobsRequest};
 use leptos::prelude::*;
 
-use super::filters::{FilterBar, from_url};
+use super::{
+    filters::{FilterBar, from_url},
+    operations::AllThatMatch,
+};
 use crate::{
     calls::{
         bulk_retry::{BULK_KEY, BulkRetry, retry_one},
@@ -81,6 +84,7 @@ pub fn DeadLetters() -> impl IntoView {
     view! {
         <div class="page-head">
             <Heading title="Dead letters" />
+            <AllThatMatch filter failed=true />
         </div>
         <FilterBar path=PATH filter failure=page.failure />
         <SearchLine search />

@@ -4,7 +4,10 @@ use jobqueue_shared::proto::v1::{JobView, ListJobsRequest};
 use leptos::prelude::*;
 use leptos_router::components::A;
 
-use super::filters::{FilterBar, from_url};
+use super::{
+    filters::{FilterBar, from_url},
+    operations::AllThatMatch,
+};
 use crate::{
     calls::client,
     components::{
@@ -64,6 +67,7 @@ pub fn Jobs() -> impl IntoView {
         <div class="page-head">
             <Heading title="Jobs" />
             <A href="/submit" attr:class="button primary">"Submit job"</A>
+            <AllThatMatch filter />
         </div>
         <FilterBar path=PATH filter failure=page.failure with_status=true />
         <SearchLine search />

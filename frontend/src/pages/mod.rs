@@ -5,6 +5,7 @@ pub mod filters;
 pub mod job;
 pub mod jobs;
 pub mod not_found;
+pub mod operations;
 pub mod overview;
 pub mod submit;
 pub mod worker;

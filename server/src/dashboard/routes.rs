@@ -2,7 +2,18 @@
 
 /// Routes of `frontend/src/app.rs`; a segment that begins with a colon stands for any text. The test below fails when
 /// a route is missing here.
-const ROUTES: [&str; 7] = ["/", "/jobs", "/jobs/:id", "/dead-letters", "/workers", "/workers/:id", "/submit"];
+const ROUTES: [&str; 10] = [
+    "/",
+    "/jobs",
+    "/jobs/:id",
+    "/dead-letters",
+    "/workers",
+    "/workers/:id",
+    "/operations",
+    "/operations/new",
+    "/operations/:id",
+    "/submit",
+];
 
 /// Whether the dashboard has a page at this path. As for its router, a slash at the end makes no difference.
 pub(super) fn is_page(path: &str) -> bool {
