@@ -22,6 +22,8 @@ use crate::{
     feeds::{counts_feed::CountsFeed, live::Live},
     pages::{
         dead_letters::DeadLetters,
+        error_group::ErrorGroupPage,
+        errors::Errors,
         job::JobPage,
         jobs::Jobs,
         not_found::NotFound,
@@ -66,6 +68,8 @@ pub fn App() -> impl IntoView {
                             <Route path=path!("/") view=Overview />
                             <Route path=path!("/jobs") view=Jobs />
                             <Route path=path!("/jobs/:id") view=JobPage />
+                            <Route path=path!("/errors") view=Errors />
+                            <Route path=path!("/errors/:id") view=ErrorGroupPage />
                             <Route path=path!("/dead-letters") view=DeadLetters />
                             <Route path=path!("/workers") view=Workers />
                             <Route path=path!("/workers/:id") view=WorkerPage />

@@ -18,7 +18,7 @@ export const binary = (name) =>
 const LIMIT_MS = 30_000;
 
 const api = grpc.loadPackageDefinition(
-  loadSync(["job", "admin", "worker", "operation"].map((name) => `jobqueue/v1/${name}_service.proto`), {
+  loadSync(["job", "admin", "worker", "operation", "error"].map((name) => `jobqueue/v1/${name}_service.proto`), {
     includeDirs: [path.join(root, "proto")],
     keepCase: true,
     enums: String,
@@ -94,7 +94,7 @@ export class Stack {
     this.grpc = grpc_addr;
     this.http = http_addr;
     this.base = `http://${http_addr}`;
-    this.clients ??= [api.JobService, api.AdminService, api.WorkerService, api.OperationService].map(
+    this.clients ??= [api.JobService, api.AdminService, api.WorkerService, api.OperationService, api.ErrorService].map(
       (Service) => new Service(grpc_addr, grpc.credentials.createInsecure()),
     );
   }
@@ -199,7 +199,7 @@ export class Stack {
 
 /** Lets a page see changed answers of a method: `edit` is called with each answer, and changes it. */
 export async function change(page, method, edit) {
-  const { responseDeserialize, responseSerialize } = [api.JobService, api.AdminService, api.OperationService]
+  const { responseDeserialize, responseSerialize } = [api.JobService, api.AdminService, api.OperationService, api.ErrorService]
     .map(({ service }) => service[method])
     .find((it) => it);
   await page.route(`**/${method}`, async (route) => {

@@ -22,7 +22,8 @@ test("a job that fails lands in the dead letters and is retried from there", asy
   const href = await page.locator("#outcome").getByRole("link").getAttribute("href");
   const id = href.split("/").pop();
 
-  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Dead letters" }).click();
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: /^Errors/ }).click();
+  await page.getByRole("link", { name: "All dead letters" }).click();
   await until("the heading to have the focus", () =>
     page.evaluate(() => document.activeElement.textContent === "Dead letters"));
   const letter = row(page, id);

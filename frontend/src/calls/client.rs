@@ -7,14 +7,15 @@ use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use jobqueue_shared::proto::v1::{
     CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse,
-    GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetOperationRequest, GetOperationResponse,
-    GetThroughputRequest, GetThroughputResponse, GetTimelineRequest, GetTimelineResponse, GetWorkerRequest,
-    GetWorkerResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse,
-    ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest,
-    PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
+    GetErrorGroupRequest, GetErrorGroupResponse, GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse,
+    GetOperationRequest, GetOperationResponse, GetThroughputRequest, GetThroughputResponse, GetTimelineRequest,
+    GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListErrorGroupJobsRequest, ListErrorGroupJobsResponse,
+    ListErrorGroupsRequest, ListErrorGroupsResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest,
+    ListJobsResponse, ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse,
+    PauseOperationRequest, PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
     ResumeOperationResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse,
     StartOperationRequest, StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest,
-    SubmitJobResponse,
+    SubmitJobResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
 };
 use prost::{
     Message,
@@ -201,6 +202,10 @@ calls! {
     "JobService/ExplainJob" explain_job(ExplainJobRequest) -> ExplainJobResponse, READ;
     "JobService/GetMetrics" get_metrics(GetMetricsRequest) -> GetMetricsResponse, READ;
     "JobService/GetThroughput" get_throughput(GetThroughputRequest) -> GetThroughputResponse, READ;
+    "ErrorService/ListErrorGroups" list_error_groups(ListErrorGroupsRequest) -> ListErrorGroupsResponse, READ;
+    "ErrorService/GetErrorGroup" get_error_group(GetErrorGroupRequest) -> GetErrorGroupResponse, READ;
+    "ErrorService/ListErrorGroupJobs" list_error_group_jobs(ListErrorGroupJobsRequest) -> ListErrorGroupJobsResponse, READ;
+    "ErrorService/UpdateErrorGroup" update_error_group(UpdateErrorGroupRequest) -> UpdateErrorGroupResponse, WRITE;
     "AdminService/ListWorkers" list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
     "AdminService/GetWorker" get_worker(GetWorkerRequest) -> GetWorkerResponse, READ;
     "AdminService/PauseWorkerId" pause_worker_id(PauseWorkerIdRequest) -> PauseWorkerIdResponse, WRITE;
@@ -228,6 +233,26 @@ pub async fn all_workers(worker_id: String) -> Result<ListWorkersResponse, Failu
         let next = list_workers(request.clone()).await?;
         all.sessions.extend(next.sessions);
         all.next_page_token = next.next_page_token;
+    }
+    Ok(all)
+}
+
+/// Maximum number of dead letters in a page of an error group's.
+const LETTERS: i32 = 200;
+/// Maximum number of pages of these: 10,000 dead letters.
+const LETTER_PAGES: usize = 50;
+
+/// Ids of the dead letters of an error group, from up to [`LETTER_PAGES`] pages.
+pub async fn all_error_group_jobs(id: String) -> Result<Vec<String>, Failure> {
+    let mut request = ListErrorGroupJobsRequest { id, page_size: LETTERS, page_token: String::new() };
+    let mut all = Vec::new();
+    for _ in 0..LETTER_PAGES {
+        let page = list_error_group_jobs(request.clone()).await?;
+        all.extend(page.jobs.into_iter().map(|job| job.id));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
     }
     Ok(all)
 }

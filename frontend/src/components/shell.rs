@@ -53,11 +53,11 @@ pub fn Rail() -> impl IntoView {
             </a>
             {link("/", "overview", "Overview")}
             {link("/jobs", "jobs", "Jobs")}
-            <A href="/dead-letters">
+            <A href="/errors">
                 <Icon name="letters" />
-                <span>"Dead letters"</span>
+                <span>"Errors"</span>
                 <Show when=move || letters.with(Option::is_some)>
-                    <span class="badge">{move || letters.get()}</span>
+                    <span class="badge" title="dead letters">{move || letters.get()}</span>
                 </Show>
             </A>
             {link("/workers", "workers", "Workers")}

@@ -102,6 +102,8 @@ pub struct JobPage {
 pub struct Letter {
     pub reason: &'static str,
     pub error: String,
+    /// Id of its error group; "" = none.
+    pub group: String,
 }
 
 /// Progress that a running attempt reported last.
@@ -132,8 +134,11 @@ impl JobPage {
             status: JobStatus::of(job),
             task: job.task.clone(),
             worker_id: job.worker_id.clone(),
-            letter: is_letter
-                .then(|| Letter { reason: status::reason(job.failure_reason()), error: job.last_error.clone() }),
+            letter: is_letter.then(|| Letter {
+                reason: status::reason(job.failure_reason()),
+                error: job.last_error.clone(),
+                group: job.error_group.clone(),
+            }),
             note: job.note.clone(),
             progress: progress.map(|it| Progress {
                 percent: status::whole_percent(it.fraction),
@@ -270,8 +275,11 @@ mod tests {
 
         it.set_status(Status::Failed);
         it.set_failure_reason(Reason::Permanent);
+        it.error_group = "00ff00ff00ff00ff".into();
         let page = JobPage::of(&it);
-        assert_eq!(page.letter, Some(Letter { reason: "permanent failure", error: "an earlier attempt".into() }));
+        let letter = page.letter.unwrap();
+        assert_eq!((letter.reason, letter.error.as_str()), ("permanent failure", "an earlier attempt"));
+        assert_eq!(letter.group, "00ff00ff00ff00ff");
         assert_eq!(page.progress, None);
         assert!(JobPage::of(&job(Status::Pending)).waits);
     }

@@ -5,6 +5,7 @@ pub mod chart;
 pub mod clock;
 pub mod counts;
 pub mod draft;
+pub mod error_group;
 pub mod explain;
 pub mod filter;
 pub mod grpcurl;

@@ -1,6 +1,8 @@
 //! Pages, each in a file of its own. They arrange components and have no styles of their own.
 
 pub mod dead_letters;
+pub mod error_group;
+pub mod errors;
 pub mod filters;
 pub mod job;
 pub mod jobs;

@@ -2,10 +2,12 @@
 
 /// Routes of `frontend/src/app.rs`; a segment that begins with a colon stands for any text. The test below fails when
 /// a route is missing here.
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 12] = [
     "/",
     "/jobs",
     "/jobs/:id",
+    "/errors",
+    "/errors/:id",
     "/dead-letters",
     "/workers",
     "/workers/:id",

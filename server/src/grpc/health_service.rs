@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _, stream};
 use jobqueue_shared::proto::v1::{
-    admin_service_server, job_service_server, operation_service_server, worker_service_server,
+    admin_service_server, error_service_server, job_service_server, operation_service_server, worker_service_server,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -15,12 +15,13 @@ use tonic_health::{
 };
 
 /// Names of the services whose health is reported; "" is the server as a whole.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     job_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
     operation_service_server::SERVICE_NAME,
+    error_service_server::SERVICE_NAME,
 ];
 
 /// Sets the status of all services, which depend on the same storage.

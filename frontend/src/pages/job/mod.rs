@@ -15,6 +15,7 @@ use self::{
 };
 use crate::{
     components::{
+        alike::Alike,
         atoms::{Ago, Pill},
         detail::Detail,
         icon::Icon,
@@ -152,7 +153,7 @@ fn Summary(job: Memo<job::JobPage>) -> impl IntoView {
     }
 }
 
-fn letter_notice(Letter { reason, error }: Letter) -> impl IntoView {
+fn letter_notice(Letter { reason, error, group }: Letter) -> impl IntoView {
     view! {
         <div class="notice bad">
             <Icon name="cross" />
@@ -163,6 +164,7 @@ fn letter_notice(Letter { reason, error }: Letter) -> impl IntoView {
                 </p>
                 {(!error.is_empty())
                     .then(|| view! { <pre class="inline-error" tabindex="0" aria-label="Last error"><JobText text=error /></pre> })}
+                {(!group.is_empty()).then(|| view! { <Alike group /> })}
             </div>
         </div>
     }

@@ -26,6 +26,7 @@ scenarios!(
     attempts_that_time_out_and_workers_that_are_lost_have_groups,
     jobs_that_wait_for_their_next_attempt_are_counted,
     a_list_has_orders_filters_and_pages,
+    the_dead_letters_of_a_group_are_listed_in_pages,
     old_slots_and_groups_are_pruned_and_dead_letters_keep_theirs,
     beyond_the_limit_the_oldest_groups_without_dead_letters_go,
     errors_without_room_are_counted_together_until_there_is_room,
@@ -328,6 +329,32 @@ async fn a_list_has_orders_filters_and_pages(fixture: &StoreFixture) {
         let second = fixture.store.error_groups(&query).await.unwrap();
         assert_eq!((second.groups.len(), second.next, second.groups[0].title.as_str()), (1, None, "many"));
     }
+}
+
+async fn the_dead_letters_of_a_group_are_listed_in_pages(fixture: &StoreFixture) {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(fail(fixture, "w", "refused").await);
+        fail(fixture, "w", "no route").await;
+    }
+    fixture.store.retry(&ids[..1]).await.unwrap();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = fixture.store.error_group_jobs(id_of("email", "refused"), after, 2).await.unwrap();
+        assert!(page.jobs.len() <= 2);
+        found.extend(page.jobs);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    let mut expected: Vec<_> = fixture.store.get(&ids[1..]).await.unwrap().into_iter().flatten().collect();
+    expected.sort_by_key(|job| std::cmp::Reverse((job.finished_at_ms, job.id)));
+    let key = |jobs: &[jobqueue_store::JobRecord]| jobs.iter().map(|job| job.id).collect::<Vec<_>>();
+    assert_eq!(key(&found), key(&expected));
+    assert!(found.iter().all(|job| job.payload.is_empty() && job.last_error == "refused"));
+    let none = fixture.store.error_group_jobs(ErrorGroupId(7), None, 2).await.unwrap();
+    assert_eq!((none.jobs, none.next), (vec![], None));
 }
 
 async fn old_slots_and_groups_are_pruned_and_dead_letters_keep_theirs(fixture: &StoreFixture) {

@@ -161,6 +161,7 @@ async fn health_answers_for_the_server_and_each_service() {
             "jobqueue.v1.WorkerService",
             "jobqueue.v1.AdminService",
             "jobqueue.v1.OperationService",
+            "jobqueue.v1.ErrorService",
         ]
         .map(str::to_owned)
         {
@@ -214,6 +215,7 @@ async fn reflection_answers_in_both_versions() {
             "jobqueue.v1.WorkerService",
             "jobqueue.v1.AdminService",
             "jobqueue.v1.OperationService",
+            "jobqueue.v1.ErrorService",
             "grpc.health.v1.Health",
         ] {
             assert!(services.iter().any(|known| known == service), "{services:?}");
