@@ -10,8 +10,10 @@ use crate::{
     browser::{
         dom,
         history::{self, Address},
+        trail::{TrailWatch, Trails},
+        zone,
     },
-    calls::{bulk_retry::BulkRetry, id_search::ShownIds, in_flight::InFlight},
+    calls::{bulk_retry::BulkRetry, id_search::ShownIds, in_flight::InFlight, many_submit::ManySubmit},
     components::{
         confirm::{Confirm, ConfirmDialog},
         heading::Place,
@@ -29,7 +31,10 @@ use crate::{
         not_found::NotFound,
         operations::{NewOperation, OperationPage, Operations},
         overview::Overview,
-        submit::Submit,
+        submit::{
+            Submit,
+            drawer::{Drawer, SubmitDrawer},
+        },
         worker::WorkerPage,
         workers::Workers,
     },
@@ -45,6 +50,10 @@ pub fn App() -> impl IntoView {
     InFlight::provide();
     ShownIds::provide();
     BulkRetry::provide();
+    ManySubmit::provide();
+    SubmitDrawer::provide();
+    Trails::provide();
+    zone::provide();
     Turning::provide();
     CountsFeed::provide();
     history::keep_positions();
@@ -56,6 +65,7 @@ pub fn App() -> impl IntoView {
     view! {
         <Router>
             <Address />
+            <TrailWatch />
             <a class="skip" href="#content" on:click=skip>"Skip to content"</a>
             <div class="frame">
                 <Rail />
@@ -83,6 +93,7 @@ pub fn App() -> impl IntoView {
             </div>
             <WorkerIdList />
             <ToastList />
+            <Drawer />
             <ConfirmDialog />
         </Router>
     }

@@ -12,7 +12,10 @@ use web_sys::{
     Blob, BlobPropertyBag, Element, Event, EventTarget, HtmlAnchorElement, HtmlElement, ResizeObserver, Storage, Url,
 };
 
-use crate::model::{clock::Clock, time};
+use crate::{
+    browser::zone,
+    model::{clock::Clock, time},
+};
 
 /// Number of the middle button in mouse events.
 pub const MIDDLE: i16 = 1;
@@ -71,14 +74,23 @@ pub fn path() -> String {
     window().location().pathname().unwrap_or_default()
 }
 
-/// Date, time and zone by the browser's time zone, such as `2026-11-24 14:02:03 UTC+01:00`.
+/// Date, time and zone, such as `2026-11-24 14:02:03 UTC+01:00`, in the zone that the person has chosen.
 pub fn local_time(ms: i64) -> String {
+    time::full(ms, chosen_offset(ms))
+}
+
+/// Time of day, such as `14:02`, in the zone that the person has chosen.
+pub fn local_clock(ms: i64) -> String {
+    time::clock(ms, chosen_offset(ms))
+}
+
+/// Date, time and zone by the browser's time zone, in which times are typed, whatever zone is chosen.
+pub fn browser_time(ms: i64) -> String {
     time::full(ms, offset(ms))
 }
 
-/// Time of day in the browser's time zone, such as `14:02`.
-pub fn local_clock(ms: i64) -> String {
-    time::clock(ms, offset(ms))
+fn chosen_offset(ms: i64) -> i64 {
+    if zone::is_utc() { 0 } else { offset(ms) }
 }
 
 fn offset(ms: i64) -> i64 {
@@ -89,6 +101,11 @@ fn offset(ms: i64) -> i64 {
 pub fn parse_local(text: &str) -> Option<i64> {
     let ms = Date::parse(text);
     ms.is_finite().then_some(ms as i64)
+}
+
+/// True while a dialog is open.
+pub fn has_dialog() -> bool {
+    document().query_selector("dialog[open]").is_ok_and(|found| found.is_some())
 }
 
 pub fn hidden() -> bool {

@@ -3,3 +3,5 @@
 pub mod dom;
 pub mod history;
 pub mod theme;
+pub mod trail;
+pub mod zone;

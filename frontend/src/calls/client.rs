@@ -6,16 +6,17 @@ use std::{error::Error as _, time::Duration};
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use jobqueue_shared::proto::v1::{
-    CancelJobRequest, CancelJobResponse, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse,
-    GetErrorGroupRequest, GetErrorGroupResponse, GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse,
-    GetOperationRequest, GetOperationResponse, GetThroughputRequest, GetThroughputResponse, GetTimelineRequest,
-    GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListErrorGroupJobsRequest, ListErrorGroupJobsResponse,
-    ListErrorGroupsRequest, ListErrorGroupsResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest,
-    ListJobsResponse, ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse,
-    PauseOperationRequest, PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
-    ResumeOperationResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse,
-    StartOperationRequest, StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest,
-    SubmitJobResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
+    CancelJobRequest, CancelJobResponse, CopyJobRequest, CopyJobResponse, DeleteJobRequest, DeleteJobResponse,
+    ExplainJobRequest, ExplainJobResponse, GetErrorGroupRequest, GetErrorGroupResponse, GetJobRequest, GetJobResponse,
+    GetMetricsRequest, GetMetricsResponse, GetOperationRequest, GetOperationResponse, GetThroughputRequest,
+    GetThroughputResponse, GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse,
+    ListErrorGroupJobsRequest, ListErrorGroupJobsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse,
+    ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListOperationsRequest,
+    ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest, PauseOperationResponse,
+    PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest, ResumeOperationResponse,
+    ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse, StartOperationRequest,
+    StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest, SubmitJobResponse,
+    SubmitJobsRequest, SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
 };
 use prost::{
     Message,
@@ -192,6 +193,8 @@ macro_rules! calls {
 
 calls! {
     "JobService/SubmitJob" submit_job(SubmitJobRequest) -> SubmitJobResponse, WRITE;
+    "JobService/SubmitJobs" submit_jobs(SubmitJobsRequest) -> SubmitJobsResponse, WRITE;
+    "JobService/CopyJob" copy_job(CopyJobRequest) -> CopyJobResponse, WRITE;
     "JobService/GetJob" get_job(GetJobRequest) -> GetJobResponse, READ;
     "JobService/ListJobs" list_jobs(ListJobsRequest) -> ListJobsResponse, READ;
     "JobService/ListFailedJobs" list_failed_jobs(ListFailedJobsRequest) -> ListFailedJobsResponse, READ;

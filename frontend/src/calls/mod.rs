@@ -4,4 +4,5 @@ pub mod bulk_retry;
 pub mod client;
 pub mod id_search;
 pub mod in_flight;
+pub mod many_submit;
 pub mod operator_actions;

@@ -3,14 +3,25 @@
 use leptos::prelude::*;
 use leptos_router::components::A;
 
-use super::{atoms::CopyButton, heading::Heading, notice::Trouble};
+use super::{
+    atoms::CopyButton,
+    heading::{Heading, Name},
+    notice::Trouble,
+};
 use crate::feeds::live::Feed;
 
 /// Page about one object. The children are shown once the object is known, and stay when it is gone.
 #[component]
 pub fn Detail<T>(
     /// Address and name of the list that the object is in.
-    back: (&'static str, &'static str),
+    #[prop(into)]
+    back: Signal<(String, String)>,
+    /// Links beside the way back, such as those to the neighbours in the list.
+    #[prop(optional, into)]
+    beside: ViewFn,
+    /// Name of the object that has the id.
+    #[prop(default = None)]
+    name: Option<Name>,
     id: String,
     /// Label of the button that copies the id.
     copy: &'static str,
@@ -31,15 +42,16 @@ where
 {
     let is_gone = Memo::new(move |_| answer.is_gone());
     let trouble = Signal::derive(move || answer.trouble());
-    let (href, name) = back;
+    let list = Memo::new(move |_| back.get());
     let copied = id.clone();
-    let (actions, gone) = (StoredValue::new(actions), StoredValue::new(gone));
+    let (actions, gone, beside) = (StoredValue::new(actions), StoredValue::new(gone), StoredValue::new(beside));
     view! {
         <p class="crumb">
-            <A href=href>{name}</A>
+            <A href=move || list.get().0>{move || list.get().1}</A>
+            {beside.with_value(ViewFn::run)}
         </p>
         <div class="page-head">
-            <Heading title=id mono=true />
+            <Heading title=id mono=true name />
             <CopyButton text=Callback::new(move |()| copied.clone()) label=copy />
             <Show when=move || there.get() && !is_gone.get()>{actions.with_value(ViewFn::run)}</Show>
         </div>

@@ -21,12 +21,22 @@ impl Place {
     }
 }
 
+/// Name of a job, whose id is the title of its page: its task, which may be "", and its worker_id.
+#[derive(Clone, Copy)]
+pub struct Name {
+    pub task: Memo<String>,
+    pub worker_id: Memo<String>,
+}
+
 #[component]
 pub fn Heading(
     #[prop(into)] title: String,
     /// True when the title is an id rather than words.
     #[prop(optional)]
     mono: bool,
+    /// Name of the object that has the id. Once it is known, it stands first, and the id is small.
+    #[prop(default = None)]
+    name: Option<Name>,
 ) -> impl IntoView {
     let place = expect_context::<Place>();
     let h1 = NodeRef::<html::H1>::new();
@@ -44,5 +54,33 @@ pub fn Heading(
         }
         place.moved.set_value(true);
     });
-    view! { <h1 tabindex="-1" class:mono=mono node_ref=h1><JobText text=title /></h1> }
+    let Some(Name { task, worker_id }) = name else {
+        return view! { <h1 tabindex="-1" class:mono=mono node_ref=h1><JobText text=title /></h1> }.into_any();
+    };
+    let known = Memo::new(move |_| !worker_id.with(String::is_empty));
+    Effect::new(move |_| {
+        if known.get() {
+            let what = task.with(|task| if task.is_empty() { "job".to_owned() } else { isolated(task) });
+            let name = format!("{what} for {}", worker_id.with(|it| isolated(it)));
+            document().set_title(&format!("{name} · jobqueue"));
+            place.title.set(name);
+        }
+    });
+    let what = Signal::derive(move || task.with(|task| if task.is_empty() { "Job".to_owned() } else { task.clone() }));
+    view! {
+        <h1 tabindex="-1" class="named" node_ref=h1>
+            <Show when=move || known.get()>
+                <span>
+                    <JobText text=what />
+                    <span class="for">" for "</span>
+                    <JobText text=worker_id />
+                </span>
+                " "
+            </Show>
+            <span class="mono" class:id=move || known.get()>
+                <JobText text=title.clone() />
+            </span>
+        </h1>
+    }
+    .into_any()
 }

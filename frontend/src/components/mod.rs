@@ -13,6 +13,7 @@ pub mod heading;
 pub mod icon;
 pub mod job_text;
 pub mod json_panel;
+pub mod life_bar;
 pub mod listing;
 pub mod notice;
 pub mod pager;

@@ -12,6 +12,7 @@ use crate::{
     },
     feeds::{counts_feed::CountsFeed, live::Live},
     model::id_query::IdQuery,
+    pages::submit::drawer::SubmitButton,
     toast::Toasts,
 };
 
@@ -75,6 +76,7 @@ pub fn TopBar() -> impl IntoView {
             <p class="place">{move || place.title.get()}</p>
             <Search />
             <LiveState />
+            <SubmitButton />
             <ThemeButton />
         </header>
     }

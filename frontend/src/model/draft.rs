@@ -2,8 +2,8 @@
 
 use jobqueue_shared::{
     json, limits,
-    proto::v1::{RetryPolicy, SubmitJobRequest},
-    time::{duration, timestamp},
+    proto::v1::{Job, RetryPolicy, SubmitJobRequest},
+    time::{duration, duration_ms, timestamp},
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct Draft {
     pub max: String,
     pub jitter: String,
     pub attempt_timeout: String,
+    /// Whether many jobs are submitted at once; `lines` then holds their payloads.
+    pub many: bool,
+    pub lines: String,
 }
 
 /// Fields of the form by their names in the API, in the order of the page.
@@ -59,6 +62,34 @@ pub const FIELDS: [&str; 13] = [
 pub type Complaint = (String, String);
 
 impl Draft {
+    /// True if nothing is typed but the worker_id.
+    pub fn is_blank(&self) -> bool {
+        *self == Self { worker_id: self.worker_id.clone(), many: self.many, ..Self::default() }
+    }
+
+    /// Fills the draft with what a job was submitted with, to run at once and without a key.
+    pub fn begin_with(&mut self, job: &Job) {
+        let time =
+            |it: &Option<prost_types::Duration>| it.as_ref().map(|it| span::typed(duration_ms(it))).unwrap_or_default();
+        let number = |it: Option<f64>| it.map(|it| it.to_string()).unwrap_or_default();
+        let policy = job.retry_policy.unwrap_or_default();
+        *self = Self {
+            worker_id: job.worker_id.clone(),
+            task: job.task.clone(),
+            payload_json: job.payload_json.clone(),
+            max_retries: job.max_retries.to_string(),
+            priority: job.priority.to_string(),
+            initial: time(&policy.initial),
+            factor: number(policy.factor),
+            max: time(&policy.max),
+            jitter: number(policy.jitter),
+            attempt_timeout: time(&job.attempt_timeout),
+            many: self.many,
+            lines: std::mem::take(&mut self.lines),
+            ..Self::default()
+        };
+    }
+
     /// Builds the request, or returns the fields that cannot be sent at all; everything else is checked by the server.
     /// `at_ms` parses a local date and time.
     pub fn request(&self, at_ms: impl Fn(&str) -> Option<i64>) -> Result<SubmitJobRequest, Vec<Complaint>> {
@@ -209,6 +240,42 @@ mod tests {
         assert_eq!((of(When::Now).delay, of(When::Now).run_at), (None, None));
         assert_eq!((of(When::Delay).delay, of(When::Delay).run_at), (Some(duration(90_000)), None));
         assert_eq!((of(When::At).delay, of(When::At).run_at), (None, Some(timestamp(1_795_528_920_000))));
+    }
+
+    #[test]
+    fn a_draft_begins_with_what_a_job_was_submitted_with() {
+        let job = Job {
+            worker_id: "w".into(),
+            task: "t".into(),
+            payload_json: "[1.10]".into(),
+            idempotency_key: "mine".into(),
+            max_retries: 7,
+            priority: 2,
+            attempt_timeout: Some(duration(45_000)),
+            retry_policy: Some(RetryPolicy {
+                initial: Some(duration(1_500)),
+                factor: Some(2.5),
+                max: Some(duration(3_600_000)),
+                jitter: Some(0.0),
+            }),
+            ..Job::default()
+        };
+        let mut draft = Draft { lines: "1".into(), delay: "1h".into(), ..Draft::default() };
+        assert!(!draft.is_blank() && Draft { worker_id: "w".into(), many: true, ..Draft::default() }.is_blank());
+        draft.begin_with(&job);
+        assert_eq!(draft.lines, "1", "lines are not replaced");
+        let request = draft.request(at).unwrap();
+        let same = SubmitJobRequest {
+            worker_id: "w".into(),
+            task: "t".into(),
+            payload_json: "[1.10]".into(),
+            max_retries: Some(7),
+            priority: Some(2),
+            attempt_timeout: job.attempt_timeout,
+            retry_policy: job.retry_policy,
+            ..SubmitJobRequest::default()
+        };
+        assert_eq!(request, same);
     }
 
     #[test]

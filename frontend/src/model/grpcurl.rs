@@ -1,7 +1,7 @@
 //! Requests as command lines for grpcurl, ready to be pasted into a POSIX shell.
 
 use jobqueue_shared::{
-    proto::v1::SubmitJobRequest,
+    proto::v1::{Job, SubmitJobRequest},
     time::{duration_ms, timestamp_ms},
 };
 use prost_types::Duration;
@@ -13,6 +13,20 @@ pub fn submit(request: &SubmitJobRequest, authority: &str, secure: bool) -> Stri
     let flags = if secure { "" } else { " -plaintext" };
     let body = object(&fields(request));
     format!("grpcurl{flags} -d {} \\\n  {} jobqueue.v1.JobService/SubmitJob", quote(&body), quote(authority))
+}
+
+/// Request that submits a job like this one: without its idempotency key, and to run at once.
+pub fn request_of(job: &Job) -> SubmitJobRequest {
+    SubmitJobRequest {
+        worker_id: job.worker_id.clone(),
+        payload_json: job.payload_json.clone(),
+        max_retries: Some(job.max_retries),
+        task: job.task.clone(),
+        priority: Some(job.priority),
+        retry_policy: job.retry_policy,
+        attempt_timeout: job.attempt_timeout,
+        ..SubmitJobRequest::default()
+    }
 }
 
 fn fields(request: &SubmitJobRequest) -> Vec<(&'static str, String)> {
@@ -80,6 +94,21 @@ mod tests {
             submit(&request, "127.0.0.1:8080", false),
             "grpcurl -plaintext -d '{\"worker_id\": \"worker-1a\", \"payload_json\": \"{\\\"task\\\":\\\"email\\\"}\"}' \\\n  127.0.0.1:8080 jobqueue.v1.JobService/SubmitJob"
         );
+    }
+
+    #[test]
+    fn a_job_is_submitted_again_with_its_options_and_without_its_key() {
+        let job = Job {
+            worker_id: "w".into(),
+            payload_json: "1".into(),
+            idempotency_key: "mine".into(),
+            max_retries: 0,
+            run_at: Some(timestamp(0)),
+            ..Job::default()
+        };
+        let text = submit(&request_of(&job), "h:1", true);
+        assert!(text.contains(r#""max_retries": 0, "priority": 0"#), "{text}");
+        assert!(!text.contains("mine") && !text.contains("run_at"), "{text}");
     }
 
     #[test]

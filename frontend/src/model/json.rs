@@ -52,6 +52,37 @@ pub fn pretty(text: &str) -> Vec<(Kind, String)> {
     out.pieces
 }
 
+/// Text of `pretty`, without its kinds.
+pub fn indented(text: &str) -> String {
+    pretty(text).into_iter().map(|(_, piece)| piece).collect()
+}
+
+/// Reason for which a text is not JSON, and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, and column in characters, both from 1.
+    pub line: usize,
+    pub column: usize,
+    /// Number of UTF-16 units before the place, as browsers count in a text field.
+    pub offset: u32,
+    pub text: String,
+}
+
+/// First problem of `text`; `None` if it is one JSON value.
+pub fn problem(text: &str) -> Option<Problem> {
+    let error = serde_json::from_str::<serde::de::IgnoredAny>(text).err()?;
+    let start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    // The parser counts bytes, up to and with the one that it cannot read.
+    let at = text.floor_char_boundary(start + error.column().saturating_sub(1));
+    let words = error.to_string();
+    Some(Problem {
+        line: error.line().max(1),
+        column: text[start.min(at)..at].chars().count() + 1,
+        offset: text[..at].encode_utf16().count() as u32,
+        text: words.rsplit_once(" at line ").map_or(words.as_str(), |(text, _)| text).to_owned(),
+    })
+}
+
 #[derive(Default)]
 struct Layout {
     pieces: Vec<(Kind, String)>,
@@ -126,6 +157,17 @@ mod tests {
         assert_eq!(text_of("\"open"), "\"open");
     }
 
+    #[test]
+    fn a_problem_has_its_place() {
+        assert_eq!(problem("{}"), None);
+        let found = problem("{\n  \"ä😀\": }").unwrap();
+        assert_eq!((found.line, found.column, found.text.as_str()), (2, 9, "expected value"));
+        assert_eq!(found.offset, 2 + 9, "the smiley is two units");
+        let end = problem("[1,").unwrap();
+        assert_eq!((end.line, end.text.as_str()), (1, "EOF while parsing a value"));
+        assert_eq!(problem("").unwrap().line, 1);
+    }
+
     fn json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -147,6 +189,14 @@ mod tests {
         fn the_value_is_the_same(value in json()) {
             let back: serde_json::Value = serde_json::from_str(&text_of(&value.to_string())).unwrap();
             prop_assert_eq!(back, value);
+        }
+
+        #[test]
+        fn every_problem_is_within_its_text(text in "[\\[\\]{}\",:\\n ä1]{0,20}") {
+            if let Some(problem) = problem(&text) {
+                prop_assert!(problem.offset as usize <= text.encode_utf16().count());
+                prop_assert!(problem.line >= 1 && problem.line <= text.lines().count().max(1) + 1);
+            }
         }
 
         #[test]

@@ -29,6 +29,23 @@ pub fn exact(ms: i64) -> String {
     }
 }
 
+/// Duration in units that [`parse`] reads back without loss: "1h 30m", "90500ms".
+pub fn typed(ms: i64) -> String {
+    if ms % 1_000 != 0 {
+        return format!("{ms}ms");
+    }
+    let parts = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let mut rest = ms;
+    let mut words = vec![];
+    for (unit, size) in parts {
+        if rest >= size {
+            words.push(format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    if words.is_empty() { "0s".to_owned() } else { words.join(" ") }
+}
+
 /// Parses "30s", "1h 30m", "2.5 min", "500ms"; a number without a unit counts seconds. `None` when the text is not a
 /// duration.
 pub fn parse(text: &str) -> Option<i64> {

@@ -10,6 +10,7 @@ use super::{
     operations::AllThatMatch,
 };
 use crate::{
+    browser::trail::Trails,
     calls::{
         bulk_retry::{BULK_KEY, BulkRetry, retry_one},
         client,
@@ -72,6 +73,7 @@ pub fn DeadLetters() -> impl IntoView {
     let page = search.found;
     let jobs = List::paged(page, |found| LetterRow::all(&found.jobs), |job| job.id.clone(), Found::next_page);
     let keys = jobs.keys();
+    Trails::get().note("Dead letters", PATH, keys);
     let selected = RwSignal::new(BTreeSet::<String>::new());
     // Only jobs on the page can be selected, so that nobody retries jobs that they do not see.
     Effect::new(move |_| {

@@ -9,6 +9,7 @@ use super::{
     operations::AllThatMatch,
 };
 use crate::{
+    browser::trail::Trails,
     calls::client,
     components::{
         atoms::{Ago, JobLink, Pill},
@@ -63,6 +64,7 @@ pub fn Jobs() -> impl IntoView {
     });
     let page = search.found;
     let jobs = List::paged(page, |found| JobRow::all(&found.jobs), |job| job.id.clone(), Found::next_page);
+    Trails::get().note("Jobs", PATH, jobs.keys());
     view! {
         <div class="page-head">
             <Heading title="Jobs" />

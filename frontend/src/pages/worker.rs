@@ -49,7 +49,7 @@ fn OneWorker(id: String) -> impl IntoView {
     let session = Memo::new(move |_| known.get().unwrap_or_default());
     view! {
         <Detail
-            back=("/workers", "Workers")
+            back=("/workers".to_owned(), "Workers".to_owned())
             id
             copy="Copy session id"
             answer

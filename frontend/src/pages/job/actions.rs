@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jobqueue_shared::proto::v1::{CancelJobRequest, DeleteJobRequest, RetryJobRequest};
+use jobqueue_shared::proto::v1::{CancelJobRequest, DeleteJobRequest, GetJobResponse, Job, RetryJobRequest};
 use leptos::prelude::*;
 use leptos_router::{NavigateOptions, hooks::use_navigate};
 
@@ -11,9 +11,13 @@ use crate::{
     calls::{client, in_flight::job_key, operator_actions::OperatorActions},
     components::{
         action::ActionButton,
+        atoms::CopyButton,
         confirm::{Confirm, Question},
+        icon::Icon,
     },
-    model::{id, job},
+    feeds::live::Feed,
+    model::{grpcurl, id, job},
+    pages::job::copy::ask_to_clone,
 };
 
 fn retry(actions: OperatorActions, job_id: String) {
@@ -42,13 +46,29 @@ fn delete(actions: OperatorActions, job_id: String, leave: impl Fn() + 'static) 
 
 /// Buttons of the actions that the job's state allows.
 #[component]
-pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
+pub fn Actions(
+    id: String,
+    allowed: Memo<job::Actions>,
+    answer: Feed<GetJobResponse>,
+    /// Job whose copy is edited.
+    edited: RwSignal<Option<Job>>,
+) -> impl IntoView {
     let actions = OperatorActions::get();
     let confirm = Confirm::get();
     let navigate = use_navigate();
     let busy = actions.in_flight.busy(job_key(&id));
     let id = StoredValue::new(id);
     let retry = move || retry(actions, id.get_value());
+    let known = move || answer.data.with_untracked(|data| data.as_ref()?.job.clone());
+    let to_copy = navigate.clone();
+    let clone = move || {
+        let navigate = to_copy.clone();
+        ask_to_clone(actions, confirm, id.get_value(), move |page| navigate(&page, NavigateOptions::default()));
+    };
+    let command = Callback::new(move |()| {
+        let (authority, secure) = dom::authority();
+        known().map(|job| grpcurl::submit(&grpcurl::request_of(&job), &authority, secure)).unwrap_or_default()
+    });
     let cancel = move || {
         let job_id = id.get_value();
         confirm.ask(Question {
@@ -79,6 +99,12 @@ pub fn Actions(id: String, allowed: Memo<job::Actions>) -> impl IntoView {
             <Show when=move || allowed.get().retry>
                 <ActionButton class="button primary" icon="retry" word="Retry job" busy_word="Under way…" busy press=retry />
             </Show>
+            <button type="button" class="button" on:click=move |_| edited.set(known())>
+                <Icon name="pencil" />
+                "Edit and rerun"
+            </button>
+            <ActionButton class="button" icon="copy" word="Clone" busy_word="Under way…" busy press=clone />
+            <CopyButton text=command label="Copy as grpcurl" word="grpcurl" />
             <Show when=move || allowed.get().cancel>
                 <ActionButton
                     class="button danger-quiet"

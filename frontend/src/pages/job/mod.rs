@@ -1,34 +1,41 @@
 //! Page of one job: its status, its data, its timeline, and the actions on it.
 
 mod actions;
+mod copy;
 mod explain;
 pub mod feeds;
 
-use jobqueue_shared::proto::v1::GetTimelineResponse;
+use jobqueue_shared::proto::v1::{GetJobResponse, GetTimelineResponse, job::Status};
 use leptos::prelude::*;
 use leptos_router::{components::A, hooks::use_params_map};
 
 use self::{
     actions::Actions,
+    copy::{editor::CopyEditor, lineage::Lineage},
     explain::Why,
     feeds::{JobFeeds, job_feeds},
 };
 use crate::{
+    browser::trail::Trails,
     components::{
         alike::Alike,
         atoms::{Ago, Pill},
         detail::Detail,
+        heading::Name,
         icon::Icon,
         job_text::JobText,
         json_panel::JsonPanel,
+        life_bar::LifeBar,
         notice::{Empty, Trouble},
         property_list::PropertyList,
         timeline::Timeline,
     },
     feeds::live::{Feed, Live},
     model::{
+        id,
         job::{self, Letter, Progress},
-        timeline,
+        life::Life,
+        lineage, timeline,
     },
 };
 
@@ -51,11 +58,23 @@ fn OneJob(id: String) -> impl IntoView {
     let waits = Memo::new(move |_| job.with(|job| job.waits) && !answer.is_gone());
     let payload = Memo::new(move |_| job.with(|job| job.payload.clone()));
     let result = Memo::new(move |_| job.with(|job| job.result.clone()));
+    let lineage =
+        Memo::new(move |_| answer.data.with(|data| data.as_ref().map(lineage::Lineage::of)).unwrap_or_default());
+    let name = Name {
+        task: Memo::new(move |_| job.with(|job| job.task.clone())),
+        worker_id: Memo::new(move |_| job.with(|job| job.worker_id.clone())),
+    };
+    let edited = RwSignal::new(None);
+    let trails = Trails::get();
+    let (listed, followed) = (id.clone(), id.clone());
+    let back = Signal::derive(move || trails.list(&listed).unwrap_or_else(|| ("/jobs".into(), "Jobs".into())));
     let acted = id.clone();
     let (payload_file, result_file) = (format!("{id}-payload.json"), format!("{id}-result.json"));
     view! {
         <Detail
-            back=("/jobs", "Jobs")
+            back
+            beside=move || view! { <Neighbours id=followed.clone() /> }
+            name=Some(name)
             id
             copy="Copy id"
             answer
@@ -63,13 +82,15 @@ fn OneJob(id: String) -> impl IntoView {
             gone=move || gone_note(there.get())
             actions=move || {
                 let allowed = Memo::new(move |_| job.with(|job| job.actions));
-                view! { <Actions id=acted.clone() allowed /> }
+                view! { <Actions id=acted.clone() allowed answer edited /> }
             }
         >
             <Summary job />
+            <Lineage lineage />
             <Show when=move || waits.get()>
                 <Why job />
             </Show>
+            <LifeOf answer timeline />
             <PropertyList properties=Memo::new(move |_| job.with(|job| job.properties.clone())) />
             <div class="columns even">
                 <JsonPanel title="Payload" text=payload file=payload_file.clone() empty="The payload is empty." />
@@ -77,6 +98,53 @@ fn OneJob(id: String) -> impl IntoView {
             </div>
             <History timeline />
         </Detail>
+        <CopyEditor job=edited />
+    }
+}
+
+/// Life of the job, which goes on with the clock until it has finished.
+#[component]
+fn LifeOf(answer: Feed<GetJobResponse>, timeline: Feed<GetTimelineResponse>) -> impl IntoView {
+    let live = Live::get();
+    let goes_on = Memo::new(move |_| {
+        let status = answer.data.with(|data| Some(data.as_ref()?.job.as_ref()?.status()));
+        matches!(status, Some(Status::Pending | Status::Running))
+    });
+    let now = Memo::new(move |_| if goes_on.get() { live.now.get() } else { 0 });
+    let life = Memo::new(move |_| {
+        answer.data.with(|answer| {
+            timeline.data.with(|timeline| {
+                let (job, timeline) = (answer.as_ref()?.job.as_ref()?, timeline.as_ref()?);
+                Some(Life::of(job, &timeline.events, now.get()))
+            })
+        })
+    });
+    let drawn = Memo::new(move |_| life.get().unwrap_or_default());
+    view! {
+        <Show when=move || life.with(Option::is_some)>
+            <LifeBar life=drawn />
+        </Show>
+    }
+}
+
+/// Links to the jobs before and after this one in the list that the person came from.
+#[component]
+fn Neighbours(id: String) -> impl IntoView {
+    let trails = Trails::get();
+    let place = Memo::new(move |_| trails.place(&id));
+    let link = |id: Option<String>, word: &'static str, rel: &'static str| {
+        id.map(|id| view! { <A href=id::job_page(&id) attr:rel=rel>{word}</A> })
+    };
+    move || {
+        place.get().map(|place| {
+            view! {
+                <span class="neighbours">
+                    {link(place.previous, "Previous", "prev")}
+                    <span class="muted">{format!("{} of {} in the list", place.number, place.of)}</span>
+                    {link(place.next, "Next", "next")}
+                </span>
+            }
+        })
     }
 }
 

@@ -22,7 +22,7 @@ fn bind(form: RwSignal<Draft>, field: fn(&mut Draft) -> &mut String) -> (Signal<
 }
 
 #[component]
-pub fn Essentials(form: RwSignal<Draft>) -> impl IntoView {
+pub fn Address(form: RwSignal<Draft>) -> impl IntoView {
     let (worker_id, set_worker_id) = bind(form, |form| &mut form.worker_id);
     let (task, set_task) = bind(form, |form| &mut form.task);
     view! {
@@ -41,17 +41,17 @@ pub fn Essentials(form: RwSignal<Draft>) -> impl IntoView {
                 label="Task"
                 help="Picks the handler. Empty: the payload's top-level \"task\"."
                 placeholder="email"
+                list="recent-tasks"
                 value=task
                 set=set_task
             />
         </div>
-        <Payload form />
     }
 }
 
 /// Field for the payload, which is checked while it is typed.
 #[component]
-fn Payload(form: RwSignal<Draft>) -> impl IntoView {
+pub fn Payload(form: RwSignal<Draft>) -> impl IntoView {
     let name = "payload_json";
     let complaints = expect_context::<Complaints>();
     let text = Memo::new(move |_| form.with(|form| form.payload_json.clone()));
@@ -65,7 +65,7 @@ fn Payload(form: RwSignal<Draft>) -> impl IntoView {
     };
     let tidy = move |_| {
         form.update(|form| {
-            form.payload_json = json::pretty(&form.payload_json).into_iter().map(|(_, piece)| piece).collect();
+            form.payload_json = json::indented(&form.payload_json);
         });
     };
     view! {
@@ -97,7 +97,7 @@ fn Payload(form: RwSignal<Draft>) -> impl IntoView {
 }
 
 #[component]
-pub fn Options(form: RwSignal<Draft>) -> impl IntoView {
+pub fn Options(form: RwSignal<Draft>, many: Memo<bool>) -> impl IntoView {
     let text = move |name: &'static str,
                      label: &'static str,
                      help: &'static str,
@@ -110,7 +110,7 @@ pub fn Options(form: RwSignal<Draft>) -> impl IntoView {
     let (key, set_key) = bind(form, |form| &mut form.idempotency_key);
     view! {
         <div class="grid-2">
-            <div class="with-button">
+            <div class="with-button" class:absent=move || many.get()>
                 <TextField
                     name="idempotency_key"
                     label="Idempotency key"
@@ -191,7 +191,7 @@ fn Starts(form: RwSignal<Draft>) -> impl IntoView {
     let means = move || {
         let now = live.now.get();
         let zone = Some(dom::time_zone()).filter(|zone| !zone.is_empty()).map(|zone| format!(", {zone}"));
-        let clock = format!("The server's clock says {}{}", dom::local_time(now), zone.unwrap_or_default());
+        let clock = format!("The server's clock says {}{}", dom::browser_time(now), zone.unwrap_or_default());
         match dom::parse_local(&run_at.get()) {
             None => format!("{clock}."),
             Some(at) if at <= now => format!("{clock}: the job runs at once."),

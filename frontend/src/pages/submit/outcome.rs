@@ -59,7 +59,7 @@ fn Refused(failure: Failure) -> impl IntoView {
     let other: Vec<_> = failure.fields.iter().filter(|(field, _)| !FIELDS.contains(&field.as_str())).cloned().collect();
     let advice = match failure.kind {
         Kind::Away => {
-            " Nothing typed is lost. The job may have been stored all the same; with an idempotency key, submitting again stores it once at most."
+            " Nothing typed is lost. The job may have been stored all the same; submitting again stores it once at most."
         }
         _ if failure.fields.len() > other.len() => " See the marked fields.",
         _ => "",
