@@ -98,6 +98,12 @@ pub const OPERATION_SAMPLES: u32 = 10;
 /// Maximum number of operations on a page, and the default.
 pub const OPERATIONS_PAGE: u32 = 200;
 pub const OPERATIONS_PAGE_DEFAULT: u32 = 50;
+/// Maximum number of minutes that `GetThroughput` counts together: an hour.
+pub const THROUGHPUT_STEP: u32 = 60;
+/// Maximum number of `worker_ids` of `GetThroughputs`; a page of a list shows fewer.
+pub const THROUGHPUTS: usize = 100;
+/// Number of minutes, the present one included, in which `failed_lately` counts.
+pub const LATELY_MINUTES: i64 = 10;
 
 /// Maximum number of error groups. Beyond it the oldest without dead letters are removed.
 pub const ERROR_GROUPS: usize = 10_000;

@@ -13,7 +13,7 @@ use jobqueue_store::{
 
 use prost::Message as _;
 
-use crate::queue::{AcquireResult, Counts, Event, Explanation, Outcome, Progress, SettleVerdict, Started};
+use crate::queue::{AcquireResult, Counts, Event, Explanation, Outcome, Progress, SettleVerdict, Started, Throughputs};
 
 /// google.rpc.Code of a settlement that was accepted, is malformed, or has a lease that is no longer valid.
 const OK: i32 = 0;
@@ -256,6 +256,7 @@ pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {
         running: count(all.running),
         done: count(all.done),
         failed: count(all.failed),
+        failed_lately: count(all.failed_lately),
         cancelled: count(all.cancelled),
         oldest_runnable_age: age(now_ms, all.oldest_runnable_ms),
         sessions: count(all.sessions),
@@ -269,6 +270,7 @@ pub(super) fn metrics(counts: Counts) -> v1::GetMetricsResponse {
                 running: count(it.running),
                 done: count(it.done),
                 failed: count(it.failed),
+                failed_lately: count(it.failed_lately),
                 cancelled: count(it.cancelled),
                 oldest_runnable_age: age(now_ms, it.oldest_runnable_ms),
                 sessions: count(it.sessions),
@@ -296,6 +298,24 @@ pub(super) fn minute(it: MinuteCounts) -> v1::get_throughput_response::Minute {
         done: count(it.done),
         failed: count(it.failed),
         retried: count(it.retried),
+    }
+}
+
+pub(super) fn throughputs(it: Throughputs) -> v1::GetThroughputsResponse {
+    let series = |(worker_id, slots): (String, Vec<MinuteCounts>)| {
+        let each = |value: fn(&MinuteCounts) -> u64| slots.iter().map(|slot| count(value(slot))).collect();
+        v1::get_throughputs_response::Series {
+            submitted: each(|slot| slot.submitted),
+            done: each(|slot| slot.done),
+            failed: each(|slot| slot.failed),
+            retried: each(|slot| slot.retried),
+            worker_id,
+        }
+    };
+    v1::GetThroughputsResponse {
+        start: Some(timestamp(it.start_ms)),
+        step: count(it.step.into()),
+        series: it.series.into_iter().map(series).collect(),
     }
 }
 

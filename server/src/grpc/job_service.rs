@@ -101,4 +101,8 @@ impl job_service_server::JobService for JobService {
         let minutes = self.0.throughput(request.get_ref()).await?;
         Ok(Response::new(v1::GetThroughputResponse { minutes: minutes.into_iter().map(convert::minute).collect() }))
     }
+
+    async fn get_throughputs(&self, request: Request<v1::GetThroughputsRequest>) -> Answer<v1::GetThroughputsResponse> {
+        Ok(Response::new(convert::throughputs(self.0.throughputs(request.into_inner()).await?)))
+    }
 }

@@ -25,7 +25,7 @@ pub use self::{
     error::{Error, Result},
     handle::{Options, Queue},
     observe::{
-        counts::{Counts, sum},
+        counts::{Counts, Throughputs, sum},
         explain::Explanation,
         list::JobPage,
         read::JobDetails,

@@ -35,7 +35,7 @@ use jobqueue_store::{
         HeartbeatAnswer, History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation,
         NewSession, Notification, OperationRecord, OperationStarted, OperationState, Outcomes, Page, ProgressReport,
         PruningTime, Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord,
-        SettleAnswer, Settlement, Step, StepAnswer, Stopped, Unit, WorkerIdCounts,
+        SettleAnswer, Settlement, SlotCounts, Step, StepAnswer, Stopped, Unit, WorkerIdCounts,
     },
 };
 use observe::{audit, counts, explain_inputs, read};
@@ -309,6 +309,10 @@ impl Store for PostgresStore {
 
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
         counts::throughput(self, worker_id, from_minute).await
+    }
+
+    async fn throughputs(&self, worker_ids: &[String], from_minute: i64, step: u32) -> StoreResult<Vec<SlotCounts>> {
+        counts::throughputs(self, worker_ids, from_minute, step).await
     }
 
     async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {

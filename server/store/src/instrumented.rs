@@ -25,8 +25,8 @@ use crate::{
     HeartbeatAnswer, History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation,
     NewSession, Notification, OperationRecord, OperationStarted, OperationState, OperationStore, Outcomes, Page,
     ProgressReport, PruningTime, Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery,
-    SessionRecord, SettleAnswer, Settlement, Step, StepAnswer, Stopped, Store, StoreError, StoreResult, Unit,
-    WorkerIdCounts,
+    SessionRecord, SettleAnswer, Settlement, SlotCounts, Step, StepAnswer, Stopped, Store, StoreError, StoreResult,
+    Unit, WorkerIdCounts,
 };
 
 /// Time limit of a call. A call that takes longer has met a half-open connection, or a commit that waits for a standby
@@ -310,6 +310,10 @@ impl Store for Instrumented {
 
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>> {
         self.call("throughput", || self.store.throughput(worker_id, from_minute)).await
+    }
+
+    async fn throughputs(&self, worker_ids: &[String], from_minute: i64, step: u32) -> StoreResult<Vec<SlotCounts>> {
+        self.call("throughputs", || self.store.throughputs(worker_ids, from_minute, step)).await
     }
 
     async fn sessions(&self, query: &SessionQuery) -> StoreResult<Vec<SessionRecord>> {

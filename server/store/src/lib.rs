@@ -154,6 +154,10 @@ pub trait Store: OperationStore {
     /// Reads the counts of the minutes from `from_minute` (since 1970) on that had events, oldest first.
     async fn throughput(&self, worker_id: Option<&str>, from_minute: i64) -> StoreResult<Vec<MinuteCounts>>;
 
+    /// Reads the counts of each of these worker_ids in the slots that had events, from `from_minute` on, ordered by
+    /// worker_id and time. A slot is `step` minutes long and begins at a multiple of it.
+    async fn throughputs(&self, worker_ids: &[String], from_minute: i64, step: u32) -> StoreResult<Vec<SlotCounts>>;
+
     /// Reads a page of error groups, on one snapshot. Every failed attempt whose settlement was answered is counted.
     async fn error_groups(&self, query: &ErrorGroupQuery) -> StoreResult<ErrorGroupPage>;
 

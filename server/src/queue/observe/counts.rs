@@ -1,7 +1,9 @@
-//! GetMetrics and GetThroughput: the number of jobs by state, and events by minute.
+//! GetMetrics, GetThroughput and GetThroughputs: the number of jobs by state, and events by minute.
+
+use std::collections::{HashMap, HashSet};
 
 use jobqueue_shared::{limits, proto::v1};
-use jobqueue_store::{MinuteCounts, WorkerIdCounts};
+use jobqueue_store::{MinuteCounts, SlotCounts, WorkerIdCounts};
 
 use super::page_token;
 use crate::queue::{error::Result, handle::Queue, validate::Violations};
@@ -20,6 +22,56 @@ pub struct Counts {
     pub now_ms: i64,
     pub all: WorkerIdCounts,
     pub worker_ids: Vec<WorkerIdCounts>,
+}
+
+/// Slots of minutes up to the present one, in which events are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slots {
+    /// First minute of the first slot, in minutes since 1970.
+    first: i64,
+    /// First minute of the slot that holds the present minute.
+    last: i64,
+    step: u32,
+}
+
+impl Slots {
+    /// Slots of a request, where 0 stands for the defaults.
+    fn of(minutes: i32, step: i32, now_ms: i64, violations: &mut Violations) -> Self {
+        let minutes = match violations.integer("minutes", minutes, 0..=limits::THROUGHPUT_MINUTES as u32) {
+            0 => MINUTES_DEFAULT,
+            minutes => i64::from(minutes),
+        };
+        let step = violations.integer("step", step, 0..=limits::THROUGHPUT_STEP).max(1);
+        let width = i64::from(step);
+        let begin = |minute: i64| minute.div_euclid(width) * width;
+        let now = now_ms.div_euclid(60_000);
+        Self { first: begin(now - minutes + 1), last: begin(now), step }
+    }
+
+    /// Counts of each slot, those without events included.
+    fn fill(self, found: impl IntoIterator<Item = MinuteCounts>) -> Vec<MinuteCounts> {
+        let empty = |minute| MinuteCounts { minute, ..MinuteCounts::default() };
+        let mut slots: Vec<_> = (self.first..=self.last).step_by(self.step as usize).map(empty).collect();
+        for it in found {
+            let at = usize::try_from((it.minute - self.first).div_euclid(self.step.into())).ok();
+            // A minute may have begun since `now_ms` was read.
+            if let Some(slot) = at.and_then(|at| slots.get_mut(at)) {
+                slot.submitted += it.submitted;
+                slot.done += it.done;
+                slot.failed += it.failed;
+                slot.retried += it.retried;
+            }
+        }
+        slots
+    }
+}
+
+/// Counts of several worker_ids in the same slots.
+#[derive(Debug)]
+pub struct Throughputs {
+    pub start_ms: i64,
+    pub step: u32,
+    pub series: Vec<(String, Vec<MinuteCounts>)>,
 }
 
 impl Queue {
@@ -45,20 +97,49 @@ impl Queue {
         Ok((counts, next.map(|last| page_token::token(WORKER_IDS, &last)).unwrap_or_default()))
     }
 
-    /// Counts of each minute up to the current one, oldest first, minutes without events included.
+    /// Counts of each slot of minutes up to the present one, oldest first, slots without events included.
     pub async fn throughput(&self, request: &v1::GetThroughputRequest) -> Result<Vec<MinuteCounts>> {
         let mut violations = Violations::default();
         violations.name("worker_id", &request.worker_id, limits::WORKER_ID);
-        let minutes = match violations.integer("minutes", request.minutes, 0..=limits::THROUGHPUT_MINUTES as u32) {
-            0 => MINUTES_DEFAULT,
-            minutes => i64::from(minutes),
-        };
+        let slots = Slots::of(request.minutes, request.step, self.context.clock.now_ms(), &mut violations);
         violations.finish()?;
-        let last = self.context.clock.now_ms().div_euclid(60_000);
         let worker_id = (!request.worker_id.is_empty()).then_some(request.worker_id.as_str());
-        let found = self.context.store.throughput(worker_id, last - minutes + 1).await?;
-        Ok(filled(last - minutes + 1, last, &found))
+        Ok(slots.fill(self.context.store.throughput(worker_id, slots.first).await?))
     }
+
+    /// Counts of each worker_id of the request in each slot.
+    pub async fn throughputs(&self, request: v1::GetThroughputsRequest) -> Result<Throughputs> {
+        let mut violations = Violations::default();
+        let count = request.worker_ids.len();
+        if !(1..=limits::THROUGHPUTS).contains(&count) {
+            violations.add("worker_ids", format!("has {count} entries; it must have 1 to {}", limits::THROUGHPUTS));
+        }
+        let mut seen = HashSet::new();
+        for (n, worker_id) in request.worker_ids.iter().take(limits::THROUGHPUTS).enumerate() {
+            let field = format!("worker_ids[{n}]");
+            violations.worker_id(&field, worker_id);
+            if !seen.insert(worker_id) {
+                violations.add(&field, "is named twice");
+            }
+        }
+        let slots = Slots::of(request.minutes, request.step, self.context.clock.now_ms(), &mut violations);
+        violations.finish()?;
+        let found = self.context.store.throughputs(&request.worker_ids, slots.first, slots.step).await?;
+        let mut found = by_worker_id(found);
+        let series = request.worker_ids.into_iter().map(|worker_id| {
+            let counts = slots.fill(found.remove(&worker_id).unwrap_or_default());
+            (worker_id, counts)
+        });
+        Ok(Throughputs { start_ms: slots.first * 60_000, step: slots.step, series: series.collect() })
+    }
+}
+
+fn by_worker_id(found: Vec<SlotCounts>) -> HashMap<String, Vec<MinuteCounts>> {
+    let mut all: HashMap<String, Vec<MinuteCounts>> = HashMap::new();
+    for it in found {
+        all.entry(it.worker_id).or_default().push(it.counts);
+    }
+    all
 }
 
 /// Cuts worker_ids, which are sorted, to the page after `after`: at most `page_size` of them, and about
@@ -88,6 +169,7 @@ pub fn sum(counts: &[WorkerIdCounts]) -> WorkerIdCounts {
         all.running += it.running;
         all.done += it.done;
         all.failed += it.failed;
+        all.failed_lately += it.failed_lately;
         all.cancelled += it.cancelled;
         all.sessions += it.sessions;
         all.oldest_runnable_ms = match (all.oldest_runnable_ms, it.oldest_runnable_ms) {
@@ -98,24 +180,47 @@ pub fn sum(counts: &[WorkerIdCounts]) -> WorkerIdCounts {
     all
 }
 
-fn filled(first: i64, last: i64, found: &[MinuteCounts]) -> Vec<MinuteCounts> {
-    let mut found = found.iter().copied().skip_while(|it| it.minute < first).peekable();
-    (first..=last)
-        .map(|minute| {
-            found.next_if(|it| it.minute == minute).unwrap_or(MinuteCounts { minute, ..MinuteCounts::default() })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn slots(minutes: i32, step: i32, now_min: i64) -> Slots {
+        let mut violations = Violations::default();
+        let slots = Slots::of(minutes, step, now_min * 60_000 + 59_999, &mut violations);
+        violations.finish().unwrap();
+        slots
+    }
+
     #[test]
-    fn minutes_without_events_are_there_too() {
+    fn slots_without_events_are_there_too() {
         let at = |minute, done| MinuteCounts { minute, done, ..MinuteCounts::default() };
-        let minutes = filled(10, 14, &[at(9, 9), at(11, 1), at(14, 4), at(15, 5)]);
-        assert_eq!(minutes, [at(10, 0), at(11, 1), at(12, 0), at(13, 0), at(14, 4)]);
+        let found = [at(9, 9), at(11, 1), at(14, 4), at(15, 5)];
+        assert_eq!(slots(5, 0, 14).fill(found), [at(10, 0), at(11, 1), at(12, 0), at(13, 0), at(14, 4)]);
+        assert_eq!(slots(7, 3, 14).fill(found), [at(6, 0), at(9, 10), at(12, 4)], "what was counted later is left out");
+    }
+
+    #[test]
+    fn slots_begin_at_multiples_of_their_length_and_cover_what_was_asked_for() {
+        for (minutes, step, now, first, last) in [
+            (0, 0, 1_000, 941, 1_000),
+            (1, 1, 7, 7, 7),
+            (1_440, 15, 100_000, 98_550, 99_990),
+            (60, 60, 119, 60, 60),
+            (60, 60, 90, 0, 60),
+        ] {
+            let slots = slots(minutes, step, now);
+            assert_eq!((slots.first, slots.last), (first, last), "{minutes} minutes in steps of {step}");
+            assert_eq!(slots.fill([]).len() as i64, (last - first) / i64::from(step.max(1)) + 1);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_slots_is_named() {
+        for (minutes, step, field) in [(1_441, 1, "minutes"), (-1, 1, "minutes"), (60, 61, "step"), (60, -1, "step")] {
+            let mut violations = Violations::default();
+            Slots::of(minutes, step, 0, &mut violations);
+            assert!(format!("{:?}", violations.finish().unwrap_err()).contains(field), "{minutes} {step}");
+        }
     }
 
     #[test]

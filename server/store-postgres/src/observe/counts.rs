@@ -1,9 +1,10 @@
 //! Counts of jobs by state, and of events by minute.
 
+use jobqueue_shared::limits::LATELY_MINUTES;
 use jobqueue_store::{
     error::StoreResult,
-    rows::counts::{CountRow, MinuteRow},
-    types::{MinuteCounts, WorkerIdCounts},
+    rows::counts::{CountRow, MinuteRow, SlotRow},
+    types::{MinuteCounts, SlotCounts, WorkerIdCounts},
 };
 
 use crate::PostgresStore;
@@ -17,12 +18,17 @@ const COUNTS: &str = "
                sum(first_attempt + retry) AS pending,
                sum(first_attempt) FILTER (WHERE bucket > clock.now) AS scheduled,
                sum(retry) FILTER (WHERE bucket > clock.now) AS retrying,
-               sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled
+               sum(running) AS running, sum(done) AS done, sum(failed) AS failed, sum(cancelled) AS cancelled,
+               sum(died) FILTER (WHERE minute > clock.now / 60000 - $4) AS failed_lately
         FROM (
-            SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM counters
+            SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled, 0 AS minute, 0 AS died
+            FROM counters
             UNION ALL
-            SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled FROM deltas
+            SELECT worker_id, bucket, first_attempt, retry, running, done, failed, cancelled, minute, died FROM deltas
             WHERE id > (SELECT up_to FROM delta_watermark)
+            UNION ALL
+            SELECT worker_id, 0, 0, 0, 0, 0, 0, 0, minute, died FROM series
+            WHERE minute > (SELECT now / 60000 - $4 FROM clock)
         ) AS all_counts, clock
         GROUP BY all_counts.worker_id
     ), live AS (
@@ -33,7 +39,7 @@ const COUNTS: &str = "
            coalesce(pending, 0)::bigint AS pending, coalesce(scheduled, 0)::bigint AS scheduled,
            coalesce(retrying, 0)::bigint AS retrying, coalesce(running, 0)::bigint AS running,
            coalesce(done, 0)::bigint AS done, coalesce(failed, 0)::bigint AS failed,
-           coalesce(cancelled, 0)::bigint AS cancelled,
+           coalesce(failed_lately, 0)::bigint AS failed_lately, coalesce(cancelled, 0)::bigint AS cancelled,
            CASE WHEN pending > 0 THEN (
                SELECT min(r.run_at) FROM generate_series(0, 9) AS p(priority), LATERAL (
                    SELECT ready.run_at FROM ready, clock
@@ -56,6 +62,7 @@ pub(crate) async fn counts(store: &PostgresStore) -> StoreResult<Vec<WorkerIdCou
         .bind(worker_ids)
         .bind(scan_cursors.iter().flatten().map(|(run_at, _)| *run_at).collect::<Vec<_>>())
         .bind(scan_cursors.iter().flatten().map(|(_, id)| *id).collect::<Vec<_>>())
+        .bind(LATELY_MINUTES)
         .fetch_all(&store.pool)
         .await?;
     Ok(rows.into_iter().map(WorkerIdCounts::from).collect())
@@ -83,4 +90,33 @@ pub(crate) async fn throughput(
     let rows: Vec<MinuteRow> =
         sqlx::query_as(THROUGHPUT).bind(worker_id).bind(from_minute).fetch_all(&store.pool).await?;
     Ok(rows.into_iter().map(MinuteCounts::from).collect())
+}
+
+const THROUGHPUTS: &str = "
+    SELECT worker_id, minute / $3 * $3 AS minute, sum(submitted)::bigint AS submitted, sum(completed)::bigint AS done,
+           sum(died)::bigint AS failed, sum(retried)::bigint AS retried
+    FROM (
+        SELECT minute, worker_id, submitted, completed, died, retried FROM series WHERE minute >= $2
+        UNION ALL
+        SELECT minute, worker_id, submitted, completed, died, retried FROM deltas
+        WHERE id > (SELECT up_to FROM delta_watermark) AND minute >= $2
+    ) AS all_minutes
+    WHERE worker_id = ANY($1::text[])
+    GROUP BY worker_id, minute / $3
+    HAVING sum(submitted) + sum(completed) + sum(died) + sum(retried) > 0
+    ORDER BY worker_id COLLATE \"C\", minute / $3";
+
+pub(crate) async fn throughputs(
+    store: &PostgresStore,
+    worker_ids: &[String],
+    from_minute: i64,
+    step: u32,
+) -> StoreResult<Vec<SlotCounts>> {
+    let rows: Vec<SlotRow> = sqlx::query_as(THROUGHPUTS)
+        .bind(worker_ids)
+        .bind(from_minute)
+        .bind(i64::from(step))
+        .fetch_all(&store.pool)
+        .await?;
+    Ok(rows.into_iter().map(SlotCounts::from).collect())
 }

@@ -3,7 +3,7 @@
 use jobqueue_shared::limits;
 use sqlx::FromRow;
 
-use crate::types::{ExplainInputs, MinuteCounts, Pause, WorkerIdCounts};
+use crate::types::{ExplainInputs, MinuteCounts, Pause, SlotCounts, WorkerIdCounts};
 
 #[derive(FromRow)]
 pub struct CountRow {
@@ -14,6 +14,7 @@ pub struct CountRow {
     running: i64,
     done: i64,
     failed: i64,
+    failed_lately: i64,
     cancelled: i64,
     oldest_runnable: Option<i64>,
     sessions: i64,
@@ -33,6 +34,7 @@ impl From<CountRow> for WorkerIdCounts {
             running: count(row.running),
             done: count(row.done),
             failed: count(row.failed),
+            failed_lately: count(row.failed_lately),
             cancelled: count(row.cancelled),
             oldest_runnable_ms: row.oldest_runnable,
             sessions: count(row.sessions),
@@ -93,5 +95,18 @@ impl From<MinuteRow> for MinuteCounts {
             failed: row.failed as u64,
             retried: row.retried as u64,
         }
+    }
+}
+
+#[derive(FromRow)]
+pub struct SlotRow {
+    worker_id: String,
+    #[sqlx(flatten)]
+    counts: MinuteRow,
+}
+
+impl From<SlotRow> for SlotCounts {
+    fn from(row: SlotRow) -> Self {
+        Self { worker_id: row.worker_id, counts: row.counts.into() }
     }
 }

@@ -146,6 +146,8 @@ pub struct WorkerIdCounts {
     pub running: u64,
     pub done: u64,
     pub failed: u64,
+    /// Jobs that became dead letters within the last `limits::LATELY_MINUTES`.
+    pub failed_lately: u64,
     pub cancelled: u64,
     pub oldest_runnable_ms: Option<i64>,
     /// Number of live sessions.
@@ -184,6 +186,14 @@ pub struct MinuteCounts {
     pub done: u64,
     pub failed: u64,
     pub retried: u64,
+}
+
+/// Counts of one worker_id in one slot of minutes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotCounts {
+    pub worker_id: String,
+    /// `minute` is the first one of the slot.
+    pub counts: MinuteCounts,
 }
 
 #[doc(hidden)]

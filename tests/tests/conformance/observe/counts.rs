@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use jobqueue_shared::{
+    limits::LATELY_MINUTES,
     retry::RetryPolicy,
     state::{Ending, State},
 };
-use jobqueue_store::{NewJob, Start, WorkerIdCounts};
+use jobqueue_store::{NewJob, SlotCounts, Start, WorkerIdCounts};
 use jobqueue_tests::poll::eventually;
 
 use crate::{
@@ -27,6 +28,8 @@ scenarios!(
     folding_changes_no_count,
     counts_add_up_at_every_moment_while_jobs_move,
     every_minute_tells_what_happened_in_it,
+    dead_letters_of_the_last_minutes_are_counted_by_worker_id,
+    each_worker_id_has_a_series_of_its_own,
 );
 
 async fn counts_follow_every_step(fixture: &StoreFixture) {
@@ -239,4 +242,87 @@ async fn every_minute_tells_what_happened_in_it(fixture: &StoreFixture) {
     })
     .await;
     assert_eq!(sums(Some("w"), 0).await, [6, 2, 1, 1]);
+}
+
+async fn dead_letters_of_the_last_minutes_are_counted_by_worker_id(fixture: &StoreFixture) {
+    let lately = async |worker_id: &str| fixture.counts(worker_id).await.failed_lately;
+    let fail = async |worker_id: &str, count: usize| {
+        fixture.submit_all(jobs(worker_id, count)).await;
+        let session = fixture.session(worker_id).await;
+        let leased = session.acquire(count as u32).await;
+        for it in &leased {
+            session.fail_for_good(it.lease, "no").await;
+        }
+        leased[0].job.id
+    };
+    let gone = fail("w", 3).await;
+    fail("other", 1).await;
+    fixture.submit_all(vec![NewJob { max_retries: 2, ..job("w") }; 2]).await;
+    let session = fixture.session("w").await;
+    let leased = session.acquire(2).await;
+    session.fail(leased[0].lease, "it has another attempt").await;
+    session.complete(leased[1].lease).await;
+    for _ in 0..2 {
+        assert_eq!((lately("w").await, lately("other").await, lately("nobody").await), (3, 1, 0));
+        while fixture.store.compact_counters(100).await.unwrap() > 0 {}
+    }
+    fixture.store.retry(&[gone]).await.unwrap();
+    let counts = fixture.counts("w").await;
+    assert_eq!((counts.failed, counts.failed_lately), (2, 3), "it is told what happened, and not what is left of it");
+    age_series(fixture, LATELY_MINUTES - 1).await;
+    assert_eq!(lately("w").await, 3);
+    age_series(fixture, 1).await;
+    assert_eq!(lately("w").await, 0, "ten minutes ago");
+    assert_eq!(fixture.counts("w").await.failed, 2);
+}
+
+async fn each_worker_id_has_a_series_of_its_own(fixture: &StoreFixture) {
+    let minute = fixture.earliest_ms().await / 60_000;
+    fixture.submit_all(jobs("a", 2)).await;
+    fixture.submit_all(jobs("b", 5)).await;
+    fixture.submit_all(jobs("c", 1)).await;
+    let session = fixture.session("b").await;
+    session.complete(session.acquire(1).await[0].lease).await;
+    let read = async |worker_ids: &[&str], from_minute: i64, step: u32| {
+        let worker_ids: Vec<String> = worker_ids.iter().map(|&it| it.to_owned()).collect();
+        fixture.store.throughputs(&worker_ids, from_minute, step).await.unwrap()
+    };
+    let sums = async |worker_ids: &[&str], from_minute: i64, step: u32| {
+        let slots = read(worker_ids, from_minute, step).await;
+        assert!(slots.iter().all(|slot| slot.counts.minute % i64::from(step) == 0), "{slots:?}");
+        let place = |slot: &SlotCounts| (slot.worker_id.clone(), slot.counts.minute);
+        assert!(slots.is_sorted_by(|a, b| place(a) < place(b)), "by worker_id and time, each slot once: {slots:?}");
+        let mut sums: Vec<(String, u64, u64)> = Vec::new();
+        for SlotCounts { worker_id, counts } in slots {
+            match sums.last_mut().filter(|last| last.0 == worker_id) {
+                Some(last) => (last.1, last.2) = (last.1 + counts.submitted, last.2 + counts.done),
+                None => sums.push((worker_id, counts.submitted, counts.done)),
+            }
+        }
+        sums
+    };
+    let of = |worker_id: &str, submitted, done| (worker_id.to_owned(), submitted, done);
+    for _ in 0..2 {
+        for step in [1, 15, 60] {
+            assert_eq!(sums(&["b", "a", "nobody"], 0, step).await, [of("a", 2, 0), of("b", 5, 1)], "{step}");
+        }
+        assert_eq!(sums(&["c"], minute, 1).await, [of("c", 1, 0)]);
+        assert_eq!(sums(&[], 0, 1).await, []);
+        let last = fixture.now_ms().await / 60_000;
+        assert_eq!(sums(&["a", "b", "c"], last + 1, 1).await, []);
+        while fixture.store.compact_counters(100).await.unwrap() > 0 {}
+    }
+    // What was counted before is more than an hour old.
+    age_series(fixture, minute % 60 + 60).await;
+    fixture.submit_all(jobs("a", 1)).await;
+    let slots = read(&["a"], 0, 60).await;
+    assert_eq!(slots.iter().map(|slot| slot.counts.submitted).collect::<Vec<_>>(), [2, 1]);
+}
+
+/// Moves what the series has counted into the past.
+async fn age_series(fixture: &StoreFixture, minutes: i64) {
+    // By way of negative numbers, so that no minute takes the place of another meanwhile.
+    fixture.sql("UPDATE series SET minute = -minute", "UPDATE series SET minute = -minute").await;
+    let back = format!("UPDATE series SET minute = -minute - {minutes}");
+    fixture.sql(&back, &back).await;
 }

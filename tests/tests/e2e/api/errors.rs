@@ -2,9 +2,10 @@
 
 use jobqueue_shared::proto::v1::{
     AcquireJobsRequest, CancelJobRequest, DeleteJobRequest, EndSessionRequest, ExplainJobRequest, GetJobRequest,
-    GetThroughputRequest, GetTimelineRequest, HeartbeatRequest, ListFailedJobsRequest, ListJobsRequest,
-    ListWorkersRequest, PauseWorkerIdRequest, RegisterSessionRequest, ReportProgressRequest, ResumeWorkerIdRequest,
-    RetryJobRequest, RetryPolicy, SettleJobsRequest, Settlement, SubmitJobRequest, SubmitJobsRequest, job,
+    GetThroughputRequest, GetThroughputsRequest, GetTimelineRequest, HeartbeatRequest, ListFailedJobsRequest,
+    ListJobsRequest, ListWorkersRequest, PauseWorkerIdRequest, RegisterSessionRequest, ReportProgressRequest,
+    ResumeWorkerIdRequest, RetryJobRequest, RetryPolicy, SettleJobsRequest, Settlement, SubmitJobRequest,
+    SubmitJobsRequest, job,
 };
 use jobqueue_tests::api::job as new_job;
 use prost_types::{Duration, Timestamp};
@@ -286,6 +287,17 @@ async fn what_is_wrong_with_a_list_is_named(deployment: &mut Deployment) {
     for minutes in [-1, 1_441] {
         let request = GetThroughputRequest { minutes, ..GetThroughputRequest::default() };
         only(&jobs.get_throughput(request).await.unwrap_err(), "minutes", "1440");
+    }
+    let request = GetThroughputRequest { step: 61, ..GetThroughputRequest::default() };
+    only(&jobs.get_throughput(request).await.unwrap_err(), "step", "0 to 60");
+    for (worker_ids, field, said) in [
+        (vec![], "worker_ids", "1 to 100"),
+        ((0..101).map(|n| n.to_string()).collect(), "worker_ids", "1 to 100"),
+        (vec!["a".to_owned(), String::new()], "worker_ids[1]", "empty"),
+        (vec!["a".to_owned(), "a".to_owned()], "worker_ids[1]", "twice"),
+    ] {
+        let request = GetThroughputsRequest { worker_ids, ..GetThroughputsRequest::default() };
+        only(&jobs.get_throughputs(request).await.unwrap_err(), field, said);
     }
 }
 

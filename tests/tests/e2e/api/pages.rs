@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use jobqueue_shared::proto::v1::{
-    GetThroughputRequest, Job, JobView, ListFailedJobsRequest, ListJobsRequest, SubmitJobRequest, SubmitJobsRequest,
-    job::Status,
+    GetThroughputRequest, GetThroughputsRequest, Job, JobView, ListFailedJobsRequest, ListJobsRequest,
+    SubmitJobRequest, SubmitJobsRequest, job::Status,
 };
 use jobqueue_tests::api::job;
 
@@ -19,6 +19,7 @@ scenarios!(
     a_basic_list_holds_all_but_payloads_and_results_and_is_not_cut_by_them,
     a_page_says_up_to_which_time_its_list_has_been_read,
     the_last_hour_is_told_minute_by_minute,
+    several_worker_ids_are_told_in_one_answer,
 );
 
 /// Reads every page of a list.
@@ -144,13 +145,38 @@ async fn the_last_hour_is_told_minute_by_minute(deployment: &mut Deployment) {
     for _ in 0..3 {
         deployment.api.submit(job(WORKER_ID, "{}")).await;
     }
-    let request = GetThroughputRequest { worker_id: WORKER_ID.to_owned(), minutes: 0 };
+    let request = GetThroughputRequest { worker_id: WORKER_ID.to_owned(), ..GetThroughputRequest::default() };
     let minutes = deployment.api.jobs().get_throughput(request).await.unwrap().into_inner().minutes;
     assert_eq!(minutes.len(), 60, "those without events included");
     let starts: Vec<_> = minutes.iter().map(|minute| minute.start.unwrap().seconds).collect();
     assert!(starts.windows(2).all(|it| it[1] - it[0] == 60) && starts[0] % 60 == 0);
     assert_eq!(minutes.iter().map(|minute| minute.submitted).sum::<i32>(), 3);
-    let request = GetThroughputRequest { worker_id: "other".to_owned(), minutes: 5 };
+    let request = GetThroughputRequest { worker_id: WORKER_ID.to_owned(), minutes: 1_440, step: 15 };
+    let quarters = deployment.api.jobs().get_throughput(request).await.unwrap().into_inner().minutes;
+    assert!((96..=97).contains(&quarters.len()), "{}", quarters.len());
+    let starts: Vec<_> = quarters.iter().map(|quarter| quarter.start.unwrap().seconds).collect();
+    assert!(starts.windows(2).all(|it| it[1] - it[0] == 900) && starts[0] % 900 == 0);
+    assert_eq!(quarters.iter().map(|quarter| quarter.submitted).sum::<i32>(), 3);
+    let request = GetThroughputRequest { worker_id: "other".to_owned(), minutes: 5, step: 0 };
     let minutes = deployment.api.jobs().get_throughput(request).await.unwrap().into_inner().minutes;
     assert_eq!((minutes.len(), minutes.iter().map(|it| it.submitted).sum::<i32>()), (5, 0));
+}
+
+async fn several_worker_ids_are_told_in_one_answer(deployment: &mut Deployment) {
+    for worker_id in ["a", "b", "b"] {
+        deployment.api.submit(job(worker_id, "{}")).await;
+    }
+    let worker_ids = ["b", "nobody", "a"].map(str::to_owned).to_vec();
+    let request = GetThroughputsRequest { worker_ids: worker_ids.clone(), minutes: 60, step: 5 };
+    let answer = deployment.api.jobs().get_throughputs(request).await.unwrap().into_inner();
+    assert_eq!((answer.step, answer.start.unwrap().seconds % 300), (5, 0));
+    let named: Vec<_> = answer.series.iter().map(|series| series.worker_id.clone()).collect();
+    assert_eq!(named, worker_ids, "in the order of the request");
+    let submitted: Vec<i32> = answer.series.iter().map(|series| series.submitted.iter().sum()).collect();
+    assert_eq!(submitted, [2, 0, 1]);
+    for series in &answer.series {
+        for values in [&series.submitted, &series.done, &series.failed, &series.retried] {
+            assert!((12..=13).contains(&values.len()), "{}", values.len());
+        }
+    }
 }
