@@ -11,14 +11,20 @@ use crate::{
         dom,
         history::{self, Address},
         trail::{TrailWatch, Trails},
+        views::SavedViews,
         zone,
     },
     calls::{bulk_retry::BulkRetry, id_search::ShownIds, in_flight::InFlight, many_submit::ManySubmit},
     components::{
+        commands::{
+            keys::{KeyDialog, KeyState},
+            palette::{Palette, PaletteDialog},
+        },
         confirm::{Confirm, ConfirmDialog},
-        heading::Place,
+        heading::Title,
         notice::{AwayBanner, SkewBanner},
         shell::{Rail, TopBar, WorkerIdList},
+        tab::TabTitle,
         table::{Turning, keep_still},
     },
     feeds::{counts_feed::CountsFeed, live::Live},
@@ -31,6 +37,8 @@ use crate::{
         not_found::NotFound,
         operations::{NewOperation, OperationPage, Operations},
         overview::Overview,
+        queue::QueuePage,
+        queues::Queues,
         submit::{
             Submit,
             drawer::{Drawer, SubmitDrawer},
@@ -45,8 +53,11 @@ use crate::{
 pub fn App() -> impl IntoView {
     Live::provide();
     Toasts::provide();
-    Place::provide();
+    Title::provide();
     Confirm::provide();
+    KeyState::provide();
+    Palette::provide();
+    SavedViews::provide();
     InFlight::provide();
     ShownIds::provide();
     BulkRetry::provide();
@@ -81,6 +92,8 @@ pub fn App() -> impl IntoView {
                             <Route path=path!("/errors") view=Errors />
                             <Route path=path!("/errors/:id") view=ErrorGroupPage />
                             <Route path=path!("/dead-letters") view=DeadLetters />
+                            <Route path=path!("/queues") view=Queues />
+                            <Route path=path!("/queues/:id") view=QueuePage />
                             <Route path=path!("/workers") view=Workers />
                             <Route path=path!("/workers/:id") view=WorkerPage />
                             <Route path=path!("/operations") view=Operations />
@@ -95,6 +108,9 @@ pub fn App() -> impl IntoView {
             <ToastList />
             <Drawer />
             <ConfirmDialog />
+            <KeyDialog />
+            <TabTitle />
+            <PaletteDialog />
         </Router>
     }
 }

@@ -37,6 +37,9 @@ const pages = () => [
   ["/", "Overview", "main .explains .paused"],
   ["/jobs", "Jobs", "td.lead a"],
   ["/dead-letters", "Dead letters", "td.lead a"],
+  ["/queues", "Queues", ".spark"],
+  ["/queues/nobody", "nobody", ".empty code"],
+  ["/queues/worker-1a", "worker-1a", "tr.group"],
   ["/workers", "Workers", "td.lead a"],
   ["/operations", "Operations", "td.lead a"],
   ["/operations/new", "New operation", "#field-filter"],
@@ -107,10 +110,10 @@ test("the keyboard alone reaches the content and the pages", async () => {
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to content");
   await page.keyboard.press("Enter");
   await until("the content to have the focus", () => page.evaluate(() => document.activeElement.id === "content"));
-  await page.getByRole("link", { name: "Workers" }).first().focus();
+  await page.getByRole("link", { name: "Queues" }).first().focus();
   await page.keyboard.press("Enter");
   await until("the heading to have the focus", () =>
-    page.evaluate(() => document.activeElement.tagName === "H1" && document.activeElement.textContent === "Workers"));
+    page.evaluate(() => document.activeElement.tagName === "H1" && document.activeElement.textContent === "Queues"));
 });
 
 test("nothing has complained", () => assert.deepEqual(stack.problems, []));

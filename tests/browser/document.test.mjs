@@ -43,7 +43,7 @@ test("every page of the dashboard answers 200", async () => {
   const links = await page.getByRole("navigation", { name: "Pages" }).getByRole("link").evaluateAll((links) =>
     links.map((link) => link.getAttribute("href")));
   assert.ok(links.length >= 5);
-  for (const path of [...links, "/jobs/", `/jobs/${letter}`, `/workers/${session.session_id}`, "/jobs?status=failed"]) {
+  for (const path of [...links, "/jobs/", "/queues/mail", `/jobs/${letter}`, `/workers/${session.session_id}`, "/jobs?status=failed"]) {
     assert.equal(await status(path), 200, path);
     await page.goto(stack.base + path);
     await page.locator("h1").waitFor();

@@ -134,7 +134,7 @@ for (const [width, element] of [[1280, undefined], [768, "main .scroll-x"], [390
 test("dead letters and workers keep their positions too", async () => {
   const page = await stack.page({ viewport: { width: 1280, height: 500 } });
   await Promise.all(Array.from({ length: 40 }, (_, n) => stack.session(`many-${n}`)));
-  for (const [address, heading] of [["/dead-letters", "Dead letters"], ["/workers", "Workers"], ["/", "Overview"]]) {
+  for (const [address, heading] of [["/dead-letters", "Dead letters"], ["/workers", "Workers"], ["/queues", "Queues"]]) {
     await open(page, `${stack.base}${address}`, heading);
     await page.locator("tbody tr.opens").nth(20).waitFor();
     await scroll(page, 400);

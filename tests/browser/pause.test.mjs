@@ -39,7 +39,7 @@ test("pausing stops the hand-outs, and resuming starts them", async () => {
   const { job } = await stack.call("GetJob", { job_id });
   assert.deepEqual([job.status, job.run_no], ["pending", 0]);
 
-  await page.getByRole("button", { name: "Resume worker-1a" }).click();
+  await page.locator("tbody").getByRole("button", { name: "Resume worker-1a" }).click();
   await page.locator(".toast", { hasText: "worker-1a goes on" }).waitFor();
   await stack.settled(job_id, "done");
   await line.waitFor({ state: "detached" });

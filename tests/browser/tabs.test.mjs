@@ -38,8 +38,9 @@ const rows = () => [
   ["/jobs", "Jobs", "td[data-label=Changed]", `/jobs/${letter}`],
   ["/dead-letters", "Dead letters", "td[data-label=Failed]", `/jobs/${letter}`],
   ["/workers", "Workers", "td[data-label=Host]", `/workers/${session.session_id}`],
+  ["/queues", "Queues", "td[data-label=Sessions]", "/queues/mail"],
   ["/", "Overview", "td.error-text", `/jobs/${letter}`],
-  ["/", "Overview", "td[data-label=Pending]", "/jobs?worker_id=mail"],
+  ["/", "Overview", "td[data-label=Pending]", "/queues/mail"],
 ];
 
 test("a row opens in a new tab as a link does, and the list stays", async () => {

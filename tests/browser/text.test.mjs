@@ -43,6 +43,7 @@ const pages = (it) => [
   ["/", "Overview", "main .explains .paused"],
   ["/jobs", "Jobs", "td.lead a"],
   ["/dead-letters", "Dead letters", "td.lead a"],
+  ["/queues", "Queues", "td.lead a"],
   ["/workers", "Workers", "td.lead a"],
   [`/workers?worker_id=${encodeURIComponent(`${it.worker_id} nobody`)}`, "Workers", ".empty code"],
   [`/workers/${it.session_id}`, it.session_id, "td.lead a"],

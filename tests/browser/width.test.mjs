@@ -52,9 +52,11 @@ async function page() {
   const large = (counts) =>
     Object.assign(counts, {
       total: MILLION, pending: MILLION, scheduled: MILLION, retrying: MILLION, running: MILLION, done: MILLION,
-      failed: MILLION, sessions: MILLION, oldest_runnable_age: { seconds: 3_540 },
+      failed: MILLION, failed_lately: MILLION, sessions: MILLION, oldest_runnable_age: { seconds: 3_540 },
     });
   await change(page, "GetMetrics", (answer) => [answer, ...answer.worker_ids].forEach(large));
+  await change(page, "GetThroughputs", ({ series }) =>
+    series.forEach((it) => Object.assign(it, { done: it.done.map(() => MILLION), failed: it.failed.map(() => MILLION) })));
   await change(page, "GetThroughput", ({ minutes }) =>
     minutes.forEach((minute) => Object.assign(minute, { submitted: MILLION, done: MILLION, failed: MILLION })));
   return page;
@@ -83,6 +85,9 @@ const pages = () => [
   ["/", "Overview", "main .explains .paused"],
   ["/jobs", "Jobs", "td.lead a"],
   ["/dead-letters", "Dead letters", "td.lead a"],
+  ["/queues", "Queues", ".spark"],
+  [`/queues/${WORKER_ID}`, WORKER_ID, "td.lead a"],
+  [`/queues/${long("x")}`, long("x"), ".empty code"],
   ["/workers", "Workers", "td.lead a"],
   [`/workers?worker_id=${long("x")}`, "Workers", ".empty code"],
   [`/jobs?task=${long("x")}`, "Jobs", ".empty"],
@@ -123,11 +128,12 @@ test("the throughput as a table, a message and a question fit into the window", 
   await filled.locator(".chart-card tbody tr").first().waitFor();
   assert.deepEqual(await tooWide(filled), []);
 
-  await filled.getByRole("button", { name: `Resume ${NOBODY}` }).click();
+  const queues = filled.locator("table.queues");
+  await queues.getByRole("button", { name: `Resume ${NOBODY}` }).click();
   await filled.locator(".toast", { hasText: NOBODY }).waitFor();
-  await filled.getByRole("button", { name: `Pause ${NOBODY}` }).click();
+  await queues.getByRole("button", { name: `Pause ${NOBODY}` }).click();
   await filled.getByRole("dialog").waitFor();
-  for (const element of ["html", ".dialog"]) assert.deepEqual(await tooWide(filled, element), [], element);
+  for (const element of ["html", ".dialog[open]"]) assert.deepEqual(await tooWide(filled, element), [], element);
 });
 
 test("the app starts once its style sheets apply", async () => {

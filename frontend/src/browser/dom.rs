@@ -185,6 +185,18 @@ pub fn is_inside(target: Option<EventTarget>, selector: &str) -> bool {
     target.and_then(|it| it.dyn_into::<Element>().ok()).is_some_and(|it| it.closest(selector).ok().flatten().is_some())
 }
 
+/// True when `target` is an element that fits the CSS selector, and not one inside of it.
+pub fn is_itself(target: Option<EventTarget>, selector: &str) -> bool {
+    target.and_then(|it| it.dyn_into::<Element>().ok()).is_some_and(|it| it.matches(selector).unwrap_or(false))
+}
+
+/// Elements of the page that fit the CSS selector, in its order.
+pub fn all(selector: &str) -> Vec<Element> {
+    let found = document().query_selector_all(selector).ok();
+    let element = |found: &web_sys::NodeList, at| found.item(at)?.dyn_into::<Element>().ok();
+    found.map(|found| (0..found.length()).filter_map(|at| element(&found, at)).collect()).unwrap_or_default()
+}
+
 /// Opens `href` in a new tab. In the handler of a click with Ctrl, ⌘, Shift or the middle button, the browser puts it
 /// where it puts a link that gets such a click: into the background, or into a new window.
 pub fn open_apart(href: &str) {

@@ -47,9 +47,7 @@ impl Position {
 }
 
 fn frames() -> Vec<Element> {
-    let found = document().query_selector_all(FRAMES).ok();
-    let element = |found: &web_sys::NodeList, at| found.item(at)?.dyn_into::<Element>().ok();
-    found.map(|found| (0..found.length()).filter_map(|at| element(&found, at)).collect()).unwrap_or_default()
+    dom::all(FRAMES)
 }
 
 #[derive(Default)]

@@ -4,4 +4,5 @@ pub mod dom;
 pub mod history;
 pub mod theme;
 pub mod trail;
+pub mod views;
 pub mod zone;

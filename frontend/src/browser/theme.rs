@@ -88,7 +88,7 @@ pub fn ThemeButton() -> impl IntoView {
     };
     let label = move || format!("Theme: {}", theme.get().word());
     view! {
-        <button type="button" class="button quiet square" aria-label=label title=label on:click=press>
+        <button type="button" class="button quiet square" aria-label=label title=label aria-keyshortcuts="t" on:click=press>
             {move || view! { <Icon name=theme.get().icon() /> }}
         </button>
     }

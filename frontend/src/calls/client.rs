@@ -9,14 +9,14 @@ use jobqueue_shared::proto::v1::{
     CancelJobRequest, CancelJobResponse, CopyJobRequest, CopyJobResponse, DeleteJobRequest, DeleteJobResponse,
     ExplainJobRequest, ExplainJobResponse, GetErrorGroupRequest, GetErrorGroupResponse, GetJobRequest, GetJobResponse,
     GetMetricsRequest, GetMetricsResponse, GetOperationRequest, GetOperationResponse, GetThroughputRequest,
-    GetThroughputResponse, GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse,
-    ListErrorGroupJobsRequest, ListErrorGroupJobsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse,
-    ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListOperationsRequest,
-    ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest, PauseOperationResponse,
-    PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest, ResumeOperationResponse,
-    ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse, StartOperationRequest,
-    StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest, SubmitJobResponse,
-    SubmitJobsRequest, SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
+    GetThroughputResponse, GetThroughputsRequest, GetThroughputsResponse, GetTimelineRequest, GetTimelineResponse,
+    GetWorkerRequest, GetWorkerResponse, ListErrorGroupJobsRequest, ListErrorGroupJobsResponse, ListErrorGroupsRequest,
+    ListErrorGroupsResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse,
+    ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest,
+    PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
+    ResumeOperationResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse,
+    StartOperationRequest, StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest,
+    SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
 };
 use prost::{
     Message,
@@ -209,6 +209,7 @@ calls! {
     "ErrorService/GetErrorGroup" get_error_group(GetErrorGroupRequest) -> GetErrorGroupResponse, READ;
     "ErrorService/ListErrorGroupJobs" list_error_group_jobs(ListErrorGroupJobsRequest) -> ListErrorGroupJobsResponse, READ;
     "ErrorService/UpdateErrorGroup" update_error_group(UpdateErrorGroupRequest) -> UpdateErrorGroupResponse, WRITE;
+    "JobService/GetThroughputs" get_throughputs(GetThroughputsRequest) -> GetThroughputsResponse, READ;
     "AdminService/ListWorkers" list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
     "AdminService/GetWorker" get_worker(GetWorkerRequest) -> GetWorkerResponse, READ;
     "AdminService/PauseWorkerId" pause_worker_id(PauseWorkerIdRequest) -> PauseWorkerIdResponse, WRITE;

@@ -17,6 +17,9 @@ pub fn ActionButton(
     #[prop(into, optional)]
     label: Signal<String>,
     #[prop(into)] busy: Signal<bool>,
+    /// Key that presses the button, one of [`crate::model::commands::keys`].
+    #[prop(optional)]
+    key: Option<&'static str>,
     press: impl Fn() + 'static,
 ) -> impl IntoView {
     // The label holds the word that is seen, by which people who speak to their browser press the button.
@@ -34,6 +37,7 @@ pub fn ActionButton(
             class=class
             aria-label=named
             title=named
+            aria-keyshortcuts=key
             aria-busy=move || busy.get().to_string()
             aria-disabled=move || busy.get().then_some("true")
             on:click=move |_| {

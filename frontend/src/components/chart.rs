@@ -1,29 +1,52 @@
-//! Throughput chart of the last hour: lines with their names at their ends, a crosshair, and the same numbers as a
+//! Throughput chart of the last hour or day: lines with their names at their ends, a crosshair, and the same numbers as a
 //! table.
 
+use jobqueue_shared::proto::v1::GetThroughputResponse;
 use leptos::{ev, html, prelude::*};
 
 use super::icon::Icon;
 use crate::{
     browser::dom,
+    calls::client,
+    feeds::live::{Feed, feed},
     model::{
         chart::{Frame, label_room, spread, ticks},
         number,
-        throughput::{Minute, SERIES, finished, most},
+        throughput::{Minute, SERIES, Span, finished, most},
     },
 };
 
 const HEIGHT: f64 = 220.0;
 
+/// Feed of the throughput of one worker_id or, if it is "", of all, for the span that the person has chosen.
+pub fn throughput_of(worker_id: String, span: RwSignal<Span>) -> Feed<GetThroughputResponse> {
+    feed(move || span.get(), move |span| client::get_throughput(span.request(worker_id.clone())))
+}
+
 #[component]
-pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>) -> impl IntoView {
+pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>, span: RwSignal<Span>) -> impl IntoView {
     let table = RwSignal::new(false);
+    let choice = |choice: Span| {
+        view! {
+            <button
+                type="button"
+                class="button quiet"
+                aria-pressed=move || (span.get() == choice).to_string()
+                on:click=move |_| span.set(choice)
+            >
+                {choice.word()}
+            </button>
+        }
+    };
     view! {
         <section class="card chart-card">
             <header class="card-head">
                 <h2>"Throughput"</h2>
-                <span class="muted">"jobs per minute, last hour; hatched: so far"</span>
+                <span class="muted">{move || span.get().note()}</span>
                 <div class="card-actions">
+                    <div class="choice-group" role="group" aria-label="Time shown">
+                        {Span::ALL.into_iter().map(choice).collect_view()}
+                    </div>
                     <button
                         type="button"
                         class="button quiet"
@@ -35,15 +58,15 @@ pub fn Throughput(#[prop(into)] minutes: Signal<Vec<Minute>>) -> impl IntoView {
                     </button>
                 </div>
             </header>
-            <Show when=move || table.get() fallback=move || view! { <Plot minutes /> }>
-                <MinuteTable minutes />
+            <Show when=move || table.get() fallback=move || view! { <Plot minutes span /> }>
+                <MinuteTable minutes span />
             </Show>
         </section>
     }
 }
 
 #[component]
-fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
+fn Plot(minutes: Signal<Vec<Minute>>, span: RwSignal<Span>) -> impl IntoView {
     let plot = NodeRef::<html::Div>::new();
     let width = RwSignal::new(640.0);
     // The width changes with the window, but also when style sheets or a scroll bar come.
@@ -97,7 +120,7 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
             node_ref=plot
             tabindex="0"
             role="slider"
-            aria-label="Throughput by minute"
+            aria-label=move || span.get().label()
             aria-orientation="horizontal"
             aria-valuemin="0"
             aria-valuemax=move || count.get().saturating_sub(1)
@@ -120,7 +143,7 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
                         <line class="hatch" x1="0" x2="0" y1="0" y2="6" />
                     </pattern>
                 </defs>
-                {move || axes(frame.get(), &scale.get(), &minutes.get())}
+                {move || axes(frame.get(), &scale.get(), &minutes.get(), span.get().tick())}
                 {move || lines(frame.get(), top.get(), &minutes.get())}
                 {move || {
                     let minute = minutes.with(|all| all.get(at.get()?).copied())?;
@@ -136,7 +159,7 @@ fn Plot(minutes: Signal<Vec<Minute>>) -> impl IntoView {
     }
 }
 
-fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<> {
+fn axes(frame: Frame, scale: &[i32], minutes: &[Minute], tick: usize) -> impl IntoView + use<> {
     let top = scale.last().copied().unwrap_or(1);
     let levels = scale
         .iter()
@@ -151,7 +174,7 @@ fn axes(frame: Frame, scale: &[i32], minutes: &[Minute]) -> impl IntoView + use<
         })
         .collect_view();
     // A narrow chart has room for three times, a wide one for five.
-    let every = if frame.right - frame.left < 360.0 { 30 } else { 15 };
+    let every = if frame.right - frame.left < 360.0 { 2 * tick } else { tick };
     let last = minutes.len().saturating_sub(1);
     let times = minutes
         .iter()
@@ -241,17 +264,17 @@ fn Readout(minute: Minute, left: bool) -> impl IntoView {
 }
 
 #[component]
-fn MinuteTable(minutes: Signal<Vec<Minute>>) -> impl IntoView {
+fn MinuteTable(minutes: Signal<Vec<Minute>>, span: RwSignal<Span>) -> impl IntoView {
     let row = |minute: Minute| {
         let cells = SERIES.iter().map(|series| view! { <td class="num">{number::count((series.value)(&minute))}</td> });
         view! { <tr><th scope="row">{minute.name(&clock(&minute))}</th>{cells.collect_view()}</tr> }
     };
     view! {
-        <div class="scroll" tabindex="0" role="region" aria-label="Throughput by minute">
+        <div class="scroll" tabindex="0" role="region" aria-label=move || span.get().label()>
             <table class="table">
                 <thead>
                     <tr>
-                        <th scope="col">"Minute"</th>
+                        <th scope="col">"From"</th>
                         {SERIES.iter().map(|it| view! { <th scope="col" class="num">{it.name}</th> }).collect_view()}
                     </tr>
                 </thead>

@@ -77,11 +77,11 @@ impl<T: Clone + Default + PartialEq + Send + Sync + 'static> List<T> {
 
     /// List in a feed's answers of which the page shows other parts, and failures, elsewhere. It is loading until it
     /// has data.
-    pub fn part<R>(feed: Feed<R>, items: fn(&R) -> Vec<T>, key: fn(&T) -> String) -> Self
+    pub fn part<R>(feed: Feed<R>, items: impl Fn(&R) -> Vec<T> + Send + Sync + 'static, key: fn(&T) -> String) -> Self
     where
         R: PartialEq + Send + Sync + 'static,
     {
-        let rows = rows(move || feed.data.with(|data| data.as_ref().map(items)).unwrap_or_default(), key);
+        let rows = rows(move || feed.data.with(|data| data.as_ref().map(&items)).unwrap_or_default(), key);
         let has_data = Memo::new(move |_| feed.data.with(Option::is_some));
         let state = State {
             keys: rows.keys,

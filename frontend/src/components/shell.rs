@@ -1,9 +1,12 @@
 //! Shell around every page: the navigation rail, and the top bar with search and live state.
 
 use leptos::{ev::SubmitEvent, html, prelude::*};
-use leptos_router::{NavigateOptions, components::A, hooks::use_navigate};
+use leptos_router::{
+    NavigateOptions,
+    hooks::{use_location, use_navigate},
+};
 
-use super::{heading::Place, icon::Icon};
+use super::{commands::palette::PaletteButton, heading::Title, icon::Icon};
 use crate::{
     browser::{dom, theme::ThemeButton},
     calls::{
@@ -11,7 +14,10 @@ use crate::{
         in_flight::InFlight,
     },
     feeds::{counts_feed::CountsFeed, live::Live},
-    model::id_query::IdQuery,
+    model::{
+        commands::places::{self, Place},
+        id_query::IdQuery,
+    },
     pages::submit::drawer::SubmitButton,
     toast::Toasts,
 };
@@ -32,13 +38,20 @@ pub fn WorkerIdList() -> impl IntoView {
 
 #[component]
 pub fn Rail() -> impl IntoView {
-    let letters = CountsFeed::get().dead_letters();
-    let link = |href: &'static str, icon: &'static str, word: &'static str| {
+    let at = use_location().pathname;
+    let group = |(word, places): (&'static str, Vec<Place>)| {
         view! {
-            <A href=href exact=href == "/">
-                <Icon name=icon />
-                <span>{word}</span>
-            </A>
+            <div class="rail-group" role="group" aria-label=(!word.is_empty()).then_some(word)>
+                {(!word.is_empty())
+                    .then(|| {
+                        view! {
+                            <p class="rail-word" aria-hidden="true">
+                                {word}
+                            </p>
+                        }
+                    })}
+                {places.into_iter().map(|place| view! { <RailLink place at /> }).collect_view()}
+            </div>
         }
     };
     view! {
@@ -52,29 +65,33 @@ pub fn Rail() -> impl IntoView {
                 </svg>
                 <span>"jobqueue"</span>
             </a>
-            {link("/", "overview", "Overview")}
-            {link("/jobs", "jobs", "Jobs")}
-            <A href="/errors">
-                <Icon name="letters" />
-                <span>"Errors"</span>
-                <Show when=move || letters.with(Option::is_some)>
-                    <span class="badge" title="dead letters">{move || letters.get()}</span>
-                </Show>
-            </A>
-            {link("/workers", "workers", "Workers")}
-            {link("/operations", "operations", "Operations")}
-            {link("/submit", "submit", "Submit")}
+            {places::groups().into_iter().map(group).collect_view()}
         </nav>
     }
 }
 
 #[component]
+fn RailLink(place: Place, at: Memo<String>) -> impl IntoView {
+    let counted = place.href == "/errors";
+    let letters = CountsFeed::get().dead_letters();
+    let badge = move || letters.get().filter(|_| counted);
+    view! {
+        <a href=place.href aria-current=move || at.with(|at| place.has(at)).then_some("page")>
+            <Icon name=place.icon />
+            <span>{place.word}</span>
+            {move || badge().map(|count| view! { <span class="badge" title="dead letters">{count}</span> })}
+        </a>
+    }
+}
+
+#[component]
 pub fn TopBar() -> impl IntoView {
-    let place = expect_context::<Place>();
+    let title = expect_context::<Title>();
     view! {
         <header class="top">
-            <p class="place">{move || place.title.get()}</p>
+            <p class="place">{move || title.words.get()}</p>
             <Search />
+            <PaletteButton />
             <LiveState />
             <SubmitButton />
             <ThemeButton />
@@ -122,6 +139,7 @@ fn Search() -> impl IntoView {
                 class="input"
                 type="search"
                 aria-label="Go to a job or session by its id"
+                aria-keyshortcuts="/"
                 aria-busy=move || busy.get().to_string()
                 placeholder="Paste an id"
                 autocomplete="off"

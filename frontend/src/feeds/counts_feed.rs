@@ -31,6 +31,11 @@ impl CountsFeed {
         Memo::new(move |_| self.0.data.with(|data| data.as_ref().and_then(counts::dead_letters)))
     }
 
+    /// Counts of one worker_id; `None` before the first answer, or when it has none.
+    pub fn of_worker_id(self, worker_id: String) -> Memo<Option<GetMetricsResponse>> {
+        Memo::new(move |_| self.0.data.with(|data| counts::of_worker_id(data.as_ref()?, &worker_id)))
+    }
+
     /// Pause of one worker_id.
     pub fn pause_of(self, worker_id: String) -> Memo<Option<Pause>> {
         Memo::new(move |_| self.0.data.with(|data| counts::pause_of(data.as_ref()?, &worker_id)))

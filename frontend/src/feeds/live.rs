@@ -1,4 +1,5 @@
-//! Polling of the server: refreshes a page's data every 3 s, one request at a time, not while the tab is hidden.
+//! Polling of the server: refreshes a page's data every 3 s, one request at a time, less often in a tab that nobody
+//! touches, and not while it is hidden.
 
 use std::future::Future;
 
@@ -13,7 +14,7 @@ use leptos::{ev, prelude::*, task::spawn_local};
 use crate::{
     browser::dom,
     calls::client::{Failure, Kind},
-    model::clock,
+    model::{clock, pace},
 };
 
 pub const EVERY_MS: u32 = 3_000;
@@ -32,6 +33,10 @@ pub struct Live {
     pub away: RwSignal<Option<(i64, Failure)>>,
     hidden: RwSignal<bool>,
     wanted: RwSignal<u32>,
+    /// Time at which the person last did something, by [`dom::ticks`].
+    touched: StoredValue<i64>,
+    /// Number of feeds that are repeated.
+    feeds: StoredValue<u32>,
 }
 
 impl Live {
@@ -44,8 +49,13 @@ impl Live {
             away: RwSignal::new(None),
             hidden: RwSignal::new(dom::hidden()),
             wanted: RwSignal::new(0),
+            touched: StoredValue::new(dom::ticks()),
+            feeds: StoredValue::new(0),
         };
         provide_context(live);
+        for acts in ["pointermove", "pointerdown", "keydown", "wheel", "focus"] {
+            dom::listen(acts, move |_| live.touch());
+        }
         window_event_listener(ev::online, move |_| live.refresh());
         // `visibilitychange` bubbles from the document to the window.
         window_event_listener(ev::Custom::<web_sys::Event>::new("visibilitychange"), move |_| {
@@ -69,6 +79,20 @@ impl Live {
     /// Requests everything that is shown again at once.
     pub fn refresh(self) {
         self.wanted.update(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Notes that the person is there. Who comes back sees what is new at once.
+    fn touch(self) {
+        let now = dom::ticks();
+        let before = self.touched.try_update_value(|at| std::mem::replace(at, now)).unwrap_or(now);
+        if now - before >= pace::IDLE_MS {
+            self.refresh();
+        }
+    }
+
+    /// Milliseconds that a feed waits which wants to wait for `wanted`.
+    fn pause(self, wanted: u32) -> u32 {
+        pace::pause(wanted, self.feeds.get_value(), dom::ticks() - self.touched.get_value())
     }
 
     fn tick(self) {
@@ -177,6 +201,10 @@ where
     let key = Memo::new(move |_| key());
     let fetch = std::rc::Rc::new(fetch);
     let timed = changes.is_none();
+    if timed {
+        live.feeds.update_value(|feeds| *feeds += 1);
+        on_cleanup(move || live.feeds.update_value(|feeds| *feeds = feeds.saturating_sub(1)));
+    }
     Effect::new(move |before: Option<()>| {
         let key = key.get();
         let fetch = fetch.clone();
@@ -209,7 +237,7 @@ where
                 let answer = fetch(key.clone()).await;
                 live.note(&answer);
                 let again = if timed || answer.is_err() {
-                    Either::Left(TimeoutFuture::new(answer.as_ref().map_or(EVERY_MS, pause)))
+                    Either::Left(TimeoutFuture::new(live.pause(answer.as_ref().map_or(EVERY_MS, pause))))
                 } else {
                     Either::Right(pending())
                 };

@@ -12,9 +12,10 @@ use super::{
     throughput::{Minute, total},
 };
 
-/// Fixed parts of a tile: the address of the list that it counts, its colours, icon and word.
+/// Fixed parts of a tile: the list that it counts, its colours, icon and word.
 pub struct Tile {
-    pub href: &'static str,
+    path: &'static str,
+    status: &'static str,
     pub tone: &'static str,
     pub icon: &'static str,
     pub word: &'static str,
@@ -22,12 +23,19 @@ pub struct Tile {
 
 /// Tiles in the order of the page, which is also the order of [`figures`].
 pub const TILES: [Tile; 5] = [
-    Tile { href: "/jobs", tone: "all", icon: "jobs", word: "Total" },
-    Tile { href: "/jobs?status=pending", tone: "pending", icon: "circle", word: "Pending" },
-    Tile { href: "/jobs?status=running", tone: "running", icon: "play", word: "Running" },
-    Tile { href: "/jobs?status=done", tone: "done", icon: "check", word: "Done" },
-    Tile { href: "/dead-letters", tone: "failed", icon: "cross", word: "Failed" },
+    Tile { path: "/jobs", status: "", tone: "all", icon: "jobs", word: "Total" },
+    Tile { path: "/jobs", status: "pending", tone: "pending", icon: "circle", word: "Pending" },
+    Tile { path: "/jobs", status: "running", tone: "running", icon: "play", word: "Running" },
+    Tile { path: "/jobs", status: "done", tone: "done", icon: "check", word: "Done" },
+    Tile { path: "/dead-letters", status: "", tone: "failed", icon: "cross", word: "Failed" },
 ];
+
+impl Tile {
+    /// Address of the list that the tile counts, of one worker_id or, if it is "", of all.
+    pub fn href(&self, worker_id: &str) -> String {
+        Filter { status: self.status.to_owned(), ..Filter::of_worker_id(worker_id) }.url(self.path)
+    }
+}
 
 /// Number on a tile, and the note below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,20 +44,20 @@ pub struct Figure {
     pub note: String,
 }
 
-/// Figures of [`TILES`]. `minutes` are those of the last hour.
-pub fn figures(metrics: &GetMetricsResponse, minutes: &[Minute]) -> [Figure; 5] {
+/// Figures of [`TILES`]. `minutes` are those of the last `span`, such as "1 h".
+pub fn figures(metrics: &GetMetricsResponse, minutes: &[Minute], span: &str) -> [Figure; 5] {
     let figure = |n: i32, note: String| Figure { count: count(n), note };
-    let hour = |value| count(total(minutes, value));
+    let within = |value| count(total(minutes, value));
     let sessions = match metrics.sessions {
         0 => "no worker is connected".to_owned(),
         sessions => format!("{} live", plural(sessions, "session", "sessions")),
     };
     [
-        figure(metrics.total, format!("+{} submitted in 1 h", hour(|it| it.submitted))),
+        figure(metrics.total, format!("+{} submitted in {span}", within(|it| it.submitted))),
         figure(metrics.pending, waiting(metrics)),
         figure(metrics.running, sessions),
-        figure(metrics.done, format!("+{} in 1 h", hour(|it| it.done))),
-        figure(metrics.failed, format!("+{} in 1 h", hour(|it| it.failed))),
+        figure(metrics.done, format!("+{} in {span}", within(|it| it.done))),
+        figure(metrics.failed, format!("+{} in {span}", within(|it| it.failed))),
     ]
 }
 
@@ -96,49 +104,30 @@ pub struct Pause {
 }
 
 impl Pause {
-    fn of(metrics: &WorkerIdMetrics) -> Option<Self> {
+    pub fn of(metrics: &WorkerIdMetrics) -> Option<Self> {
         let since = metrics.paused_at.as_ref().map(timestamp_ms)?;
         Some(Self { since, reason: metrics.pause_reason.clone() })
     }
 }
 
-/// Row of the list of worker_ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WorkerIdRow {
-    pub worker_id: String,
-    pub pending: String,
-    pub running: String,
-    pub failed: String,
-    /// True when `failed` is not zero; the number is a link then.
-    pub any_failed: bool,
-    pub oldest_waits: String,
-    pub sessions: String,
-    pub pause: Option<Pause>,
-}
-
-impl WorkerIdRow {
-    pub fn of(metrics: &WorkerIdMetrics) -> Self {
-        let age = metrics.oldest_runnable_age.as_ref();
-        Self {
-            worker_id: metrics.worker_id.clone(),
-            pending: count(metrics.pending),
-            running: count(metrics.running),
-            failed: count(metrics.failed),
-            any_failed: metrics.failed > 0,
-            oldest_waits: age.map_or_else(|| "–".into(), |age| span::coarse(duration_ms(age))),
-            sessions: count(metrics.sessions),
-            pause: Pause::of(metrics),
-        }
-    }
-
-    pub fn all(metrics: &GetMetricsResponse) -> Vec<Self> {
-        metrics.worker_ids.iter().map(Self::of).collect()
-    }
-
-    /// Address of the list at `path` with the jobs of this worker_id alone.
-    pub fn list(&self, path: &str) -> String {
-        Filter::of_worker_id(&self.worker_id).url(path)
-    }
+/// Counts of one worker_id, as if there was no other; `None` when it has none.
+pub fn of_worker_id(metrics: &GetMetricsResponse, worker_id: &str) -> Option<GetMetricsResponse> {
+    let it = metrics.worker_ids.iter().find(|it| it.worker_id == worker_id)?;
+    Some(GetMetricsResponse {
+        total: it.total,
+        pending: it.pending,
+        scheduled: it.scheduled,
+        retrying: it.retrying,
+        running: it.running,
+        done: it.done,
+        failed: it.failed,
+        cancelled: it.cancelled,
+        oldest_runnable_age: it.oldest_runnable_age,
+        sessions: it.sessions,
+        failed_lately: it.failed_lately,
+        worker_ids: vec![it.clone()],
+        next_page_token: String::new(),
+    })
 }
 
 #[cfg(test)]
@@ -155,12 +144,12 @@ mod tests {
     fn tiles_tell_the_count_and_the_last_hour() {
         let metrics = GetMetricsResponse { total: 1_234_567, done: 1_000_000, sessions: 1, ..Default::default() };
         let minutes = [Minute { submitted: 700, done: 2, ..Minute::default() }; 2];
-        let all = figures(&metrics, &minutes);
+        let all = figures(&metrics, &minutes, "1 h");
         let of = |word| &all[TILES.iter().position(|tile| tile.word == word).unwrap()];
         assert_eq!((of("Total").count.as_str(), of("Total").note.as_str()), ("1,234,567", "+1,400 submitted in 1 h"));
         assert_eq!((of("Done").count.as_str(), of("Done").note.as_str()), ("1,000,000", "+4 in 1 h"));
         assert_eq!(of("Running").note, "1 session live");
-        assert_eq!(figures(&GetMetricsResponse::default(), &[])[2].note, "no worker is connected");
+        assert_eq!(figures(&GetMetricsResponse::default(), &[], "1 h")[2].note, "no worker is connected");
     }
 
     #[test]
@@ -198,16 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn a_row_links_what_has_failed() {
-        let row = WorkerIdRow::of(&mail());
-        assert_eq!((row.pending.as_str(), row.failed.as_str(), row.any_failed), ("1,234,567", "0", false));
-        assert_eq!((row.oldest_waits.as_str(), row.pause.is_some()), ("–", false));
-        let row =
-            WorkerIdRow::of(&WorkerIdMetrics { failed: 2, oldest_runnable_age: Some(duration(61_000)), ..mail() });
-        assert!(row.any_failed);
-        assert_eq!(
-            (row.oldest_waits.as_str(), row.list("/dead-letters").as_str()),
-            ("1 min", "/dead-letters?worker_id=mail")
-        );
+    fn counts_of_one_worker_id_stand_alone() {
+        let metrics = GetMetricsResponse { total: 9, worker_ids: vec![mail()], ..Default::default() };
+        let alone = of_worker_id(&metrics, "mail").unwrap();
+        assert_eq!((alone.total, alone.pending, alone.worker_ids.len()), (0, 1_234_567, 1));
+        assert_eq!(of_worker_id(&metrics, "nobody"), None);
+    }
+
+    #[test]
+    fn a_tile_links_the_list_that_it_counts() {
+        let of = |worker_id| TILES.iter().map(|tile| tile.href(worker_id)).collect::<Vec<_>>();
+        assert_eq!(of("")[1..], ["/jobs?status=pending", "/jobs?status=running", "/jobs?status=done", "/dead-letters"]);
+        assert_eq!(of("a&b")[..2], ["/jobs?worker_id=a%26b", "/jobs?worker_id=a%26b&status=pending"]);
+        assert_eq!(of("mail")[4], "/dead-letters?worker_id=mail");
     }
 }

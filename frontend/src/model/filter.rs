@@ -78,6 +78,23 @@ pub fn encode(text: &str) -> String {
     out
 }
 
+/// Decodes what [`encode`] has written.
+#[cfg(test)]
+pub fn decode(text: &str) -> String {
+    let mut bytes = vec![];
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = if *first == b'%' {
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&tail[..2]).unwrap(), 16).unwrap());
+            &tail[2..]
+        } else {
+            bytes.push(*first);
+            tail
+        };
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -97,21 +114,6 @@ mod tests {
     fn unknown_statuses_are_none() {
         let filter = Filter::read(|name| (name == "status").then(|| "nonsense".into()));
         assert_eq!(filter, Filter::default());
-    }
-
-    fn decode(text: &str) -> String {
-        let mut bytes = vec![];
-        let mut rest = text.as_bytes();
-        while let [first, tail @ ..] = rest {
-            rest = if *first == b'%' {
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&tail[..2]).unwrap(), 16).unwrap());
-                &tail[2..]
-            } else {
-                bytes.push(*first);
-                tail
-            };
-        }
-        String::from_utf8(bytes).unwrap()
     }
 
     proptest! {

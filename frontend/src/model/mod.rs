@@ -3,6 +3,7 @@
 
 pub mod chart;
 pub mod clock;
+pub mod commands;
 pub mod copy;
 pub mod counts;
 pub mod draft;
@@ -20,7 +21,9 @@ pub mod many;
 pub mod number;
 pub mod operation;
 pub mod operation_draft;
+pub mod pace;
 pub mod property;
+pub mod queues;
 pub mod recent;
 pub mod recent_jobs;
 pub mod search;
@@ -28,6 +31,7 @@ pub mod session;
 pub mod shell_quote;
 pub mod span;
 pub mod status;
+pub mod tab;
 pub mod tally;
 pub mod text;
 pub mod throughput;

@@ -1,5 +1,7 @@
 //! Sessions of workers and the jobs that they hold, as the lists and a session's page show them.
 
+use std::collections::BTreeMap;
+
 use jobqueue_shared::{
     limits,
     proto::v1::{GetWorkerResponse, HeldJob, ListWorkersResponse, WorkerSession, job::Status, worker_session::State},
@@ -24,6 +26,8 @@ pub struct SessionRow {
     pub running: i32,
     pub slots: i32,
     pub host: String,
+    /// Heading of the host's sessions, on the first of them in a list that is grouped by host; "" = none.
+    pub group: String,
     pub version: String,
     pub tasks: String,
     pub started: Option<i64>,
@@ -42,6 +46,7 @@ impl SessionRow {
             running: session.running,
             slots: session.slots,
             host: format!("{host}, pid {}", session.pid),
+            group: String::new(),
             version: session.version.clone(),
             tasks: or_dash(&session.tasks.join(", ")),
             started: session.started_at.as_ref().map(timestamp_ms),
@@ -54,20 +59,53 @@ impl SessionRow {
         list.sessions.iter().map(Self::of).collect()
     }
 
+    /// Rows of at most `most` sessions, those of one host together below a heading; the host with most sessions first.
+    pub fn by_host(list: &ListWorkersResponse, most: usize) -> Vec<Self> {
+        let mut hosts: BTreeMap<&str, Vec<&WorkerSession>> = BTreeMap::new();
+        for session in &list.sessions {
+            hosts.entry(&session.host).or_default().push(session);
+        }
+        let mut hosts: Vec<_> = hosts.into_iter().collect();
+        hosts.sort_by_key(|(_, sessions)| std::cmp::Reverse(sessions.iter().filter(|it| is_live(it)).count()));
+        let rows = hosts.iter().flat_map(|(host, sessions)| {
+            let heading = heading(host, sessions);
+            sessions.iter().enumerate().map(move |(at, session)| {
+                let group = if at == 0 { heading.clone() } else { String::new() };
+                Self { group, ..Self::of(session) }
+            })
+        });
+        rows.take(most).collect()
+    }
+
     /// Slots in use and slots, such as "1 of 4".
     pub fn load(&self) -> String {
         format!("{} of {}", self.running, self.slots)
     }
+}
 
-    /// Address of the list of the worker_id's jobs.
-    pub fn jobs(&self) -> String {
-        Filter::of_worker_id(&self.worker_id).url("/jobs")
+/// Heading of a host's sessions, such as "build-1: 3 live sessions, 7 of 12 slots in use".
+fn heading(host: &str, sessions: &[&WorkerSession]) -> String {
+    let host = if host.is_empty() { "unknown host" } else { host };
+    let live: Vec<_> = sessions.iter().filter(|it| is_live(it)).collect();
+    if live.is_empty() {
+        return format!("{host}: none is live");
     }
+    let sum = |value: fn(&WorkerSession) -> i32| live.iter().map(|it| i64::from(value(it).max(0))).sum::<i64>();
+    format!(
+        "{host}: {}, {} of {} slots in use",
+        plural(length(live.len()), "live session", "live sessions"),
+        count(sum(|it| it.running.min(it.slots))),
+        count(sum(|it| it.slots))
+    )
+}
+
+fn is_live(session: &WorkerSession) -> bool {
+    matches!(session.state(), State::Live | State::Draining)
 }
 
 /// Number of the sessions that are connected, such as "3 live sessions".
 pub fn live(list: &ListWorkersResponse) -> String {
-    let live = list.sessions.iter().filter(|it| matches!(it.state(), State::Live | State::Draining)).count();
+    let live = list.sessions.iter().filter(|it| is_live(it)).count();
     plural(i32::try_from(live).unwrap_or(i32::MAX), "live session", "live sessions")
 }
 
@@ -317,10 +355,40 @@ mod tests {
         assert_eq!((row.look.word, row.lease.as_str()), ("live", "Its lease of 30 s is extended by each"));
         live.host = "build-1".into();
         live.tasks = vec!["email".into(), "report".into()];
-        live.worker_id = "a&b".into();
         let row = SessionRow::of(&live);
         assert_eq!((row.host.as_str(), row.tasks.as_str()), ("build-1, pid 7", "email, report"));
-        assert_eq!(row.jobs(), "/jobs?worker_id=a%26b");
+    }
+
+    #[test]
+    fn sessions_of_a_host_stand_together_below_its_heading() {
+        let on = |host: &str, state, running| WorkerSession {
+            session_id: format!("{host}{running}"),
+            host: host.into(),
+            running,
+            slots: 4,
+            ..session(state)
+        };
+        let sessions = vec![
+            on("a", State::Live, 1),
+            on("b", State::Live, 3),
+            on("", State::Lost, 0),
+            on("b", State::Draining, 9),
+            on("b", State::Ended, 2),
+        ];
+        let list = ListWorkersResponse { sessions, ..ListWorkersResponse::default() };
+        let rows = SessionRow::by_host(&list, 100);
+        let order: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.group.as_str())).collect();
+        assert_eq!(
+            order,
+            [
+                ("b3", "b: 2 live sessions, 7 of 8 slots in use"),
+                ("b9", ""),
+                ("b2", ""),
+                ("a1", "a: 1 live session, 1 of 4 slots in use"),
+                ("0", "unknown host: none is live"),
+            ]
+        );
+        assert_eq!(SessionRow::by_host(&list, 2).len(), 2);
     }
 
     #[test]

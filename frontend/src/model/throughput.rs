@@ -1,13 +1,64 @@
-//! Throughput by minute: what the chart draws, and what it says in words.
+//! Throughput by minute, or by slots of several minutes: what charts draw, and what they say in words.
 
 use jobqueue_shared::{
-    proto::v1::{GetThroughputResponse, get_throughput_response},
+    proto::v1::{GetThroughputRequest, GetThroughputResponse, get_throughput_response},
     time::timestamp_ms,
 };
 
 use super::number::count;
 
-/// Numbers of jobs within one minute.
+/// Time that a chart shows, up to now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Span {
+    #[default]
+    Hour,
+    Day,
+}
+
+impl Span {
+    pub const ALL: [Self; 2] = [Self::Hour, Self::Day];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hour => "1 h",
+            Self::Day => "24 h",
+        }
+    }
+
+    /// Description of the chart's numbers.
+    pub fn note(self) -> &'static str {
+        match self {
+            Self::Hour => "jobs per minute, last hour; hatched: so far",
+            Self::Day => "jobs per quarter of an hour, last 24 hours; hatched: so far",
+        }
+    }
+
+    /// Label of the chart for screen readers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hour => "Throughput by minute",
+            Self::Day => "Throughput by quarter of an hour",
+        }
+    }
+
+    pub fn request(self, worker_id: String) -> GetThroughputRequest {
+        let (minutes, step) = match self {
+            Self::Hour => (60, 1),
+            Self::Day => (1_440, 15),
+        };
+        GetThroughputRequest { worker_id, minutes, step }
+    }
+
+    /// Number of slots between two labels of the time axis, in a wide chart.
+    pub fn tick(self) -> usize {
+        match self {
+            Self::Hour => 15,
+            Self::Day => 16,
+        }
+    }
+}
+
+/// Numbers of jobs within one minute, or one slot of minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
     /// Start of the minute, in milliseconds since 1970.

@@ -13,6 +13,7 @@ use crate::{
     calls::client,
     components::{
         atoms::{Ago, JobLink, Pill},
+        commands::saved_views::{SaveView, ViewList},
         heading::Heading,
         job_text::JobText,
         listing::{
@@ -68,9 +69,13 @@ pub fn Jobs() -> impl IntoView {
     view! {
         <div class="page-head">
             <Heading title="Jobs" />
-            <A href="/submit" attr:class="button primary">"Submit job"</A>
-            <AllThatMatch filter />
+            <div class="actions">
+                <SaveView />
+                <A href="/submit" attr:class="button primary">"Submit job"</A>
+                <AllThatMatch filter />
+            </div>
         </div>
+        <ViewList path=PATH />
         <FilterBar path=PATH filter failure=page.failure with_status=true />
         <SearchLine search />
         <Listing

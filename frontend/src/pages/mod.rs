@@ -9,6 +9,8 @@ pub mod jobs;
 pub mod not_found;
 pub mod operations;
 pub mod overview;
+pub mod queue;
+pub mod queues;
 pub mod submit;
 pub mod worker;
 pub mod workers;

@@ -2,13 +2,15 @@
 
 /// Routes of `frontend/src/app.rs`; a segment that begins with a colon stands for any text. The test below fails when
 /// a route is missing here.
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 14] = [
     "/",
     "/jobs",
     "/jobs/:id",
     "/errors",
     "/errors/:id",
     "/dead-letters",
+    "/queues",
+    "/queues/:id",
     "/workers",
     "/workers/:id",
     "/operations",
@@ -46,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_path_is_a_page_when_a_route_fits_all_of_it() {
-        for path in ["/", "/jobs", "/jobs/", "/jobs/0192f5a6", "/jobs/%20", "/workers/x/", "/submit"] {
+        for path in ["/", "/jobs", "/jobs/", "/jobs/0192f5a6", "/jobs/%20", "/queues/~2E", "/workers/x/", "/submit"] {
             assert!(is_page(path), "{path}");
         }
         for path in ["//", "/job", "/jobs//", "/jobs/a/b", "/Jobs", "/submit/x", "/dead-letters/x", "/index.php"] {

@@ -97,7 +97,15 @@ pub fn Actions(
     view! {
         <div class="actions">
             <Show when=move || allowed.get().retry>
-                <ActionButton class="button primary" icon="retry" word="Retry job" busy_word="Under way…" busy press=retry />
+                <ActionButton
+                    class="button primary"
+                    icon="retry"
+                    word="Retry job"
+                    busy_word="Under way…"
+                    busy
+                    key="r"
+                    press=retry
+                />
             </Show>
             <button type="button" class="button" on:click=move |_| edited.set(known())>
                 <Icon name="pencil" />

@@ -58,6 +58,7 @@ pub fn SubmitButton() -> impl IntoView {
             class="button submit-button"
             aria-haspopup="dialog"
             title="Submit jobs"
+            aria-keyshortcuts="n"
             on:click=move |_| drawer.open()
         >
             <Icon name="submit" />
