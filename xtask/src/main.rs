@@ -1,10 +1,10 @@
-//! Commands for people who work on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `setup` and
-//! `build-dashboard`.
+//! Commands for people who work on this repository: `cargo xtask up`, `test`, `faults`, `bench`, `screenshots`, `setup`
+//! and `build-dashboard`.
 //!
 //! Reading order: `workspace` (folders), `cargo` (how it is called), `progress` and `process` (how long work is shown
 //! and logged), `interrupt` (what a signal ends), `setup` (what is installed, and how), `dashboard` (trunk and the
-//! steps after it), then the commands `up`, `test`, `faults` and `bench`. A file of a folder never imports its
-//! `mod.rs`, so that imports go one way.
+//! steps after it), then the commands `up`, `test`, `faults`, `bench` and `screenshots`. A file of a folder never imports
+//! its `mod.rs`, so that imports go one way.
 
 mod bench;
 mod cargo;
@@ -13,6 +13,7 @@ mod faults;
 mod interrupt;
 mod process;
 mod progress;
+mod screenshots;
 mod setup;
 mod test;
 mod up;
@@ -43,6 +44,8 @@ enum Command {
     Faults(faults::Options),
     /// Measures jobqueue on this machine, beside its limits and its peers; or profiles it
     Bench(bench::Options),
+    /// Takes pictures of every page of the dashboard, in its states, themes and widths
+    Screenshots(screenshots::Options),
     /// Only installs what the other commands need
     Setup,
     /// Only builds the dashboard into dist/
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&workspace, &options),
         Command::Faults(options) => faults::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),
+        Command::Screenshots(options) => screenshots::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
         Command::BuildDashboard => build_dashboard(&workspace),
     });
