@@ -60,9 +60,7 @@ pub fn Heading(
     Effect::new(move |_| {
         if known.get() {
             let what = task.with(|task| if task.is_empty() { "job".to_owned() } else { isolated(task) });
-            let name = format!("{what} for {}", worker_id.with(|it| isolated(it)));
-            document().set_title(&format!("{name} · jobqueue"));
-            place.title.set(name);
+            shown.words.set(format!("{what} for {}", worker_id.with(|it| isolated(it))));
         }
     });
     let what = Signal::derive(move || task.with(|task| if task.is_empty() { "Job".to_owned() } else { task.clone() }));

@@ -12,7 +12,7 @@ const BARS: usize = 32;
 #[component]
 pub fn Spark(#[prop(into)] counts: Signal<Vec<i32>>) -> impl IntoView {
     view! {
-        <svg class="spark" width=WIDTH height=HEIGHT viewBox=format!("0 0 {WIDTH} {HEIGHT}") aria-hidden="true">
+        <svg class="error-spark" width=WIDTH height=HEIGHT viewBox=format!("0 0 {WIDTH} {HEIGHT}") aria-hidden="true">
             <line x1="0" x2=WIDTH y1=HEIGHT - 0.5 y2=HEIGHT - 0.5 />
             <path d=move || counts.with(|counts| spark(counts, WIDTH, HEIGHT, BARS)) />
         </svg>

@@ -39,6 +39,7 @@ pub(crate) fn with_ids(given: Option<v1::JobFilter>, max_ids: usize, violations:
         run_at: span(given.run_at),
         priority: bounds(given.priority),
         attempts: bounds(given.attempts),
+        error_group: given.error_group.parse().ok(),
         error_contains: given.error_contains,
         session_id: Uuid::try_parse(&given.session_id).ok(),
         ids: given.ids.iter().filter_map(|id| Uuid::try_parse(id).ok()).collect(),

@@ -88,6 +88,13 @@ fn is_time(time: &Timestamp) -> bool {
     (0..1_000_000_000).contains(&time.nanos) && (-62_135_596_800..=253_402_300_799).contains(&time.seconds)
 }
 
+/// Description of a text that is no id of an error group.
+pub(super) const ERROR_GROUP: &str = "is no error group; it is 16 lower-case hexadecimal digits";
+
+pub(super) fn is_error_group(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Checks a filter; returns every wrong field. `max_ids` is the limit of `ids`.
 pub fn check(filter: &JobFilter, max_ids: usize) -> Vec<Violation> {
     let mut found = Violations::default();
@@ -101,6 +108,7 @@ pub fn check(filter: &JobFilter, max_ids: usize) -> Vec<Violation> {
         priority,
         attempts,
         failure_reasons,
+        error_group,
         error_contains,
         session_id,
         ids,
@@ -135,6 +143,9 @@ pub fn check(filter: &JobFilter, max_ids: usize) -> Vec<Violation> {
         if Reason::try_from(reason).map_or(true, |it| it == Reason::Unspecified) {
             found.add(format!("failure_reasons[{n}]"), format!("is {reason}, which is no reason"));
         }
+    }
+    if !error_group.is_empty() && !is_error_group(error_group) {
+        found.add("error_group", ERROR_GROUP);
     }
     found.length("error_contains", error_contains, limits::FILTER_TEXT);
     if !session_id.is_empty() {

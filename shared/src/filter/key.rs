@@ -16,6 +16,7 @@ pub enum Key {
     Payload,
     Error,
     Reason,
+    Group,
     Session,
     Id,
 }
@@ -41,6 +42,7 @@ pub const KEYS: &[KeyHelp] = &[
     help(Key::Worker, "worker:", "worker_id", "worker:mail"),
     help(Key::Error, "error:", "text in the last error", "error:\"timed out\""),
     help(Key::Reason, "reason:", "reason of a dead letter", "reason:permanent"),
+    help(Key::Group, "group:", "error group of a dead letter", "group:3f2a91c04be7d508"),
     help(Key::Age, "age:", "time since the job was submitted", "age:<2h"),
     help(Key::Created, "created:", "time of the submit", "created:2026-11-29..2026-11-30"),
     help(Key::Finished, "finished:", "time of the end", "finished:>1h"),

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{
-    check::check,
+    check::{ERROR_GROUP, check, is_error_group},
     error::ParseError,
     key::{KEYS, Key},
     normalise, range,
@@ -89,6 +89,14 @@ impl Reader<'_> {
                 let value = self.one()?;
                 self.once(filter.session_id.is_empty())?;
                 filter.session_id = self.uuid(value)?;
+            }
+            Key::Group => {
+                let value = self.one()?;
+                self.once(filter.error_group.is_empty())?;
+                if !is_error_group(&value.text) {
+                    return self.error(value.at, format!("\"{}\" {}", value.text, ERROR_GROUP));
+                }
+                filter.error_group.clone_from(&value.text);
             }
             Key::Error => {
                 let value = self.one()?;

@@ -23,6 +23,9 @@ pub fn print(filter: &JobFilter) -> String {
     }
     let reasons = filter.failure_reasons.iter().filter_map(|it| Reason::try_from(*it).ok());
     list(&mut terms, "reason", reasons.map(|it| it.as_str_name().to_owned()).collect());
+    if !filter.error_group.is_empty() {
+        terms.push(format!("group:{}", filter.error_group));
+    }
     for (key, range) in [("created", &filter.created), ("finished", &filter.finished), ("run_at", &filter.run_at)] {
         terms.extend(range.as_ref().and_then(|it| times(key, it)));
     }

@@ -28,7 +28,7 @@ fn a_filter_is_read_term_by_term() {
     let id = "01996a3c-0000-7000-8000-000000000001";
     let filter = parsed(&format!(
         " task:email,sms  status:failed,ready worker:mail worker_id:\"a b\" attempts:>=2 priority:0..3 age:<2h \
-          payload.customer.id:42 error:\"timed out\" reason:permanent session:{id} id:{id} "
+          payload.customer.id:42 error:\"timed out\" reason:permanent group:3f2a91c04be7d508 session:{id} id:{id} "
     ));
     let expected = JobFilter {
         worker_ids: vec!["a b".into(), "mail".into()],
@@ -38,6 +38,7 @@ fn a_filter_is_read_term_by_term() {
         attempts: Some(IntRange { min: Some(2), max: None }),
         priority: Some(IntRange { min: Some(0), max: Some(3) }),
         failure_reasons: vec![Reason::Permanent.into()],
+        error_group: "3f2a91c04be7d508".into(),
         error_contains: "timed out".into(),
         session_id: id.into(),
         ids: vec![id.into()],
@@ -171,6 +172,7 @@ fn a_wrong_field_is_named_with_its_place() {
         priority: Some(IntRange::default()),
         attempts: Some(IntRange { min: Some(-1), max: Some(-2) }),
         failure_reasons: vec![1, 0],
+        error_group: "3F2A91C04BE7D508".into(),
         error_contains: "x".repeat(1_025),
         session_id: "s".into(),
         ids: vec!["x".into()],
@@ -194,6 +196,7 @@ fn a_wrong_field_is_named_with_its_place() {
             "attempts.max",
             "attempts",
             "failure_reasons[1]",
+            "error_group",
             "error_contains",
             "session_id",
             "ids[0]",
@@ -261,13 +264,13 @@ prop_compose! {
         created in option::of(time_range()), finished in option::of(time_range()), run_at in option::of(time_range()),
         priority in option::of(int_range()), attempts in option::of(int_range()),
         failure_reasons in vec(1..=4_i32, 0..3), error_contains in "\\PC{0,20}|[\n\t\r\\\\\", \0a]{0,9}",
-        session_id in option::of(id()), ids in vec(id(), 0..3),
+        session_id in option::of(id()), ids in vec(id(), 0..3), error_group in "([0-9a-f]{16})?",
         payload in vec((".{1,20}|[ .\\\\:\"]{1,9}", "(?s).{0,20}"), 0..3),
     ) -> JobFilter {
         let payload = payload.into_iter().map(|(path, value)| PayloadMatch { path, value }).collect();
         JobFilter {
             worker_ids, tasks, statuses, created, finished, run_at, priority, attempts, failure_reasons,
-            error_contains, session_id: session_id.unwrap_or_default(), ids, payload,
+            error_group, error_contains, session_id: session_id.unwrap_or_default(), ids, payload,
         }
     }
 }

@@ -69,7 +69,7 @@ fn One(id: String) -> impl IntoView {
     let acting = id.clone();
     view! {
         <Detail
-            back=("/operations", "Operations")
+            back=("/operations".to_owned(), "Operations".to_owned())
             id
             copy="Copy operation id"
             answer

@@ -37,6 +37,14 @@ const FAILED: &str = "
     WHERE ($1::text IS NULL OR f.worker_id = $1) AND ($2::bigint IS NULL OR (f.failed_at, f.id) < ($2, $3))
     ORDER BY f.failed_at DESC, f.id DESC LIMIT $4";
 
+/// Dead letters of an error group, newest failure first.
+const FAILED_OF_GROUP: &str = "
+    SELECT f.id, f.worker_id, f.priority, f.failed_at AS at, f.task, octet_length(f.payload)::bigint AS bytes
+    FROM dead_letters f
+    WHERE f.fingerprint = $5 AND ($1::text IS NULL OR f.worker_id = $1)
+      AND ($2::bigint IS NULL OR (f.failed_at, f.id) < ($2, $3))
+    ORDER BY f.failed_at DESC, f.id DESC LIMIT $4";
+
 /// Cancelled jobs, newest cancellation first.
 const CANCELLED: &str = "
     SELECT x.id, x.worker_id, j.priority, x.cancelled_at AS at, j.task, octet_length(j.payload)::bigint AS bytes
@@ -132,7 +140,16 @@ async fn candidates(store: &PostgresStore, start: &ListStart, limit: usize) -> S
                 .await?
         }
         Some(State::Failed) => {
-            sqlx::query_as(FAILED).bind(worker_id).bind(at).bind(id).bind(limit).fetch_all(&store.pool).await?
+            let query = match start.error_group {
+                Some(_) => sqlx::query_as(FAILED_OF_GROUP),
+                None => sqlx::query_as(FAILED),
+            };
+            let query = query.bind(worker_id).bind(at).bind(id).bind(limit);
+            let query = match start.error_group {
+                Some(group) => query.bind(group.0),
+                None => query,
+            };
+            query.fetch_all(&store.pool).await?
         }
         Some(State::Cancelled) => {
             sqlx::query_as(CANCELLED).bind(worker_id).bind(at).bind(id).bind(limit).fetch_all(&store.pool).await?

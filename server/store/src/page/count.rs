@@ -118,6 +118,10 @@ async fn each_state(
         let states: Vec<SubState> = wanted.iter().copied().filter(|it| it.state() == list).collect();
         let kinds = list == State::Pending;
         let of_list = JobFilter { states: states.clone(), ..filter.clone() };
+        if filter.error_group.is_some() && list != State::Failed {
+            found.extend(states.into_iter().map(|state| (state, exactly(0))));
+            continue;
+        }
         let before = budget.rows;
         let counts = scanned(source, &of_list, &mut budget, kinds).await?;
         rows = rows.saturating_sub(before - budget.rows);

@@ -13,7 +13,7 @@ use self::scan::{Budget, Scan};
 use crate::{
     error::StoreResult,
     rows::packed_claim::decode_ids,
-    types::{Cursor, JobRecord, ListQuery, Page, View, WorkerIdCounts},
+    types::{Cursor, ErrorGroupId, JobRecord, ListQuery, Page, View, WorkerIdCounts},
 };
 
 /// A row of a list before its job is read: the values that the list is ordered by, and its size.
@@ -55,6 +55,8 @@ pub struct ListStart {
     pub worker_id: Option<String>,
     /// `None`: the list of all jobs, by their ids.
     pub state: Option<State>,
+    /// Error group whose dead letters the list holds; only with the state failed.
+    pub error_group: Option<ErrorGroupId>,
     pub after: Option<Cursor>,
 }
 

@@ -127,8 +127,12 @@ impl<'a, S: ListSource> Scan<'a, S> {
         let most = self.budget.rows.saturating_sub(self.read).max(1);
         let most = if self.needs_records() { most.min(CHUNK) } else { most };
         let limit = limit.min(if self.skipped { most.min(AFTER_SKIP) } else { most });
-        let start =
-            ListStart { worker_id: worker_id.map(str::to_owned), state: self.walk.state, after: self.position.clone() };
+        let start = ListStart {
+            worker_id: worker_id.map(str::to_owned),
+            state: self.walk.state,
+            error_group: self.walk.error_group(),
+            after: self.position.clone(),
+        };
         let rows = self.source.candidates(&start, limit).await?;
         self.read += rows.len().max(1);
         let rows = self.walk_over(rows, limit);

@@ -4,7 +4,7 @@ use jobqueue_shared::{lease::created_at_ms, state::State, sub_state::SubState};
 use uuid::Uuid;
 
 use super::ListRow;
-use crate::types::{Cursor, JobFilter};
+use crate::types::{Cursor, ErrorGroupId, JobFilter};
 
 /// End of the times that page tokens hold: the year 10000.
 const END_MS: i64 = 253_402_300_800_000;
@@ -51,6 +51,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Error group whose dead letters are read by index.
+    pub(super) fn error_group(&self) -> Option<ErrorGroupId> {
+        self.filter.error_group.filter(|_| self.state == Some(State::Failed))
+    }
+
     /// Whether a job's row does not decide whether the job passes.
     pub(super) fn needs_records(&self) -> bool {
         let filter = self.filter;
@@ -64,6 +69,7 @@ impl<'a> Walk<'a> {
             || !filter.failure_reasons.is_empty()
             || !filter.error_contains.is_empty()
             || filter.session_id.is_some()
+            || (filter.error_group.is_some() && (self.error_group().is_none() || !filter.ids.is_empty()))
             || !filter.payload.is_empty()
             || !(filter.finished.is_open() || self.is_finished())
             || !(filter.run_at.is_open() || self.state == Some(State::Pending))
@@ -72,8 +78,12 @@ impl<'a> Walk<'a> {
     /// Whether any row can fail.
     pub(super) fn tests_rows(&self) -> bool {
         let filter = self.filter;
-        let plain =
-            JobFilter { worker_ids: filter.worker_ids.clone(), states: filter.states.clone(), ..Default::default() };
+        let plain = JobFilter {
+            worker_ids: filter.worker_ids.clone(),
+            states: filter.states.clone(),
+            error_group: self.error_group(),
+            ..Default::default()
+        };
         let by_index = *filter == plain && (filter.worker_ids.len() <= 1 || self.state == Some(State::Pending));
         self.needs_records() || !by_index
     }

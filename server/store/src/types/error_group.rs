@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::job::JobRecord;
 
 /// Id of an error group: the fingerprint of its task and normalised error. As text 16 lower-case hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct ErrorGroupId(pub i64);
 
 impl ErrorGroupId {

@@ -8,7 +8,7 @@ use jobqueue_shared::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::job::JobRecord;
+use super::{error_group::ErrorGroupId, job::JobRecord};
 
 /// Conditions that jobs have to meet, all of them. An empty list, an open range and `None` are met by every job; of a
 /// list, one value is enough.
@@ -26,6 +26,8 @@ pub struct JobFilter {
     /// Number of attempts used.
     pub attempts: Bounds,
     pub failure_reasons: Vec<FailureReason>,
+    /// Only dead letters have one.
+    pub error_group: Option<ErrorGroupId>,
     /// Text that the last error contains, in upper or lower case; "" = any.
     pub error_contains: String,
     pub session_id: Option<Uuid>,
@@ -99,6 +101,7 @@ impl JobFilter {
             && self.priority.contains(job.priority.into())
             && self.attempts.contains(job.attempts_used)
             && (self.failure_reasons.is_empty() || job.failure.is_some_and(|it| self.failure_reasons.contains(&it)))
+            && (self.error_group.is_none() || job.error_group == self.error_group)
             && contains(&job.last_error, &self.error_contains)
             && (self.session_id.is_none() || job.session_id == self.session_id)
             && has(&self.ids, &job.id)
@@ -106,6 +109,9 @@ impl JobFilter {
 
     /// The state whose jobs alone can pass; `None` if there are several.
     pub fn state(&self) -> Option<State> {
+        if self.error_group.is_some() && (self.states.is_empty() || self.states.contains(&SubState::Failed)) {
+            return Some(State::Failed);
+        }
         let first = self.states.first()?.state();
         self.states.iter().all(|it| it.state() == first).then_some(first)
     }

@@ -103,6 +103,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
     let run_at = all.iter().map(|it| it.run_at_ms).collect();
     let sessions: Vec<_> = all.iter().filter_map(|it| it.session_id).map(Some).collect();
     let ids: Vec<Uuid> = all.iter().map(|it| it.id).chain([Uuid::from_u128(7)]).collect();
+    let groups: Vec<_> = all.iter().filter_map(|it| it.error_group).map(Some).collect();
     let reasons = vec![FailureReason::Permanent, FailureReason::TimedOut];
     let errors = ["smtp 550", "Timed", "no such error"].map(str::to_owned).to_vec();
     let payload = [("customer.id", "3"), ("odd", "true"), ("customer.name", "x")];
@@ -117,7 +118,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
         (often(texts(&WORKER_IDS).boxed()), often(texts(&TASKS).boxed()), states),
         (rarely(spans(created)), rarely(spans(finished)), rarely(spans(run_at))),
         (rarely(bounds(4)), rarely(bounds(2)), rarely(subsequence(reasons, 1..=2))),
-        (rarely(select(errors)), rarely(select(sessions)), rarely(subsequence(ids, 1..=40))),
+        (rarely(select(errors)), rarely(select(sessions)), rarely(subsequence(ids, 1..=40)), rarely(select(groups))),
         rarely(vec(select(payload), 1..=2)),
     )
         .prop_map(
@@ -128,7 +129,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
                 rest,
                 payload,
             )| {
-                let (error_contains, session_id, ids) = rest;
+                let (error_contains, session_id, ids, error_group) = rest;
                 JobFilter {
                     worker_ids,
                     tasks,
@@ -139,6 +140,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
                     priority,
                     attempts,
                     failure_reasons: reasons,
+                    error_group,
                     error_contains,
                     session_id,
                     ids,
