@@ -96,7 +96,8 @@ test("a press that is repeated, and an answer that is lost, start one operation"
   await start.dblclick();
   await page.getByRole("heading", { level: 1, name: /^[0-9a-f-]{36}$/ }).waitFor();
   assert.equal((await operations()).length, before + 1);
-  stack.problems.length = 0;
+  // The browser tells of the answer that the test has kept from it.
+  stack.problems.splice(0, stack.problems.length, ...stack.problems.filter((it) => !it.includes("net::ERR_FAILED")));
 });
 
 test("nothing typed is lost by a reload, and what is wrong stands at its field", async () => {
