@@ -55,7 +55,7 @@ test("jobs are counted with samples, then retried, and the page tells how far it
   await count(page);
   const start = page.getByRole("button", { name: "Retry 12 jobs" });
   await start.click();
-  await page.getByText("must not be empty").waitFor();
+  await page.locator(".field.wrong", { hasText: "Reason" }).getByText("must not be empty").waitFor();
   assert.ok(await page.getByLabel("Reason").evaluate((it) => it === document.activeElement), "the wrong field has the focus");
   await page.getByLabel("Reason").fill("<b>the mail server</b> is back");
   await start.click();

@@ -2,8 +2,8 @@
 
 use jobqueue_shared::{
     proto::v1::{
-        GetOperationResponse, ListOperationsResponse, Operation, OperationOutcomes, OperationRefusal, operation::State,
-        operation_refusal::Reason, operation_spec::Kind,
+        GetOperationResponse, ListOperationsResponse, Operation, OperationOutcomes, OperationRefusal, OperationSpec,
+        operation::State, operation_refusal::Reason, operation_spec::Kind,
     },
     time::timestamp_ms,
 };
@@ -146,15 +146,23 @@ impl OperationPage {
             Kind::Delete => "gone".into(),
             Kind::Unspecified => String::new(),
         };
-        let properties = vec![
+        let mut properties = vec![
             property::text("Jobs become", becomes),
             property::text("Rate", rate),
             property::time("Started", row.started),
             property::time("Last change", it.updated_at.as_ref().map(timestamp_ms)),
             property::time("Ended", it.finished_at.as_ref().map(timestamp_ms)),
             Property { name: "Started from", value: property::Value::Code(it.caller.clone()) },
-            property::time("New run_at", spec.run_at.as_ref().map(timestamp_ms)),
         ];
+        match spec.kind() {
+            Kind::Reschedule => properties.push(property::time("New run_at", spec.run_at.as_ref().map(timestamp_ms))),
+            Kind::Retry => {
+                properties.push(property::text("Canary", canary_rule(&spec)));
+                let stops = spec.stop_percent.map(|percent| format!("above {percent} % failing again"));
+                properties.push(property::text("Stops", stops.unwrap_or_else(|| "by no rule".into())));
+            }
+            _ => {}
+        }
         Some(Self {
             note: it.note.clone(),
             canary: it.canary.map(|canary| verdict(it, canary, spec.canary)).unwrap_or_default(),
@@ -163,6 +171,14 @@ impl OperationPage {
             row,
         })
     }
+}
+
+/// Text such as "5 jobs, stops above 20 % failing again".
+fn canary_rule(spec: &OperationSpec) -> String {
+    if spec.canary == 0 {
+        return "none".into();
+    }
+    format!("{}, stops above {} % failing again", plural(spec.canary, "job", "jobs"), spec.canary_stop_percent())
 }
 
 /// Verdict on a canary of `size` jobs.
@@ -222,7 +238,7 @@ fn why(it: &OperationRefusal) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jobqueue_shared::proto::v1::{OperationSpec, job::Status};
+    use jobqueue_shared::proto::v1::job::Status;
 
     use super::*;
 

@@ -43,6 +43,12 @@ impl OperationDraft {
         (self.kind(), self.filter.trim().to_owned())
     }
 
+    /// The draft without what decides only how it is run: a count does not depend on it.
+    pub fn to_count(&self) -> Self {
+        let Self { kind, filter, priority, run_at, .. } = self.clone();
+        Self { kind, filter, priority, run_at, ..Self::default() }
+    }
+
     /// Builds the spec, or returns the fields that cannot be sent at all; everything else is checked by the server.
     /// `at_ms` parses a local date and time.
     pub fn spec(&self, now_ms: i64, at_ms: impl Fn(&str) -> Option<i64>) -> Result<OperationSpec, Vec<Complaint>> {
@@ -168,6 +174,13 @@ mod tests {
         assert!(retry("").spec(0, |_| None).unwrap().all);
         assert!(retry("status:failed").spec(0, |_| None).unwrap().all);
         assert!(!retry("task:email").spec(0, |_| None).unwrap().all);
+    }
+
+    #[test]
+    fn a_count_does_not_mind_how_the_operation_is_run() {
+        let draft = OperationDraft { rate: "fast".into(), canary: "few".into(), ..retry("task:email") };
+        assert!(draft.to_count().spec(0, |_| None).is_ok());
+        assert_eq!(draft.to_count().question(), draft.question());
     }
 
     #[test]

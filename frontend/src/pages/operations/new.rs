@@ -115,9 +115,9 @@ impl Form {
         form
     }
 
-    /// The spec of the draft; complains about what cannot be sent.
-    fn spec(self) -> Option<OperationSpec> {
-        match self.draft.with_untracked(|draft| draft.spec(dom::now(), dom::parse_local)) {
+    /// The spec of a draft; complains about what cannot be sent.
+    fn spec(self, draft: &OperationDraft) -> Option<OperationSpec> {
+        match draft.spec(dom::now(), dom::parse_local) {
             Ok(spec) => {
                 self.complaints.set(vec![]);
                 Some(spec)
@@ -137,13 +137,15 @@ impl Form {
         let first = FIELDS.iter().find(|name| fields.iter().any(|(it, _)| it == *name));
         let focused = first.map_or_else(|| "operation-failure".to_owned(), |name| control_id(name));
         self.complaints.set(fields);
-        self.failure.set(failure.message);
+        // The fields say what is wrong with them.
+        let message = if first.is_some() { "See the marked fields".into() } else { failure.message };
+        self.failure.set(message);
         dom::focus(&focused);
     }
 
     fn count(self, in_flight: InFlight) {
-        let Some(spec) = self.spec() else { return };
         let draft = self.draft.get_untracked();
+        let Some(spec) = self.spec(&draft.to_count()) else { return };
         self.failure.set(String::new());
         in_flight.run(vec![COUNTING.to_owned()], async move {
             let request = StartOperationRequest { spec: Some(spec), dry_run: true, request_id: String::new() };
@@ -183,7 +185,7 @@ pub fn NewOperation() -> impl IntoView {
     let start = Callback::new({
         let navigate = use_navigate();
         move |()| {
-            let Some(spec) = form.spec() else { return };
+            let Some(spec) = form.spec(&form.draft.get_untracked()) else { return };
             let request =
                 StartOperationRequest { spec: Some(spec), dry_run: false, request_id: form.request_id.get_value() };
             let navigate = navigate.clone();

@@ -171,6 +171,7 @@ fn Actions(id: String, operation: Memo<OperationRow>) -> impl IntoView {
     };
     view! {
         <Show when=move || active.get()>
+            <div class="op-actions">
             <ActionButton
                 class="button"
                 icon=Signal::derive(move || if paused.get() { "play" } else { "pause" })
@@ -180,6 +181,7 @@ fn Actions(id: String, operation: Memo<OperationRow>) -> impl IntoView {
                 press=hold
             />
             <ActionButton class="button danger" icon="prohibit" word="Stop" busy_word="Under way…" busy press=stop />
+            </div>
         </Show>
     }
 }
