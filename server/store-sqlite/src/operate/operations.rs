@@ -56,18 +56,17 @@ pub(crate) async fn start(store: &SqliteStore, new: &NewOperation) -> StoreResul
         .bind(new.brief.as_slice())
         .fetch_optional(&mut *tx)
         .await?;
-    let started = match row {
-        Some(row) => OperationStarted::New(row.into_record()?),
-        None => {
-            let earlier: Option<Earlier> =
-                sqlx::query_as(BY_REQUEST).bind(new.request_id.as_deref()).fetch_optional(&mut *tx).await?;
-            let earlier = earlier.ok_or_else(|| StoreError::Conflict("the operation was pruned meanwhile".into()))?;
-            let record = earlier.row.into_record()?;
-            if earlier.request_hash == new.request_hash {
-                OperationStarted::Existing(record)
-            } else {
-                OperationStarted::KeyConflict(record.id)
-            }
+    let started = if let Some(row) = row {
+        OperationStarted::New(row.into_record()?)
+    } else {
+        let earlier: Option<Earlier> =
+            sqlx::query_as(BY_REQUEST).bind(new.request_id.as_deref()).fetch_optional(&mut *tx).await?;
+        let earlier = earlier.ok_or_else(|| StoreError::Conflict("the operation was pruned meanwhile".into()))?;
+        let record = earlier.row.into_record()?;
+        if earlier.request_hash == new.request_hash {
+            OperationStarted::Existing(record)
+        } else {
+            OperationStarted::KeyConflict(record.id)
         }
     };
     tx.commit().await?;

@@ -69,7 +69,7 @@ impl Queue {
         let spec =
             spec::check(request.spec.unwrap_or_default(), request.dry_run, now_ms + limits::DELAY_MS, &mut violations);
         violations.finish()?;
-        let selection = Selection::new(spec.kind(), spec::jobs(&spec));
+        let selection = Selection::new(spec.kind(), &spec::jobs(&spec));
         let store = &*self.context.store;
         let (count, is_floor) = selection.count(store).await?;
         if request.dry_run {

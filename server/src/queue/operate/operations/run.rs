@@ -55,6 +55,13 @@ struct Lost;
 
 type Outcome<T> = StoreResult<Result<T, Lost>>;
 
+/// What a step leaves to do.
+enum Taken {
+    /// More jobs: the next page, if it was read meanwhile.
+    Page(Option<SelectionPage>),
+    End,
+}
+
 impl<'c> Run<'c> {
     pub(super) fn new(
         context: &'c Arc<Context>,
@@ -65,7 +72,7 @@ impl<'c> Run<'c> {
         let record = claimed.record;
         let damaged = |what: &str| StoreError::Defect(format!("operation {}: {what} cannot be read", record.id));
         let spec = v1::OperationSpec::decode(claimed.spec.as_slice()).map_err(|_| damaged("its spec"))?;
-        let selection = Selection::new(spec.kind(), spec::jobs(&spec));
+        let selection = Selection::new(spec.kind(), &spec::jobs(&spec));
         let change = spec::change(&spec, record.id, selection.states().len() > 1).ok_or_else(|| damaged("its kind"))?;
         let now = Instant::now();
         Ok(Self {
@@ -117,22 +124,22 @@ impl<'c> Run<'c> {
             }
             let page = match ahead.take() {
                 Some(page) => page,
-                None => self.read(&self.progress.position.clone()).await?,
+                None => self.read(&self.progress.position).await?,
             };
             match self.take(page).await? {
-                Ok(Some(next)) => ahead = next,
-                Ok(None) | Err(Lost) => return Ok(()),
+                Ok(Taken::Page(next)) => ahead = next,
+                Ok(Taken::End) | Err(Lost) => return Ok(()),
             }
         }
     }
 
-    /// Takes a page of jobs. Returns the next page, if it was read meanwhile; `None` at the end.
-    async fn take(&mut self, page: SelectionPage) -> Outcome<Option<Option<SelectionPage>>> {
+    /// Takes a page of jobs.
+    async fn take(&mut self, page: SelectionPage) -> Outcome<Taken> {
         let ids = page.ids();
         let is_last = page.next.is_none();
         if ids.is_empty() && !is_last && !self.must_renew() {
             self.progress.position = page.next.unwrap_or_default();
-            return Ok(Ok(Some(None)));
+            return Ok(Ok(Taken::Page(None)));
         }
         let repeats = self.repeats();
         let then = if is_last && !repeats { Then::End(OperationState::Done, String::new()) } else { Then::GoOn };
@@ -150,17 +157,17 @@ impl<'c> Run<'c> {
         self.tell(&stepped);
         if ends {
             info!(operation = %self.id, changed = stepped.changed, refused = stepped.refused, "an operation is done");
-            return Ok(Ok(None));
+            return Ok(Ok(Taken::End));
         }
         if is_last {
             // A pass that finds nothing more is the last one.
             if stepped.changed == self.changed_before_pass {
                 let ended = self.step(Vec::new(), Then::End(OperationState::Done, String::new())).await?;
-                return Ok(ended.map(|_| None));
+                return Ok(ended.map(|_| Taken::End));
             }
             self.changed_before_pass = stepped.changed;
         }
-        Ok(Ok(Some(ahead.transpose()?)))
+        Ok(Ok(Taken::Page(ahead.transpose()?)))
     }
 
     /// Whether the lists are read again after their end: jobs that are cancelled while they move between two states can be

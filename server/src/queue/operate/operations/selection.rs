@@ -61,20 +61,19 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub(super) fn new(kind: Kind, filter: JobFilter) -> Self {
+    pub(super) fn new(kind: Kind, filter: &JobFilter) -> Self {
         let named = |state: State| -> Vec<SubState> {
             let all = SubState::of(state).into_iter();
             all.filter(|it| filter.states.is_empty() || filter.states.contains(it)).collect()
         };
         let states: Vec<_> = states_of(kind).iter().map(|state| (*state, named(*state))).collect();
         let states: Vec<_> = states.into_iter().filter(|(_, kinds)| !kinds.is_empty()).collect();
-        let JobFilter { ids, .. } = filter.clone();
         let with = |states: Vec<SubState>| JobFilter { states, ids: Vec::new(), ..filter.clone() };
         Self {
             filter: with(states.iter().flat_map(|(_, kinds)| kinds.clone()).collect()),
             lists: states.iter().map(|(_, kinds)| with(kinds.clone())).collect(),
             states: states.into_iter().map(|(state, _)| state).collect(),
-            ids,
+            ids: filter.ids.clone(),
         }
     }
 
@@ -195,7 +194,7 @@ mod tests {
     use super::*;
 
     fn selection(kind: Kind, states: &[SubState]) -> Selection {
-        Selection::new(kind, JobFilter { states: states.to_vec(), ..JobFilter::default() })
+        Selection::new(kind, &JobFilter { states: states.to_vec(), ..JobFilter::default() })
     }
 
     #[test]
