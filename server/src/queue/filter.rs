@@ -42,6 +42,7 @@ pub(crate) fn with_ids(given: Option<v1::JobFilter>, max_ids: usize, violations:
         error_group: given.error_group.parse().ok(),
         error_contains: given.error_contains,
         session_id: Uuid::try_parse(&given.session_id).ok(),
+        origin: Uuid::try_parse(&given.origin).ok(),
         ids: given.ids.iter().filter_map(|id| Uuid::try_parse(id).ok()).collect(),
         payload: given.payload.into_iter().map(|it| (it.path, it.value)).collect(),
     }

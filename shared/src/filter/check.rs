@@ -111,6 +111,7 @@ pub fn check(filter: &JobFilter, max_ids: usize) -> Vec<Violation> {
         error_group,
         error_contains,
         session_id,
+        origin,
         ids,
         payload,
     } = filter;
@@ -150,6 +151,9 @@ pub fn check(filter: &JobFilter, max_ids: usize) -> Vec<Violation> {
     found.length("error_contains", error_contains, limits::FILTER_TEXT);
     if !session_id.is_empty() {
         found.uuid("session_id", session_id);
+    }
+    if !origin.is_empty() {
+        found.uuid("origin", origin);
     }
     found.number("ids", ids.len(), max_ids);
     for (n, id) in ids.iter().enumerate().take(max_ids) {

@@ -18,6 +18,7 @@ pub enum Key {
     Reason,
     Group,
     Session,
+    Origin,
     Id,
 }
 
@@ -51,6 +52,7 @@ pub const KEYS: &[KeyHelp] = &[
     help(Key::Priority, "priority:", "priority, 0 to 9", "priority:0..3"),
     help(Key::Payload, "payload.", "value in the payload", "payload.customer.id:42"),
     help(Key::Session, "session:", "session that holds or finished it", "session:01996a3c-0000-7000-8000-000000000001"),
+    help(Key::Origin, "origin:", "job that it was copied from", "origin:01996a3c-0000-7000-8000-000000000003"),
     help(Key::Id, "id:", "job id", "id:01996a3c-0000-7000-8000-000000000002"),
 ];
 

@@ -34,7 +34,7 @@ pub fn normalise(filter: &mut JobFilter) {
         ids.sort_unstable();
         ids.dedup();
     }
-    for id in filter.ids.iter_mut().chain([&mut filter.session_id]) {
+    for id in filter.ids.iter_mut().chain([&mut filter.session_id, &mut filter.origin]) {
         if let Ok(uuid) = uuid::Uuid::try_parse(id) {
             *id = uuid.to_string();
         }

@@ -98,6 +98,11 @@ impl Reader<'_> {
                 }
                 filter.error_group.clone_from(&value.text);
             }
+            Key::Origin => {
+                let value = self.one()?;
+                self.once(filter.origin.is_empty())?;
+                filter.origin = self.uuid(value)?;
+            }
             Key::Error => {
                 let value = self.one()?;
                 self.once(filter.error_contains.is_empty())?;

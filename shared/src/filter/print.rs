@@ -38,6 +38,9 @@ pub fn print(filter: &JobFilter) -> String {
     if !filter.session_id.is_empty() {
         terms.push(format!("session:{}", filter.session_id));
     }
+    if !filter.origin.is_empty() {
+        terms.push(format!("origin:{}", filter.origin));
+    }
     list(&mut terms, "id", filter.ids.clone());
     terms.join(" ")
 }

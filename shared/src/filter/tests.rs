@@ -28,7 +28,7 @@ fn a_filter_is_read_term_by_term() {
     let id = "01996a3c-0000-7000-8000-000000000001";
     let filter = parsed(&format!(
         " task:email,sms  status:failed,ready worker:mail worker_id:\"a b\" attempts:>=2 priority:0..3 age:<2h \
-          payload.customer.id:42 error:\"timed out\" reason:permanent group:3f2a91c04be7d508 session:{id} id:{id} "
+          payload.customer.id:42 error:\"timed out\" reason:permanent group:3f2a91c04be7d508 session:{id} origin:{id} id:{id} "
     ));
     let expected = JobFilter {
         worker_ids: vec!["a b".into(), "mail".into()],
@@ -41,6 +41,7 @@ fn a_filter_is_read_term_by_term() {
         error_group: "3f2a91c04be7d508".into(),
         error_contains: "timed out".into(),
         session_id: id.into(),
+        origin: id.into(),
         ids: vec![id.into()],
         payload: vec![PayloadMatch { path: "customer.id".into(), value: "42".into() }],
         ..JobFilter::default()
@@ -175,6 +176,7 @@ fn a_wrong_field_is_named_with_its_place() {
         error_group: "3F2A91C04BE7D508".into(),
         error_contains: "x".repeat(1_025),
         session_id: "s".into(),
+        origin: "o".into(),
         ids: vec!["x".into()],
         payload: vec![PayloadMatch { path: String::new(), value: "x".repeat(1_025) }],
     };
@@ -199,6 +201,7 @@ fn a_wrong_field_is_named_with_its_place() {
             "error_group",
             "error_contains",
             "session_id",
+            "origin",
             "ids[0]",
             "payload[0].path",
             "payload[0].value",
@@ -264,13 +267,13 @@ prop_compose! {
         created in option::of(time_range()), finished in option::of(time_range()), run_at in option::of(time_range()),
         priority in option::of(int_range()), attempts in option::of(int_range()),
         failure_reasons in vec(1..=4_i32, 0..3), error_contains in "\\PC{0,20}|[\n\t\r\\\\\", \0a]{0,9}",
-        session_id in option::of(id()), ids in vec(id(), 0..3), error_group in "([0-9a-f]{16})?",
+        session_id in option::of(id()), origin in option::of(id()), ids in vec(id(), 0..3), error_group in "([0-9a-f]{16})?",
         payload in vec((".{1,20}|[ .\\\\:\"]{1,9}", "(?s).{0,20}"), 0..3),
     ) -> JobFilter {
         let payload = payload.into_iter().map(|(path, value)| PayloadMatch { path, value }).collect();
         JobFilter {
             worker_ids, tasks, statuses, created, finished, run_at, priority, attempts, failure_reasons,
-            error_group, error_contains, session_id: session_id.unwrap_or_default(), ids, payload,
+            error_group, error_contains, session_id: session_id.unwrap_or_default(), origin: origin.unwrap_or_default(), ids, payload,
         }
     }
 }

@@ -113,6 +113,10 @@ impl ListSource for PostgresStore {
         Ok(sqlx::query_scalar(NO_HANDLER_IDS).bind(worker_id).bind(limit as i64).fetch_all(&self.pool).await?)
     }
 
+    async fn copy_ids(&self, origin: Uuid, limit: usize) -> StoreResult<Vec<Uuid>> {
+        Ok(sqlx::query_scalar(read::COPIES).bind(origin).bind(limit as i64).fetch_all(&self.pool).await?)
+    }
+
     async fn no_handler_counts(&self, worker_ids: &[String], limit: u32) -> StoreResult<NoHandlerRow> {
         no_handler_counts(self, worker_ids, limit).await
     }

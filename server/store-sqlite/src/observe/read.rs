@@ -105,7 +105,7 @@ async fn attempts_of(connection: &mut SqliteConnection, job_id: Uuid) -> StoreRe
     rows.into_iter().map(AttemptReadRow::into_record).collect()
 }
 
-const COPIES: &str = "SELECT id FROM origins WHERE origin = ?1 ORDER BY id DESC LIMIT ?2";
+pub(crate) const COPIES: &str = "SELECT id FROM origins WHERE origin = ?1 ORDER BY id DESC LIMIT ?2";
 
 pub(crate) async fn copies(store: &SqliteStore, origin: Uuid, limit: u32) -> StoreResult<Vec<JobRecord>> {
     let mut connection = store.readers.acquire().await?;

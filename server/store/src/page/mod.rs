@@ -87,6 +87,9 @@ pub trait ListSource: Sync {
     /// Ids of pending jobs that wait for a handler, in no order.
     async fn no_handler_ids(&self, worker_id: Option<&str>, limit: usize) -> StoreResult<Vec<Uuid>>;
 
+    /// Ids of the copies of a job, newest first.
+    async fn copy_ids(&self, origin: Uuid, limit: usize) -> StoreResult<Vec<Uuid>>;
+
     /// Counts up to `limit` pending jobs that wait for a handler; an empty list of worker_ids is all.
     async fn no_handler_counts(&self, worker_ids: &[String], limit: u32) -> StoreResult<NoHandlerRow>;
 

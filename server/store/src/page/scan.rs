@@ -24,6 +24,8 @@ const AFTER_SKIP: usize = 50;
 /// Maximum number of jobs without a handler that are read by their ids and sorted. If there are more, the list of all
 /// pending jobs is scanned for them.
 const NO_HANDLER_IDS: usize = 1_000;
+/// Maximum number of copies of a job that are found by its id; of a job with more, the list is scanned.
+const COPY_IDS: usize = 1_000;
 
 /// Bounds of a scan. At least one chunk is read.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +192,12 @@ impl<'a, S: ListSource> Scan<'a, S> {
         let filter = self.walk.filter;
         let ids = if !filter.ids.is_empty() {
             filter.ids.clone()
+        } else if let Some(origin) = filter.origin {
+            let ids = self.source.copy_ids(origin, COPY_IDS + 1).await?;
+            if ids.len() > COPY_IDS {
+                return Ok(None);
+            }
+            ids
         } else if filter.states == [SubState::NoHandler] && filter.worker_ids.len() <= 1 {
             let ids = self.source.no_handler_ids(worker_id, NO_HANDLER_IDS + 1).await?;
             if ids.len() > NO_HANDLER_IDS {
@@ -350,6 +358,10 @@ mod tests {
         }
 
         async fn no_handler_ids(&self, _: Option<&str>, _: usize) -> StoreResult<Vec<Uuid>> {
+            unreachable!("no filter asks for them")
+        }
+
+        async fn copy_ids(&self, _: Uuid, _: usize) -> StoreResult<Vec<Uuid>> {
             unreachable!("no filter asks for them")
         }
 

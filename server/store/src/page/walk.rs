@@ -70,6 +70,7 @@ impl<'a> Walk<'a> {
             || !filter.error_contains.is_empty()
             || filter.session_id.is_some()
             || (filter.error_group.is_some() && (self.error_group().is_none() || !filter.ids.is_empty()))
+            || filter.origin.is_some()
             || !filter.payload.is_empty()
             || !(filter.finished.is_open() || self.is_finished())
             || !(filter.run_at.is_open() || self.state == Some(State::Pending))

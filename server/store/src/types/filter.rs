@@ -31,6 +31,8 @@ pub struct JobFilter {
     /// Text that the last error contains, in upper or lower case; "" = any.
     pub error_contains: String,
     pub session_id: Option<Uuid>,
+    /// Job that jobs are copies of.
+    pub origin: Option<Uuid>,
     pub ids: Vec<Uuid>,
     /// Path and value; all of them must hold.
     pub payload: Vec<(String, String)>,
@@ -104,6 +106,7 @@ impl JobFilter {
             && (self.error_group.is_none() || job.error_group == self.error_group)
             && contains(&job.last_error, &self.error_contains)
             && (self.session_id.is_none() || job.session_id == self.session_id)
+            && (self.origin.is_none() || job.origin == self.origin)
             && has(&self.ids, &job.id)
     }
 
@@ -168,6 +171,7 @@ mod tests {
             created_at_ms: 10,
             finished_at_ms: Some(20),
             session_id: Some(Uuid::from_u128(2)),
+            origin: Some(Uuid::from_u128(4)),
             failure: Some(FailureReason::Permanent),
             ..JobRecord::sample(10)
         }
@@ -210,6 +214,10 @@ mod tests {
             (
                 JobFilter { session_id: Some(Uuid::from_u128(2)), ..any() },
                 JobFilter { session_id: Some(Uuid::from_u128(3)), ..any() },
+            ),
+            (
+                JobFilter { origin: Some(Uuid::from_u128(4)), ..any() },
+                JobFilter { origin: Some(Uuid::from_u128(3)), ..any() },
             ),
             (JobFilter { ids: vec![Uuid::from_u128(1)], ..any() }, JobFilter { ids: vec![Uuid::nil()], ..any() }),
             (

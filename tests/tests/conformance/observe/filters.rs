@@ -143,6 +143,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
                     error_group,
                     error_contains,
                     session_id,
+                    origin: None,
                     ids,
                     payload,
                 }

@@ -1,7 +1,7 @@
 //! Jobs that are copies of others: their origin, and the copies of a job.
 
 use jobqueue_shared::{limits, state::State};
-use jobqueue_store::{HandOff, NewJob, Unit, UnitAnswer};
+use jobqueue_store::{HandOff, JobFilter, ListQuery, NewJob, Unit, UnitAnswer};
 use uuid::Uuid;
 
 use crate::{
@@ -16,6 +16,7 @@ scenarios!(
     a_copy_can_be_handed_over,
     a_repeated_copy_is_stored_once,
     a_copy_that_is_refused_leaves_no_origin,
+    the_copies_of_a_job_are_listed_and_counted_by_their_origin,
     a_copy_outlives_its_original,
     an_origin_goes_with_its_copy,
     the_audit_finds_origins_of_jobs_that_do_not_exist,
@@ -125,6 +126,32 @@ async fn a_copy_that_is_refused_leaves_no_origin(fixture: &StoreFixture) {
     let answer = fixture.insert(vec![copy_of(existing), copy]).await;
     assert_eq!(answer, UnitAnswer::KeyConflict { index: 1, existing });
     assert_eq!(origins(fixture).await, 0);
+}
+
+async fn the_copies_of_a_job_are_listed_and_counted_by_their_origin(fixture: &StoreFixture) {
+    // The second job has more copies than are looked up by their ids.
+    let [few, many] = fixture.submit_all(jobs("w", 2)).await[..] else { panic!() };
+    let mut of_few = fixture.submit_all((0..5).map(|n| NewJob { priority: n, ..copy_of(few) }).collect()).await;
+    of_few.push(fixture.submit(NewJob { origin: Some(few), ..job("other") }).await);
+    let mut of_many = fixture.submit_all(vec![copy_of(many); 1_001]).await;
+    of_few.reverse();
+    of_many.reverse();
+    let listed = async |filter: &JobFilter| {
+        let query = ListQuery { filter: filter.clone(), page_size: 4, ..ListQuery::default() };
+        fixture.list_all(&query).await.iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let of = |origin| JobFilter { origin: Some(origin), ..JobFilter::default() };
+    assert_eq!(listed(&of(few)).await, of_few);
+    assert_eq!(listed(&of(of_few[0])).await, [] as [Uuid; 0]);
+    let query = ListQuery { filter: of(many), page_size: 500, ..ListQuery::default() };
+    assert_eq!(fixture.list_all(&query).await.iter().map(|job| job.id).collect::<Vec<_>>(), of_many);
+    // Pending jobs of one worker_id are listed in the order in which they are leased.
+    let pending = JobFilter { origin: Some(few), ..JobFilter::of(Some("w"), Some(State::Pending), None) };
+    assert_eq!(listed(&pending).await, of_few[1..].iter().rev().copied().collect::<Vec<_>>());
+    for (filter, number) in [(of(few), 6), (pending, 5)] {
+        let counted = fixture.store.count(&filter, false).await.unwrap();
+        assert_eq!((counted.count.number, counted.count.at_least), (number, false), "{filter:?}");
+    }
 }
 
 async fn a_copy_outlives_its_original(fixture: &StoreFixture) {
