@@ -33,7 +33,7 @@ pub fn Tiles(
                 <span class="tile-figure">
                     {move || figure.get().map_or_else(|| view! { <span class="bone"></span> }.into_any(), IntoAny::into_any)}
                 </span>
-                <span class="tile-note">{move || note.get().unwrap_or_else(|| "\u{a0}".into())}</span>
+                <span class="tile-note">{move || note.get().filter(|note| !note.is_empty()).unwrap_or_else(|| "\u{a0}".into())}</span>
             </A>
         }
     };

@@ -44,20 +44,22 @@ pub struct Figure {
     pub note: String,
 }
 
-/// Figures of [`TILES`]. `minutes` are those of the last `span`, such as "1 h".
+/// Figures of [`TILES`]. `minutes` are those of the last `span`, such as "1 h"; none = they are not known.
 pub fn figures(metrics: &GetMetricsResponse, minutes: &[Minute], span: &str) -> [Figure; 5] {
     let figure = |n: i32, note: String| Figure { count: count(n), note };
-    let within = |value| count(total(minutes, value));
+    let within = |value, words: &str| {
+        if minutes.is_empty() { String::new() } else { format!("+{}{words} in {span}", count(total(minutes, value))) }
+    };
     let sessions = match metrics.sessions {
         0 => "no worker is connected".to_owned(),
         sessions => format!("{} live", plural(sessions, "session", "sessions")),
     };
     [
-        figure(metrics.total, format!("+{} submitted in {span}", within(|it| it.submitted))),
+        figure(metrics.total, within(|it| it.submitted, " submitted")),
         figure(metrics.pending, waiting(metrics)),
         figure(metrics.running, sessions),
-        figure(metrics.done, format!("+{} in {span}", within(|it| it.done))),
-        figure(metrics.failed, format!("+{} in {span}", within(|it| it.failed))),
+        figure(metrics.done, within(|it| it.done, "")),
+        figure(metrics.failed, within(|it| it.failed, "")),
     ]
 }
 
@@ -149,7 +151,8 @@ mod tests {
         assert_eq!((of("Total").count.as_str(), of("Total").note.as_str()), ("1,234,567", "+1,400 submitted in 1 h"));
         assert_eq!((of("Done").count.as_str(), of("Done").note.as_str()), ("1,000,000", "+4 in 1 h"));
         assert_eq!(of("Running").note, "1 session live");
-        assert_eq!(figures(&GetMetricsResponse::default(), &[], "1 h")[2].note, "no worker is connected");
+        let unknown = figures(&GetMetricsResponse::default(), &[], "1 h");
+        assert_eq!((unknown[2].note.as_str(), unknown[3].note.as_str()), ("no worker is connected", ""));
     }
 
     #[test]
