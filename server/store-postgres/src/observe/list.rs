@@ -24,7 +24,8 @@ const ALL: &str = "
 
 /// Pending jobs, in the order in which they will be taken.
 const PENDING: &str = "
-    SELECT r.id, r.worker_id, r.priority, r.run_at AS at, j.task, r.payload_bytes::bigint AS bytes
+    SELECT r.id, r.worker_id, r.priority, r.run_at AS at, j.task, r.payload_bytes::bigint AS bytes,
+           r.attempts_used, r.waits_for_handler
     FROM ready r CROSS JOIN LATERAL (SELECT task FROM jobs WHERE jobs.id = r.id LIMIT 1) AS j
     WHERE ($1::text IS NULL OR r.worker_id = $1)
       AND ($2::text IS NULL OR (r.worker_id, r.priority, r.run_at, r.id) > ($2, $3, $4, $5))

@@ -24,7 +24,8 @@ const ALL: &str = "
 
 /// Pending jobs, in the order in which they will be taken.
 const PENDING: &str = "
-    SELECT r.id, r.worker_id, r.priority, r.run_at AS at, j.task, r.payload_bytes AS bytes
+    SELECT r.id, r.worker_id, r.priority, r.run_at AS at, j.task, r.payload_bytes AS bytes,
+           r.attempts_used, r.waits_for_handler
     FROM ready r JOIN jobs j ON j.id = r.id
     WHERE (?1 IS NULL OR r.worker_id = ?1)
       AND (?2 IS NULL OR (r.worker_id, r.priority, r.run_at, r.id) > (?2, ?3, ?4, ?5))

@@ -25,7 +25,13 @@ pub struct ListRow {
     pub at: i64,
     pub task: String,
     pub bytes: i64,
-    /// State of the job, if the scan had to read it.
+    /// Of rows in the list of pending jobs.
+    #[sqlx(default)]
+    pub attempts_used: Option<i32>,
+    /// Of rows in the list of pending jobs.
+    #[sqlx(default)]
+    pub waits_for_handler: Option<bool>,
+    /// State of the job, if the scan knows it.
     #[sqlx(skip)]
     pub sub_state: Option<SubState>,
 }
@@ -154,6 +160,12 @@ impl PageRows {
 }
 
 impl ListRow {
+    /// Kind of a pending job at the time `now_ms`; `None` if the row does not tell.
+    fn kind(&self, now_ms: i64) -> Option<SubState> {
+        let attempts_used = self.attempts_used?.max(0) as u32;
+        Some(SubState::of_pending(self.waits_for_handler?, attempts_used, self.at, now_ms))
+    }
+
     /// Position of the row in the list of `state`.
     fn position(&self, state: Option<State>) -> Cursor {
         let (worker_id, priority) = if state == Some(State::Pending) {
@@ -177,6 +189,8 @@ mod tests {
             at: 0,
             task: String::new(),
             bytes,
+            attempts_used: None,
+            waits_for_handler: None,
             sub_state: None,
         };
         (0..number).map(row).collect()

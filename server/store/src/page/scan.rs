@@ -103,9 +103,10 @@ impl<'a, S: ListSource> Scan<'a, S> {
         self.segments.is_empty()
     }
 
-    /// Whether the budget has been used up.
+    /// Whether the budget has been used up. Rows alone are read in few statements, whose number bounds their time.
     pub(super) fn is_spent(&self) -> bool {
-        self.read >= self.budget.rows || Instant::now() >= self.budget.until
+        let slow = self.needs_records() || self.skipped;
+        self.read >= self.budget.rows || (slow && Instant::now() >= self.budget.until)
     }
 
     /// Number of rows that were read.
@@ -142,7 +143,8 @@ impl<'a, S: ListSource> Scan<'a, S> {
     }
 
     fn needs_records(&self) -> bool {
-        self.with_states || self.walk.needs_records()
+        // Rows of pending jobs tell their kinds, and every other list has one state.
+        (self.with_states && self.walk.state.is_none()) || self.walk.needs_records()
     }
 
     /// Keeps the rows that pass by themselves, and moves the position behind all rows, or on to a later place.
@@ -158,7 +160,7 @@ impl<'a, S: ListSource> Scan<'a, S> {
             }
             self.position = Some(row.position(self.walk.state));
             match self.walk.verdict(&row) {
-                Verdict::Pass => kept.push(row),
+                Verdict::Pass => kept.push(ListRow { sub_state: row.kind(self.now_ms), ..row }),
                 Verdict::Fail => {}
                 Verdict::SkipTo(position) => skip = Some(position),
                 Verdict::End => {
@@ -221,7 +223,9 @@ impl<'a, S: ListSource> Scan<'a, S> {
             places.sort_unstable_by(|a, b| key(b).cmp(&key(a)));
             places.retain(|it| self.position.as_ref().is_none_or(|position| key(it) < key(position)));
         }
-        self.source.rows(places.into_iter().map(|it| (it.at_ms, it.id)).collect()).await.map(Some)
+        let states: HashMap<Uuid, SubState> = jobs.iter().map(|job| (job.id, job.sub_state(self.now_ms))).collect();
+        let rows = self.source.rows(places.into_iter().map(|it| (it.at_ms, it.id)).collect()).await?;
+        Ok(Some(rows.into_iter().map(|row| ListRow { sub_state: states.get(&row.id).copied(), ..row }).collect()))
     }
 
     /// Reads the jobs of rows, where the rows alone do not tell whether they pass.
@@ -311,6 +315,8 @@ mod tests {
                 at,
                 task: String::new(),
                 bytes: 0,
+                attempts_used: Some(0),
+                waits_for_handler: Some(false),
                 sub_state: None,
             };
             let mut rows: Vec<_> = keys.into_iter().enumerate().map(row).collect();
@@ -429,6 +435,8 @@ mod tests {
             at: 0,
             task: String::new(),
             bytes,
+            attempts_used: None,
+            waits_for_handler: None,
             sub_state: None,
         };
         let lengths =

@@ -18,6 +18,7 @@ pub(super) struct Walk<'a> {
     due: (i64, i64),
     /// Priorities of these rows, both inclusive.
     priorities: (u8, u8),
+    now_ms: i64,
 }
 
 /// What a row says about the rest of the list.
@@ -48,6 +49,7 @@ impl<'a> Walk<'a> {
             state: filter.state(),
             due: (from.clamp(0, END_MS), before.clamp(0, END_MS)),
             priorities: (priority(filter.priority.min, 0), priority(filter.priority.max, u8::MAX)),
+            now_ms,
         }
     }
 
@@ -59,13 +61,9 @@ impl<'a> Walk<'a> {
     /// Whether a job's row does not decide whether the job passes.
     pub(super) fn needs_records(&self) -> bool {
         let filter = self.filter;
-        let states = match self.state {
-            Some(State::Pending) => !SubState::PENDING.iter().all(|it| filter.states.contains(it)),
-            Some(_) => false,
-            None => !filter.states.is_empty(),
-        };
-        states
-            || !filter.attempts.is_open()
+        let pending = self.state == Some(State::Pending);
+        (self.state.is_none() && !filter.states.is_empty())
+            || !(filter.attempts.is_open() || pending)
             || !filter.failure_reasons.is_empty()
             || !filter.error_contains.is_empty()
             || filter.session_id.is_some()
@@ -73,7 +71,7 @@ impl<'a> Walk<'a> {
             || filter.origin.is_some()
             || !filter.payload.is_empty()
             || !(filter.finished.is_open() || self.is_finished())
-            || !(filter.run_at.is_open() || self.state == Some(State::Pending))
+            || !(filter.run_at.is_open() || pending)
     }
 
     /// Whether any row can fail.
@@ -85,8 +83,10 @@ impl<'a> Walk<'a> {
             error_group: self.error_group(),
             ..Default::default()
         };
-        let by_index = *filter == plain && (filter.worker_ids.len() <= 1 || self.state == Some(State::Pending));
-        self.needs_records() || !by_index
+        let pending = self.state == Some(State::Pending);
+        let by_index = *filter == plain && (filter.worker_ids.len() <= 1 || pending);
+        let all_kinds = !pending || SubState::PENDING.iter().all(|it| filter.states.contains(it));
+        self.needs_records() || !by_index || !all_kinds
     }
 
     fn is_finished(&self) -> bool {
@@ -140,8 +140,15 @@ impl<'a> Walk<'a> {
             && filter.priority.contains(u32::from(row.priority as u16))
             && filter.created.contains(created)
             && (filter.ids.is_empty() || filter.ids.contains(&row.id))
-            && (!self.is_finished() || filter.finished.contains(row.at));
+            && (!self.is_finished() || filter.finished.contains(row.at))
+            && (self.state != Some(State::Pending) || self.passes_pending(row));
         if passes { Verdict::Pass } else { Verdict::Fail }
+    }
+
+    /// Whether a pending job has one of the wanted kinds and numbers of attempts, as far as its row shows.
+    fn passes_pending(&self, row: &ListRow) -> bool {
+        row.kind(self.now_ms).is_none_or(|kind| self.filter.states.contains(&kind))
+            && row.attempts_used.is_none_or(|used| self.filter.attempts.contains(used.max(0) as u32))
     }
 
     /// Position behind a pending job up to which no other passes, if the job itself does not because of its time or
@@ -186,6 +193,8 @@ mod tests {
             at,
             task: "t".into(),
             bytes: 0,
+            attempts_used: None,
+            waits_for_handler: None,
             sub_state: None,
         }
     }
@@ -250,9 +259,20 @@ mod tests {
         let needs = |filter: &JobFilter| Walk::new(filter, NOW).needs_records();
         assert!(!needs(&JobFilter::of(Some("w"), Some(State::Pending), Some("t"))));
         assert!(!needs(&JobFilter::default()));
+        let retrying = JobFilter {
+            states: vec![SubState::Retrying],
+            attempts: Bounds { min: Some(2), max: None },
+            ..JobFilter::default()
+        };
+        assert!(!needs(&retrying));
+        let walk = Walk::new(&retrying, NOW);
+        let row =
+            |used, waits| ListRow { attempts_used: Some(used), waits_for_handler: Some(waits), ..row("w", 5, NOW + 1) };
+        assert_eq!(walk.verdict(&row(2, false)), Verdict::Pass);
+        assert_eq!(walk.verdict(&row(1, false)), Verdict::Fail);
+        assert_eq!(walk.verdict(&row(2, true)), Verdict::Fail, "it waits for a handler");
         let span = Span { from_ms: Some(1), before_ms: None };
         for filter in [
-            JobFilter { states: vec![SubState::Ready], ..JobFilter::default() },
             JobFilter { states: vec![SubState::Failed, SubState::Done], ..JobFilter::default() },
             JobFilter { finished: span, ..JobFilter::default() },
             JobFilter { run_at: span, states: vec![SubState::Done], ..JobFilter::default() },
