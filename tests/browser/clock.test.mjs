@@ -28,7 +28,7 @@ for (const [words, ms] of [["behind", -HOURS], ["ahead of", HOURS]]) {
     await row(page, pending).locator(".pill.pending").waitFor();
     await row(page, scheduled).locator(".pill.scheduled").waitFor();
     await row(page, pending).locator("[data-label=Changed]", { hasText: /just now|\d+ s ago/ }).waitFor();
-    await row(page, scheduled).locator("[data-label=Runs]", { hasText: /in (59 min|1 h)/ }).waitFor();
+    await row(page, scheduled).locator("[data-label=Time]", { hasText: /in (59 min|1 h)/ }).waitFor();
     await page.getByText(`This browser's clock is 2 h ${words} the server's.`).waitFor();
     await open(page, `${stack.base}/workers`, "Workers");
     await page.locator("[data-label='Last heartbeat']", { hasText: /just now|\d+ s ago/ }).first().waitFor();

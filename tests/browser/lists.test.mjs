@@ -16,20 +16,19 @@ test("filters survive a reload and the way back", async () => {
   const page = await stack.page();
   await open(page, `${stack.base}/jobs`, "Jobs");
   await row(page, pending).waitFor();
-  await page.getByLabel("Status").selectOption("failed");
+  const field = page.getByRole("combobox", { name: "Filter" });
+  await page.getByRole("navigation", { name: "Status" }).getByRole("link", { name: "Failed" }).click();
   await row(page, pending).waitFor({ state: "detached" });
-  await page.getByLabel("worker_id", { exact: true }).fill("worker-1a");
-  await page.getByLabel("worker_id", { exact: true }).press("Enter");
-  await page.waitForURL((url) => url.search === "?worker_id=worker-1a&status=failed");
+  await field.fill("worker:worker-1a");
+  await field.press("Enter");
+  await page.waitForURL((url) => url.searchParams.get("q") === "status:failed worker:worker-1a");
   await page.reload();
   await row(page, failed).waitFor();
-  assert.equal(await page.getByLabel("Status").inputValue(), "failed");
-  assert.equal(await page.getByLabel("worker_id", { exact: true }).inputValue(), "worker-1a");
+  assert.deepEqual(await page.locator(".chip").allInnerTexts(), ["status:failed", "worker:worker-1a"]);
   assert.equal(await row(page, pending).count(), 0);
   await page.goBack();
-  await page.waitForURL((url) => url.search === "?status=failed");
-  await until("the filter to follow", async () =>
-    (await page.getByLabel("worker_id", { exact: true }).inputValue()) === "");
+  await page.waitForURL((url) => url.searchParams.get("q") === "status:failed");
+  await until("the filter to follow", async () => (await page.locator(".chip").count()) === 1);
   await page.getByRole("button", { name: "Clear filters" }).click();
   await row(page, pending).waitFor();
 });

@@ -6,17 +6,18 @@ use std::{error::Error as _, time::Duration};
 use futures::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use jobqueue_shared::proto::v1::{
-    CancelJobRequest, CancelJobResponse, CopyJobRequest, CopyJobResponse, DeleteJobRequest, DeleteJobResponse,
-    ExplainJobRequest, ExplainJobResponse, GetErrorGroupRequest, GetErrorGroupResponse, GetJobRequest, GetJobResponse,
-    GetMetricsRequest, GetMetricsResponse, GetOperationRequest, GetOperationResponse, GetThroughputRequest,
-    GetThroughputResponse, GetThroughputsRequest, GetThroughputsResponse, GetTimelineRequest, GetTimelineResponse,
-    GetWorkerRequest, GetWorkerResponse, ListErrorGroupJobsRequest, ListErrorGroupJobsResponse, ListErrorGroupsRequest,
-    ListErrorGroupsResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse,
-    ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest,
-    PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
-    ResumeOperationResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse,
-    StartOperationRequest, StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest,
-    SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
+    CancelJobRequest, CancelJobResponse, CopyJobRequest, CopyJobResponse, CountJobsRequest, CountJobsResponse,
+    DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse, GetErrorGroupRequest,
+    GetErrorGroupResponse, GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetOperationRequest,
+    GetOperationResponse, GetThroughputRequest, GetThroughputResponse, GetThroughputsRequest, GetThroughputsResponse,
+    GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListErrorGroupJobsRequest,
+    ListErrorGroupJobsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse, ListFailedJobsRequest,
+    ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListOperationsRequest, ListOperationsResponse,
+    ListWorkersRequest, ListWorkersResponse, PauseOperationRequest, PauseOperationResponse, PauseWorkerIdRequest,
+    PauseWorkerIdResponse, ResumeOperationRequest, ResumeOperationResponse, ResumeWorkerIdRequest,
+    ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse, StartOperationRequest, StartOperationResponse,
+    StopOperationRequest, StopOperationResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest,
+    SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
 };
 use prost::{
     Message,
@@ -198,6 +199,7 @@ calls! {
     "JobService/GetJob" get_job(GetJobRequest) -> GetJobResponse, READ;
     "JobService/ListJobs" list_jobs(ListJobsRequest) -> ListJobsResponse, READ;
     "JobService/ListFailedJobs" list_failed_jobs(ListFailedJobsRequest) -> ListFailedJobsResponse, READ;
+    "JobService/CountJobs" count_jobs(CountJobsRequest) -> CountJobsResponse, READ;
     "JobService/CancelJob" cancel_job(CancelJobRequest) -> CancelJobResponse, WRITE;
     "JobService/RetryJob" retry_job(RetryJobRequest) -> RetryJobResponse, WRITE;
     "JobService/DeleteJob" delete_job(DeleteJobRequest) -> DeleteJobResponse, WRITE;

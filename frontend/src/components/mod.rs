@@ -10,6 +10,7 @@ pub mod confirm;
 pub mod detail;
 pub mod error_chart;
 pub mod field;
+pub mod filter_field;
 pub mod heading;
 pub mod icon;
 pub mod job_text;

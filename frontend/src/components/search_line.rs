@@ -1,4 +1,4 @@
-//! Line above a list that is being searched for jobs of one task: how far the search has come, and the button that stops
+//! Line above a list that is being searched for jobs that pass its filter: how far the search has come, and the button that stops
 //! it or lets it go on.
 
 use leptos::prelude::*;
@@ -22,7 +22,7 @@ pub fn SearchLine(search: Search) -> impl IntoView {
     let of = move |test: fn(&Found) -> bool| Memo::new(move |_| data.with(|found| found.as_ref().is_some_and(test)));
     let (goes_on, incomplete) = (of(|found| found.goes_on), search.is_incomplete());
     let waits = Memo::new(move |_| goes_on.get() && search.stopped.get());
-    let visible = Memo::new(move |_| incomplete.get() && search.by_task.get());
+    let visible = Memo::new(move |_| incomplete.get() && search.reads_on.get());
     // Screen readers read that the search goes on or waits, and not each time that it has reached.
     let state = move || if goes_on.get() { "Searching older jobs" } else { "The search waits" };
     let words = move || {

@@ -1,4 +1,4 @@
-//! Feed of a list's page that a filter by task fills in several calls, one after the other, with what was found shown
+//! Feed of a list's page that takes several calls where a filter is tested job by job, one after the other, with what was found shown
 //! meanwhile.
 
 use std::rc::Rc;
@@ -18,8 +18,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Search {
     pub found: Feed<Found>,
-    /// True while the page's filter names a task.
-    pub by_task: Memo<bool>,
+    /// True while the page may take several calls.
+    pub reads_on: Memo<bool>,
     /// True from the press of Stop on, until the search is to go on.
     pub stopped: RwSignal<bool>,
     known: StoredValue<Option<Known>>,
@@ -63,7 +63,7 @@ pub fn search(filter: Memo<Filter>, read: impl AsyncFn(Filter) -> Result<Part, F
                 Some(found) => refresh(&*read, &filter, &found).await?,
                 None => {
                     stopped.set(false);
-                    step(&*read, &filter, Found::default(), stopped).await?
+                    step(&*read, &filter, Found::of_size(filter.page_size()), stopped).await?
                 }
             };
             known.set_value(Some((filter, found.clone())));
@@ -71,8 +71,8 @@ pub fn search(filter: Memo<Filter>, read: impl AsyncFn(Filter) -> Result<Part, F
         }
     };
     let found = feed_paced(move || filter.get(), fetch, pause);
-    let by_task = Memo::new(move |_| filter.with(|filter| !filter.task.is_empty()));
-    Search { found, by_task, stopped, known, live: Live::get() }
+    let reads_on = Memo::new(move |_| filter.with(Filter::is_searched));
+    Search { found, reads_on, stopped, known, live: Live::get() }
 }
 
 /// Milliseconds until the next call: none while the search goes on. Refreshes come the less often the more calls they
@@ -90,7 +90,7 @@ async fn step(
 ) -> Result<Found, Failure> {
     let page = if found.calls == 0 { filter.page.clone() } else { found.next.clone() };
     let part = read(Filter { page, ..filter.clone() }).await?;
-    found.add(part, !filter.task.is_empty(), stopped.get_untracked());
+    found.add(part, filter.is_searched(), stopped.get_untracked());
     Ok(found)
 }
 
@@ -104,7 +104,7 @@ async fn refresh(
     loop {
         let page = if found.calls == 0 { filter.page.clone() } else { found.next.clone() };
         let part = read(Filter { page, ..filter.clone() }).await?;
-        found.add(part, !filter.task.is_empty(), false);
+        found.add(part, filter.is_searched(), false);
         if !found.goes_on {
             return Ok(found);
         }

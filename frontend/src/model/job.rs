@@ -22,10 +22,39 @@ pub struct JobRow {
     pub task: String,
     pub worker_id: String,
     pub attempts: String,
-    pub priority: i32,
-    /// Time at which the job started or, if it has not, may run.
-    pub runs: Option<i64>,
+    pub pace: Pace,
     pub changed: Option<i64>,
+    pub error: String,
+}
+
+/// Times from which a list tells how long a job waits, runs, or ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    status: Status,
+    /// Time from which the job may run, not before its submit.
+    due: i64,
+    started: Option<i64>,
+    finished: Option<i64>,
+}
+
+impl Pace {
+    fn of(job: &Job) -> Self {
+        let ms = |time: &Option<prost_types::Timestamp>| time.as_ref().map(timestamp_ms);
+        let due = ms(&job.run_at).max(ms(&job.created_at)).unwrap_or_default();
+        Self { status: job.status(), due, started: ms(&job.started_at), finished: ms(&job.finished_at) }
+    }
+
+    /// How long the job waits, runs, or ran, at the time `now`; "" for a job that never ran.
+    pub fn words(self, now: i64) -> String {
+        let coarse = |ms: i64| span::coarse(ms.max(0));
+        match (self.status, self.started, self.finished) {
+            (Status::Pending, ..) if self.due > now => format!("due in {}", coarse(self.due - now)),
+            (Status::Pending, ..) => format!("waits {}", coarse(now - self.due)),
+            (Status::Running, Some(started), _) => format!("runs {}", coarse(now - started)),
+            (_, Some(started), Some(finished)) => format!("ran {}", coarse(finished - started)),
+            _ => String::new(),
+        }
+    }
 }
 
 impl JobRow {
@@ -36,9 +65,9 @@ impl JobRow {
             task: job.task.clone(),
             worker_id: job.worker_id.clone(),
             attempts: status::attempts(job),
-            priority: job.priority,
-            runs: job.started_at.as_ref().or(job.run_at.as_ref()).map(timestamp_ms),
+            pace: Pace::of(job),
             changed: job.updated_at.as_ref().map(timestamp_ms),
+            error: job.last_error.clone(),
         }
     }
 
@@ -230,13 +259,19 @@ mod tests {
     }
 
     #[test]
-    fn a_row_runs_when_it_started_or_else_when_it_may() {
+    fn a_row_tells_how_long_the_job_waits_runs_or_ran() {
         let waits = job(Status::Pending);
         let row = JobRow::of(&waits);
-        assert_eq!((row.runs, row.changed, row.attempts.as_str()), (Some(5_000), Some(9_000), "2 of 3"));
+        assert_eq!((row.changed, row.attempts.as_str()), (Some(9_000), "2 of 3"));
         assert_eq!(row.status.look(1_000).word, "retrying");
-        let runs = Job { started_at: Some(timestamp(7_000)), ..waits };
-        assert_eq!(JobRow::of(&runs).runs, Some(7_000));
+        assert_eq!((row.pace.words(1_000), row.pace.words(65_000)), ("due in 4 s".into(), "waits 1 min".into()));
+        let runs = Job { started_at: Some(timestamp(7_000)), ..job(Status::Running) };
+        assert_eq!(JobRow::of(&runs).pace.words(9_000), "runs 2 s");
+        let done =
+            Job { finished_at: Some(timestamp(10_000)), started_at: Some(timestamp(7_000)), ..job(Status::Done) };
+        assert_eq!(JobRow::of(&done).pace.words(99_000), "ran 3 s");
+        let never = Job { started_at: None, ..job(Status::Cancelled) };
+        assert_eq!(JobRow::of(&never).pace.words(99_000), "");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod operation;
 pub mod operation_draft;
 pub mod pace;
 pub mod property;
+pub mod query;
 pub mod queues;
 pub mod recent;
 pub mod recent_jobs;

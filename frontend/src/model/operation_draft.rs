@@ -2,7 +2,7 @@
 
 use jobqueue_shared::{
     filter,
-    proto::v1::{JobFilter, OperationSpec, job::Status, operation_spec::Kind},
+    proto::v1::{JobFilter, OperationSpec, job_filter::Status, operation_spec::Kind},
     time::timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -87,31 +87,22 @@ impl OperationDraft {
     }
 }
 
-/// Address of the form for an operation on the jobs of a filter.
-pub fn page(kind: Kind, jobs: &JobFilter) -> String {
-    format!("/operations/new?kind={}&filter={}", kind.as_str_name(), encode(&filter::print(jobs)))
+/// Address of the form for an operation on the jobs of a filter, given in its text form.
+pub fn page(filter: &str) -> String {
+    // A text that cannot be parsed is shown in the form, with what is wrong.
+    let kind = filter::parse(filter, 0).map_or(Kind::Retry, |filter| likely(&filter));
+    format!("/operations/new?kind={}&filter={}", kind.as_str_name(), encode(filter))
 }
 
-/// Statuses of a filter that are a status of the lists.
-pub fn statuses(status: Status) -> Vec<i32> {
-    use jobqueue_shared::proto::v1::job_filter::Status as Of;
-    let kinds: &[Of] = match status {
-        Status::Unspecified => &[],
-        Status::Pending => &[Of::Ready, Of::Scheduled, Of::Retrying, Of::NoHandler],
-        Status::Running => &[Of::Running],
-        Status::Done => &[Of::Done],
-        Status::Failed => &[Of::Failed],
-        Status::Cancelled => &[Of::Cancelled],
-    };
-    kinds.iter().map(|status| (*status).into()).collect()
-}
-
-/// Kind that people most likely mean for jobs in this status.
-pub fn likely(status: Status) -> Kind {
-    match status {
-        Status::Failed | Status::Cancelled => Kind::Retry,
-        Status::Done => Kind::Delete,
-        Status::Unspecified | Status::Pending | Status::Running => Kind::Cancel,
+/// Kind that people most likely mean for jobs of these statuses.
+fn likely(filter: &JobFilter) -> Kind {
+    let all = |statuses: &[Status]| !filter.statuses.is_empty() && filter.statuses().all(|it| statuses.contains(&it));
+    if all(&[Status::Failed, Status::Cancelled]) {
+        Kind::Retry
+    } else if all(&[Status::Done]) {
+        Kind::Delete
+    } else {
+        Kind::Cancel
     }
 }
 
@@ -167,6 +158,20 @@ mod tests {
         let draft = OperationDraft { kind: "set_priority".into(), ..draft };
         let spec = draft.spec(0, |_| None).unwrap();
         assert_eq!((spec.canary, spec.stop_percent, spec.priority), (0, None, Some(3)));
+    }
+
+    #[test]
+    fn the_form_opens_with_the_kind_that_the_statuses_suggest() {
+        for (filter, kind) in [
+            ("status:failed task:email", "retry"),
+            ("status:done", "delete"),
+            ("status:ready,scheduled", "cancel"),
+            ("", "cancel"),
+            ("status:", "retry"),
+        ] {
+            assert!(page(filter).starts_with(&format!("/operations/new?kind={kind}&filter=")), "{filter}");
+        }
+        assert_eq!(page("status:failed"), "/operations/new?kind=retry&filter=status%3Afailed");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Search of a list for jobs of one task. The server reads a bounded number of jobs in each call, whatever their task,
-//! so that a page may take several calls.
+//! Search of a list for jobs that pass a filter. The server reads a bounded number of jobs in each call, so that a page
+//! may take several calls.
 
 use std::collections::HashSet;
 
@@ -48,11 +48,21 @@ pub struct Found {
     pub allowed: u32,
     /// True while the next call is to be made at once.
     pub goes_on: bool,
+    /// Number of jobs that fill the page.
+    pub size: usize,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        Self { jobs: vec![], next: String::new(), read_to: None, calls: 0, allowed: CALLS, goes_on: false }
+        Self {
+            jobs: vec![],
+            next: String::new(),
+            read_to: None,
+            calls: 0,
+            allowed: CALLS,
+            goes_on: false,
+            size: limits::PAGE_DEFAULT as usize,
+        }
     }
 }
 
@@ -61,12 +71,17 @@ impl Found {
     /// page nor the end of the list.
     pub fn begin_again(&self) -> Self {
         let allowed = if self.is_incomplete() { self.calls } else { self.allowed.max(CALLS) };
-        Self { allowed, ..Self::default() }
+        Self { allowed, size: self.size, ..Self::default() }
     }
 
-    /// Adds the answer of a call. `by_task` tells whether the page is filled by further calls, `stop` whether a person
+    /// Beginning of a search for a page of `size` jobs.
+    pub fn of_size(size: u32) -> Self {
+        Self { size: size as usize, ..Self::default() }
+    }
+
+    /// Adds the answer of a call. `reads_on` tells whether the page is filled by further calls, `stop` whether a person
     /// has stopped the search.
-    pub fn add(&mut self, part: Part, by_task: bool, stop: bool) {
+    pub fn add(&mut self, part: Part, reads_on: bool, stop: bool) {
         let known: HashSet<&str> = self.jobs.iter().map(|job| job.id.as_str()).collect();
         // A job that has moved in its list since the last call may come twice.
         let new: Vec<Job> = part.jobs.into_iter().filter(|job| !known.contains(job.id.as_str())).collect();
@@ -74,7 +89,7 @@ impl Found {
         self.next = part.next;
         self.read_to = part.read_to;
         self.calls += 1;
-        self.goes_on = by_task && !stop && !self.is_full() && !self.next.is_empty() && self.calls < self.allowed;
+        self.goes_on = reads_on && !stop && !self.is_full() && !self.next.is_empty() && self.calls < self.allowed;
     }
 
     /// Lets a search that waits go on.
@@ -84,7 +99,7 @@ impl Found {
     }
 
     fn is_full(&self) -> bool {
-        self.jobs.len() >= limits::PAGE_DEFAULT as usize
+        self.jobs.len() >= self.size
     }
 
     /// True when neither the page is full nor the list has ended: there may be more jobs that belong on the page.
@@ -144,7 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_a_task_is_one_call() {
+    fn a_larger_page_takes_more_jobs() {
+        let mut found = Found::of_size(100);
+        found.add(part(0..60, "a"), true, false);
+        assert!(found.goes_on && found.begin_again().size == 100);
+        found.add(part(60..100, "b"), true, false);
+        assert!(!found.goes_on);
+    }
+
+    #[test]
+    fn a_page_without_a_filter_is_one_call() {
         let mut found = Found::default();
         found.add(part(0..1, "a"), false, false);
         assert_eq!((found.goes_on, found.next_page().as_str()), (false, "a"));

@@ -1,6 +1,5 @@
 //! Filter bar of the lists. Its state is in the URL, so that a reload or a shared link shows the same list.
 
-use jobqueue_shared::state::State;
 use leptos::{ev::SubmitEvent, prelude::*};
 use leptos_router::{
     NavigateOptions,
@@ -22,7 +21,6 @@ pub fn FilterBar(
     /// Failure of the list's last call; its field violations are shown at the fields.
     #[prop(into)]
     failure: Signal<Option<(i64, Failure)>>,
-    #[prop(optional)] with_status: bool,
     #[prop(default = true)] with_task: bool,
 ) -> impl IntoView {
     let navigate = use_navigate();
@@ -70,34 +68,9 @@ pub fn FilterBar(
             </div>
         }
     };
-    let status = view! {
-        <div class="field">
-            <label for="filter-status">"Status"</label>
-            <select
-                id="filter-status"
-                class="input"
-                prop:value=move || filter.get().status
-                on:change=move |event| go.run(Filter { status: event_target_value(&event), ..filter.get_untracked() })
-            >
-                <option value="">"All"</option>
-                {State::ALL
-                    .map(|state| {
-                        let word = state.word();
-                        view! {
-                            <option value=word selected=move || filter.get().status == word>
-                                {word}
-                            </option>
-                        }
-                    })
-                    .into_iter()
-                    .collect_view()}
-            </select>
-        </div>
-    };
     view! {
         <form class="filters" on:submit=|event: SubmitEvent| event.prevent_default()>
             {text("filter-worker", "worker_id", "worker_id", Some("worker-ids"), |filter| &mut filter.worker_id)}
-            {with_status.then_some(status)}
             {with_task.then(|| text("filter-task", "task", "Task", None, |filter| &mut filter.task))}
             <Show when=move || filter.get().is_set()>
                 <button type="button" class="button" on:click=move |_| go.run(Filter::default())>

@@ -3,7 +3,7 @@
 mod new;
 mod one;
 
-use jobqueue_shared::proto::v1::{JobFilter, ListOperationsRequest, ListOperationsResponse, job::Status};
+use jobqueue_shared::proto::v1::{ListOperationsRequest, ListOperationsResponse};
 use leptos::prelude::*;
 use leptos_router::components::A;
 
@@ -115,16 +115,8 @@ pub fn AllThatMatch(
 ) -> impl IntoView {
     let href = move || {
         let filter = filter.get();
-        let status = if failed { Status::Failed } else { filter.status() };
-        let given = |text: String| if text.is_empty() { vec![] } else { vec![text] };
-        let kind = operation_draft::likely(status);
-        let jobs = JobFilter {
-            worker_ids: given(filter.worker_id),
-            tasks: given(filter.task),
-            statuses: operation_draft::statuses(status),
-            ..JobFilter::default()
-        };
-        operation_draft::page(kind, &jobs)
+        let status = if failed { "failed".to_owned() } else { filter.status.clone() };
+        operation_draft::page(&Filter { status, ..filter }.text())
     };
     view! { <A href=href attr:class="button">"All that match…"</A> }
 }
