@@ -102,7 +102,8 @@ test("a slow answer moves nobody who has gone on", async () => {
   await page.getByRole("button", { name: "Delete job" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete job" }).click();
   await until("the call", () => deletion.held.length === 1);
-  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Submit" }).click();
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Jobs" }).click();
+  await page.getByRole("link", { name: "Submit job" }).click();
   await page.getByRole("heading", { level: 1, name: "Submit" }).waitFor();
   await deletion.release();
   await page.locator(".toast", { hasText: "deleted" }).waitFor();

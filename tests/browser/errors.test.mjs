@@ -48,7 +48,7 @@ test("failures with the same error are one row, with their figures", async () =>
   await mail.getByText("email · mail, mail-2").waitFor();
   await mail.locator(".pill.failed", { hasText: "open" }).waitFor();
   assert.deepEqual(await mail.locator("td.num").allTextContents(), ["3", "3"]);
-  assert.match(await mail.locator(".spark path").getAttribute("d"), /^M/);
+  assert.match(await mail.locator(".error-spark path").getAttribute("d"), /^M/);
   await line(page, "connection to <address> refused").waitFor();
   const share = await mail.locator(".error-title").evaluate((cell) =>
     cell.getBoundingClientRect().width / cell.closest("table").getBoundingClientRect().width);

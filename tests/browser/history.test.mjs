@@ -138,8 +138,8 @@ test("dead letters and workers keep their positions too", async () => {
     await open(page, `${stack.base}${address}`, heading);
     await page.locator("tbody tr.opens").nth(20).waitFor();
     await scroll(page, 400);
-    await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Submit" }).click();
-    await page.getByRole("heading", { level: 1, name: "Submit" }).waitFor();
+    await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Operations" }).click();
+    await page.getByRole("heading", { level: 1, name: "Operations" }).waitFor();
     await page.goBack();
     await page.locator("tbody tr.opens").nth(20).waitFor();
     await until(`${heading} to be where it was`, async () => (await position(page)) === 400);

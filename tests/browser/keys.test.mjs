@@ -20,13 +20,13 @@ const focused = (page) => page.evaluate(() => document.activeElement?.textConten
 test("two keys lead to each page", async () => {
   const page = await stack.page();
   await open(page, `${stack.base}/`, "Overview");
-  for (const [key, name] of [["j", "Jobs"], ["e", "Dead letters"], ["q", "Queues"], ["w", "Workers"], ["o", "Overview"]]) {
+  for (const [key, name] of [["j", "Jobs"], ["e", "Errors"], ["d", "Dead letters"], ["q", "Queues"], ["w", "Workers"], ["p", "Operations"], ["o", "Overview"]]) {
     await page.keyboard.press("g");
     await page.keyboard.press(key);
     await heading(page, name);
   }
   await page.keyboard.press("n");
-  await page.waitForURL((url) => url.pathname === "/submit");
+  await page.getByRole("dialog", { name: "Submit" }).waitFor();
 });
 
 test("a question mark shows all keys, and Escape closes them", async () => {
@@ -83,13 +83,13 @@ test("t changes the theme and a slash leads to the search", async () => {
 
 test("typed text, other shortcuts and the chart keep their keys", async () => {
   const page = await stack.page({ colorScheme: "light" });
-  await open(page, `${stack.base}/jobs`, "Jobs");
+  await open(page, `${stack.base}/dead-letters`, "Dead letters");
   await page.getByRole("searchbox").pressSequentially("tg jn?");
   await page.getByLabel("worker_id", { exact: true }).pressSequentially("go");
   await page.locator("h1").focus();
   for (const key of ["Control+j", "Alt+t", "Meta+n"]) await page.keyboard.press(key);
   await page.getByRole("button", { name: "Theme: system" }).waitFor();
-  assert.equal(new URL(page.url()).pathname, "/jobs");
+  assert.equal(new URL(page.url()).pathname, "/dead-letters");
   assert.equal(await page.getByRole("searchbox").inputValue(), "tg jn?");
   assert.equal(await page.getByRole("dialog").count(), 0);
 });
@@ -103,6 +103,7 @@ test("the keys can be switched off, and stay off", async () => {
   await page.reload();
   await heading(page, "Jobs");
   for (const key of ["t", "?", "n", "g", "o"]) await page.keyboard.press(key);
+  assert.equal(await page.getByRole("dialog").count(), 0);
   await page.getByRole("button", { name: "Theme: system" }).waitFor();
   assert.equal(new URL(page.url()).pathname, "/jobs");
   // The palette takes a key with Ctrl, and leads to the choice.

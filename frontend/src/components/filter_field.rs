@@ -96,7 +96,8 @@ pub fn FilterField(
                 }
             }
             "Backspace" if typed.with_untracked(String::is_empty) => {
-                let Some((at, last)) = chips.with_untracked(|chips| chips.iter().cloned().enumerate().last()) else {
+                let Some((at, last)) = chips.with_untracked(|chips| chips.iter().cloned().enumerate().next_back())
+                else {
                     return;
                 };
                 typed.set(last);

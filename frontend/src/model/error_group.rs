@@ -1,5 +1,7 @@
 //! Error groups as their list and their page show them.
 
+use std::fmt::Write as _;
+
 use jobqueue_shared::{
     proto::v1::{
         ErrorGroup, GetErrorGroupResponse, ListErrorGroupsRequest, ListErrorGroupsResponse, UpdateErrorGroupRequest,
@@ -312,7 +314,7 @@ pub fn spark(counts: &[i32], width: f64, height: f64, bars: usize) -> String {
         // A single failure among thousands is still seen.
         let high = (height * *n as f64 / most as f64).max(1.5);
         let (x, wide) = (at as f64 * step, (step - 1.0).max(1.0));
-        path.push_str(&format!("M{x:.1} {height:.1}h{wide:.1}v-{high:.1}h-{wide:.1}z"));
+        let _ = write!(path, "M{x:.1} {height:.1}h{wide:.1}v-{high:.1}h-{wide:.1}z");
     }
     path
 }

@@ -1,5 +1,7 @@
 //! Operations as the pages show them: their states, their progress, and what became of a canary, in words.
 
+use std::fmt::Write as _;
+
 use jobqueue_shared::{
     proto::v1::{
         GetOperationResponse, ListOperationsResponse, Operation, OperationOutcomes, OperationRefusal, OperationSpec,
@@ -116,7 +118,7 @@ fn counts(it: &Operation) -> String {
         }
     };
     if it.refused > 0 {
-        text.push_str(&format!(", {} refused", count(it.refused)));
+        let _ = write!(text, ", {} refused", count(it.refused));
     }
     text
 }
@@ -208,7 +210,7 @@ fn outcomes(it: OperationOutcomes) -> String {
     let open = it.jobs - it.succeeded - it.failed_again;
     let mut text = format!("{} done, {} failed again", count(it.succeeded), count(it.failed_again));
     if open > 0 {
-        text.push_str(&format!(", {} without an outcome", count(open)));
+        let _ = write!(text, ", {} without an outcome", count(open));
     }
     text
 }

@@ -82,7 +82,7 @@ impl OperationDraft {
             }
             spec.stop_percent = number("stop_percent", &self.stop_percent, &mut wrong);
         }
-        spec.reason = self.reason.trim().to_owned();
+        self.reason.trim().clone_into(&mut spec.reason);
         if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
     }
 }

@@ -338,8 +338,8 @@ mod tests {
         let numbers = |before| refusal_rows(before, &refusals).iter().map(|row| row.n).collect::<Vec<_>>();
         assert_eq!(numbers(0), [1, 2, 3]);
         assert_eq!(numbers(98), [99, 100]);
-        assert_eq!(numbers(100), []);
-        assert_eq!(numbers(1_000_000), []);
+        assert!(numbers(100).is_empty());
+        assert!(numbers(1_000_000).is_empty());
         let row = refusal_rows(0, &refusals).remove(0);
         assert_eq!(row.into_refusal(), refusals[0]);
     }

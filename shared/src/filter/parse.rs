@@ -136,15 +136,13 @@ impl Reader<'_> {
 
     fn bare(&self, filter: &mut JobFilter) -> Result<(), ParseError> {
         for value in &self.term.values {
-            match Uuid::try_parse(&value.text) {
-                Ok(id) => filter.ids.push(id.to_string()),
-                Err(_) => {
-                    let shown = super::print::quoted(&value.text);
-                    let message =
-                        format!("{shown} is no job id; to search errors, write error:{shown}, for a task task:{shown}");
-                    return self.error(value.at, message);
-                }
-            }
+            let Ok(id) = Uuid::try_parse(&value.text) else {
+                let shown = super::print::quoted(&value.text);
+                let message =
+                    format!("{shown} is no job id; to search errors, write error:{shown}, for a task task:{shown}");
+                return self.error(value.at, message);
+            };
+            filter.ids.push(id.to_string());
         }
         Ok(())
     }

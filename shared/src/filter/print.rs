@@ -98,7 +98,7 @@ fn in_quotes(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            it if it.is_control() => out.push_str(&format!("\\u{{{:x}}}", u32::from(it))),
+            it if it.is_control() => out.extend(["\\u{", &format!("{:x}", u32::from(it)), "}"]),
             it => out.push(it),
         }
     }

@@ -98,11 +98,13 @@ pub fn PaletteDialog() -> impl IntoView {
     });
     let chosen = Memo::new(move |_| at.get().min(list.with(Vec::len).saturating_sub(1)));
 
+    // Not `shown`: after Escape it follows only when the event of the closing has come.
+    let is_open = move || dialog.get_untracked().is_some_and(|dialog| dialog.open());
     window_event_listener(ev::keydown, move |event| {
         let plain = (event.ctrl_key() || event.meta_key()) && !event.alt_key() && !event.shift_key();
         if plain && event.key().eq_ignore_ascii_case("k") {
             event.prevent_default();
-            shown.update(|shown| *shown = !*shown);
+            shown.set(!is_open());
         }
     });
     Effect::new(move |_| {
@@ -207,7 +209,11 @@ pub fn PaletteDialog() -> impl IntoView {
             class="dialog palette"
             node_ref=dialog
             aria-label="Go to or do"
-            on:close=move |_| shown.set(false)
+            on:close=move |_| {
+                if !is_open() {
+                    shown.set(false);
+                }
+            }
             on:click=move |event| {
                 // A press beside the palette is one on the dialog itself.
                 if dom::is_itself(event.target(), "dialog.palette") {

@@ -65,7 +65,7 @@ fn OneGroup(id: String) -> impl IntoView {
         now.unwrap_or_else(|| before.cloned().unwrap_or_default())
     });
     let worker_ids = List::part(answer, WorkerIdRow::all, |row| row.worker_id.clone());
-    let is_gone = Memo::new(move |_| answer.is_gone() || answer.failure.with(refuses_id));
+    let is_gone = Memo::new(move |_| answer.is_gone() || answer.failure.with(|failure| refuses_id(failure.as_ref())));
     let trouble = Signal::derive(move || if is_gone.get() { None } else { answer.trouble() });
     let title = Memo::new(move |_| group.with(|group| group.title.clone()));
     let shown_id = StoredValue::new(id);
@@ -121,8 +121,8 @@ fn OneGroup(id: String) -> impl IntoView {
 }
 
 /// Whether the server found the id of the address to be none.
-fn refuses_id(failure: &Option<(i64, client::Failure)>) -> bool {
-    failure.as_ref().is_some_and(|(_, failure)| failure.fields.iter().any(|(field, _)| field == "id"))
+fn refuses_id(failure: Option<&(i64, client::Failure)>) -> bool {
+    failure.is_some_and(|(_, failure)| failure.fields.iter().any(|(field, _)| field == "id"))
 }
 
 /// State, task, and the figures of the group.

@@ -157,7 +157,7 @@ impl Form {
             }
             match answer {
                 Ok(answer) => {
-                    self.counted.set(Some(counted(draft, answer.dry_run.unwrap_or_default())));
+                    self.counted.set(Some(counted(draft, &answer.dry_run.unwrap_or_default())));
                     dom::focus("operation-count");
                 }
                 Err(failure) => self.refuse(failure),
@@ -166,7 +166,7 @@ impl Form {
     }
 }
 
-fn counted(of: OperationDraft, it: OperationDryRun) -> Counted {
+fn counted(of: OperationDraft, it: &OperationDryRun) -> Counted {
     Counted { of, number: it.count, is_floor: it.is_floor, samples: JobRow::all(&it.samples) }
 }
 

@@ -326,7 +326,7 @@ mod tests {
 
         /// Scans the whole list in chunks of `limit`; returns the times of the rows that pass.
         async fn scan(&self, filter: &JobFilter, limit: usize) -> Vec<i64> {
-            let budget = Budget { rows: usize::MAX, until: Instant::now() + Duration::from_secs(60) };
+            let budget = Budget { rows: usize::MAX, until: Instant::now() + Duration::from_mins(1) };
             let (mut scan, mut found) = (Scan::new(self, filter, None, budget), Vec::new());
             while !scan.has_ended() {
                 found.extend(scan.next(limit).await.unwrap().into_iter().map(|row| row.at));

@@ -72,8 +72,8 @@ async fn fill(fixture: &StoreFixture) -> Vec<JobRecord> {
 }
 
 /// Ranges that begin and end at, before or after one of `times`.
-fn spans(times: Vec<i64>) -> impl Strategy<Value = Span> {
-    let end = || option::of((select(times.clone()), -1_i64..=1).prop_map(|(time, off)| time + off));
+fn spans(times: &[i64]) -> impl Strategy<Value = Span> + use<> {
+    let end = || option::of((select(times.to_vec()), -1_i64..=1).prop_map(|(time, off)| time + off));
     (end(), end()).prop_map(|(from_ms, before_ms)| Span { from_ms, before_ms })
 }
 
@@ -98,9 +98,9 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
         prop_oneof![5 => Just(T::default()), 1 => it]
     }
     let often = |it: BoxedStrategy<Vec<String>>| prop_oneof![1 => Just(Vec::new()), 1 => it];
-    let created = all.iter().map(|it| it.created_at_ms).collect();
-    let finished = all.iter().filter_map(|it| it.finished_at_ms).collect();
-    let run_at = all.iter().map(|it| it.run_at_ms).collect();
+    let created: Vec<i64> = all.iter().map(|it| it.created_at_ms).collect();
+    let finished: Vec<i64> = all.iter().filter_map(|it| it.finished_at_ms).collect();
+    let run_at: Vec<i64> = all.iter().map(|it| it.run_at_ms).collect();
     let sessions: Vec<_> = all.iter().filter_map(|it| it.session_id).map(Some).collect();
     let ids: Vec<Uuid> = all.iter().map(|it| it.id).chain([Uuid::from_u128(7)]).collect();
     let groups: Vec<_> = all.iter().filter_map(|it| it.error_group).map(Some).collect();
@@ -116,7 +116,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
     ];
     (
         (often(texts(&WORKER_IDS).boxed()), often(texts(&TASKS).boxed()), states),
-        (rarely(spans(created)), rarely(spans(finished)), rarely(spans(run_at))),
+        (rarely(spans(&created)), rarely(spans(&finished)), rarely(spans(&run_at))),
         (rarely(bounds(4)), rarely(bounds(2)), rarely(subsequence(reasons, 1..=2))),
         (rarely(select(errors)), rarely(select(sessions)), rarely(subsequence(ids, 1..=40)), rarely(select(groups))),
         rarely(vec(select(payload), 1..=2)),

@@ -158,7 +158,8 @@ async fn lost(server: &Server, api: &Api) {
     let status = api.try_submit(job(WORKER_ID, "{}")).await.unwrap_err();
     tells_when_to_try_again(&status, Code::Unavailable);
     not_ready(server).await;
-    assert!(server.stderr().contains("nothing is acknowledged any more"), "{}", server.stderr());
+    let why = "nothing is acknowledged any more";
+    eventually("the log says why", async || server.stderr().contains(why).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,7 @@ impl<'c> Run<'c> {
     }
 
     /// Runs the operation to its end, until another has it, or until the server stops.
-    pub(super) async fn to_the_end(mut self) -> StoreResult<()> {
+    pub(super) async fn finish(mut self) -> StoreResult<()> {
         let mut ahead: Option<SelectionPage> = None;
         loop {
             if self.stop.is_cancelled() {

@@ -61,7 +61,7 @@ async fn run(
 ) {
     let id = claimed.record.id;
     info!(operation = %id, changed = claimed.record.changed, "runs an operation");
-    let running = async { Run::new(&context, claimed, token, stop)?.to_the_end().await };
+    let running = async { Run::new(&context, claimed, token, stop)?.finish().await };
     let ended = AssertUnwindSafe(running)
         .catch_unwind()
         .await
