@@ -26,6 +26,7 @@ test("a retry under way tells its progress through refreshes and other pages, an
   await letters("many", MANY);
   const page = await stack.page();
   await open(page, `${stack.base}/dead-letters?task=many`, "Dead letters");
+  await until("all of them", async () => (await page.locator("tbody tr.opens").count()) === MANY);
   await page.getByLabel("Select all on this page").check();
   let calls = 0;
   const held = [];

@@ -196,7 +196,7 @@ test("the list of dead letters leads to an operation on all that match", async (
   await letters("led", 3);
   const page = await stack.page();
   await open(page, `${stack.base}/dead-letters?worker_id=led`, "Dead letters");
-  await page.getByRole("link", { name: "All that match…" }).click();
+  await page.getByRole("link", { name: "Act on all that match…" }).click();
   await page.getByRole("heading", { level: 1, name: "New operation" }).waitFor();
   assert.match(await page.getByLabel("To which jobs").inputValue(), /worker:led/);
   await count(page);

@@ -21,7 +21,8 @@ async function watched() {
   const page = await stack.page();
   const now = Date.now();
   await page.clock.install({ time: now });
-  await page.clock.pauseAt(now + 1);
+  // Ahead of the clock, which runs until then.
+  await page.clock.pauseAt(now + 10_000);
   const calls = { asked: 0, open: new Set(), bytes: 0 };
   const mine = (request) => request.url().includes("/jobqueue.v1.");
   page.on("request", (request) => {

@@ -94,7 +94,7 @@ test("a pasted id is opened", async () => {
   await field(page).fill(`job ${letter} failed`);
   assert.equal(await chosen(page), `Open the job or session ${letter}`);
   await page.keyboard.press("Enter");
-  await heading(page, letter);
+  await page.waitForURL((url) => url.pathname === `/jobs/${letter}`);
 });
 
 test("a view is saved under a name, found again, and removed", async () => {

@@ -23,6 +23,9 @@ const pages = (made) => [
   ["overview", "/", "Overview", ".concern"],
   ["jobs", "/jobs", "Jobs", "td.lead a"],
   ["dead-letters", "/dead-letters", "Dead letters", "td.lead a"],
+  ["errors", "/errors", "Errors", ".error-spark"],
+  ["operations", "/operations", "Operations", "tbody a"],
+  ["operation", `/operations/${made.operation}`, made.operation, "progress"],
   ["queues", "/queues", "Queues", ".spark"],
   ["queue", "/queues/mail-transactional", "mail-transactional", "tr.group"],
   ["queue-paused", "/queues/etl", "etl", ".notice .paused"],
@@ -112,7 +115,9 @@ try {
     const { worker_ids } = await stack.call("GetMetrics", {});
     return worker_ids.find((it) => it.worker_id === "search-index").oldest_runnable_age?.seconds >= 10;
   });
-  await make(stack, "loaded", pages(made), async (page, address, heading, filled) => {
+  // Its heading is known only once it is loaded.
+  const group = ["error-group", `/errors/${made.group.id}`, made.group.title, ".plot"];
+  await make(stack, "loaded", [...pages(made), group], async (page, address, heading, filled) => {
     await open(page, stack.base + address, heading);
     await page.locator(filled).first().waitFor();
     await until("nothing to load", async () => (await page.locator("main .bone").count()) === 0);

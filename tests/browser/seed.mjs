@@ -81,6 +81,12 @@ export async function fill(stack, seed = 1) {
   const strict = await stack.session("images", { slots: 1, lease: HOUR, host: "gpu-2", version: "2.14.0", tasks: ["*"] });
   const [odd] = await strict.acquire(1);
   await strict.settle(odd.lease_id, { release: { no_handler: true } });
+  const spec = { kind: "set_priority", priority: 2, filter: { worker_ids: ["etl"] }, reason: "the orders of the weekend go first" };
+  const { operation } = await stack.call("StartOperation", { spec, request_id: "etl-first" });
+  made.operation = operation.id;
+  const { job: letter } = await stack.call("GetJob", { job_id: made.letter });
+  made.group = (await stack.call("GetErrorGroup", { id: letter.error_group })).group;
+  await until("the operation", async () => (await stack.call("GetOperation", { operation_id: made.operation })).operation.state === "done");
   await until("the counts", async () => (await stack.call("GetMetrics", {})).worker_ids.length >= 6);
   return made;
 }

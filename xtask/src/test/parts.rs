@@ -40,7 +40,7 @@ impl Part {
         let mut needs = match self {
             Self::Unit | Self::Doc => vec![],
             Self::Store => vec![Need::Postgres, Need::PgBouncer],
-            Self::E2e => vec![Need::Postgres, Need::PgBouncer, Need::Strace],
+            Self::E2e => vec![Need::Postgres, Need::PgBouncer, Need::Strace, Need::Faketime],
             Self::Faults => Need::FAULTS.to_vec(),
             Self::Other => vec![Need::Postgres],
             Self::Examples => vec![Need::Node, Need::NodeExample, Need::PythonExample],

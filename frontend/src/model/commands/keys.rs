@@ -92,8 +92,7 @@ mod tests {
 
     #[test]
     fn a_page_is_opened_by_two_keys_that_follow_each_other() {
-        for (second, href) in [("o", "/"), ("j", "/jobs"), ("e", "/dead-letters"), ("q", "/queues"), ("w", "/workers")]
-        {
+        for (second, href) in [("o", "/"), ("j", "/jobs"), ("e", "/errors"), ("q", "/queues"), ("p", "/operations")] {
             let mut keys = Keys::default();
             assert_eq!(keys.press("g", 0), None);
             assert_eq!(keys.press(second, SECOND_MS), Some(Command::Go(href)));

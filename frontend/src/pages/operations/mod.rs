@@ -118,7 +118,7 @@ pub fn AllThatMatch(
         let status = if failed { "failed".to_owned() } else { filter.status.clone() };
         operation_draft::page(&Filter { status, ..filter }.text())
     };
-    view! { <A href=href attr:class="button">"All that match…"</A> }
+    view! { <A href=href attr:class="button">"Act on all that match…"</A> }
 }
 
 /// Text form of a filter for people.
