@@ -34,7 +34,8 @@ async function stoppedPage() {
   const page = await stack.page();
   const now = Date.now();
   await page.clock.install({ time: now });
-  await page.clock.pauseAt(now + 1);
+  // Ahead of the clock, which runs until then.
+  await page.clock.pauseAt(now + 10_000);
   return page;
 }
 
