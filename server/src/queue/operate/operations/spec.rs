@@ -140,9 +140,9 @@ mod tests {
             ..retry()
         };
         let expected = [
-            "filter.tasks",
+            "filter.tasks[0]",
+            "filter.statuses[0]",
             "filter.ids[0]",
-            "filter.statuses",
             "priority",
             "rate",
             "canary",
