@@ -60,7 +60,7 @@ test("rows are reached, selected and opened", async () => {
   await page.keyboard.press("x");
   await page.getByText("1 selected").waitFor({ state: "detached" });
   await page.keyboard.press("Enter");
-  await heading(page, letters[1]);
+  await page.waitForURL((url) => url.pathname === `/jobs/${letters[1]}`);
 });
 
 test("r retries the job of the page", async () => {

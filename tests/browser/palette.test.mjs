@@ -132,6 +132,8 @@ test("the palette and the keys are accessible, light and dark, wide and narrow",
       assert.ok(wider <= 0, `${dialog} at ${width} px`);
       await page.keyboard.press("Escape");
       await page.locator(dialog).waitFor({ state: "hidden" });
+      // The page hears of the closing by an event, which comes before the next frame.
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
     }
   }
 });
