@@ -24,7 +24,7 @@ test("a failed job is edited and runs again as a new job", async () => {
   assert.equal(await payload.inputValue(), '{\n  "fail": true,\n  "to": 1.10\n}', "indented, and no digit is lost");
   await dialog.getByText("Nothing: the copy is exact.").waitFor();
 
-  // What is no JSON is told with its place, and is not sent.
+  // Text that is no JSON is told with its place, and is not sent.
   await payload.fill('{\n  "fail": ,\n  "to": 1.10\n}');
   await dialog.getByText("Line 2, column 11: expected value").waitFor();
   await dialog.getByRole("button", { name: "Submit copy with 1 change" }).click();

@@ -53,7 +53,7 @@ test("failures with the same error are one row, with their figures", async () =>
   const share = await mail.locator(".error-title").evaluate((cell) =>
     cell.getBoundingClientRect().width / cell.closest("table").getBoundingClientRect().width);
   assert.ok(share >= 0.4, `the error has ${share} of the width`);
-  // What fails meanwhile appears by itself.
+  // New failures appear by themselves.
   await fail("disk is full");
   await line(page, "disk is full").waitFor();
   await page.getByText("3 groups").waitFor();

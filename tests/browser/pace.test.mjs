@@ -39,7 +39,7 @@ async function watched() {
   chromium.on("Network.responseReceived", ({ requestId, response }) => {
     if (response.url.includes("/jobqueue.v1.")) api.add(requestId);
   });
-  // What came over the network, which is compressed.
+  // Bytes over the network, which are compressed.
   chromium.on("Network.dataReceived", ({ requestId, encodedDataLength }) => {
     if (api.has(requestId)) calls.bytes += encodedDataLength;
   });

@@ -110,7 +110,7 @@ try {
 const stack = await Stack.start({ workers: [] });
 try {
   const made = await fill(stack, Number(values.seed));
-  // What no worker takes is a concern from this age on.
+  // Jobs that no worker takes are a concern from this age on.
   await until("the first concerns", async () => {
     const { worker_ids } = await stack.call("GetMetrics", {});
     return worker_ids.find((it) => it.worker_id === "search-index").oldest_runnable_age?.seconds >= 10;

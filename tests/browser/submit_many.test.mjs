@@ -212,7 +212,7 @@ test("recent jobs suggest tasks and begin a draft", async () => {
   await until("the payload", async () =>
     (await page.getByLabel("Payload", { exact: true }).inputValue()) === '{"n": 1.10}');
   assert.equal(await page.getByLabel("Priority", { exact: true }).inputValue(), "3");
-  // What is typed is replaced only when that is asked for.
+  // Typed text is replaced only when that is asked for.
   await page.getByLabel("Payload", { exact: true }).fill("typed");
   await choice.selectOption(value);
   await page.getByRole("dialog").getByRole("button", { name: "Keep as it is" }).click();

@@ -39,7 +39,7 @@ pub struct ManySubmit {
     pub submitted: RwSignal<Option<String>>,
 }
 
-/// What follows after a batch.
+/// Next step after a batch.
 enum Then {
     Next,
     End,

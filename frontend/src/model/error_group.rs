@@ -192,7 +192,7 @@ pub struct GroupPage {
     pub title: String,
     pub task: String,
     pub state: State,
-    /// What a person decided, in words: "Ignored until", "after 5 more failed attempts".
+    /// Decision of a person in words: "Ignored until", "after 5 more failed attempts".
     pub ignored_until: Option<i64>,
     pub ignored_attempts: Option<i64>,
     pub changed: Option<i64>,

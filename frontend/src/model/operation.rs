@@ -34,7 +34,7 @@ pub fn state(state: State) -> Look {
     }
 }
 
-/// What a kind does, as a button says it.
+/// Verb of a kind, as a button says it.
 pub fn verb(kind: Kind) -> &'static str {
     match kind {
         Kind::Unspecified => "Change",
@@ -85,7 +85,7 @@ impl OperationRow {
             changed: it.changed,
             refused: it.refused,
             done: it.matched,
-            // What it has dealt with at its end is all there was.
+            // At its end it has dealt with all there was.
             of: if ended { Some(it.matched) } else { it.total.map(|total| total.max(it.matched)) },
             counts: counts(it),
         }

@@ -38,7 +38,7 @@ impl OperationDraft {
         KINDS.into_iter().find(|kind| kind.as_str_name() == self.kind).unwrap_or(Kind::Retry)
     }
 
-    /// What decides which jobs match: a count holds as long as it stays.
+    /// Values that decide which jobs match: a count holds as long as they stay.
     pub fn question(&self) -> (Kind, String) {
         (self.kind(), self.filter.trim().to_owned())
     }

@@ -111,7 +111,7 @@ pub fn page_token(at: i64, token: &str) -> String {
 pub struct Suggestion {
     /// The typed text with the suggestion taken.
     pub text: String,
-    /// What the suggestion adds, and what it means.
+    /// Text that the suggestion adds, and its meaning.
     pub word: String,
     pub help: &'static str,
     /// True for a whole term; false where a value is still to be typed.

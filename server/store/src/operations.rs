@@ -192,7 +192,7 @@ impl<'s> StepUnderWay<'s> {
                 Some(ActionAnswer::Refused(state)) => {
                     refused.push(Refusal { job_id: id, state: Some(*state), later: later.contains(&id) });
                 }
-                // It moves too fast: it is no longer where it was at the start.
+                // Moved too fast: the job is no longer where it was at the start.
                 None => refused.push(Refusal { job_id: id, state: states.get(&id).copied(), later: true }),
             }
         }

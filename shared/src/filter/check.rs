@@ -8,7 +8,7 @@ use crate::{
     proto::v1::{IntRange, JobFilter, PayloadMatch, TimeRange, dead_letter::Reason, job_filter::Status},
 };
 
-/// What is wrong with a field of a filter.
+/// Complaint about a field of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Path of the field in the filter, such as `tasks[3]`.

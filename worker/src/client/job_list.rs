@@ -73,7 +73,7 @@ impl JobFilter {
         self.0
     }
 
-    /// The same conditions, to count the jobs that meet them.
+    /// Equal conditions, to count the jobs that meet them.
     pub(crate) fn into_count(self) -> CountJobsRequest {
         let status = self.0.status();
         let mut filter = self.0.filter.unwrap_or_default();

@@ -26,7 +26,7 @@ pub fn minutely() -> Signal<i64> {
     })
 }
 
-/// What needs attention among all queues, or one quiet line.
+/// List of the queues' concerns, or one quiet line.
 #[component]
 pub fn NeedsAttention() -> impl IntoView {
     let CountsFeed(counts) = CountsFeed::get();
@@ -63,7 +63,7 @@ pub fn NeedsAttention() -> impl IntoView {
     }
 }
 
-/// What needs attention in one queue; nothing where nothing does. A pause is shown elsewhere on its page.
+/// Concerns of one queue; nothing where there are none. A pause is shown elsewhere on its page.
 #[component]
 pub fn QueueConcerns(worker_id: String) -> impl IntoView {
     let CountsFeed(counts) = CountsFeed::get();

@@ -5,7 +5,7 @@ use super::places::PLACES;
 /// Milliseconds after `g` within which the second key has to follow.
 const SECOND_MS: i64 = 1_500;
 
-/// What a key asks for.
+/// Command of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Opens the page at this address.

@@ -25,7 +25,7 @@ impl Group {
     }
 }
 
-/// What an entry does.
+/// Effect of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Opens an address.

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use crate::model::number::{count, length};
 
-/// What became of a line that was not submitted for sure.
+/// Fate of a line that was not submitted for sure.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// The server refused it, for this reason.
     Refused(String),
     /// The answer to its call was lost: it may have been submitted.
     Unknown,
-    /// It was never sent.
+    /// Never sent.
     NotSent,
 }
 

@@ -81,7 +81,7 @@ fn runnable(metrics: &WorkerIdMetrics) -> i32 {
     metrics.pending.saturating_sub(metrics.scheduled).saturating_sub(metrics.retrying).max(0)
 }
 
-/// What a sentence offers to do.
+/// Action that a sentence offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Link: its words and its address.
@@ -158,7 +158,7 @@ impl Sentence {
     }
 }
 
-/// What needs attention.
+/// Concerns: states of queues that need attention.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attention {
     /// The worst concerns, worst first.

@@ -251,7 +251,7 @@ pub fn NewOperation() -> impl IntoView {
     }
 }
 
-/// What the count has found.
+/// Result of the count.
 fn found(counted: &Counted) -> AnyView {
     if counted.number == 0 {
         return view! {

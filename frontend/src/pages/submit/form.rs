@@ -70,7 +70,7 @@ pub fn SubmitForm() -> impl IntoView {
     let (actions, many) = (OperatorActions::get(), ManySubmit::get());
     let (one, all) = (in_flight.busy(SENDING.to_owned()), in_flight.busy(MANY_KEY.to_owned()));
     let sending = Memo::new(move |_| one.get() || all.get());
-    // What is wrong with the options of many jobs stands at its fields, as with one.
+    // Complaints about the options of many jobs stand at their fields, as with one.
     Effect::new(move |before: Option<()>| {
         let wrong = many.wrong.get();
         if let Some((first, _)) = wrong.first().filter(|_| before.is_some()) {

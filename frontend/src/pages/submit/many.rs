@@ -45,7 +45,7 @@ pub fn ManyLines(form: RwSignal<Draft>, lines: Memo<Lines>) -> impl IntoView {
                 Some(text) => drop(form.try_update(|form| form.lines = text)),
                 None => toasts.bad("The file cannot be read"),
             }
-            // The same file can be chosen again.
+            // Emptied, so that a file can be chosen twice in a row.
             input.set_value("");
         });
     };

@@ -32,7 +32,7 @@ pub struct Tls {
 
 struct Current {
     config: Arc<ServerConfig>,
-    /// What the files held when they were last read, whether it could be used or not.
+    /// Contents of the files when they were last read, whether usable or not.
     contents: Contents,
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct NextWatermark {
     started: String,
 }
 
-/// What this server has noted about the next low watermark of one table.
+/// Notes of this server about the next low watermark of one table.
 #[derive(Debug, Default)]
 pub(crate) struct LowWatermark(Mutex<Option<NextWatermark>>);
 

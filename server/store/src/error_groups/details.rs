@@ -59,7 +59,7 @@ impl SampleRow {
     }
 }
 
-/// What is read of the groups of a page.
+/// Rows that are read of the groups of a page.
 pub struct PageRows {
     pub texts: Vec<TextRow>,
     pub slots: Vec<SlotRow>,
@@ -129,7 +129,7 @@ fn slots(rows: &[SlotRow], window: ErrorWindow, now_ms: i64, value: fn(&SlotRow)
     all
 }
 
-/// What is read of one group besides [`PageRows`].
+/// Rows that are read of one group besides [`PageRows`].
 pub struct DetailRows {
     pub died: Vec<SlotRow>,
     pub worker_ids: Vec<WorkerIdRow>,

@@ -1,4 +1,4 @@
-//! What a person's decision about an error group means now.
+//! Present meaning of a person's decision about an error group.
 //!
 //! A group's row keeps the decision and the number of failed attempts at that time. What follows from attempts and time
 //! is computed at each read, so that no statement is needed when a resolved group fails again or a time passes.

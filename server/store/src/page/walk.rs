@@ -21,7 +21,7 @@ pub(super) struct Walk<'a> {
     now_ms: i64,
 }
 
-/// What a row says about the rest of the list.
+/// Conclusion from a row about the rest of the list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The job passes, as far as its row shows.

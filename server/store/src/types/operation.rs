@@ -33,9 +33,9 @@ pub struct NewOperation {
     pub request_id: Option<String>,
     /// Hash of what was asked for, by which another request with the same `request_id` is told.
     pub request_hash: [u8; 32],
-    /// What the operation does; the store does not read it.
+    /// Kind and options of the operation; the store does not read them.
     pub spec: Vec<u8>,
-    /// What answers show of it; the store does not read it.
+    /// Part of it that answers show; the store does not read it.
     pub brief: Vec<u8>,
     pub caller: String,
     /// Number of matching jobs that was counted, and whether there are more.
@@ -89,7 +89,7 @@ pub struct ClaimedOperation {
     pub wait_ms: i64,
 }
 
-/// What an operation does to each of its jobs.
+/// Change that an operation makes to each of its jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// `text` is recorded in the history of the job.

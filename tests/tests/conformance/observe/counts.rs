@@ -312,7 +312,7 @@ async fn each_worker_id_has_a_series_of_its_own(fixture: &StoreFixture) {
         assert_eq!(sums(&["a", "b", "c"], last + 1, 1).await, []);
         while fixture.store.compact_counters(100).await.unwrap() > 0 {}
     }
-    // What was counted before is more than an hour old.
+    // Earlier counts are more than an hour old.
     age_series(fixture, minute % 60 + 60).await;
     fixture.submit_all(jobs("a", 1)).await;
     let slots = read(&["a"], 0, 60).await;

@@ -151,7 +151,7 @@ fn filters(all: &[JobRecord]) -> impl Strategy<Value = JobFilter> {
         )
 }
 
-/// The same filters in each run.
+/// Filters that are equal in each run.
 fn generated(all: &[JobRecord], number: usize) -> Vec<JobFilter> {
     let (mut runner, filters) = (TestRunner::deterministic(), filters(all));
     (0..number).map(|_| filters.new_tree(&mut runner).unwrap().current()).collect()

@@ -451,7 +451,7 @@ async fn a_rate_is_kept_by_the_databases_clock(fixture: &StoreFixture) {
     // However late a step is: 100 jobs at 1/s take 100 s from the first one on.
     let elapsed = fixture.now_ms().await - before;
     assert!((100_000 - elapsed..=101_000).contains(&waits), "{waits} after {elapsed} ms");
-    // Who takes over keeps the rate.
+    // A server that takes over keeps the rate.
     let release = Step { then: Then::Release, ..runner.step(retry(), &[]) };
     runner.take(&release).await;
     let claimed = fixture.store.claim_operation(Uuid::new_v4(), LEASE_MS).await.unwrap().unwrap();

@@ -20,7 +20,7 @@ fn bind(
     (get, set)
 }
 
-/// What is done, and to which jobs.
+/// Kind of the operation, and its jobs.
 #[component]
 pub(super) fn What(form: RwSignal<OperationDraft>) -> impl IntoView {
     let kind = Memo::new(move |_| form.with(OperationDraft::kind));

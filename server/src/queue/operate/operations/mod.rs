@@ -37,7 +37,7 @@ pub enum Started {
     DryRun { count: u64, is_floor: bool, samples: Vec<JobRecord> },
 }
 
-/// What answers show of an operation and what never changes.
+/// Part of an operation that answers show and that never changes.
 fn brief(spec: &v1::OperationSpec) -> v1::Operation {
     let mut spec = spec.clone();
     let ids = spec.filter.as_mut().map(|filter| {

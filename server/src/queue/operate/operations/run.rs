@@ -55,7 +55,7 @@ struct Lost;
 
 type Outcome<T> = StoreResult<Result<T, Lost>>;
 
-/// What a step leaves to do.
+/// Work that a step leaves.
 enum Taken {
     /// More jobs: the next page, if it was read meanwhile.
     Page(Option<SelectionPage>),
