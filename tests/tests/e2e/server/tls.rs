@@ -138,7 +138,7 @@ async fn both_addresses_speak_tls_and_nothing_else() {
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("https://\n"), "{answer}");
         let error = Api::at(addr).try_submit(job("w", "{}")).await.unwrap_err();
         assert!(format!("{error:?}").contains("https://"), "{error:?}");
-        // One that does not trust the authority, or expects another name, does not go on.
+        // A client that does not trust the authority, or expects another name, ends the handshake.
         for (tls, why) in [
             (Tls::new().ca(Authority::new().pem()), "UnknownIssuer"),
             (Tls::new().ca(authority.pem()).server_name("elsewhere"), "elsewhere"),
