@@ -10,14 +10,13 @@ use jobqueue_shared::proto::v1::{
     DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, ExplainJobResponse, GetErrorGroupRequest,
     GetErrorGroupResponse, GetJobRequest, GetJobResponse, GetMetricsRequest, GetMetricsResponse, GetOperationRequest,
     GetOperationResponse, GetThroughputRequest, GetThroughputResponse, GetThroughputsRequest, GetThroughputsResponse,
-    GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListErrorGroupJobsRequest,
-    ListErrorGroupJobsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse, ListFailedJobsRequest,
-    ListFailedJobsResponse, ListJobsRequest, ListJobsResponse, ListOperationsRequest, ListOperationsResponse,
-    ListWorkersRequest, ListWorkersResponse, PauseOperationRequest, PauseOperationResponse, PauseWorkerIdRequest,
-    PauseWorkerIdResponse, ResumeOperationRequest, ResumeOperationResponse, ResumeWorkerIdRequest,
-    ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse, StartOperationRequest, StartOperationResponse,
-    StopOperationRequest, StopOperationResponse, SubmitJobRequest, SubmitJobResponse, SubmitJobsRequest,
-    SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
+    GetTimelineRequest, GetTimelineResponse, GetWorkerRequest, GetWorkerResponse, ListErrorGroupsRequest,
+    ListErrorGroupsResponse, ListFailedJobsRequest, ListFailedJobsResponse, ListJobsRequest, ListJobsResponse,
+    ListOperationsRequest, ListOperationsResponse, ListWorkersRequest, ListWorkersResponse, PauseOperationRequest,
+    PauseOperationResponse, PauseWorkerIdRequest, PauseWorkerIdResponse, ResumeOperationRequest,
+    ResumeOperationResponse, ResumeWorkerIdRequest, ResumeWorkerIdResponse, RetryJobRequest, RetryJobResponse,
+    StartOperationRequest, StartOperationResponse, StopOperationRequest, StopOperationResponse, SubmitJobRequest,
+    SubmitJobResponse, SubmitJobsRequest, SubmitJobsResponse, UpdateErrorGroupRequest, UpdateErrorGroupResponse,
 };
 use prost::{
     Message,
@@ -209,7 +208,6 @@ calls! {
     "JobService/GetThroughput" get_throughput(GetThroughputRequest) -> GetThroughputResponse, READ;
     "ErrorService/ListErrorGroups" list_error_groups(ListErrorGroupsRequest) -> ListErrorGroupsResponse, READ;
     "ErrorService/GetErrorGroup" get_error_group(GetErrorGroupRequest) -> GetErrorGroupResponse, READ;
-    "ErrorService/ListErrorGroupJobs" list_error_group_jobs(ListErrorGroupJobsRequest) -> ListErrorGroupJobsResponse, READ;
     "ErrorService/UpdateErrorGroup" update_error_group(UpdateErrorGroupRequest) -> UpdateErrorGroupResponse, WRITE;
     "JobService/GetThroughputs" get_throughputs(GetThroughputsRequest) -> GetThroughputsResponse, READ;
     "AdminService/ListWorkers" list_workers(ListWorkersRequest) -> ListWorkersResponse, READ;
@@ -239,26 +237,6 @@ pub async fn all_workers(worker_id: String) -> Result<ListWorkersResponse, Failu
         let next = list_workers(request.clone()).await?;
         all.sessions.extend(next.sessions);
         all.next_page_token = next.next_page_token;
-    }
-    Ok(all)
-}
-
-/// Maximum number of dead letters in a page of an error group's.
-const LETTERS: i32 = 200;
-/// Maximum number of pages of these: 10,000 dead letters.
-const LETTER_PAGES: usize = 50;
-
-/// Ids of the dead letters of an error group, from up to [`LETTER_PAGES`] pages.
-pub async fn all_error_group_jobs(id: String) -> Result<Vec<String>, Failure> {
-    let mut request = ListErrorGroupJobsRequest { id, page_size: LETTERS, page_token: String::new() };
-    let mut all = Vec::new();
-    for _ in 0..LETTER_PAGES {
-        let page = list_error_group_jobs(request.clone()).await?;
-        all.extend(page.jobs.into_iter().map(|job| job.id));
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        request.page_token = page.next_page_token;
     }
     Ok(all)
 }

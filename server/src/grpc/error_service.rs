@@ -9,7 +9,7 @@ use jobqueue_shared::{
 use jobqueue_store::{ErrorGroup, ErrorGroupDetails, ErrorGroupState, ErrorWindow};
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, count};
+use super::convert::count;
 use crate::queue::Queue;
 
 pub(super) struct ErrorService(pub Arc<Queue>);
@@ -35,15 +35,6 @@ impl error_service_server::ErrorService for ErrorService {
     ) -> Result<Response<v1::GetErrorGroupResponse>, Status> {
         let (window, found) = self.0.error_group(request.get_ref()).await?;
         Ok(Response::new(details(found, window)))
-    }
-
-    async fn list_error_group_jobs(
-        &self,
-        request: Request<v1::ListErrorGroupJobsRequest>,
-    ) -> Result<Response<v1::ListErrorGroupJobsResponse>, Status> {
-        let (jobs, next_page_token) = self.0.error_group_jobs(request.get_ref()).await?;
-        let jobs = jobs.into_iter().map(convert::job).collect();
-        Ok(Response::new(v1::ListErrorGroupJobsResponse { jobs, next_page_token }))
     }
 
     async fn update_error_group(

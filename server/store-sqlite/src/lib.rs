@@ -28,11 +28,11 @@ use jobqueue_store::{
     sessions::rescue,
     types::{
         Acquire, Acquired, ActionAnswer, AttemptRecord, ClaimedOperation, ErrorGroupChange, ErrorGroupDetails,
-        ErrorGroupId, ErrorGroupJobs, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat,
-        HeartbeatAnswer, History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation,
-        NewSession, Notification, OperationRecord, OperationStarted, OperationState, Outcomes, Page, ProgressReport,
-        PruningTime, Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord,
-        SettleAnswer, Settlement, SlotCounts, Step, StepAnswer, Stopped, Unit, WorkerIdCounts,
+        ErrorGroupId, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer,
+        History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation, NewSession,
+        Notification, OperationRecord, OperationStarted, OperationState, Outcomes, Page, ProgressReport, PruningTime,
+        Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer,
+        Settlement, SlotCounts, Step, StepAnswer, Stopped, Unit, WorkerIdCounts,
     },
 };
 use observe::{audit, counts, explain_inputs, read};
@@ -272,15 +272,6 @@ impl Store for SqliteStore {
 
     async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>> {
         self.kept(error_groups::details::error_group(self, id, window).await)
-    }
-
-    async fn error_group_jobs(
-        &self,
-        id: ErrorGroupId,
-        after: Option<(i64, Uuid)>,
-        page_size: u32,
-    ) -> StoreResult<ErrorGroupJobs> {
-        self.kept(error_groups::list::jobs(self, id, after, page_size).await)
     }
 
     async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool> {

@@ -21,12 +21,11 @@ use uuid::Uuid;
 use crate::failpoint;
 use crate::{
     Acquire, Acquired, ActionAnswer, AttemptRecord, ClaimedOperation, ErrorGroupChange, ErrorGroupDetails,
-    ErrorGroupId, ErrorGroupJobs, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat,
-    HeartbeatAnswer, History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation,
-    NewSession, Notification, OperationRecord, OperationStarted, OperationState, OperationStore, Outcomes, Page,
-    ProgressReport, PruningTime, Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery,
-    SessionRecord, SettleAnswer, Settlement, SlotCounts, Step, StepAnswer, Stopped, Store, StoreError, StoreResult,
-    Unit, WorkerIdCounts,
+    ErrorGroupId, ErrorGroupPage, ErrorGroupQuery, ErrorWindow, ExplainInputs, HandOff, Heartbeat, HeartbeatAnswer,
+    History, Inserted, JobCounts, JobFilter, JobRecord, ListQuery, MinuteCounts, NewOperation, NewSession,
+    Notification, OperationRecord, OperationStarted, OperationState, OperationStore, Outcomes, Page, ProgressReport,
+    PruningTime, Refusal, Registration, Rescued, Retention, SessionDetails, SessionQuery, SessionRecord, SettleAnswer,
+    Settlement, SlotCounts, Step, StepAnswer, Stopped, Store, StoreError, StoreResult, Unit, WorkerIdCounts,
 };
 
 /// Time limit of a call. A call that takes longer has met a half-open connection, or a commit that waits for a standby
@@ -261,15 +260,6 @@ impl Store for Instrumented {
 
     async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>> {
         self.call("error_group", || self.store.error_group(id, window)).await
-    }
-
-    async fn error_group_jobs(
-        &self,
-        id: ErrorGroupId,
-        after: Option<(i64, Uuid)>,
-        page_size: u32,
-    ) -> StoreResult<ErrorGroupJobs> {
-        self.call("error_group_jobs", || self.store.error_group_jobs(id, after, page_size)).await
     }
 
     async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool> {

@@ -164,15 +164,6 @@ pub trait Store: OperationStore {
     /// Reads an error group, on one snapshot.
     async fn error_group(&self, id: ErrorGroupId, window: ErrorWindow) -> StoreResult<Option<ErrorGroupDetails>>;
 
-    /// Reads a page of the dead letters of an error group, newest failure first, without payloads. `after` is the time
-    /// and id of the last one of the page before.
-    async fn error_group_jobs(
-        &self,
-        id: ErrorGroupId,
-        after: Option<(i64, Uuid)>,
-        page_size: u32,
-    ) -> StoreResult<ErrorGroupJobs>;
-
     /// Changes a person's decision about an error group, its note or its link. False: there is no such group.
     async fn update_error_group(&self, id: ErrorGroupId, change: &ErrorGroupChange) -> StoreResult<bool>;
 

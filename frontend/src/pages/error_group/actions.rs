@@ -1,24 +1,17 @@
 //! Buttons of an error group: retry all its dead letters, resolve, ignore, reopen.
 
-use std::sync::Arc;
-
 use jobqueue_shared::proto::v1::{UpdateErrorGroupRequest, error_group::State};
 use leptos::prelude::*;
+use leptos_router::components::A;
 
 use crate::{
     browser::dom,
-    calls::{
-        bulk_retry::{BULK_KEY, BulkRetry},
-        client,
-        operator_actions::OperatorActions,
-    },
-    components::{
-        action::ActionButton,
-        confirm::{Confirm, Question},
-    },
+    calls::{client, operator_actions::OperatorActions},
+    components::{action::ActionButton, icon::Icon},
     model::{
         error_group::{GroupPage, IGNORE_FOR, decide, ignore},
-        number::{count, plural},
+        number::count,
+        operation_draft,
     },
 };
 
@@ -95,47 +88,17 @@ pub(super) fn Actions(id: String, group: Memo<GroupPage>) -> impl IntoView {
     }
 }
 
-/// Button that retries all dead letters of the group, after a question that names their number.
+/// Link to the form of an operation that retries all dead letters of the group.
 #[component]
 fn RetryAll(id: String, group: Memo<GroupPage>) -> impl IntoView {
-    let (confirm, actions, bulk) = (Confirm::get(), OperatorActions::get(), BulkRetry::get());
-    let collecting = format!("dead letters of error group {id}");
-    let (is_collecting, is_retrying) =
-        (actions.in_flight.busy(collecting.clone()), actions.in_flight.busy(BULK_KEY.to_owned()));
-    let busy = Memo::new(move |_| is_collecting.get() || is_retrying.get());
     let letters = Memo::new(move |_| group.with(|group| group.dead_letters));
-    let press = move || {
-        let words = plural(letters.get_untracked(), "dead letter", "dead letters");
-        let (id, key) = (id.clone(), collecting.clone());
-        confirm.ask(Question {
-            title: format!("Retry {words}?"),
-            text:
-                "All dead letters with this error go back to pending with a fresh attempt budget. Their history stays."
-                    .into(),
-            action: format!("Retry {words}"),
-            destroys: false,
-            input: "",
-            then: Arc::new(move |_| {
-                let id = id.clone();
-                actions.in_flight.run(vec![key.clone()], async move {
-                    match client::all_error_group_jobs(id).await {
-                        Ok(ids) => bulk.start(actions, ids),
-                        Err(failure) => actions.toasts.bad(failure.message),
-                    }
-                });
-            }),
-        });
-    };
+    let href = operation_draft::page(&format!("status:failed group:{id}"));
     view! {
         <Show when=move || letters.get() != 0>
-            <ActionButton
-                class="button primary"
-                icon="retry"
-                word=Signal::derive(move || format!("Retry all {}", count(letters.get())))
-                busy_word="Retrying…"
-                busy
-                press=press.clone()
-            />
+            <A href=href.clone() attr:class="button primary">
+                <Icon name="retry" />
+                {move || format!("Retry all {}…", count(letters.get()))}
+            </A>
         </Show>
     }
 }

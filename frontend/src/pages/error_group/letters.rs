@@ -1,6 +1,6 @@
 //! Dead letters of an error group.
 
-use jobqueue_shared::proto::v1::ListErrorGroupJobsRequest;
+use jobqueue_shared::proto::v1::{JobFilter, JobView, ListJobsRequest, job_filter::Status};
 use leptos::prelude::*;
 
 use crate::{
@@ -41,8 +41,14 @@ pub(super) fn Letters(id: String) -> impl IntoView {
     let answer = feed_paced(
         move || size.get(),
         move |page_size| {
-            let page_token = String::new();
-            client::list_error_group_jobs(ListErrorGroupJobsRequest { id: id.clone(), page_size, page_token })
+            let filter =
+                JobFilter { statuses: vec![Status::Failed.into()], error_group: id.clone(), ..JobFilter::default() };
+            client::list_jobs(ListJobsRequest {
+                filter: Some(filter),
+                page_size,
+                view: JobView::Basic.into(),
+                ..ListJobsRequest::default()
+            })
         },
         |_| EVERY_MS,
     );

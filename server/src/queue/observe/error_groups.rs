@@ -3,7 +3,6 @@
 use jobqueue_shared::{limits, proto::v1};
 use jobqueue_store::{
     ErrorGroupDetails, ErrorGroupId, ErrorGroupPage, ErrorGroupQuery, ErrorGroupState, ErrorOrder, ErrorWindow,
-    JobRecord,
 };
 
 use super::page_token;
@@ -56,21 +55,6 @@ impl Queue {
         violations.finish()?;
         let found = self.context.store.error_group(id, window).await?;
         found.map(|found| (window, found)).ok_or(Error::NoErrorGroup(id))
-    }
-
-    /// Lists a page of the dead letters of a group, and returns the token of the next page.
-    pub async fn error_group_jobs(&self, request: &v1::ListErrorGroupJobsRequest) -> Result<(Vec<JobRecord>, String)> {
-        let mut violations = Violations::default();
-        let id = error_group_id(&request.id, &mut violations);
-        let page_size = page_size(request.page_size, &mut violations);
-        let list = format!("error_group_jobs/{id}");
-        let after = match request.page_token.as_str() {
-            "" => None,
-            token => page_token::place(&list, token).map_err(|wrong| violations.add("page_token", wrong)).ok(),
-        };
-        violations.finish()?;
-        let page = self.context.store.error_group_jobs(id, after, page_size).await?;
-        Ok((page.jobs, page.next.map_or_else(String::new, |next| page_token::token(&list, &next))))
     }
 }
 

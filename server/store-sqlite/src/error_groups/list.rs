@@ -1,18 +1,16 @@
 //! Pages of error groups.
 
-use jobqueue_shared::state::State;
 use jobqueue_store::{
     error::StoreResult,
     error_groups::{
         details::{self, PageRows},
         list::{self, GroupRow, NAMES_READ},
     },
-    types::{ErrorGroupId, ErrorGroupJobs, ErrorGroupPage, ErrorGroupQuery, ErrorOrder, ErrorWindow, View},
+    types::{ErrorGroupPage, ErrorGroupQuery, ErrorOrder, ErrorWindow},
 };
-use uuid::Uuid;
 
 use super::fold::number_list;
-use crate::{SqliteStore, Tx, observe::read};
+use crate::{SqliteStore, Tx};
 
 /// Numbers of all groups, or of group ?5. Attempts in the window, from the slot ?3 of ?2 ms on, are read if ?4 asks for
 /// them. With a worker_id (?1), dead letters and attempts in the window are its own.
@@ -92,29 +90,4 @@ pub(crate) async fn error_groups(store: &SqliteStore, query: &ErrorGroupQuery) -
     let read = page_rows(&mut tx, &ids, query.window, query.worker_id.as_deref(), now).await?;
     page.groups = details::groups(rows, read, query.window, now);
     Ok(page)
-}
-
-/// Dead letters of a group, newest failure first.
-const JOBS: &str = "
-    SELECT failed_at, id FROM dead_letters
-    WHERE fingerprint = ?1 AND (?2 IS NULL OR (failed_at, id) < (?2, ?3))
-    ORDER BY failed_at DESC, id DESC LIMIT ?4";
-
-/// Reads a page of dead letters. One that is retried between the two statements is left out.
-pub(crate) async fn jobs(
-    store: &SqliteStore,
-    id: ErrorGroupId,
-    after: Option<(i64, Uuid)>,
-    page_size: u32,
-) -> StoreResult<ErrorGroupJobs> {
-    let rows: Vec<(i64, Uuid)> = sqlx::query_as(JOBS)
-        .bind(id.0)
-        .bind(after.map(|(at, _)| at))
-        .bind(after.map(|(_, id)| id))
-        .bind(i64::from(page_size) + 1)
-        .fetch_all(&store.readers)
-        .await?;
-    let (ids, next) = ErrorGroupJobs::cut(rows, page_size);
-    let jobs = read::get(store, &ids, View::Basic).await?.into_iter().flatten();
-    Ok(ErrorGroupJobs { jobs: jobs.filter(|job| job.state == State::Failed).collect(), next })
 }

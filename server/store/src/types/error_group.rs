@@ -5,8 +5,6 @@ use std::{fmt, str::FromStr};
 use num_enum::{IntoPrimitive, TryFromPrimitive};
 use uuid::Uuid;
 
-use super::job::JobRecord;
-
 /// Id of an error group: the fingerprint of its task and normalised error. As text 16 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct ErrorGroupId(pub i64);
@@ -170,25 +168,6 @@ pub struct ErrorGroupWorkerId {
     pub attempts: u64,
     pub dead_letters: u64,
     pub last_seen_ms: i64,
-}
-
-/// A page of the dead letters of a group.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ErrorGroupJobs {
-    pub jobs: Vec<JobRecord>,
-    /// Time and id at which the next page begins; `None` = this is the last page.
-    pub next: Option<(i64, Uuid)>,
-}
-
-impl ErrorGroupJobs {
-    /// Ids of a page, and where the next one begins, of the times and ids that a driver has read: one more than
-    /// `page_size`, if there are so many.
-    pub fn cut(mut rows: Vec<(i64, Uuid)>, page_size: u32) -> (Vec<Uuid>, Option<(i64, Uuid)>) {
-        let more = rows.len() > page_size as usize;
-        rows.truncate(page_size as usize);
-        let next = rows.last().copied().filter(|_| more);
-        (rows.into_iter().map(|(_, id)| id).collect(), next)
-    }
 }
 
 /// The newest error of a group.

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use jobqueue_shared::{limits, retry::RetryPolicy, state::Ending};
+use jobqueue_shared::{
+    limits,
+    retry::RetryPolicy,
+    state::{Ending, State},
+};
 use jobqueue_store::{
     ErrorGroup, ErrorGroupChange, ErrorGroupDetails, ErrorGroupId, ErrorGroupQuery, ErrorGroupState, ErrorOrder,
-    ErrorWindow, NewErrorGroupState, NewJob, NewSession, error_groups::title::group,
+    ErrorWindow, JobFilter, ListQuery, NewErrorGroupState, NewJob, NewSession, View, error_groups::title::group,
 };
 use jobqueue_tests::poll::eventually;
 
@@ -338,23 +342,19 @@ async fn the_dead_letters_of_a_group_are_listed_in_pages(fixture: &StoreFixture)
         fail(fixture, "w", "no route").await;
     }
     fixture.store.retry(&ids[..1]).await.unwrap();
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let page = fixture.store.error_group_jobs(id_of("email", "refused"), after, 2).await.unwrap();
-        assert!(page.jobs.len() <= 2);
-        found.extend(page.jobs);
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
-    }
+    let of_group = |id| ListQuery {
+        filter: JobFilter { error_group: Some(id), ..JobFilter::of(None, Some(State::Failed), None) },
+        page_size: 2,
+        view: View::Basic,
+        ..ListQuery::default()
+    };
+    let found = fixture.list_all(&of_group(id_of("email", "refused"))).await;
     let mut expected: Vec<_> = fixture.store.get(&ids[1..]).await.unwrap().into_iter().flatten().collect();
     expected.sort_by_key(|job| std::cmp::Reverse((job.finished_at_ms, job.id)));
     let key = |jobs: &[jobqueue_store::JobRecord]| jobs.iter().map(|job| job.id).collect::<Vec<_>>();
     assert_eq!(key(&found), key(&expected));
     assert!(found.iter().all(|job| job.payload.is_empty() && job.last_error == "refused"));
-    let none = fixture.store.error_group_jobs(ErrorGroupId(7), None, 2).await.unwrap();
-    assert_eq!((none.jobs, none.next), (vec![], None));
+    assert_eq!(fixture.list_all(&of_group(ErrorGroupId(7))).await, []);
 }
 
 async fn old_slots_and_groups_are_pruned_and_dead_letters_keep_theirs(fixture: &StoreFixture) {

@@ -1,9 +1,10 @@
 //! Error groups over gRPC: failures are grouped, people decide about them, and wrong requests are named.
 
 use jobqueue_shared::proto::v1::{
-    ErrorGroup, GetErrorGroupRequest, GetErrorGroupResponse, ListErrorGroupJobsRequest, ListErrorGroupsRequest,
-    ListErrorGroupsResponse, SubmitJobRequest, UpdateErrorGroupRequest,
+    ErrorGroup, GetErrorGroupRequest, GetErrorGroupResponse, JobFilter, JobView, ListErrorGroupsRequest,
+    ListErrorGroupsResponse, ListJobsRequest, SubmitJobRequest, UpdateErrorGroupRequest,
     error_group::{State, Window},
+    job_filter,
     list_error_groups_request::Order,
     settlement::{Fail, Outcome},
 };
@@ -69,14 +70,20 @@ async fn failures_are_grouped_and_their_jobs_name_the_group(deployment: &mut Dep
     assert_eq!((details.died.iter().sum::<i32>(), details.died.len(), details.retrying), (2, 60, 0));
     assert_eq!(details.worker_ids.len(), 1);
     assert_eq!(api.get(&first).await.job.unwrap().error_group, group.id);
-    let letters = ListErrorGroupJobsRequest { id: group.id.clone(), page_size: 1, ..Default::default() };
-    let page = api.errors().list_error_group_jobs(letters.clone()).await.unwrap().into_inner();
+    let of_group = JobFilter {
+        error_group: group.id.clone(),
+        statuses: vec![job_filter::Status::Failed.into()],
+        ..Default::default()
+    };
+    let letters =
+        ListJobsRequest { filter: Some(of_group), page_size: 1, view: JobView::Basic.into(), ..Default::default() };
+    let page = api.jobs().list_jobs(letters.clone()).await.unwrap().into_inner();
     assert_eq!(
         (page.jobs.len(), page.jobs[0].id.as_str(), page.jobs[0].payload_json.as_str()),
         (1, second.as_str(), "")
     );
-    let rest = ListErrorGroupJobsRequest { page_token: page.next_page_token, ..letters };
-    let page = api.errors().list_error_group_jobs(rest).await.unwrap().into_inner();
+    let rest = ListJobsRequest { page_token: page.next_page_token, ..letters };
+    let page = api.jobs().list_jobs(rest).await.unwrap().into_inner();
     assert_eq!((page.jobs[0].id.as_str(), page.next_page_token.as_str()), (first.as_str(), ""));
     api.jobs().retry_job(jobqueue_shared::proto::v1::RetryJobRequest { job_id: first.clone() }).await.unwrap();
     assert_eq!(get(&api, &group.id).await.group.unwrap().dead_letters, 1);
@@ -156,8 +163,9 @@ async fn what_is_wrong_with_a_request_about_groups_is_named(deployment: &mut Dep
         let request = GetErrorGroupRequest { id: id.to_owned(), ..Default::default() };
         assert_eq!(fields(errors.get_error_group(request).await.unwrap_err()), ["id"]);
     }
-    let wrong = ListErrorGroupJobsRequest { id: "x".to_owned(), page_size: -1, page_token: "?".to_owned() };
-    assert_eq!(fields(errors.list_error_group_jobs(wrong).await.unwrap_err()), ["id", "page_size", "page_token"]);
+    let wrong = JobFilter { error_group: "x".to_owned(), ..Default::default() };
+    let wrong = ListJobsRequest { filter: Some(wrong), ..Default::default() };
+    assert_eq!(fields(api.jobs().list_jobs(wrong).await.unwrap_err()), ["filter.error_group"]);
     let unknown = GetErrorGroupRequest { id: "0123456789abcdef".to_owned(), ..Default::default() };
     let status = errors.get_error_group(unknown.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
